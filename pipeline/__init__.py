@@ -1,0 +1,1 @@
+"""What people touch: the ``ltdpipe`` command, parameters, profiles, progress."""
