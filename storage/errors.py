@@ -27,16 +27,3 @@ class ResourceError(LtdpipeError, OSError):
     """The machine cannot do it: no room, no permission, weights that cannot be fetched."""
 
     exit_code = 4
-
-
-class Interrupted(LtdpipeError):
-    """Work was stopped by a signal after everything finished so far was kept.
-
-    Args:
-        signal_number: the signal received, SIGINT (2) or SIGTERM (15).
-        resume: what to run to go on.
-    """
-
-    def __init__(self, signal_number: int, resume: str) -> None:
-        super().__init__(f"interrupted; finished work is kept, to go on: {resume}")
-        self.exit_code = 128 + signal_number

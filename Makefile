@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all the set-up there is; both need Python >= 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# DVC runs `ltdpipe` by name
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/'
+
+demo: $(VENV)/installed ## Run the demo study and print its result
+	dvc repro
+	@ltdpipe report
+
+test: $(VENV)/installed ## Run the test suite
+	pytest
+
+check: lint test ## Linters, types, import contract and tests
+
+lint: $(VENV)/installed
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+bench: $(VENV)/installed ## Run the benchmarks, which print ratios
+	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+
+clean: ## Remove the environment and everything the graph made
+	rm -rf $(VENV) .ltdpipe .dvc/cache .dvc/tmp analysis data heads reports scores corpora/demo-*.parquet \
+	  dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+
+# The stamp is last: an interrupted installation is started over. The venv is made anew when what it holds changes.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ltdpipe needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@

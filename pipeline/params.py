@@ -1,0 +1,128 @@
+"""params.yaml -> validated parameters: one model of the whole file, checked once, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.explain import NAME_PATTERN, explain
+from stages.demo.settings import DemoCorpus
+from stages.extract.settings import ExtractSettings
+from stages.train.heads.settings import HeadSettings
+from stages.train.settings import TrainSettings
+from storage.errors import SettingError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+# A name becomes a file name and a DVC stage name.
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Corpus(BaseModel):
+    """Where the images of a corpus lie, and how.
+
+    Attributes:
+        root: folder of images, relative to LTDPIPE_DATA (or to the project where that is not set), or absolute.
+        layout: how its folders tell label, generator and split.
+    """
+
+    model_config = _STRICT
+
+    root: str
+    layout: Literal["folder", "unlabelled"] = "folder"
+
+
+class TrainParams(TrainSettings):
+    """Training settings, the corpus that heads are trained on, and the seeds of each head."""
+
+    corpus: Name
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)] = (3407,)
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The settings alone, as the training stage takes them."""
+        return TrainSettings(**self.model_dump(exclude={"corpus", "seeds"}))
+
+
+class EvaluateParams(BaseModel):
+    """The corpora that every head is evaluated on."""
+
+    model_config = _STRICT
+
+    corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class Params(BaseModel):
+    """The whole of params.yaml.
+
+    Attributes:
+        study: name of the study; its report lies in ``reports/<study>``.
+        notes: caveats that the report prints on top.
+        demo: corpora whose images the graph makes itself; empty in a real study.
+        corpora: all corpora by name.
+        extract: how features are made.
+        heads: all heads by name.
+        train: how heads are trained.
+        evaluate: what they are evaluated on.
+    """
+
+    model_config = _STRICT
+
+    study: Name
+    notes: tuple[str, ...] = ()
+    demo: dict[Name, DemoCorpus] = {}
+    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
+    extract: ExtractSettings
+    heads: Annotated[dict[Name, HeadSettings], Field(min_length=1)]
+    train: TrainParams
+    evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _references(self) -> Params:
+        references = [("train.corpus", self.train.corpus)]
+        references += [(f"evaluate.corpora.{at}", name) for at, name in enumerate(self.evaluate.corpora)]
+        references += [(f"demo.{name}", name) for name in self.demo]
+        for key, name in references:
+            if name not in self.corpora:
+                raise ValueError(f"{key}: {name!r} is no corpus; `corpora` defines {', '.join(self.corpora)}")
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a parameter file.
+
+    Raises:
+        SettingError: the file is missing, is no YAML, or something in it is wrong; one line for each fault, with the
+            key's path, what was found and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingError(
+            f"{path} does not exist here ({Path.cwd()}); change to the project's folder, or write one with "
+            "`ltdpipe profile use NAME`"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    return settings_from(Params, content, source=f"{path}: ")
+
+
+def settings_from(model: type[Settings], values: object, *, source: str = "") -> Settings:
+    """Validate the settings of one model.
+
+    Args:
+        model: which settings.
+        values: as read from YAML or given as options.
+        source: what each line of a fault begins with.
+
+    Raises:
+        SettingError: something in them is wrong; one line a fault.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingError("\n".join(source + line for line in explain(error, model))) from error

@@ -1,0 +1,61 @@
+"""Where the files of a study lie in the project: the one place that knows, for the commands and for dvc.yaml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stages.extract.settings import VIEW
+from storage.errors import DataError
+
+PARAMS = Path("params.yaml")
+
+
+def manifest(corpus: str) -> Path:
+    """The manifest of a corpus."""
+    return Path("corpora", f"{corpus}.parquet")
+
+
+def features(corpus: str) -> Path:
+    """The extracted features of a corpus, one folder a view."""
+    return Path("data", "features", corpus)
+
+
+def view(corpus: str) -> Path:
+    """The extracted features of a corpus in its one view."""
+    return features(corpus) / VIEW
+
+
+def head(name: str, seed: int) -> Path:
+    """A trained head's file."""
+    return Path("heads", name, f"{seed}.safetensors")
+
+
+def scores(corpus: str, name: str, seed: int) -> Path:
+    """The scores of a head on a corpus."""
+    return Path("scores", corpus, f"{name}-{seed}.parquet")
+
+
+def analysis(corpus: str) -> Path:
+    """The transition profiles of a corpus."""
+    return Path("analysis", f"{corpus}.parquet")
+
+
+def report(study: str) -> Path:
+    """The folder of a study's report."""
+    return Path("reports", study)
+
+
+def images(root: str) -> Path:
+    """Find a corpus's image folder: as it is, else under LTDPIPE_DATA, else under the main project of an experiment.
+
+    Raises:
+        DataError: it is nowhere; the message says where it was looked for.
+    """
+    bases = [Path(), *(Path(os.environ[name]) for name in ("LTDPIPE_DATA", "DVC_ROOT") if name in os.environ)]
+    places = list(dict.fromkeys((base / root).absolute() for base in bases))
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        looked = ", ".join(str(place) for place in places)
+        raise DataError(f"image folder {root!r} does not exist (looked for {looked}); set LTDPIPE_DATA to its parent")
+    return found

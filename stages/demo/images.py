@@ -1,0 +1,73 @@
+"""Make the image files of one demo corpus."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stages.demo.settings import DemoCorpus
+
+SMALLEST, LARGEST = 240, 320  # crop sides in pixels; even ones only, so that halving and doubling is exact
+# One fixed time for every file: the manifest, which holds it, is then the same in every clone.
+_MTIME_NS = 1_767_225_600 * 10**9
+
+
+def run(*, corpus: DemoCorpus, out: Path) -> None:
+    """Write ``out/real/*.png`` and ``out/fake/<generator>/*.png``; the same settings give the same bytes.
+
+    Every image is a crop of its own, at a random place of one half of a photograph. Training and test corpora use
+    different halves, so no pixel is in both.
+    """
+    photographs = [_half(photograph, corpus.half) for photograph in load_sample_images().images]
+    for kind in ("real", *corpus.generators):
+        folder = out / "real" if kind == "real" else out / "fake" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        draw = np.random.default_rng([corpus.seed, *kind.encode()])
+        for number in range(corpus.per_set):
+            crop = _random_crop(photographs, draw)
+            image = crop if kind == "real" else GENERATORS[kind](crop)
+            path = folder / f"{number:05d}.png"
+            image.save(path, compress_level=1)
+            os.utime(path, ns=(_MTIME_NS, _MTIME_NS))
+
+
+def _half(photograph: np.ndarray, half: str) -> np.ndarray:
+    middle = photograph.shape[1] // 2
+    return photograph[:, :middle] if half == "left" else photograph[:, middle:]
+
+
+def _random_crop(photographs: list[np.ndarray], draw: np.random.Generator) -> Image.Image:
+    photograph = photographs[draw.integers(len(photographs))]
+    height, width = photograph.shape[:2]
+    side = 2 * int(draw.integers(SMALLEST // 2, min(LARGEST, height, width) // 2 + 1))
+    top, left = draw.integers(height - side + 1), draw.integers(width - side + 1)
+    return Image.fromarray(photograph[top : top + side, left : left + side])
+
+
+def _doubled(resampling: Image.Resampling) -> Callable[[Image.Image], Image.Image]:
+    """A decoder that ends in an upsampling by two: halve by averaging, double with ``resampling``."""
+    return lambda crop: crop.reduce(2).resize(crop.size, resampling)
+
+
+def _grid(crop: Image.Image) -> Image.Image:
+    """The faint periodic grid of transposed convolutions: every second row and column dimmed by 3 %."""
+    pixels = np.asarray(crop, dtype=np.float64).copy()
+    pixels[::2] *= 0.97
+    pixels[:, ::2] *= 0.97
+    return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+GENERATORS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "nearest": _doubled(Image.Resampling.NEAREST),
+    "grid": _grid,
+    "bilinear": _doubled(Image.Resampling.BILINEAR),
+    "bicubic": _doubled(Image.Resampling.BICUBIC),
+}

@@ -1,0 +1,1 @@
+"""Scores and profiles to what people read: metrics.json, tables, plot data, one HTML page, the terminal's table."""

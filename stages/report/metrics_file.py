@@ -1,0 +1,93 @@
+"""metrics.json for ``dvc metrics`` (short, numbers only), its full counterpart, and the terminal's table of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from stages.evaluate.metrics import METRICS, Mean
+from stages.report.names import printable
+from stages.report.tables import MAIN_METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stages.report.results import Results
+
+MEAN_KEY = "mean"
+
+
+def short_metrics(results: Results) -> dict[str, Any]:
+    """Return head -> "mean" or "corpus/set" -> AP and accuracy (mean, and ``_std`` over seeds), numbers only.
+
+    What is undefined is left out. ``ap_sets`` of ``sets`` sets are in the mean of AP; likewise for accuracy.
+    """
+    short: dict[str, Any] = {}
+    for entry in results.entries:
+        means: dict[str, float] = {"sets": len(results.sets)}
+        for metric in MAIN_METRICS:
+            mean = results.of_sets(entry, metric)
+            means |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
+        lines = {MEAN_KEY: means}
+        for tested in results.sets:
+            cells = [_numbers(metric, results.of_set(entry, tested, metric)) for metric in MAIN_METRICS]
+            lines[tested.key] = {name: value for cell in cells for name, value in cell.items()}
+        short[entry.label] = lines
+    return short
+
+
+def full_metrics(results: Results) -> dict[str, Any]:
+    """Return head -> "corpus/set" -> metric -> mean, std, per seed and, where undefined, null and the reason."""
+    full: dict[str, Any] = {}
+    for entry in results.entries:
+        lines: dict[str, Any] = {}
+        for tested in results.sets:
+            n_real, n_fake = results.size(tested)
+            line: dict[str, Any] = {"n_real": n_real, "n_fake": n_fake}
+            for metric in METRICS:
+                mean = results.of_set(entry, tested, metric)
+                by_seed = results.by_seed(entry, tested).items()
+                cell: dict[str, Any] = {"mean": mean.value, "std": mean.std}
+                cell["seeds"] = {str(seed): None if found is None else found.value(metric) for seed, found in by_seed}
+                if why := results.why_undefined(entry, tested, metric):
+                    cell["undefined"] = why
+                line[metric] = cell
+            lines[tested.key] = line
+        full[entry.label] = lines
+    return full
+
+
+def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") -> Table:
+    """Lay out what metrics.json holds for the terminal: a row per set, a column per head, the mean below.
+
+    Args:
+        metrics: what :func:`short_metrics` returned, or ``json.loads`` of metrics.json.
+        title: printed above.
+    """
+    table = Table(title=Text(printable(title)), title_justify="left")
+    table.add_column("set")
+    for head in metrics:
+        table.add_column(Text(printable(head)), justify="right")
+    sets = {key: None for lines in metrics.values() for key in lines if key != MEAN_KEY}
+    corpora = {key.partition("/")[0] for key in sets}
+    for key in sets:
+        name = key if len(corpora) > 1 else key.partition("/")[2]
+        cells = [_pair(lines.get(key, {})) for lines in metrics.values()]
+        table.add_row(Text(printable(name)), *map(Text, cells), end_section=key == list(sets)[-1])
+    means = [lines[MEAN_KEY] for lines in metrics.values()]
+    table.add_row(Text("mean over sets", style="bold"), *(Text(_pair(mean), style="bold") for mean in means))
+    covered = [(mean["ap_sets"], mean["accuracy_sets"], mean["sets"]) for mean in means]
+    counts = [f"{ap} / {acc} of {total}" if ap != acc else f"{ap} of {total}" for ap, acc, total in covered]
+    table.add_row(Text("sets in the mean"), *map(Text, counts))
+    return table
+
+
+def _numbers(metric: str, mean: Mean) -> dict[str, float]:
+    pairs = ((metric, mean.value), (f"{metric}_std", mean.std))
+    return {name: value for name, value in pairs if value is not None}
+
+
+def _pair(line: Mapping[str, float]) -> str:
+    return " / ".join(f"{line[metric]:.3f}" if metric in line else "undefined" for metric in MAIN_METRICS)

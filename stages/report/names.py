@@ -1,0 +1,16 @@
+"""Names of files, sets and heads are data: how to show them so that nothing obeys them."""
+
+from __future__ import annotations
+
+import re
+
+
+def printable(text: str) -> str:
+    """Spell out what a terminal or a browser would obey instead of show: control and direction characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def markdown(text: str) -> str:
+    """Make text inert in a Markdown table cell: no markup, no HTML, no end of cell or line."""
+    escaped = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", printable(" ".join(text.split())))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,28 @@
+"""How a stage tells what it does; the command line draws it, tests record it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+class Progress(Protocol):
+    """One long piece of work under way."""
+
+    def advance(self, count: int, *, failed: int = 0) -> None:
+        """Count ``count`` more units as done, ``failed`` of them without success."""
+
+
+class Reporter(Protocol):
+    """Where a stage's notes, warnings and progress go."""
+
+    def note(self, line: str) -> None:
+        """Say what was done, in one line."""
+
+    def warn(self, line: str) -> None:
+        """Say what the user should look at, in one line."""
+
+    def progress(self, what: str, total: int, unit: str) -> AbstractContextManager[Progress]:
+        """Show the progress of ``total`` units of work named ``what``."""

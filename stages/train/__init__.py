@@ -1,0 +1,1 @@
+"""Features -> heads: small networks trained on cached features in seconds."""

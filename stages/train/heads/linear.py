@@ -1,0 +1,54 @@
+"""Linear probes: one block's CLS token, all blocks', or the final embedding (UnivFD, CVPR 2023)."""
+
+from torch import Tensor, nn
+
+from stages.train.heads.head import Head, Reads
+from stages.train.heads.settings import LinearSettings
+from storage.errors import SettingError
+
+
+class LinearHead(Head):
+    """One linear layer over all features it reads; weight N(0, 0.02) and bias 0 at first, as in UnivFD.
+
+    Args:
+        reads: the features, of either tap.
+        feature_shape: shape of one image's features, (len(reads.blocks), D) or (E,).
+    """
+
+    def __init__(self, reads: Reads, feature_shape: tuple[int, ...]) -> None:
+        super().__init__(reads, feature_shape)
+        size = 1
+        for axis in feature_shape:
+            size *= axis
+        self.classifier = nn.Linear(size, 1)
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N,) of features (N, len(reads.blocks), D) or (N, E)."""
+        self._check(features)
+        logits: Tensor = self.classifier(features.flatten(1))  # (N, 1)
+        return logits.squeeze(1)
+
+
+def build_linear(settings: LinearSettings, *, blocks: int, width: int, embedding: int) -> LinearHead:
+    """Return a linear probe for a backbone of L ``blocks``, width D and an embedding of E.
+
+    Raises:
+        SettingError: the block is beyond the backbone's last.
+    """
+    match settings.block:
+        case "embedding":
+            return LinearHead(Reads("embedding"), (embedding,))
+        case "all":
+            read = tuple(range(blocks))
+        case "last":
+            read = (blocks - 1,)
+        case int(block):
+            if block >= blocks:
+                raise SettingError(
+                    f"head 'linear': block {block} is beyond the backbone's last, {blocks - 1}; "
+                    f"choose 0..{blocks - 1}, 'last', 'all' or 'embedding'"
+                )
+            read = (block,)
+    return LinearHead(Reads("cls", read), (len(read), width))

@@ -1,0 +1,163 @@
+"""The Latent Transition Discrepancy head (CVPR 2026, arXiv 2603.10598): how the CLS token moves from block to block."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from stages.train.heads.class_token_encoder import ClassTokenEncoder
+from stages.train.heads.head import Head, Reads
+from stages.train.heads.settings import Branch, LtdSettings
+from stages.train.heads.window_selection import GumbelSelection, UniformSelection, WindowSelection
+from storage.errors import SettingError
+
+
+class _BranchTokens(nn.Module):
+    """What a branch owns: its class token (D,) and the position embedding (k, D) of its k tokens, both N(0, 1)."""
+
+    def __init__(self, tokens: int, width: int, *, position: bool) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.randn(width))
+        self.position = nn.Parameter(torch.randn(tokens, width)) if position else None
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The class token, which gets no position, and the tokens (N, k, D) with theirs."""
+        return self.class_token, tokens if self.position is None else tokens + self.position
+
+
+class LtdHead(Head):
+    """Window of n CLS tokens and their n - 1 differences -> shared encoder layer -> linear classifier.
+
+    Args:
+        first_block: the 0-based block that feature row 0 belongs to.
+        selection: picks windows among the blocks read, ``first_block`` onwards.
+        width: D, a multiple of ``heads``.
+        branches: what the classifier reads, in the order ``raw``, ``delta``.
+        position: whether the branches have position embeddings.
+        heads: attention heads.
+        dropout: probability in the encoder.
+        selection_lr: learning rate of the window logits, where they are learned; None: that of the rest.
+    """
+
+    def __init__(
+        self,
+        first_block: int,
+        selection: WindowSelection,
+        width: int,
+        *,
+        branches: Sequence[Branch] = ("raw", "delta"),
+        position: bool = True,
+        heads: int = 8,
+        dropout: float = 0.3,
+        selection_lr: float | None = None,
+    ) -> None:
+        read = selection.windows + selection.window - 1
+        super().__init__(Reads("cls", tuple(range(first_block, first_block + read))), (read, width))
+        self.selection = selection
+        self.selection_lr = selection_lr
+        lengths = {"raw": selection.window, "delta": selection.window - 1}
+        self.branches = nn.ModuleDict(
+            {name: _BranchTokens(lengths[name], width, position=position) for name in branches}
+        )
+        self.encoder = ClassTokenEncoder(width, heads, dropout)
+        self.norm = nn.LayerNorm(len(branches) * width)
+        self.classifier = nn.Linear(len(branches) * width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N,) of CLS tokens (N, len(reads.blocks), D)."""
+        self._check(features)
+        if self.training:
+            return self._score(self.selection.draw(features))
+        n = self.selection.window
+        logits = [self._score(features[:, start : start + n]) for start in self.selection.starts()]
+        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(dim=0)
+
+    def _score(self, window: Tensor) -> Tensor:
+        """Logits (N,) of the chosen CLS tokens (N, n, D)."""
+        tokens = {"raw": lambda: window, "delta": lambda: window.diff(dim=1)}  # (N, n, D), (N, n - 1, D)
+        encoded = self.encoder([branch(tokens[name]()) for name, branch in self.branches.items()])  # (B, N, D)
+        joined = encoded.transpose(0, 1).flatten(1)  # (N, B D)
+        logits: Tensor = self.classifier(self.norm(joined))
+        return logits.squeeze(1)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """One group, or two when the window logits have a learning rate of their own."""
+        if self.selection_lr is None or not isinstance(self.selection, GumbelSelection):
+            return super().parameter_groups(lr)
+        pi = self.selection.pi
+        rest = [parameter for parameter in self.parameters() if parameter is not pi]
+        return [{"params": rest, "lr": lr}, {"params": [pi], "lr": self.selection_lr}]
+
+    def advance(self, steps_done: int) -> None:
+        """Anneal the temperature of the window selection."""
+        self.selection.advance(steps_done)
+
+    def describe(self) -> dict[str, JsonValue]:
+        """Where the evaluated window begins and, where it is learned, what training did to its logits.
+
+        ``window_start`` is a block of the backbone (0-based), null when evaluation averages all windows. A learned
+        window adds ``pi_before``, ``pi`` and ``window_moved`` (whether the arg-max did); the first and the last are
+        null where the logits before training are not known.
+        """
+        starts = self.selection.starts()
+        described: dict[str, JsonValue] = {"window_start": self.reads.blocks[starts[0]] if len(starts) == 1 else None}
+        if isinstance(self.selection, GumbelSelection):
+            moved = self.selection.moved()
+            described["pi_before"] = None if moved is None else self.selection.initial_pi.tolist()
+            described["pi"] = self.selection.pi.detach().tolist()
+            described["window_moved"] = moved
+        return described
+
+
+def build_ltd(settings: LtdSettings, *, blocks: int, width: int) -> LtdHead:
+    """Return an LTD head for a backbone of L ``blocks`` and width D.
+
+    Raises:
+        SettingError: candidates or window do not fit the depth, or the attention heads the width.
+    """
+    n, start = settings.window, settings.fixed_start
+    if start is None or settings.candidates is not None:
+        first, last = settings.candidates_for(blocks)
+        within = f"candidates {first}..{last}"
+    else:
+        first, last = 0, blocks - 1
+        within = f"backbone's blocks {first}..{last}"
+    if last >= blocks:
+        raise SettingError(
+            f"head 'ltd': candidates {first}..{last} go beyond the backbone's last block, {blocks - 1}; "
+            f"choose candidates within 0..{blocks - 1}"
+        )
+    if last - first + 1 < n:
+        raise SettingError(
+            f"head 'ltd': window {n} is longer than the {last - first + 1} blocks of {within}; "
+            f"choose a shorter window or more candidates"
+        )
+    if start is not None and not first <= start <= last - n + 1:
+        raise SettingError(
+            f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
+            f"outside the {within}; choose a start in {first}..{last - n + 1}"
+        )
+    if width % settings.heads:
+        raise SettingError(
+            f"head 'ltd': {settings.heads} attention heads do not divide the backbone's width {width}; choose a divisor"
+        )
+
+    selection: WindowSelection
+    if start is not None:
+        first, selection = start, WindowSelection(n, n)
+    elif settings.selection == "uniform":
+        selection = UniformSelection(last - first + 1, n)
+    else:
+        selection = GumbelSelection(last - first + 1, n, settings.temperature, settings.anneal)
+    return LtdHead(
+        first,
+        selection,
+        width,
+        branches=settings.branches,
+        position=settings.position,
+        heads=settings.heads,
+        dropout=settings.dropout,
+        selection_lr=settings.selection_lr,
+    )

@@ -1,0 +1,108 @@
+"""What a user may set of each head family. Free of torch: read by every command that validates parameters.
+
+A new family is one class here (added to ``HeadSettings``), one file beside this one and one line in ``registry.py``.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Branch = Literal["raw", "delta"]
+BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classifier reads them
+
+# Strict models take a list for a tuple only where told so, and YAML and JSON know lists only.
+_FromList = Field(strict=False)
+_Block = Annotated[int, Field(ge=0)]
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LtdSettings(_Settings):
+    """Settings of the Latent Transition Discrepancy head; the defaults are the published ones."""
+
+    type: Literal["ltd"] = "ltd"
+
+    candidates: Annotated[tuple[_Block, _Block] | None, _FromList] = None
+    """First and last block (0-based, inclusive) among which a window is chosen; None: see ``candidates_for``."""
+
+    window: int = Field(default=5, ge=1)
+    """n, the number of adjacent blocks the head reads; at least 2 with the delta branch."""
+
+    selection: str = Field(default="gumbel", pattern=r"^(gumbel|uniform|fixed:(0|[1-9][0-9]*))$")
+    """How the window is chosen among the candidates.
+
+    - ``gumbel``: learned logits, one straight-through Gumbel-Softmax draw a sample in training, arg-max in evaluation;
+    - ``uniform``: nothing is learned, training draws a window uniformly for each sample, evaluation gives the mean of
+      the logits over all windows;
+    - ``fixed:START``: always the window that begins at block START (0-based, counted from the backbone's first block,
+      not from the first candidate). The head then reads that window's blocks alone; where ``candidates`` is set, the
+      window has to lie within.
+    """
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the Gumbel-Softmax. It scales the gradient of the window logits and never changes which window is drawn."""
+
+    anneal: Annotated[tuple[_Positive, Annotated[int, Field(ge=1)]] | None, _FromList] = None
+    """(end temperature, steps): the temperature moves linearly from ``temperature`` to the end, then stays there."""
+
+    selection_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the window logits alone; None: that of all other parameters."""
+
+    branches: Annotated[tuple[Branch, ...], _FromList] = BRANCHES
+    """``raw`` reads the CLS tokens, ``delta`` their differences; one of them alone is an ablation."""
+
+    position: bool = True
+    """Whether each branch adds a learned position embedding."""
+
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Probability in the encoder layer's four dropouts."""
+
+    heads: int = Field(default=8, ge=1)
+    """Attention heads; has to divide the backbone's width."""
+
+    @field_validator("branches", mode="after")
+    @classmethod
+    def _in_order(cls, branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
+        if not branches or len(set(branches)) != len(branches):
+            raise ValueError(f"branches must be 'raw', 'delta' or both, each once; found {list(branches)}")
+        return tuple(branch for branch in BRANCHES if branch in branches)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LtdSettings":
+        if self.candidates is not None and self.candidates[0] > self.candidates[1]:
+            raise ValueError(f"candidates must be [first, last] with first <= last; found {list(self.candidates)}")
+        if "delta" in self.branches and self.window < 2:
+            raise ValueError(f"the delta branch needs a window of 2 blocks or more; found window {self.window}")
+        if self.selection != "gumbel":
+            for name in ("anneal", "selection_lr"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no effect with selection {self.selection!r}; remove one of the two")
+        return self
+
+    @property
+    def fixed_start(self) -> int | None:
+        """The first block of a fixed window; None when the window is drawn."""
+        return int(self.selection.removeprefix("fixed:")) if self.selection.startswith("fixed:") else None
+
+    def candidates_for(self, blocks: int) -> tuple[int, int]:
+        """First and last candidate block in a backbone of ``blocks`` blocks (0-based, inclusive).
+
+        Unless set, they are blocks 11 and 19 of 24, or the blocks at the same share of another depth L:
+        round(11 / 23 (L - 1)) and round(19 / 23 (L - 1)), so 5..9 of 12.
+        """
+        return self.candidates or (round(11 / 23 * (blocks - 1)), round(19 / 23 * (blocks - 1)))
+
+
+class LinearSettings(_Settings):
+    """Settings of the linear probe, the UnivFD baseline when it reads the final embedding."""
+
+    type: Literal["linear"] = "linear"
+
+    block: _Block | Literal["last", "all", "embedding"] = "last"
+    """CLS token of one block (0-based), of the last one, of all blocks side by side, or the final embedding."""
+
+
+HeadSettings = Annotated[LtdSettings | LinearSettings, Field(discriminator="type")]

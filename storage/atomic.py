@@ -1,0 +1,91 @@
+"""Files that are either complete or absent, whatever kills the process that writes them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from storage.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PARTIAL_SUFFIX = ".partial"
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some room and run the same command again, finished work is kept",
+    errno.EDQUOT: "the disk quota is used up; free some room and run the same command again, finished work is kept",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; choose a folder you may write to",
+    errno.EPERM: "operation not permitted; choose a folder you may write to",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n 4096`",
+    errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
+}
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Give a private path to write to; when the block ends well it becomes ``final``, on disk and complete.
+
+    The partial file lies beside ``final`` under a unique name, so that two writers never share one; the last to
+    finish wins. It is fsynced, renamed, and the folder fsynced. When the block raises, it is removed and ``final``
+    stays as it was.
+
+    Raises:
+        ResourceError: the disk is full, read-only, or may not be written to; the message names ``final``.
+    """
+    partial = final.with_name(f"{final.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        fsync(partial)
+        partial.replace(final)
+        fsync(final.parent)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None or isinstance(error, ResourceError):
+            raise
+        raise ResourceError(f"cannot write {final}: {reason}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Write UTF-8 ``text`` to ``final`` atomically, with newlines as given."""
+    with atomic_path(final) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def fsync(path: Path) -> None:
+    """Force a file's or folder's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes.
+
+    Raises:
+        DataError: the file does not exist.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+
+
+def remove_partials(folder: Path) -> int:
+    """Delete what killed writers left in ``folder``; the caller holds the folder's lock. Returns how many."""
+    leftovers = list(folder.glob(f"*{PARTIAL_SUFFIX}"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,0 +1,54 @@
+"""Head files: weights in safetensors, with the head's settings and provenance as JSON beside them in the file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+
+from storage.atomic import atomic_path
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+_METADATA_KEY = "ltdpipe"
+
+
+def save_head(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a head file atomically; the same weights and metadata give the same bytes.
+
+    Raises:
+        ValueError: the metadata is not plain JSON, or holds NaN.
+    """
+    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_path(path) as partial:
+        partial.write_bytes(safetensors.torch.save(tensors, metadata={_METADATA_KEY: text}))
+
+
+def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a head file: its weights by name, and its metadata. Nothing in it is executed.
+
+    Raises:
+        DataError: the file is missing, damaged, not one of ours, or holds a weight that is not finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get(_METADATA_KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except FileNotFoundError as error:
+        raise DataError(f"head {path} does not exist; train it with `ltdpipe train`") from error
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"head {path} cannot be read ({error}); train it again with `ltdpipe train`") from error
+    if metadata is None:
+        raise DataError(f"{path} is no head file of ltdpipe: its metadata is missing")
+    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if broken:
+        raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
+    return weights, json.loads(metadata)

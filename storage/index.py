@@ -1,0 +1,116 @@
+"""The index of extracted features: the manifest's rows, what decoding found, and where each image's row lies.
+
+A shard's sidecar has the same columns for the shard's own rows; the index is the manifest joined with the sidecars,
+so a lost index is rebuilt without inference.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.atomic import atomic_path
+from storage.errors import DataError
+from storage.manifest import MANIFEST_SCHEMA, read_parquet
+from storage.spec import SCHEMA_VERSION, FeatureSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+INDEX_NAME = "index.parquet"
+
+# What reading the file told; null where it could not be read that far.
+FACT_FIELDS = [
+    pa.field("sha256", pa.string()),
+    pa.field("format", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("mode", pa.string()),
+    pa.field("jpeg_quality", pa.int16()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+]
+# The identity of the file when it was read: a row is reused only while these still fit the disk.
+IDENTITY_FIELDS = [MANIFEST_SCHEMA.field(name) for name in ("path", "size_bytes", "mtime_ns")]
+SIDECAR_SCHEMA = pa.schema([*IDENTITY_FIELDS, *FACT_FIELDS, pa.field("row", pa.int32())])
+INDEX_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *FACT_FIELDS, pa.field("shard", pa.string()), pa.field("row", pa.int32())])
+
+_METADATA_KEY = b"ltdpipe"
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: its file name, size in bytes, sha256, and how many rows of features it holds."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    rows: int
+
+
+def write_sidecar(path: Path, rows: Iterable[dict[str, Any]], record: ShardRecord, spec: FeatureSpec) -> None:
+    """Write a shard's sidecar atomically; its presence, with a shard of the size it states, means done."""
+    table = pa.Table.from_pylist(list(rows), schema=SIDECAR_SCHEMA)
+    _write(table, path, {"shard": asdict(record)}, spec)
+
+
+def read_sidecar(path: Path) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
+    """Return a sidecar's rows, its shard and the settings of its features.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    table, metadata, spec = _read(path, what="sidecar", remedy="delete it and run `ltdpipe extract` again")
+    return table, ShardRecord(**metadata["shard"]), spec
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index as read: all rows (``status`` "ok" or "failed"), the spec, the corpus name, the shards."""
+
+    table: pa.Table
+    spec: FeatureSpec
+    corpus: str
+    shards: tuple[ShardRecord, ...]
+
+
+def write_index(path: Path, index: Index) -> None:
+    """Write an index atomically, with its spec and its list of shards in the metadata."""
+    shards = [asdict(shard) for shard in index.shards]
+    _write(index.table, path, {"corpus": index.corpus, "shards": shards}, index.spec)
+
+
+def read_index(path: Path) -> Index:
+    """Read an index.
+
+    Raises:
+        DataError: it is missing, damaged, or was written in another form than this version reads.
+    """
+    table, metadata, spec = _read(path, what="index", remedy="run `ltdpipe extract` again, it rebuilds the index")
+    return Index(table, spec, metadata["corpus"], tuple(ShardRecord(**shard) for shard in metadata["shards"]))
+
+
+def _write(table: pa.Table, path: Path, metadata: dict[str, Any], spec: FeatureSpec) -> None:
+    metadata |= {"schema": spec.schema, "key": spec.key, "spec": json.loads(spec.to_json())}
+    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
+    with atomic_path(path) as partial:
+        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), partial)
+
+
+def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, Any], FeatureSpec]:
+    table = read_parquet(path, what=what, remedy=remedy)
+    text = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if text is None:
+        raise DataError(f"{path} is no {what} of ltdpipe: its metadata is missing; {remedy}")
+    metadata: dict[str, Any] = json.loads(text)
+    if metadata["schema"] != SCHEMA_VERSION:
+        raise DataError(f"{what} {path} has schema version {metadata['schema']}, this ltdpipe reads {SCHEMA_VERSION}")
+    spec = FeatureSpec.from_json(json.dumps(metadata["spec"]))
+    if spec.key != metadata["key"]:
+        raise DataError(f"{what} {path} states the key {metadata['key']}, but its settings give {spec.key}; {remedy}")
+    return table, metadata, spec

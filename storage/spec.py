@@ -1,0 +1,85 @@
+"""What a set of cached features is: every setting that can change a number in it, and the key made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """The settings that decide the features' values (DESIGN: feature key).
+
+    Batch size, workers, device and paths are left out on purpose: they must not change a value.
+
+    Attributes:
+        backbone: name in the backbone registry.
+        weights: sha256 of the weights, hex.
+        activation: "quickgelu" or "gelu"; the wrong one silently gives other features.
+        blocks: L, the number of transformer blocks of the backbone.
+        stored_blocks: 0-based numbers of the blocks whose tokens are stored.
+        width: D, the width of a token.
+        embedding: E, the width of the final embedding after norm and projection.
+        taps: what is stored, from "cls" and "embedding".
+        view: how an image file becomes the backbone's input pixels: decoder, geometry, augmentation, their versions.
+        mean: per-channel mean of the normalisation, on the 0..1 scale.
+        std: per-channel standard deviation of the normalisation.
+        precision: arithmetic of the forward pass, "fp32" or "fp16".
+        dtype: stored number format.
+        extractor: version of the extraction code; raised by hand when an edit changes features.
+        schema: version of the files' form.
+    """
+
+    backbone: str
+    weights: str
+    activation: str
+    blocks: int
+    stored_blocks: tuple[int, ...]
+    width: int
+    embedding: int
+    taps: tuple[str, ...]
+    view: dict[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    precision: str
+    extractor: int
+    dtype: str = "float16"
+    schema: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text: sorted keys, no white space."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> FeatureSpec:
+        """Rebuild the spec that :meth:`to_json` wrote."""
+        fields: dict[str, Any] = json.loads(text)
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**(fields | lists))
+
+    @property
+    def key(self) -> str:
+        """32 hex digits of the sha256 over :meth:`to_json`: equal keys mean interchangeable features."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+
+    def tap_shape(self, tap: str) -> tuple[int | None, int]:
+        """Return (number of stored blocks, width) of a tap; None blocks for the embedding, which has no block axis."""
+        return (None, self.embedding) if tap == "embedding" else (len(self.stored_blocks), self.width)
+
+    def difference(self, other: FeatureSpec) -> str:
+        """Say in words which settings differ: ``precision: fp32 here, fp16 there``; empty when none does."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        flat_mine = {**mine, **{f"view.{name}": value for name, value in mine.pop("view").items()}}
+        flat_theirs = {**theirs, **{f"view.{name}": value for name, value in theirs.pop("view").items()}}
+        flat_mine.pop("view"), flat_theirs.pop("view")
+        names = sorted(flat_mine.keys() | flat_theirs.keys())
+        return "; ".join(
+            f"{name}: {flat_mine.get(name)} here, {flat_theirs.get(name)} there"
+            for name in names
+            if flat_mine.get(name) != flat_theirs.get(name)
+        )

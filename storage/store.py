@@ -1,0 +1,199 @@
+"""The growing set of finished shards of one corpus in one view, and how a finished set is published.
+
+A folder belongs to one feature key. Done means: the sidecar is there and the shard has the size that it states.
+Whatever else lies there (a partial file, a shard without sidecar, a truncated shard) is the rest of a killed run: it
+is removed by the next writer and made again. Writers hold the folder's lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.atomic import remove_partials, sha256_of
+from storage.errors import DataError
+from storage.index import (
+    INDEX_NAME,
+    INDEX_SCHEMA,
+    SIDECAR_SCHEMA,
+    Index,
+    ShardRecord,
+    read_sidecar,
+    write_index,
+    write_sidecar,
+)
+from storage.manifest import MANIFEST_SCHEMA
+from storage.shard import write_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from storage.spec import FeatureSpec
+
+
+def store_root() -> Path:
+    """Where unfinished and finished shards are kept: LTDPIPE_STORE, else .ltdpipe/store under DVC_ROOT or here.
+
+    DVC sets DVC_ROOT to the main repository also inside the temporary copies of ``dvc exp run``, so that experiments
+    share the features.
+    """
+    override = os.environ.get("LTDPIPE_STORE")
+    return Path(override) if override else Path(os.environ.get("DVC_ROOT", "."), ".ltdpipe", "store")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a folder holds: all sidecar rows (with the column ``shard``) and the shards themselves by name."""
+
+    rows: pa.Table
+    shards: dict[str, ShardRecord]
+
+    def locate(self, manifest: pa.Table) -> list[int | None]:
+        """For each manifest row, the number of the row here with the same path, size and mtime, or None."""
+        found: list[int | None] = pc.index_in(_identity(manifest), value_set=_identity(self.rows)).to_pylist()
+        return found
+
+
+class ShardFolder:
+    """Shards ``shard-00000.h5`` with sidecars ``shard-00000.parquet`` in one directory, all of one feature key."""
+
+    def __init__(self, directory: Path, spec: FeatureSpec) -> None:
+        self.directory = directory
+        self.spec = spec
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Hold the folder against other writers; the kernel frees the lock when the process dies.
+
+        Args:
+            on_wait: called with one line when another process holds it and this one has to wait.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                on_wait(f"waiting for process {file.read().strip()}, which extracts into {self.directory}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def clean(self, warn: Callable[[str], None]) -> Finished:
+        """Remove what killed runs left, and return what is finished. The caller holds the lock.
+
+        Args:
+            warn: called with one line for each damaged file that is removed and will be made again.
+
+        Raises:
+            DataError: a shard here was made with other settings; the message names them.
+        """
+        remove_partials(self.directory)
+        tables, shards = [], {}
+        for sidecar in sorted(self.directory.glob("shard-*.parquet")):
+            shard = sidecar.with_suffix(".h5")
+            try:
+                rows, record, spec = read_sidecar(sidecar)
+                size = shard.stat().st_size if record.rows else 0
+            except (DataError, FileNotFoundError) as error:
+                warn(f"removed {sidecar.name}, it will be extracted again: {error}")
+                _remove(sidecar, shard)
+                continue
+            if spec.key != self.spec.key:
+                raise DataError(
+                    f"{self.directory} holds features made with other settings ({self.spec.difference(spec)}); "
+                    "choose another folder, or delete it to extract again"
+                )
+            if size != record.size_bytes:
+                warn(
+                    f"removed {shard.name}, it will be extracted again: {size} bytes, its sidecar says "
+                    f"{record.size_bytes}"
+                )
+                _remove(sidecar, shard)
+                continue
+            tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
+            shards[record.name] = record
+        for orphan in self.directory.glob("shard-*.h5"):
+            if orphan.name not in shards:
+                _remove(orphan)
+        schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
+        return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards)
+
+    def free_numbers(self, finished: Finished) -> Iterator[int]:
+        """Yield shard numbers not yet taken, lowest first: the names do not depend on when a run was killed."""
+        taken = {int(name.removeprefix("shard-").removesuffix(".h5")) for name in finished.shards}
+        return (number for number in itertools.count() if number not in taken)
+
+    def add(self, number: int, arrays: Mapping[str, NDArray[np.float16]], rows: Sequence[dict[str, Any]]) -> None:
+        """Write one shard, then its sidecar, each atomically.
+
+        Args:
+            number: a free shard number.
+            arrays: tap -> features of the rows with ``row`` not None, in that order.
+            rows: one mapping an image, with the columns of ``SIDECAR_SCHEMA``; ``row`` None where it failed.
+        """
+        shard = self.directory / f"shard-{number:05d}.h5"
+        kept = sum(row["row"] is not None for row in rows)
+        record = ShardRecord(shard.name, 0, "", 0)
+        if kept:
+            write_shard(shard, arrays, self.spec)
+            record = ShardRecord(shard.name, shard.stat().st_size, sha256_of(shard), kept)
+        write_sidecar(shard.with_suffix(".parquet"), rows, record, self.spec)
+
+    def write_index(self, manifest: pa.Table, finished: Finished, located: Sequence[int | None], corpus: str) -> Index:
+        """Merge manifest and sidecars into the index and return it; every manifest row must have been located."""
+        if None in located:
+            raise DataError(f"{self.directory} lacks {located.count(None)} of {len(manifest)} images of {corpus!r}")
+        found = finished.rows.take(pa.array(located, pa.int64()))
+        columns = {name: manifest[name] for name in MANIFEST_SCHEMA.names}
+        columns |= {name: found[name] for name in INDEX_SCHEMA.names if name not in columns}
+        used = sorted(set(found.filter(pc.is_valid(found["row"]))["shard"].to_pylist()))
+        index = Index(
+            pa.table(columns, schema=INDEX_SCHEMA), self.spec, corpus, tuple(finished.shards[name] for name in used)
+        )
+        write_index(self.directory / INDEX_NAME, index)
+        return index
+
+
+def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Callable[[str], None]) -> None:
+    """Make ``target`` show the index of ``source`` and its shards, by hard link, or by copy across file systems.
+
+    The index comes last, so that a target with an index is complete.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
+    for old in target.iterdir():
+        old.unlink()
+    copied = 0
+    for name in [*wanted, INDEX_NAME]:
+        try:
+            os.link(source / name, target / name)
+        except OSError:
+            shutil.copy2(source / name, target / name)
+            copied += 1
+    if copied:
+        log(f"copied {copied} files to {target}: hard links from {source} are not possible (another file system?)")
+
+
+def _identity(table: pa.Table) -> pa.ChunkedArray:
+    parts = [table["path"], table["size_bytes"].cast(pa.string()), table["mtime_ns"].cast(pa.string())]
+    return pc.binary_join_element_wise(*parts, "\0")
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

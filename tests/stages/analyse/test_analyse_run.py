@@ -1,0 +1,129 @@
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.analyse.csv_file import csv_text
+from stages.analyse.profiles import transition_profiles
+from stages.analyse.run import PROFILE_SCHEMA, read_profile, run
+from storage.errors import DataError
+from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
+from storage.shard import write_shard
+from storage.spec import FeatureSpec
+
+
+def _spec(blocks):
+    return FeatureSpec(
+        backbone="toy", weights="0" * 64, activation="quickgelu", blocks=6, stored_blocks=tuple(blocks), width=8,
+        embedding=4, taps=("cls",), view={"crop": 224}, mean=(0, 0, 0), std=(1, 1, 1), precision="fp32", extractor=1,
+    )  # fmt: skip
+
+
+def _write_features(folder, rows, cls, blocks=range(5)):
+    """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D)."""
+    folder.mkdir(parents=True)
+    spec = _spec(blocks)
+    write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
+    index = [
+        {"path": path, "label": label, "generator": generator, "sets": [], "size_bytes": 1, "mtime_ns": 1,
+         "status": "ok", "shard": "shard-0.h5", "row": row}
+        for row, (path, label, generator) in enumerate(rows)
+    ]  # fmt: skip
+    index.append({"path": "z", "label": 0, "sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "failed"})
+    record = ShardRecord("shard-0.h5", (folder / "shard-0.h5").stat().st_size, "0" * 64, len(rows))
+    table = pa.Table.from_pylist(index, schema=INDEX_SCHEMA)
+    write_index(folder / INDEX_NAME, Index(table, spec, "demo", (record,)))
+    return spec
+
+
+@pytest.fixture
+def tokens():
+    return np.random.default_rng(2).normal(1, 1, (7, 5, 8)).astype(np.float16)
+
+
+ROWS = [
+    ("a", 1, "zeta"),
+    ("b", 0, None),
+    ("c", 1, "alpha"),
+    ("d", 0, None),
+    ("e", 1, "zeta"),
+    ("f", 1, None),
+    ("g", 1, "real"),
+]
+
+
+def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens):
+    spec = _write_features(tmp_path / "demo" / "test", ROWS, tokens)
+    run(features=tmp_path / "demo" / "test", out=tmp_path / "analysis" / "demo.parquet")
+    profile = read_profile(tmp_path / "analysis" / "demo.parquet")
+    assert (profile.corpus, profile.view, profile.feature_key) == ("demo", "test", spec.key)
+    rows = profile.table.to_pylist()
+    groups = list(dict.fromkeys((row["label"], row["group"], row["n"]) for row in rows))
+    assert groups == [(0, "real", 2), (1, "alpha", 1), (1, "real", 1), (1, "unnamed generator", 1), (1, "zeta", 2)]
+    direct = transition_profiles([(tokens[[1, 3]], np.zeros(2, int))], blocks=range(5), groups=1)
+    reals = [row for row in rows if row["label"] == 0]
+    assert [row["transition"] for row in reals] == [0, 1, 2, 3]
+    assert [row["cosine_mean"] for row in reals] == direct.mean[0, :, 0].tolist()
+    assert [row["l2_std"] for row in reals] == direct.std[0, :, 1].tolist()
+    assert all(row["l2_std"] is None for row in rows if row["n"] == 1)
+
+
+def test_the_csv_holds_the_same_rows(tmp_path, tokens):
+    _write_features(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert list(read[0]) == PROFILE_SCHEMA.names
+    assert [row["cosine_mean"] for row in read] == [repr(row["cosine_mean"]) for row in rows]
+    assert [row["cosine_std"] for row in read if row["n"] == "1"] == [""] * 12
+
+
+def test_running_twice_gives_the_same_bytes(tmp_path, tokens):
+    _write_features(tmp_path / "v", ROWS, tokens)
+    for name in ("one", "two"):
+        run(features=tmp_path / "v", out=tmp_path / name / "p.parquet")
+    for suffix in (".parquet", ".csv"):
+        one, two = (tmp_path / name / f"p{suffix}" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_features_without_neighbouring_blocks_or_images_are_refused(tmp_path, tokens):
+    _write_features(tmp_path / "gaps", ROWS, tokens[:, :2], blocks=[1, 4])
+    with pytest.raises(DataError, match=r"blocks \[1, 4\]"):
+        run(features=tmp_path / "gaps", out=tmp_path / "p.parquet")
+    _write_features(tmp_path / "empty", [], tokens[:0])
+    with pytest.raises(DataError, match="no usable image"):
+        run(features=tmp_path / "empty", out=tmp_path / "p.parquet")
+
+
+def test_a_damaged_token_names_the_features(tmp_path, tokens):
+    tokens[2, 3] = 0
+    _write_features(tmp_path / "v", ROWS, tokens)
+    with pytest.raises(DataError, match=r"v: row 2: .* block 3 .* extract again"):
+        run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_other_files_are_no_profiles(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="no profile file: it lacks corpus"):
+        read_profile(tmp_path / "other.parquet")
+
+
+def test_text_that_a_spreadsheet_would_run_is_disarmed_and_numbers_stay():
+    rows = [
+        ["=cmd|' /C calc'!A0", -1.5],
+        ["+1", 2],
+        ["@x", None],
+        ["-y", 0.1 + 0.2],
+        ["\t=z", 1e-9],
+        ["plain, with comma", 1],
+    ]
+    read = list(csv.reader(csv_text(["=head", "value"], rows).splitlines()))
+    assert [row[0] for row in read] == [
+        "'=head", "'=cmd|' /C calc'!A0", "'+1", "'@x", "'-y", "'\t=z", "plain, with comma",
+    ]  # fmt: skip
+    assert [row[1] for row in read[1:]] == ["-1.5", "2", "", "0.30000000000000004", "1e-09", "1"]

@@ -1,0 +1,72 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stages.analyse.profiles import transition_profiles
+from storage.errors import DataError
+
+
+def _direct(cls):
+    """Cosine and distance of one image's tokens (L, D), as the definitions say."""
+    exact = cls.astype(np.float64)
+    pairs = list(pairwise(exact))
+    cosine = [float(a @ b / (np.sqrt(a @ a) * np.sqrt(b @ b))) for a, b in pairs]
+    return np.array([cosine, [float(np.sqrt(((b - a) ** 2).sum())) for a, b in pairs]]).T
+
+
+@pytest.fixture
+def tokens():
+    return np.random.default_rng(1).normal(3, 2, (40, 6, 16)).astype(np.float16)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_statistics_are_those_of_the_definitions_whatever_the_batch_size(tokens, size):
+    groups = np.arange(40) % 3
+    batches = [(tokens[i : i + size], groups[i : i + size]) for i in range(0, 40, size)]
+    profile = transition_profiles(batches, blocks=range(6), groups=3)
+    moves = np.stack([_direct(image) for image in tokens])
+    assert profile.transitions.tolist() == [0, 1, 2, 3, 4]
+    assert profile.count.tolist() == [14, 13, 13]
+    for group in range(3):
+        chosen = moves[groups == group]
+        np.testing.assert_allclose(profile.mean[group], chosen.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(profile.std[group], chosen.std(axis=0, ddof=1), rtol=1e-9)
+
+
+def test_float16_tokens_with_large_values_do_not_overflow():
+    tokens = np.full((2, 2, 1024), 6e4, dtype=np.float16)
+    tokens[:, 1] *= -1
+    profile = transition_profiles([(tokens, np.zeros(2, int))], blocks=[0, 1], groups=1)
+    assert profile.mean[0, 0, 0] == -1.0
+    assert profile.mean[0, 0, 1] == pytest.approx(2 * float(np.float16(6e4)) * 32)
+    assert profile.std[0, 0].tolist() == [0.0, 0.0]
+
+
+def test_only_neighbouring_blocks_make_transitions(tokens):
+    profile = transition_profiles([(tokens[:, :5], np.zeros(40, int))], blocks=[3, 4, 7, 8, 9], groups=1)
+    assert profile.transitions.tolist() == [3, 7, 8]
+    direct = np.stack([_direct(image) for image in tokens[:, :5]])[:, [0, 2, 3]]
+    np.testing.assert_allclose(profile.mean[0], direct.mean(axis=0), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"\[1, 3\]"):
+        transition_profiles([], blocks=[1, 3], groups=1)
+
+
+def test_one_image_has_no_spread_and_no_image_no_mean(tokens):
+    profile = transition_profiles([(tokens[:1], np.zeros(1, int))], blocks=range(6), groups=2)
+    assert np.isnan(profile.std).all()
+    assert np.isfinite(profile.mean[0]).all()
+    assert np.isnan(profile.mean[1]).all()
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_token_without_direction_is_an_error_naming_row_and_block(tokens, value):
+    tokens[13, 4] = value
+    batches = [(tokens[:10], np.zeros(10, int)), (tokens[10:], np.zeros(30, int))]
+    with pytest.raises(DataError, match="row 13: the CLS token after block 4"):
+        transition_profiles(batches, blocks=range(6), groups=1)
+
+
+def test_a_batch_of_another_shape_is_refused(tokens):
+    with pytest.raises(ValueError, match=r"\(N, 5, D\).*\(40, 6, 16\)"):
+        transition_profiles([(tokens, np.zeros(40, int))], blocks=range(5), groups=1)

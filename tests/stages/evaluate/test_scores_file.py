@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.evaluate.metrics import measure_sets
+from stages.evaluate.scores import SCORES_SCHEMA, ScoreCard, read_scores, sigmoid, write_scores
+from storage.errors import DataError
+
+CARD = ScoreCard(head="ltd", seed=3, corpus="demo", view="test", feature_key="k" * 32, head_sha256="a" * 64, failed=2)
+
+
+def _images(**columns):
+    plain = {
+        "path": ["a.png", "b.png", "c.png", "d.png"],
+        "sets": [["one", "two"], ["two"], ["one"], []],
+        "generator": [None, None, "gan", "gan"],
+        "label": pa.array([0, 0, 1, 1], pa.int8()),
+    }
+    return pa.table({**plain, **columns})
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    path = tmp_path / "scores" / "ltd-3.parquet"
+    logits = np.array([-2.0, 0.0, 3.0, 1e3], dtype=np.float32)
+    write_scores(path, card=CARD, images=_images(size_bytes=[1, 2, 3, 4]), logits=logits)
+    scores = read_scores(path)
+    assert scores.card == CARD
+    assert len(scores) == 4
+    assert scores.path.tolist() == ["a.png", "b.png", "c.png", "d.png"]
+    assert scores.generator.tolist() == [None, None, "gan", "gan"]
+    assert scores.label.tolist() == [0, 0, 1, 1]
+    assert scores.logit.dtype == scores.score.dtype == np.float64
+    assert scores.logit.tolist() == logits.tolist()
+    assert scores.score.tolist() == pytest.approx([1 / (1 + np.exp(2.0)), 0.5, 1 / (1 + np.exp(-3.0)), 1.0])
+    assert {name: rows.tolist() for name, rows in scores.members.items()} == {"one": [0, 2], "two": [0, 1]}
+
+
+def test_other_programs_find_the_documented_columns_and_metadata(tmp_path):
+    write_scores(tmp_path / "s.parquet", card=CARD, images=_images(), logits=np.zeros(4))
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table.schema.equals(SCORES_SCHEMA)
+    text = table.schema.metadata[b"ltdpipe"].decode()
+    assert json.loads(text) == {
+        "head": "ltd", "seed": 3, "corpus": "demo", "view": "test", "feature_key": "k" * 32,
+        "head_sha256": "a" * 64, "failed": 2, "rows": 4,
+    }  # fmt: skip
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def test_equal_scores_give_equal_bytes_and_no_partial_file_stays(tmp_path):
+    for name in ("one", "two"):
+        write_scores(tmp_path / name, card=CARD, images=_images(), logits=np.arange(4.0))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_set_is_measured_over_its_own_images(tmp_path):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.array([-1.0, 1.0, 2.0, -5.0]))
+    measured = measure_sets(read_scores(tmp_path / "s"))
+    assert list(measured) == ["one", "two"]
+    assert (measured["one"].n_real, measured["one"].n_fake, measured["one"].ap) == (1, 1, 1.0)
+    assert (measured["two"].accuracy, measured["two"].ap) == (0.5, None)
+
+
+def test_an_image_that_lists_a_set_twice_counts_once(tmp_path):
+    images = _images(sets=[["one", "one"], [], ["one"], []])
+    write_scores(tmp_path / "s", card=CARD, images=images, logits=np.zeros(4))
+    assert read_scores(tmp_path / "s").members["one"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_an_error_naming_image_and_file(tmp_path, bad):
+    with pytest.raises(DataError, match=r"s\.parquet: the logit of 'c\.png' is (nan|-?inf)"):
+        write_scores(tmp_path / "s.parquet", card=CARD, images=_images(), logits=np.array([0, 1, bad, 2.0]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_logit_in_a_file_made_elsewhere_is_found_when_it_is_read(tmp_path):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))
+    table = pq.read_table(tmp_path / "s")
+    spoiled = table.set_column(4, "logit", pa.array([0, np.nan, 0, 0.0]))
+    pq.write_table(spoiled.replace_schema_metadata(table.schema.metadata), tmp_path / "s")
+    with pytest.raises(DataError, match=r"the logit of 'b\.png' is nan"):
+        read_scores(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": pa.array([0, 0, 2, 1], pa.int8())}, r"label of 'c\.png' is 2"),
+        ({"label": pa.array([0, None, 1, 1], pa.int8())}, "`label` has 1 empty"),
+        ({"path": ["a", "b", "a", "c"]}, "'a' is listed more than once"),
+        ({"sets": [["x"], None, [], []]}, "`sets` has 1 empty"),
+    ],
+)
+def test_images_that_cannot_be_evaluated_are_refused(tmp_path, columns, message):
+    with pytest.raises(DataError, match=message):
+        write_scores(tmp_path / "s", card=CARD, images=_images(**columns), logits=np.zeros(4))
+
+
+def test_a_wrong_number_of_logits_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"shape \(4,\).*\(3,\)"):
+        write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(3))
+
+
+def test_files_that_are_no_scores_files_are_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_scores(tmp_path / "none")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_scores(tmp_path / "text")
+    pq.write_table(_images(), tmp_path / "other")
+    with pytest.raises(DataError, match=r"lacks head, seed.*logit, score"):
+        read_scores(tmp_path / "other")
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))
+    table = pq.read_table(tmp_path / "s")
+    pq.write_table(table.slice(0, 3), tmp_path / "cut")
+    with pytest.raises(DataError, match="states 4 rows and has 3"):
+        read_scores(tmp_path / "cut")
+
+
+def test_the_sigmoid_is_right_at_any_size():
+    logits = np.array([-1e3, -30.0, -1e-9, 0.0, 1e-9, 30.0, 1e3])
+    scores = sigmoid(logits)
+    assert scores[[0, 3, 6]].tolist() == [0.0, 0.5, 1.0]
+    np.testing.assert_allclose(scores[1:6], 1 / (1 + np.exp(-logits[1:6])), rtol=1e-15)
+    assert (np.diff(scores) > 0).all()
+    assert sigmoid(np.array([30.0], np.float16)).dtype == np.float64

@@ -1,0 +1,160 @@
+import csv
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from stages.report.metrics_file import result_table
+from stages.report.run import run
+
+SETS = {"one": True, "two": True, "fakes only": False}
+
+
+def _run(study, out, **settings):
+    return run(study="demo", score_files=study.scores, profile_files=study.profiles, out=out, **settings)
+
+
+def _csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _printed(table):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+@pytest.fixture
+def plain(study):
+    for head in ("ltd", "linear"):
+        for seed in (1, 2):
+            study.add_scores(head, seed, SETS)
+    study.add_profile(["one", "two"])
+    return study
+
+
+def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp_path):
+    settings = {"notes": ["a note"], "versions": {"torch": "2"}, "head_cards": {"ltd": {"lr": 0.1}}}
+    _run(plain, tmp_path / "one", **settings)
+    plain.scores.reverse()
+    _run(plain, tmp_path / "two", **settings)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert [str(path) for path in files] == [
+        "metrics.json", "plots/sets.csv", "report.html", "tables/main.csv", "tables/main.md", "tables/metrics.json",
+        "tables/per_seed.csv", "tables/per_set.csv", "tables/per_set.md",
+    ]  # fmt: skip
+    assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
+
+
+def test_metrics_json_holds_numbers_only_and_no_undefined_one(plain, tmp_path):
+    returned = _run(plain, tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written == returned
+    leaves = [value for lines in written.values() for line in lines.values() for value in line.values()]
+    assert all(isinstance(value, (int, float)) for value in leaves)
+    assert list(written["ltd"]) == ["mean", "demo/fakes only", "demo/one", "demo/two"]
+    assert "ap" not in written["ltd"]["demo/fakes only"]
+    assert (written["ltd"]["mean"]["ap_sets"], written["ltd"]["mean"]["sets"]) == (2, 3)
+    assert written["ltd"]["mean"]["ap"] == pytest.approx(
+        (written["ltd"]["demo/one"]["ap"] + written["ltd"]["demo/two"]["ap"]) / 2
+    )
+
+
+def test_the_full_metrics_hold_every_seed_and_the_reasons(plain, tmp_path):
+    _run(plain, tmp_path)
+    full = json.loads((tmp_path / "tables" / "metrics.json").read_text())
+    ap = full["linear"]["demo/one"]["ap"]
+    assert ap["mean"] == pytest.approx(sum(ap["seeds"].values()) / 2)
+    assert full["linear"]["demo/fakes only"]["ap"] == {
+        "mean": None, "std": None, "seeds": {"1": None, "2": None}, "undefined": "no real images",
+    }  # fmt: skip
+
+
+def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_covers(plain, tmp_path):
+    metrics = _run(plain, tmp_path, set_order=["two", "one"], head_order=["ltd"])
+    rows = _csv(tmp_path / "tables" / "main.csv")
+    assert [(row["head"], row["metric"]) for row in rows] == [
+        ("ltd", "ap"), ("linear", "ap"), ("ltd", "accuracy"), ("linear", "accuracy"),
+    ]  # fmt: skip
+    assert list(rows[0])[3:6] == ["two", "one", "fakes only"]
+    assert (rows[0]["fakes only"], rows[0]["sets_in_mean"], rows[0]["sets"]) == ("", "2", "3")
+    assert float(rows[0]["mean"]) == metrics["ltd"]["mean"]["ap"]
+    text = (tmp_path / "tables" / "main.md").read_text()
+    assert "| head | seeds | two | one | fakes only | mean |" in text
+    assert re.search(r"\| ltd \| 2 \| 0\.\d{3} ± 0\.\d{3} \|.*\| undefined \| .* \(2 of 3 sets\) \|", text)
+
+
+def test_the_long_tables_hold_every_value(plain, tmp_path):
+    metrics = _run(plain, tmp_path)
+    per_set = _csv(tmp_path / "tables" / "per_set.csv")
+    per_seed = _csv(tmp_path / "tables" / "per_seed.csv")
+    assert (len(per_set), len(per_seed)) == (2 * 3 * 5, 2 * 3 * 2)
+    row = next(row for row in per_set if (row["head"], row["set"], row["metric"]) == ("ltd", "one", "ap"))
+    assert float(row["mean"]) == metrics["ltd"]["demo/one"]["ap"]
+    assert (row["n_real"], row["n_fake"], row["seeds_in_mean"], row["undefined"]) == ("12", "10", "2", "")
+    seeds = [float(row["ap"]) for row in per_seed if (row["head"], row["set"]) == ("ltd", "one")]
+    assert float(row["mean"]) == pytest.approx(sum(seeds) / 2)
+    undefined = [row for row in per_set if row["undefined"]]
+    assert {(row["set"], row["undefined"], row["mean"]) for row in undefined} == {("fakes only", "no real images", "")}
+    assert "- fakes only, ltd: AP is undefined: no real images" in (tmp_path / "tables" / "per_set.md").read_text()
+
+
+def test_plot_data_names_each_bar(plain, tmp_path):
+    _run(plain, tmp_path)
+    rows = _csv(tmp_path / "plots" / "sets.csv")
+    assert [row["result"] for row in rows if row["set"] == "one"] == ["one: linear", "one: ltd"]
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+
+def test_one_seed_has_no_spread(study, tmp_path):
+    study.add_scores("ltd", 1, {"one": True})
+    metrics = _run(study, tmp_path)
+    assert not [name for line in metrics["ltd"].values() for name in line if name.endswith("_std")]
+    page = (tmp_path / "report.html").read_text()
+    assert 'class="whisker"' not in page
+    assert "each head has one seed, so there is no spread" in page
+    assert "±" not in (tmp_path / "tables" / "main.csv").read_text()
+
+
+def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path):
+    _run(hostile_study, tmp_path, notes=[hostile["note"]])
+    assert "'" + hostile["set"] in [row["set"] for row in _csv(tmp_path / "tables" / "per_set.csv")]
+    for path in tmp_path.rglob("*.csv"):
+        cells = [cell for row in _csv(path) for pair in row.items() for cell in pair]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))], path
+    for path in tmp_path.rglob("*.md"):
+        text = path.read_text()
+        assert "<" not in text
+        tables = [[len(re.findall(r"(?<!\\)\|", line)) for line in block.split("\n")] for block in text.split("\n\n")]
+        assert all(len({count for count in block if count}) <= 1 for block in tables), path
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<script>") == 1
+    assert not re.search(r"<(img|b onmouseover|svg onload)\b", page)
+
+
+def test_the_page_asks_for_nothing_from_anywhere(plain, tmp_path):
+    _run(plain, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"(src|href|url|@import|xlink)\s*[=(:]\s*[\"']?(?!#)(https?:|//|file:)", page)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_terminal_table_shows_what_metrics_json_holds(plain, tmp_path):
+    metrics = _run(plain, tmp_path)
+    text = _printed(result_table(json.loads(json.dumps(metrics))))
+    line = metrics["ltd"]["demo/one"]
+    assert f"{line['ap']:.3f} / {line['accuracy']:.3f}" in text
+    assert re.search(r"fakes only\W+undefined / \d", text)
+    assert "2 / 3 of 3" in text
+
+
+def test_the_terminal_obeys_no_name(study, tmp_path):
+    study.add_scores("[red]head[/red]", 1, {"\x1b[31mred\x07": True})
+    metrics = _run(study, tmp_path)
+    text = _printed(result_table(metrics, title="[b]"))
+    assert "[red]head[/red]" in text
+    assert "\\x1b[31mred\\x07" in text
+    assert "\x1b" not in text

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from stages.evaluate.metrics import METRICS, measure_sets
+from stages.evaluate.scores import read_scores
+from stages.report.results import Entry, NamedSet, load_results
+from storage.errors import DataError
+
+SETS = {"one": True, "two": True, "fakes only": False}
+
+
+def test_values_are_those_of_the_files(study):
+    paths = [study.add_scores("ltd", seed, SETS) for seed in (4, 3)]
+    results = load_results(paths)
+    assert results.seeds(Entry("ltd")) == (3, 4)
+    tested = NamedSet("demo", "two")
+    by_hand = [measure_sets(read_scores(path))["two"] for path in reversed(paths)]
+    assert list(results.by_seed(Entry("ltd"), tested).values()) == by_hand
+    assert results.of_set(Entry("ltd"), tested, "ap").value == pytest.approx(np.mean([m.ap for m in by_hand]))
+    assert results.of_set(Entry("ltd"), tested, "ap").std == pytest.approx(np.std([m.ap for m in by_hand], ddof=1))
+    assert results.size(tested) == (12, 10)
+
+
+def test_the_order_of_files_and_of_rows_changes_nothing(study):
+    def shuffled(n):
+        return np.random.default_rng(0).permutation(n)
+
+    one = [study.add_scores("a", 1, SETS), study.add_scores("b", 1, SETS)]
+    two = [study.add_scores("b", 1, SETS, order=shuffled), study.add_scores("a", 1, SETS)]
+    assert load_results(one) == load_results(two)
+
+
+def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
+    study.add_scores("ltd", 1, SETS)
+    results = load_results(study.scores)
+    undefined = {(tested.name, metric): why for _, tested, metric, why in results.undefined()}
+    assert undefined == {("fakes only", m): "no real images" for m in ("ap", "roc_auc", "accuracy_real")}
+    mean = results.of_sets(Entry("ltd"), "ap")
+    assert (mean.count, mean.total, mean.std) == (2, 3, None)
+    values = [results.of_set(Entry("ltd"), NamedSet("demo", name), "ap").value for name in ("one", "two")]
+    assert mean.value == pytest.approx(np.mean(values))
+
+
+def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
+    study.add_scores("ltd", 1, {"one": True}, corpus="first")
+    study.add_scores("ltd", 1, {"one": True}, corpus="second")
+    study.add_scores("ltd", 2, {"one": True}, corpus="first")
+    study.add_scores("linear", 1, {"one": True}, corpus="first")
+    results = load_results(study.scores)
+    second = NamedSet("second", "one")
+    assert results.why_undefined(Entry("ltd"), second, "ap") == "not scored (seed 2)"
+    assert results.why_undefined(Entry("linear"), second, "ap") == "not scored"
+    assert results.of_sets(Entry("ltd"), "ap").count == 1
+    assert {results.of_set(Entry("linear"), second, metric).count for metric in METRICS} == {0}
+
+
+def test_several_views_of_a_corpus_are_lines_of_their_own(study):
+    for view in ("clean", "jpeg-50"):
+        study.add_scores("ltd", 1, SETS, view=view)
+    assert [entry.label for entry in load_results(study.scores).entries] == ["ltd on clean", "ltd on jpeg-50"]
+
+
+def test_one_view_per_corpus_makes_no_extra_lines(study):
+    study.add_scores("ltd", 1, {"one": True}, corpus="first", view="crop")
+    study.add_scores("ltd", 1, {"one": True}, corpus="second", view="resized")
+    results = load_results(study.scores)
+    assert [entry.label for entry in results.entries] == ["ltd"]
+    assert results.of_sets(Entry("ltd"), "ap").count == 2
+
+
+def test_heads_and_sets_come_in_the_asked_order(study):
+    for head in ("a", "b", "c"):
+        study.add_scores(head, 1, SETS)
+    results = load_results(study.scores, heads=["c", "not there"], sets=["two", "one"])
+    assert [entry.head for entry in results.entries] == ["c", "a", "b"]
+    assert [card.head for card in results.cards] == ["c", "a", "b"]
+    assert [tested.name for tested in results.sets] == ["two", "one", "fakes only"]
+
+
+def test_images_are_counted_once_and_what_no_set_names_is_counted(study):
+    study.add_scores("ltd", 1, {"one": False, "two": False}, failed=5)
+    study.add_scores("ltd", 2, {"one": False, "two": False}, failed=5)
+    (corpus,) = load_results(study.scores).corpora
+    assert (corpus.n_real, corpus.n_fake, corpus.failed, corpus.in_no_set) == (12, 20, 5, 12)
+
+
+@pytest.mark.parametrize("other", [{"reals": 11}, {"sets": {**SETS, "two": False}}])
+def test_scores_of_different_images_are_not_compared(study, other):
+    study.add_scores("ltd", 1, SETS)
+    study.add_scores("ltd", 2, **{"sets": SETS, **other})
+    with pytest.raises(DataError, match="score different images of corpus 'demo'"):
+        load_results(study.scores)
+
+
+def test_a_head_and_seed_given_twice_is_refused(study):
+    study.add_scores("ltd", 1, SETS)
+    study.add_scores("ltd", 1, SETS)
+    with pytest.raises(DataError, match="'ltd', seed 1 are there twice"):
+        load_results(study.scores)
+
+
+def test_a_study_without_sets_is_refused(study):
+    study.add_scores("ltd", 1, {})
+    for files in ([], study.scores):
+        with pytest.raises(DataError, match="names a test set"):
+            load_results(files)

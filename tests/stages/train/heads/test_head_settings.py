@@ -1,0 +1,120 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
+
+adapter: TypeAdapter[LtdSettings | LinearSettings] = TypeAdapter(HeadSettings)
+
+
+def test_settings_are_read_without_torch() -> None:
+    code = "import sys; import stages.train.heads.settings; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_type_chooses_the_family() -> None:
+    assert isinstance(adapter.validate_python({"type": "ltd"}), LtdSettings)
+    assert isinstance(adapter.validate_python({"type": "linear"}), LinearSettings)
+    with pytest.raises(ValidationError, match="transformer"):
+        adapter.validate_python({"type": "transformer"})
+
+
+def test_defaults_are_the_published_ones() -> None:
+    settings = LtdSettings()
+    assert settings.candidates_for(24) == (11, 19)
+    assert (settings.window, settings.selection, settings.temperature, settings.anneal) == (5, "gumbel", 1.0, None)
+    assert (settings.branches, settings.position, settings.dropout, settings.heads) == (("raw", "delta"), True, 0.3, 8)
+
+
+def test_lists_of_yaml_become_tuples_and_come_back() -> None:
+    given_settings = {"type": "ltd", "candidates": [3, 9], "anneal": [0.1, 1000], "branches": ["raw"]}
+    settings = adapter.validate_python(given_settings)
+    assert isinstance(settings, LtdSettings)
+    assert (settings.candidates, settings.anneal, settings.branches) == ((3, 9), (0.1, 1000), ("raw",))
+    assert adapter.validate_json(settings.model_dump_json()) == settings
+    assert adapter.validate_python(settings.model_dump(mode="json")) == settings
+    assert hash(settings) == hash(adapter.validate_python(given_settings))
+
+
+def test_a_whole_number_is_good_where_a_real_one_is_expected() -> None:
+    assert LtdSettings.model_validate({"temperature": 2, "dropout": 0}).temperature == 2.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"windows": 5},
+        {"window": "5"},
+        {"window": 5.0},
+        {"window": 0},
+        {"window": 1},
+        {"candidates": ["11", "19"]},
+        {"candidates": [11]},
+        {"candidates": [-1, 8]},
+        {"candidates": [19, 11]},
+        {"selection": "argmax"},
+        {"selection": "fixed"},
+        {"selection": "fixed:-1"},
+        {"selection": "fixed:014"},
+        {"selection": "uniform", "selection_lr": 0.01},
+        {"selection": "fixed:14", "anneal": [0.1, 10]},
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"anneal": [0, 1000]},
+        {"anneal": [0.1, 0]},
+        {"selection_lr": 0},
+        {"branches": []},
+        {"branches": ["raw", "raw"]},
+        {"branches": ["cls"]},
+        {"position": "yes"},
+        {"dropout": 1.0},
+        {"heads": 0},
+    ],
+)
+def test_wrong_ltd_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        LtdSettings.model_validate(wrong)
+
+
+@pytest.mark.parametrize("block", [-1, "first", 1.0, True, [3]])
+def test_wrong_linear_blocks_are_refused(block: object) -> None:
+    with pytest.raises(ValidationError):
+        LinearSettings.model_validate({"block": block})
+
+
+def test_messages_have_what_was_found() -> None:
+    with pytest.raises(ValidationError, match=r"found \[19, 11\]"):
+        LtdSettings(candidates=(19, 11))
+    with pytest.raises(ValidationError, match="selection_lr has no effect with selection 'fixed:3'"):
+        LtdSettings(selection="fixed:3", selection_lr=0.1)
+
+
+def test_branches_are_kept_in_the_classifiers_order() -> None:
+    assert LtdSettings(branches=("delta", "raw")) == LtdSettings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        LtdSettings().window = 3
+
+
+@given(st.integers(min_value=1, max_value=200))
+def test_candidates_of_any_depth_are_its_middle_to_upper_blocks(blocks: int) -> None:
+    first, last = LtdSettings().candidates_for(blocks)
+    assert 0 <= first <= last <= blocks - 1
+    assert abs(first - 11 / 23 * (blocks - 1)) <= 0.5
+    assert abs(last - 19 / 23 * (blocks - 1)) <= 0.5
+
+
+@pytest.mark.parametrize(("blocks", "candidates"), [(24, (11, 19)), (12, (5, 9)), (32, (15, 26))])
+def test_candidates_of_known_depths(blocks: int, candidates: tuple[int, int]) -> None:
+    assert LtdSettings().candidates_for(blocks) == candidates
+
+
+def test_fixed_start() -> None:
+    assert LtdSettings(selection="fixed:14").fixed_start == 14
+    assert LtdSettings().fixed_start is None

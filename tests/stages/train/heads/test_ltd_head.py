@@ -1,0 +1,267 @@
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from plain_ltd import PlainLtd
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from stages.train.heads import build_head
+from stages.train.heads.ltd import LtdHead
+from stages.train.heads.settings import LtdSettings
+from stages.train.heads.window_selection import GumbelSelection
+from storage.errors import SettingError
+
+
+def build(blocks: int = 24, width: int = 64, **settings: object) -> LtdHead:
+    head = build_head(LtdSettings.model_validate(settings), blocks=blocks, width=width, embedding=48)
+    assert isinstance(head, LtdHead)
+    return head
+
+
+def pair(dropout: float = 0.0) -> tuple[LtdHead, PlainLtd]:
+    """The head and the plain reference with the same weights, none of them (biases, norms) at its initial constant."""
+    torch.manual_seed(0)
+    plain = PlainLtd(9, 5, 64, dropout)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    head = build(dropout=dropout)
+    missing, unexpected = head.load_state_dict(plain.renamed(), strict=False)
+    assert (missing, unexpected) == (["selection.initial_pi"], [])
+    return head, plain
+
+
+def features(n_images: int = 16, rows: int = 9, width: int = 64) -> Tensor:
+    """Tokens that wander from block to block, with a few dimensions much larger than the rest, as CLIP's."""
+    steps = torch.randn(n_images, rows, width).cumsum(1)
+    steps[..., :2] *= 20
+    return steps
+
+
+def labels(n_images: int = 16) -> Tensor:
+    return (torch.arange(n_images) % 2).float()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("training", [True, False])
+def test_same_logits_and_gradients_as_the_plain_encoder_layer(
+    dtype: torch.dtype, tolerance: float, training: bool
+) -> None:
+    head, plain = (module.to(dtype).train(training) for module in pair())
+    x, y = features().to(dtype), labels().to(dtype)
+    torch.manual_seed(7)
+    found = head(x)
+    torch.manual_seed(7)  # the same Gumbel draw
+    expected = plain(x)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+    binary_cross_entropy_with_logits(found, y).backward()
+    binary_cross_entropy_with_logits(expected, y).backward()
+    found_grads = {name: parameter.grad for name, parameter in head.named_parameters()}
+    assert (plain.pi.grad is not None) is training
+    for name, parameter in plain.renamed().items():
+        if parameter.grad is None:
+            assert found_grads[name] is None, name
+        else:
+            torch.testing.assert_close(found_grads[name], parameter.grad, rtol=tolerance, atol=tolerance, msg=name)
+    if training:
+        assert found_grads["selection.pi"] is not None
+        assert found_grads["selection.pi"].abs().max() > 1e-3
+
+
+def test_published_parameter_count() -> None:
+    with torch.device("meta"):
+        head = nn.Module.train(build(width=1024))
+    assert sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad) == 12_613_638
+
+
+def test_initial_statistics() -> None:
+    torch.manual_seed(0)
+    head = build(width=512)
+    for branch in ("raw", "delta"):
+        tokens = head.branches[branch]
+        for parameter in (tokens.class_token, tokens.position):
+            assert isinstance(parameter, Tensor)
+            assert parameter.mean().item() == pytest.approx(0, abs=0.15)
+            assert parameter.std().item() == pytest.approx(1, abs=0.1)
+    bound = (1 / 1024) ** 0.5  # torch's default of a linear layer of 1,024 inputs
+    assert head.classifier.weight.abs().max().item() == pytest.approx(bound, rel=0.02)
+    assert torch.equal(head.norm.weight, torch.ones(1024))
+
+
+def test_the_seed_decides_initialisation_and_training_noise() -> None:
+    def run() -> Tensor:
+        torch.manual_seed(3)
+        x = features()
+        return build().train()(x)  # type: ignore[no-any-return]
+
+    assert torch.equal(run(), run())
+
+
+def test_dropout_of_a_training_logit_has_the_spread_of_the_plain_one() -> None:
+    head, plain = pair(dropout=0.3)
+    assert isinstance(head.selection, GumbelSelection)
+    x = features(1).expand(10_000, -1, -1)
+    with torch.no_grad():
+        found, expected = head(x), plain(x)
+    assert found.std().item() == pytest.approx(expected.std().item(), rel=0.04)
+    assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.06 * expected.std().item())
+
+
+@pytest.mark.parametrize("selection", ["gumbel", "uniform", "fixed:12"])
+def test_evaluation_draws_nothing_and_treats_images_one_by_one(selection: str) -> None:
+    torch.manual_seed(0)
+    head, x = build(selection=selection).eval(), features()
+    x = x[:, : len(head.reads.blocks)]
+    before = torch.get_rng_state()
+    with torch.inference_mode():
+        logits = head(x)
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(head(x[order]), logits[order], rtol=0, atol=1e-5)
+        alone = torch.cat([head(image) for image in x.split(1)])
+        torch.testing.assert_close(alone, logits, rtol=0, atol=1e-5)
+        assert torch.equal(head(x), logits)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert logits.std() > 1e-3
+
+
+def test_uniform_evaluation_is_the_mean_over_all_windows() -> None:
+    torch.manual_seed(0)
+    head = build(selection="uniform").eval()
+    x = features()
+    each = []
+    for start in range(11, 16):
+        fixed = build(selection=f"fixed:{start}").eval()
+        fixed.load_state_dict(head.state_dict())
+        assert fixed.reads.blocks == tuple(range(start, start + 5))
+        each.append(fixed(x[:, start - 11 : start - 6]))
+    assert (each[0] - each[1]).abs().max() > 1e-3
+    torch.testing.assert_close(head(x), torch.stack(each).mean(0), rtol=0, atol=1e-5)
+
+
+def test_a_fixed_window_evaluates_as_the_arg_max_window_it_names() -> None:
+    torch.manual_seed(0)
+    head = build().eval()
+    start = head.describe()["window_start"]
+    assert isinstance(start, int)
+    fixed = build(selection=f"fixed:{start}").eval()
+    state = {name: tensor for name, tensor in head.state_dict().items() if "pi" not in name}
+    fixed.load_state_dict(state)
+    x = features(16, 24)
+    torch.testing.assert_close(fixed(x[:, list(fixed.reads.blocks)]), head(x[:, list(head.reads.blocks)]))
+
+
+ABLATIONS = list(
+    itertools.product(
+        [["raw"], ["delta"], ["raw", "delta"]], [True, False], ["gumbel", "uniform", "fixed:6"], [(12, 5), (24, 2)]
+    )
+)
+
+
+@pytest.mark.parametrize(("branches", "position", "selection", "size"), ABLATIONS)
+def test_every_ablation_trains(branches: list[str], position: bool, selection: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    blocks, window = size
+    head = build(blocks, 32, branches=branches, position=position, selection=selection, window=window, heads=4)
+    assert head.classifier.in_features == 32 * len(branches)
+    assert head.encoder.heads == 4
+    named = dict(head.named_parameters())
+    assert ("selection.pi" in named) is (selection == "gumbel")
+    assert sum("position" in name for name in named) == position * len(branches)
+    optimizer = torch.optim.AdamW(head.parameter_groups(1e-2), weight_decay=0)
+    x, before = features(16, len(head.reads.blocks), 32), {name: p.detach().clone() for name, p in named.items()}
+    binary_cross_entropy_with_logits(head(x), labels()).backward()
+    optimizer.step()
+    for name, parameter in named.items():
+        # one candidate window only: nothing to choose, so no gradient
+        still = name == "selection.pi" and parameter.numel() == 1
+        assert torch.equal(parameter, before[name]) is still, name
+
+
+def test_one_block_is_enough_for_the_raw_branch() -> None:
+    head = build(branches=["raw"], window=1, candidates=[3, 3])
+    assert head.reads.blocks == (3,)
+    assert head(torch.randn(4, 1, 64)).shape == (4,)
+
+
+def test_learns_jumps_between_blocks_that_single_blocks_do_not_show() -> None:
+    torch.manual_seed(0)
+    head = build(blocks=12, width=32, dropout=0.1, selection="fixed:3", heads=4)
+    optimizer = torch.optim.AdamW(head.parameter_groups(2e-3), weight_decay=0)
+
+    def batch(n_images: int) -> tuple[Tensor, Tensor]:
+        y = labels(n_images)
+        smooth = torch.randn(n_images, 1, 32) + 0.1 * torch.randn(n_images, 5, 32)
+        return torch.where(y[:, None, None] > 0, torch.randn(n_images, 5, 32), smooth), y
+
+    for _ in range(60):
+        x, y = batch(64)
+        optimizer.zero_grad()
+        binary_cross_entropy_with_logits(head(x), y).backward()
+        optimizer.step()
+    x, y = batch(256)
+    assert ((head.eval()(x) > 0) == y.bool()).float().mean() > 0.9
+
+
+def test_window_logits_have_their_own_learning_rate() -> None:
+    head = build(selection_lr=0.5)
+    rest, own = head.parameter_groups(0.1)
+    assert (rest["lr"], own["lr"]) == (0.1, 0.5)
+    assert [id(parameter) for parameter in own["params"]] == [id(head.get_parameter("selection.pi"))]
+    assert len(rest["params"]) + 1 == len(list(head.parameters()))
+    (group,) = build().parameter_groups(0.1)
+    assert (group["lr"], len(group["params"])) == (0.1, len(list(head.parameters())))
+
+
+def test_advance_anneals_the_temperature() -> None:
+    head = build(temperature=2.0, anneal=[1.0, 10])
+    assert isinstance(head.selection, GumbelSelection)
+    head.advance(5)
+    assert head.selection.temperature == pytest.approx(1.5)
+    build(selection="uniform").advance(5)
+    build(selection="fixed:11").advance(5)
+
+
+def test_description_tells_what_training_did_and_survives_a_reload() -> None:
+    torch.manual_seed(0)
+    head = build(candidates=[8, 19], window=5)
+    before = head.get_parameter("selection.pi").detach().tolist()
+    first = max(range(8), key=before.__getitem__)
+    assert head.describe() == {"window_start": 8 + first, "pi_before": before, "pi": before, "window_moved": False}
+    with torch.no_grad():
+        head.get_parameter("selection.pi")[(first + 1) % 8] += 10
+    told = head.describe()
+    assert (told["window_start"], told["pi_before"], told["window_moved"]) == (8 + (first + 1) % 8, before, True)
+    other = build(candidates=[8, 19], window=5)
+    assert other.describe() != told
+    other.load_state_dict(head.state_dict())
+    assert other.describe() == told
+
+
+def test_description_without_learned_windows() -> None:
+    assert build(selection="uniform").describe() == {"window_start": None}
+    assert build(selection="fixed:13").describe() == {"window_start": 13}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: build(candidates=[16, 24]), r"candidates 16\.\.24 go beyond the backbone's last block, 23"),
+        (lambda: build(blocks=6), r"window 5 is longer than the 3 blocks of candidates 2\.\.4"),
+        (lambda: build(blocks=4, selection="fixed:0"), r"window 5 is longer than the 4 blocks of .*blocks 0\.\.3"),
+        (lambda: build(selection="fixed:20"), r"blocks 20\.\.24, outside the .* 0\.\.23; choose a start in 0\.\.19"),
+        (lambda: build(selection="fixed:10", candidates=[11, 19]), r"10\.\.14, outside the candidates 11\.\.19"),
+        (lambda: build(width=100), "8 attention heads do not divide the backbone's width 100"),
+    ],
+)
+def test_settings_that_do_not_fit_the_backbone(make: Callable[[], LtdHead], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("shape", [(4, 24, 64), (4, 9, 32), (9, 64)])
+def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected features \(N, 9, 64\) .* found \("):
+        build()(torch.zeros(shape))
