@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.explain import NAME_PATTERN, explain
 from stages.demo.settings import DemoCorpus
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, GeometryName
 from stages.train.heads.settings import HeadSettings
 from stages.train.settings import TrainSettings
 from storage.errors import SettingError
@@ -28,12 +28,14 @@ class Corpus(BaseModel):
     Attributes:
         root: folder of images, relative to LTDPIPE_DATA (or to the project where that is not set), or absolute.
         layout: how its folders tell label, generator and split.
+        geometry: how an image becomes 224 x 224 pixels.
     """
 
     model_config = _STRICT
 
     root: str
     layout: Literal["folder", "unlabelled"] = "folder"
+    geometry: GeometryName = "crop224-pad"
 
 
 class TrainParams(TrainSettings):

@@ -32,8 +32,8 @@ def head(name: str, seed: int) -> Path:
 
 
 def scores(corpus: str, name: str, seed: int) -> Path:
-    """The scores of a head on a corpus."""
-    return Path("scores", corpus, f"{name}-{seed}.parquet")
+    """The scores of a head on a corpus: a folder with one file a view."""
+    return Path("scores", corpus, f"{name}-{seed}")
 
 
 def analysis(corpus: str) -> Path:

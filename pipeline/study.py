@@ -6,6 +6,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from pipeline import paths
+from stages.extract.settings import VIEW
+from stages.report.metrics_file import result_table
 from stages.report.run import run
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ def write_report(params: Params) -> tuple[Path, Table]:
     """
     out = paths.report(params.study)
     score_files = [
-        paths.scores(corpus, head, seed)
+        paths.scores(corpus, head, seed) / f"{VIEW}.parquet"
         for corpus in params.evaluate.corpora
         for head in params.heads
         for seed in params.train.seeds
     ]
-    table = run(
+    metrics = run(
         study=params.study,
         score_files=score_files,
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
@@ -42,7 +44,7 @@ def write_report(params: Params) -> tuple[Path, Table]:
         head_cards={name: head.model_dump(mode="json") for name, head in params.heads.items()},
         versions={package: version(package) for package in _SHOWN_VERSIONS},
     )
-    return out, table
+    return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 
 def _set_order(params: Params) -> list[str]:

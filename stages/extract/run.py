@@ -49,6 +49,7 @@ def run(
     root: Path,
     manifest: pa.Table,
     settings: ExtractSettings,
+    geometry: str,
     store: Path,
     out: Path,
     reporter: Reporter,
@@ -61,7 +62,8 @@ def run(
         corpus: its name.
         root: folder that the manifest's paths are relative to.
         manifest: rows as ``ltdpipe scan`` makes them.
-        settings: backbone, geometry, taps and precision; they decide the feature key.
+        settings: backbone, taps and precision; they and the geometry decide the feature key.
+        geometry: a name in ``stages.extract.views.GEOMETRIES``.
         store: where shards are kept under their key between runs.
         out: ``features/<corpus>``; its view folder gets hard links to the shards, and the index.
         reporter: gets notes, warnings and progress.
@@ -73,7 +75,7 @@ def run(
             can be read, or features are broken.
     """
     backbone = load_backbone(settings.backbone, weights=settings.weights, precision=settings.precision)
-    spec = feature_spec(backbone, settings)
+    spec = feature_spec(backbone, settings, geometry)
     folder = ShardFolder(store / spec.key / corpus, spec)
     with folder.lock(reporter.note):
         finished = folder.clean(reporter.warn)
@@ -81,7 +83,7 @@ def run(
         pending = manifest.filter(np.array([place is None for place in located], dtype=bool)).to_pylist()
         check_on_disk(pending, root, corpus)
         numbers = folder.free_numbers(finished)
-        maker = ShardMaker(backbone, settings, root, batch)
+        maker = ShardMaker(backbone, spec.taps, geometry, root, batch)
         with reporter.progress(f"extract {corpus}", len(pending), "images") as progress:
             for start in range(0, len(pending), shard_size):
                 rows, arrays = maker.make(pending[start : start + shard_size], progress)
@@ -98,7 +100,7 @@ def run(
     return ExtractSummary(len(manifest) - sum(failed.values()), failed, len(pending), spec.key)
 
 
-def feature_spec(backbone: Backbone, settings: ExtractSettings) -> FeatureSpec:
+def feature_spec(backbone: Backbone, settings: ExtractSettings, geometry: str) -> FeatureSpec:
     """Return what the features will be: every setting that can change them."""
     return FeatureSpec(
         backbone=backbone.name,
@@ -109,7 +111,7 @@ def feature_spec(backbone: Backbone, settings: ExtractSettings) -> FeatureSpec:
         width=backbone.width,
         embedding=backbone.embedding,
         taps=tuple(sorted(settings.taps)),
-        view=view_spec(settings.geometry),
+        view=view_spec(geometry),
         mean=backbone.mean,
         std=backbone.std,
         precision=backbone.precision,

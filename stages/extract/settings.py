@@ -14,12 +14,11 @@ TapName = Literal["cls", "embedding"]
 
 
 class ExtractSettings(BaseModel):
-    """How features are made from images.
+    """What reads the images of every corpus of a study.
 
     Attributes:
         backbone: a name in the backbone registry.
         weights: "default" (the registry's own), "random:SEED", or the path of a local weights file.
-        geometry: how an image becomes 224 x 224 pixels.
         taps: what is read from the backbone and stored.
         precision: "fp32", "fp16" (CUDA only), or "auto": fp16 on CUDA, else fp32.
     """
@@ -28,6 +27,5 @@ class ExtractSettings(BaseModel):
 
     backbone: BackboneName = "clip-vit-l-14"
     weights: str = "default"
-    geometry: GeometryName = "crop224-pad"
     taps: tuple[TapName, ...] = Field(default=("cls", "embedding"), min_length=1)
     precision: Literal["auto", "fp32", "fp16"] = "auto"

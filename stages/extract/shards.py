@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.extract.backbone import Backbone
-    from stages.extract.settings import ExtractSettings
     from stages.reporter import Progress
 
 DECODE_THREADS = 2
@@ -32,7 +31,8 @@ class ShardMaker:
     """Turns rows of the manifest into the rows and arrays of a shard."""
 
     backbone: Backbone
-    settings: ExtractSettings
+    taps: tuple[str, ...]
+    geometry: str
     root: Path
     batch: int
 
@@ -46,7 +46,7 @@ class ShardMaker:
         """
         rows: list[dict[str, Any]] = []
         usable: list[str] = []
-        parts: dict[str, list[NDArray[np.float32]]] = {tap: [] for tap in self.settings.taps}
+        parts: dict[str, list[NDArray[np.float32]]] = {tap: [] for tap in self.taps}
         threads = ThreadPoolExecutor(DECODE_THREADS)
         try:
             waiting = [threads.submit(self._read, row) for row in chunk]
@@ -72,5 +72,5 @@ class ShardMaker:
 
     def _read(self, row: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
         decoded = decode(self.root / names.to_path(row["path"]))
-        pixels = None if decoded.image is None else pixels_of(decoded.image, self.settings.geometry)
+        pixels = None if decoded.image is None else pixels_of(decoded.image, self.geometry)
         return {name: row[name] for name in _IDENTITY} | decoded.facts, pixels

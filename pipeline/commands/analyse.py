@@ -1,0 +1,27 @@
+"""Features -> transition profiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import paths
+from pipeline.commands.arguments import PATH, corpus_option, needed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@corpus_option
+@click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
+@click.option("--out", type=PATH, help="The Parquet file to write.")
+def analyse(corpus: str | None, features: Path | None, out: Path | None) -> None:
+    """Measure how the class token moves between adjacent blocks, for real images and each generator."""
+    from stages.analyse.run import run
+
+    if features is None or out is None:
+        corpus = needed(corpus, "--corpus NAME, or --features and --out")
+        features, out = paths.view(corpus), paths.analysis(corpus)
+    run(features=features, out=out)

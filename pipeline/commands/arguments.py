@@ -1,0 +1,50 @@
+"""Options and look-ups that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from pipeline import paths
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
+
+T = TypeVar("T")
+
+PATH = click.Path(path_type=Path)
+corpus_option = click.option("--corpus", metavar="NAME", help="A corpus of params.yaml.")
+
+
+def project_params() -> Params:
+    """Read and validate the project's params.yaml."""
+    from pipeline.params import load_params
+
+    return load_params(paths.PARAMS)
+
+
+def defined(entries: dict[str, T], name: str, section: str) -> T:
+    """Return an entry of a section of params.yaml.
+
+    Raises:
+        SettingError: there is none of that name; the message lists those that are there.
+    """
+    if name not in entries:
+        raise SettingError(
+            f"{name!r} is not in `{section}` of {paths.PARAMS}; it has {', '.join(entries) or 'nothing'}"
+        )
+    return entries[name]
+
+
+def needed(value: T | None, what: str) -> T:
+    """Return an option's value.
+
+    Raises:
+        SettingError: it was not given.
+    """
+    if value is None:
+        raise SettingError(f"this command needs {what}; see --help")
+    return value
