@@ -39,23 +39,29 @@ class Examples:
             yield self.features[rows].float(), self.labels[rows]
 
 
-def load_examples(
-    table: FeatureTable, reads: Reads, *, validation_share: float, device: torch.device
-) -> tuple[Examples, Examples]:
-    """Return (training, validation) examples.
+def held_out_rows(table: FeatureTable, validation_share: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows of ``table`` that take part in training, and which of them are held out for validation.
 
     Rows of split "train" or of no split take part. An image falls into validation when its content hash says so, so
     that the choice depends on the image alone, and copies of one image never lie on both sides.
+    """
+    split = np.array(table.index["split"].to_pylist(), dtype=object)
+    rows = np.flatnonzero((split == "train") | (split == None))  # noqa: E711 - elementwise
+    return rows, _share_of(table.index["sha256"].to_pylist())[rows] < validation_share
+
+
+def load_examples(
+    table: FeatureTable, reads: Reads, *, validation_share: float, device: torch.device
+) -> tuple[Examples, Examples]:
+    """Return (training, validation) examples, divided by :func:`held_out_rows`.
 
     Raises:
         DataError: rows lack labels, or one class is missing on a side.
     """
-    split = np.array(table.index["split"].to_pylist(), dtype=object)
-    rows = np.flatnonzero((split == "train") | (split == None))  # noqa: E711 - elementwise
     if table.index["label"].null_count:
         raise DataError(f"{table.directory} holds images without a label; training needs `real` and `fake` folders")
+    rows, held_out = held_out_rows(table, validation_share)
     labels = table.index["label"].to_numpy()[rows]
-    held_out = _share_of(table.index["sha256"].to_pylist())[rows] < validation_share
     for side, members in (("training", ~held_out), ("validation", held_out)):
         for label, name in ((0, "real"), (1, "synthetic")):
             if not (labels[members] == label).any():
