@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from storage.sources import Sources
 
 DECODER = "pillow-rgb-1"
 
@@ -45,11 +45,11 @@ class Decoded:
     image: Image.Image | None
 
 
-def decode(path: Path) -> Decoded:
+def decode(sources: Sources, path: str) -> Decoded:
     """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash."""
     facts: dict[str, Any] = dict.fromkeys(("sha256", "format", "width", "height", "mode", "jpeg_quality", "error"))
     try:
-        content = path.read_bytes()
+        content = sources.read(path)
         facts["sha256"] = hashlib.sha256(content).hexdigest()
         with Image.open(io.BytesIO(content)) as image:
             facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,8 @@ from stages.extract.backbone import load_backbone
 from stages.extract.settings import VIEW
 from stages.extract.shards import ShardMaker
 from stages.extract.views import view_spec
-from storage import names
-from storage.atomic import sha256_of
 from storage.errors import DataError
+from storage.sources import Sources
 from storage.spec import FeatureSpec
 from storage.store import Finished, ShardFolder, publish
 
@@ -46,7 +46,8 @@ class ExtractSummary:
 def run(
     *,
     corpus: str,
-    root: Path,
+    root: Path | str,
+    reals: Path | str | None = None,
     manifest: pa.Table,
     settings: ExtractSettings,
     geometry: str,
@@ -60,7 +61,8 @@ def run(
 
     Args:
         corpus: its name.
-        root: folder that the manifest's paths are relative to.
+        root: folder that the manifest's paths are relative to (see :mod:`storage.sources`).
+        reals: folder of the real images that several sets share, the second root of a manifest's paths.
         manifest: rows as ``ltdpipe scan`` makes them.
         settings: backbone, taps and precision; they and the geometry decide the feature key.
         geometry: a name in ``stages.extract.views.GEOMETRIES``.
@@ -74,23 +76,24 @@ def run(
         DataError: an image that has to be read is gone or has another size than the manifest says, no image at all
             can be read, or features are broken.
     """
+    sources = Sources.of(root, reals)
     backbone = load_backbone(settings.backbone, weights=settings.weights, precision=settings.precision)
     spec = feature_spec(backbone, settings, geometry)
     folder = ShardFolder(store / spec.key / corpus, spec)
     with folder.lock(reporter.note):
         finished = folder.clean(reporter.warn)
-        located = locate(manifest, finished, root)
+        located = locate(manifest, finished, sources)
         pending = manifest.filter(np.array([place is None for place in located], dtype=bool)).to_pylist()
-        check_on_disk(pending, root, corpus)
+        check_on_disk(pending, sources, corpus)
         numbers = folder.free_numbers(finished)
-        maker = ShardMaker(backbone, spec.taps, geometry, root, batch)
+        maker = ShardMaker(backbone, spec.taps, geometry, sources, batch)
         with reporter.progress(f"extract {corpus}", len(pending), "images") as progress:
             for start in range(0, len(pending), shard_size):
                 rows, arrays = maker.make(pending[start : start + shard_size], progress)
                 folder.add(next(numbers), arrays, rows)
         if pending:
             finished = folder.clean(reporter.warn)
-            located = locate(manifest, finished, root)
+            located = locate(manifest, finished, sources)
         index = folder.write_index(manifest, finished, located, corpus)
         failed = _failures(index.table)
         if sum(failed.values()) == len(manifest):
@@ -119,7 +122,7 @@ def feature_spec(backbone: Backbone, settings: ExtractSettings, geometry: str) -
     )
 
 
-def locate(manifest: pa.Table, finished: Finished, root: Path) -> list[int | None]:
+def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int | None]:
     """Find each manifest row among the finished ones: same path, size and time, or else the same content.
 
     A file that was only touched or copied keeps its features: where path and size agree, the hash decides.
@@ -134,26 +137,26 @@ def locate(manifest: pa.Table, finished: Finished, root: Path) -> list[int | Non
     for row, place in enumerate(located):
         if place is None:
             identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
-            file = root / names.to_path(identity[0])
-            if identity in twins and file.is_file():
-                sha256 = sha256_of(file)
+            if identity in twins and sources.size(identity[0]) is not None:
+                sha256 = hashlib.sha256(sources.read(identity[0])).hexdigest()
                 located[row] = next((twin for twin, known in twins[identity] if known == sha256), None)
     return located
 
 
-def check_on_disk(rows: Sequence[dict[str, Any]], root: Path, corpus: str) -> None:
+def check_on_disk(rows: Sequence[dict[str, Any]], sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
     Raises:
         DataError: one is not; the message names the command that refreshes the manifest.
     """
+    if sources.is_remote:  # one request a file; a missing one is recorded when it is read
+        return
     for row in rows:
-        file = root / names.to_path(row["path"])
-        size = file.stat().st_size if file.is_file() else None
+        size = sources.size(row["path"])
         if size != row["size_bytes"]:
             state = "is gone" if size is None else f"has {size} bytes instead of {row['size_bytes']}"
             raise DataError(
-                f"the manifest of corpus {corpus!r} no longer fits the disk: {file} {state}; "
+                f"the manifest of corpus {corpus!r} no longer fits the disk: {sources.where(row['path'])} {state}; "
                 f"refresh it with `ltdpipe scan --corpus {corpus}`"
             )
 

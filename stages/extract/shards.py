@@ -10,17 +10,16 @@ import numpy as np
 
 from stages.extract.decode import decode
 from stages.extract.views import pixels_of
-from storage import names
 from storage.shard import to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stages.extract.backbone import Backbone
     from stages.reporter import Progress
+    from storage.sources import Sources
 
 DECODE_THREADS = 2
 _IDENTITY = ("path", "size_bytes", "mtime_ns")
@@ -33,7 +32,7 @@ class ShardMaker:
     backbone: Backbone
     taps: tuple[str, ...]
     geometry: str
-    root: Path
+    sources: Sources
     batch: int
 
     def make(
@@ -71,6 +70,6 @@ class ShardMaker:
         return rows, arrays
 
     def _read(self, row: dict[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-        decoded = decode(self.root / names.to_path(row["path"]))
+        decoded = decode(self.sources, row["path"])
         pixels = None if decoded.image is None else pixels_of(decoded.image, self.geometry)
         return {name: row[name] for name in _IDENTITY} | decoded.facts, pixels

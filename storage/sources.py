@@ -1,0 +1,112 @@
+"""Where the bytes of a corpus's images come from: a manifest's ``path`` -> the encoded image.
+
+A ``path`` is relative to the corpus's root: ``progan/0_real/1.png``, ``images/sdxl.zip!/sdxl/1.png`` inside an archive,
+``@reals/val2017/1.jpg`` below the second root that holds the real images several test sets share. The root is a local
+folder or a URL that fsspec knows (``s3://``, ``gs://``, ``https://``, where its extra is installed); when it is one
+file, an archive or a list of images, paths are relative to the folder of that file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import fsspec
+
+from storage import names
+from storage.archives import is_url, member_size, read_member, stamp_of
+from storage.errors import DataError
+
+REALS = "@reals"
+_MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
+
+
+def open_source(root: str | os.PathLike[str], path: str, *, reals: str | os.PathLike[str] | None = None) -> bytes:
+    """Return the bytes of the file that a manifest's ``path`` names; see :class:`Sources`."""
+    return Sources.of(root, reals).read(path)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The roots of one corpus; small, and safe to hand to threads and to other processes.
+
+    Attributes:
+        root: folder, archive or list file, local or URL.
+        reals: the second root, for the shared real images; None where there is none.
+    """
+
+    root: str
+    reals: str | None = None
+
+    @classmethod
+    def of(cls, root: str | os.PathLike[str], reals: str | os.PathLike[str] | None = None) -> Sources:
+        """Make sources from paths or URLs."""
+        return cls(os.fspath(root), None if reals is None else os.fspath(reals))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a root is a URL, where asking for the size of every file is slow."""
+        return is_url(self.root) or (self.reals is not None and is_url(self.reals))
+
+    def read(self, path: str) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            OSError: the file is not there or cannot be read.
+            DataError: its archive is damaged or has no such member, or the path needs a second root and none is set.
+        """
+        location, member = self._resolve(path)
+        if member is not None:
+            return read_member(location, member)
+        if is_url(location):
+            filesystem, remote = fsspec.core.url_to_fs(location)
+            content: bytes = filesystem.cat_file(remote)
+            return content
+        with open(location, "rb") as file:  # noqa: PTH123 - names may hold bytes that are not UTF-8
+            return file.read()
+
+    def size(self, path: str) -> int | None:
+        """Return the size that a manifest states for ``path``, or None where nothing is there."""
+        location, member = self._resolve(path)
+        if member is not None:
+            return member_size(location, member)
+        try:
+            return stamp_of(location)[0]
+        except OSError:
+            return None
+
+    def where(self, path: str) -> str:
+        """Return the place of ``path`` in full, for messages."""
+        location, member = self._resolve(path)
+        return location if member is None else f"{location}!/{member}"
+
+    def _resolve(self, path: str) -> tuple[str, str | None]:
+        base = self._base
+        if path.startswith(f"{REALS}/"):
+            if self._reals_base is None:
+                raise DataError(
+                    f"{path} lies below the second root of its corpus, and none is set: name the folder of the shared "
+                    "real images in `corpora.<name>.reals`, or with --reals"
+                )
+            base, path = self._reals_base, path.removeprefix(f"{REALS}/")
+        file, *member = _MEMBER.split(names.to_path(path), maxsplit=1)
+        return f"{base}/{file}", member[0] if member else None
+
+    @cached_property
+    def _base(self) -> str:
+        return base_of(self.root)
+
+    @cached_property
+    def _reals_base(self) -> str | None:
+        return None if self.reals is None else base_of(self.reals)
+
+
+def base_of(root: str) -> str:
+    """Return what paths are relative to: the root itself, or the folder of a root that is one file."""
+    if is_url(root):
+        root = root.rstrip("/")
+        last = root.rsplit("/", 1)[-1]
+        return root.rsplit("/", 1)[0] if re.search(r"\.(zip|tar|parquet|csv|tsv)$", last, re.IGNORECASE) else root
+    return os.path.dirname(root) or "." if os.path.isfile(root) else root  # noqa: PTH113, PTH120 - as in read
