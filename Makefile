@@ -17,7 +17,7 @@ demo: $(VENV)/installed ## Run the demo study and print its result
 	@ltdpipe report
 
 test: $(VENV)/installed ## Run the test suite
-	pytest
+	pytest -n auto --dist loadfile
 
 check: lint test ## Linters, types, import contract and tests
 

@@ -1,0 +1,91 @@
+"""What all tests share: the project's folder, a quiet reporter, and commands run as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+# Tests run side by side; more threads than cores make small tensors many times slower.
+torch.set_num_threads(1)
+
+
+class RecordingReporter:
+    """Keeps what a stage said; fulfils ``stages.reporter.Reporter``."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.done = 0
+        self.failed = 0
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def warn(self, line: str) -> None:
+        self.warnings.append(line)
+
+    @contextmanager
+    def progress(self, what: str, total: int, unit: str):
+        yield self
+
+    def advance(self, count: int, *, failed: int = 0) -> None:
+        self.done += count
+        self.failed += failed
+
+
+@pytest.fixture
+def reporter() -> RecordingReporter:
+    return RecordingReporter()
+
+
+def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, with this environment's programs, on the code in ``cwd`` if it holds any."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(cwd if (cwd / "pipeline").is_dir() else PROJECT),
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+        **env,
+    }
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def clone_of_project():
+    """Make a committed git clone of the project, as it is now, in an empty folder."""
+
+    def clone(folder: Path) -> Path:
+        listed = run_command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).stdout
+        for name in filter(None, listed.split("\0")):
+            source, target = PROJECT / name, folder / name
+            if source.is_file():  # a tracked file may be deleted in the working tree
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+        (folder / "dvc.lock").unlink(missing_ok=True)  # it belongs to the full demo study
+        git(folder, "init", "-q")
+        commit(folder, "start")
+        return folder
+
+    return clone
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return run_command("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments, cwd=folder).stdout
+
+
+def commit(folder: Path, message: str) -> None:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", message)

@@ -1,0 +1,122 @@
+"""The command line as a user meets it: real processes, their output and their exit codes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT, commit, git, run_command
+
+COMMANDS = ("analyse", "demo-images", "evaluate", "extract", "profile", "report", "scan", "train")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project folder under git: params.yaml and the profiles."""
+    shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
+    shutil.copy(PROJECT / "profiles" / "demo.yaml", tmp_path / "params.yaml")
+    git(tmp_path, "init", "-q")
+    commit(tmp_path, "start")
+    return tmp_path
+
+
+def test_help_lists_every_command(tmp_path):
+    text = run_command("ltdpipe", "--help", cwd=tmp_path).stdout
+    assert all(command in text for command in COMMANDS)
+    assert "Exit codes" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(tmp_path, command):
+    assert "Usage: ltdpipe" in run_command("ltdpipe", command, "--help", cwd=tmp_path).stdout
+
+
+def test_help_imports_no_heavy_library():
+    code = (
+        "import sys; sys.argv = ['ltdpipe', '--help']\n"
+        "from pipeline.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = ('torch', 'open_clip', 'dask', 'sklearn', 'pyarrow', 'numpy')\n"
+        "print('heavy:', [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert "heavy: []" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["trainn"], 2, "No such command 'trainn'"),
+        (["train"], 2, "--head"),
+        (["train", "--head", "lt", "--seed", "0"], 2, "'lt' is not in `heads` of params.yaml"),
+        (["scan", "--corpus", "nope"], 2, "'nope' is not in `corpora`"),
+        (["scan"], 2, "this command needs --corpus NAME or a FOLDER"),
+        (["scan", "nowhere"], 3, "nowhere does not exist"),
+        (["scan", "params.yaml"], 3, "params.yaml is a file"),
+        (["scan", "profiles"], 3, "no image file below profiles"),
+        (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "does not exist"),
+        (["profile", "use", "nope"], 2, "profile 'nope' does not exist; choose from"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(project, arguments, code, says):
+    done = run_command("ltdpipe", *arguments, cwd=project, check=False)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(project):
+    done = run_command("ltdpipe", "--debug", "scan", "nowhere", cwd=project, check=False)
+    assert "Traceback" in done.stderr
+    assert "DataError" in done.stderr
+
+
+def test_a_profile_is_written_over_a_clean_file_only(project):
+    params = project / "params.yaml"
+    (project / "profiles" / "mine.yaml").write_text(params.read_text().replace("study: demo", "study: mine"))
+    run_command("ltdpipe", "profile", "use", "mine", cwd=project)
+    assert "study: mine" in params.read_text()
+
+    params.write_text(params.read_text().replace("lr: 0.001", "lr: 0.5"))
+    refused = run_command("ltdpipe", "profile", "use", "demo", cwd=project, check=False)
+    assert refused.returncode == 2
+    assert "edits that are not committed" in refused.stderr
+    assert "lr: 0.5" in params.read_text()
+
+    commit(project, "keep my edit")
+    run_command("ltdpipe", "profile", "use", "demo", cwd=project)
+    assert params.read_text() == (project / "profiles" / "demo.yaml").read_text()
+
+    params.write_text("study: half an edit")
+    run_command("ltdpipe", "profile", "use", "demo", "--force", cwd=project)
+    assert params.read_text() == (project / "profiles" / "demo.yaml").read_text()
+
+
+def test_an_invalid_profile_is_not_put_to_use(project):
+    (project / "profiles" / "broken.yaml").write_text("study: broken")
+    before = (project / "params.yaml").read_text()
+    done = run_command("ltdpipe", "profile", "use", "broken", cwd=project, check=False)
+    assert done.returncode == 2
+    assert "this key is missing" in done.stderr
+    assert (project / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_code_and_a_way_to_go_on(project, sent, code):
+    command = [str(Path(sys.executable).parent / "ltdpipe"), "demo-images", "--corpus", "demo-test"]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
+    images = project / "data" / "images" / "demo-test"
+    while process.poll() is None and not list(images.rglob("*.png")):
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "to go on run: ltdpipe demo-images --corpus demo-test" in stderr
+    assert "Traceback" not in stderr

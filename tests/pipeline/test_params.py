@@ -1,0 +1,101 @@
+"""params.yaml is validated as a whole, and every fault is one line with the key's path and what is allowed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.params import load_params
+from pipeline.profiles import profile_names
+from storage.errors import SettingError
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEMO = (PROJECT / "profiles" / "demo.yaml").read_text()
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    path = folder / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingError) as caught:
+        load_params(path)
+    return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize("profile", sorted((PROJECT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_is_valid(profile):
+    assert load_params(profile).study
+
+
+def test_committed_parameters_are_the_demo_profile():
+    committed = subprocess.run(
+        ["git", "show", "HEAD:params.yaml"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert committed.stdout == DEMO
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        ("lr: 0.001", "lrr: 0.001", "train.lrr: unknown key; did you mean 'lr'?"),
+        ("lr: 0.001", "lr: fast", "train.lr: input should be a valid number, found 'fast'"),
+        ("lr: 0.001", "lr: -1.0", "train.lr: input should be greater than 0, found -1.0"),
+        ("lr: 0.001", "lr: .nan", "train.lr: input should be a finite number, found nan"),
+        ("epochs: 40", "epochs: 0", "train.epochs: input should be greater than or equal to 1, found 0"),
+        ("batch: 64", "batch: 1.5", "train.batch: input should be a valid integer, found 1.5"),
+        ("seeds: [0, 1]", "seeds: []", "train.seeds: "),
+        ("seeds: [0, 1]", "seeds: [0, x]", "train.seeds.1: input should be a valid integer, found 'x'"),
+        ("{type: ltd}", "{type: ltdd}", "heads.ltd: unknown type 'ltdd'; allowed: 'ltd', 'linear'"),
+        ("{type: ltd}", "{type: ltd, windoww: 4}", "heads.ltd.windoww: unknown key; did you mean 'window'?"),
+        ("{type: ltd}", "{type: ltd, window: 1}", "heads.ltd: the delta branch needs a window of 2 blocks or more"),
+        ("{type: ltd}", "{window: 4}", "heads.ltd: the key `type` is missing"),
+        ("corpus: demo-train\n", "corpus: demo-trian\n", "train.corpus: 'demo-trian' is no corpus"),
+        ("[demo-test]", "[demo-tset]", "evaluate.corpora.0: 'demo-tset' is no corpus"),
+        ("backbone: demo-vit", "backbone: demo-vitt", "extract.backbone: "),
+        ("layout: folder,", "layout: foldr,", "corpora.demo-train.layout: "),
+        ("half: left", "half: up", "demo.demo-train.half: input should be 'left' or 'right', found 'up'"),
+        ("study: demo", "study: ../demo", "study: a name holds letters, digits, - and _ only, found '../demo'"),
+        ("  ltd: {", "  l/td: {", "heads.l/td: a name holds letters, digits, - and _ only"),
+        ("study: demo\n", "", "study: this key is missing"),
+        ("evaluate:", "evaluat:", "evaluate: this key is missing"),
+        ("batch: 64", "batch: [", "is no valid YAML"),
+    ],
+)
+def test_a_fault_is_named_in_one_line(tmp_path, right, wrong, expected):
+    assert right in DEMO
+    lines = faults(tmp_path, DEMO.replace(right, wrong, 1))
+    assert any(expected in line for line in lines), lines
+
+
+def test_all_faults_are_reported_at_once(tmp_path):
+    lines = faults(tmp_path, DEMO.replace("lr: 0.001", "lr: fast").replace("half: left", "half: up"))
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "just text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    assert "expected a mapping" in faults(tmp_path, text)[0]
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(SettingError, match="ltdpipe profile use"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_validating_parameters_imports_no_heavy_library():
+    code = (
+        "import sys; from pathlib import Path; from pipeline.params import load_params; "
+        "load_params(Path('profiles/demo.yaml')); "
+        "print([name for name in ('torch', 'sklearn', 'open_clip', 'pyarrow', 'dask') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_profiles_are_listed(monkeypatch, tmp_path):
+    shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    assert "demo" in profile_names()

@@ -1,0 +1,166 @@
+"""The demo study in miniature, through DVC, in a clone: what runs, what is kept, what comes out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import commit, git, run_command
+
+HEADS = {"ltd": {"type": "ltd"}, "linear": {"type": "linear"}}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, clone_of_project) -> Path:
+    """A clone in which the miniature has run once."""
+    clone = clone_of_project(tmp_path_factory.mktemp("study") / "clone")
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["demo"] = {
+        "demo-train": {"half": "left", "generators": ["nearest"], "per_set": 16, "seed": 0},
+        "demo-test": {"half": "right", "generators": ["nearest", "grid"], "per_set": 8, "seed": 1},
+    }
+    params["heads"] = HEADS
+    params["train"] |= {"seeds": [0], "epochs": 2, "batch": 8, "validation_share": 0.25}
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran, _ = repro(clone)
+    assert len(ran) == 2 + 2 + 2 + 2 + 1 + 1
+    commit(clone, "first run")
+    return clone
+
+
+def repro(clone: Path) -> tuple[list[str], list[str]]:
+    """Run `dvc repro`; return the stages that ran and those restored from the run cache."""
+    output = run_command("dvc", "repro", cwd=clone).stdout
+    ran = re.findall(r"Running stage '(.+?)'", output)
+    cached = re.findall(r"Stage '(.+?)' is cached", output)
+    return ran, cached
+
+
+def edit(clone: Path, **changes: object) -> None:
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    for key, value in changes.items():
+        section, name = key.split("__")
+        params[section][name.replace("_", "-")] = value
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture
+def restored(study):
+    """Put parameters, lock file and workspace back after the test."""
+    yield
+    git(study, "checkout", "-q", ".")
+    run_command("dvc", "checkout", "-q", "--force", cwd=study)
+    assert git(study, "status", "--porcelain") == ""
+
+
+def kinds(stages: list[str]) -> set[str]:
+    return {stage.partition("@")[0] for stage in stages}
+
+
+def test_the_run_leaves_tables_metrics_and_a_report(study):
+    report = study / "reports" / "demo"
+    assert "<table" in (report / "report.html").read_text()
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert set(metrics) == set(HEADS)
+    with (report / "tables" / "per_set.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["set"] for row in rows} == {"nearest", "grid"}
+    assert "| head | seeds |" in (report / "tables" / "main.md").read_text()
+    assert git(study, "status", "--porcelain") == ""
+
+
+def test_a_second_run_does_nothing(study):
+    output = run_command("dvc", "repro", cwd=study).stdout
+    assert "up to date" in output
+    assert "Running stage" not in output
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_training_setting_runs_training_and_what_follows_and_going_back_runs_nothing(study):
+    before = (study / "params.yaml").read_text()
+    edit(study, train__lr=0.01)
+    ran, _ = repro(study)
+    assert kinds(ran) == {"train", "evaluate", "report"}
+    (study / "params.yaml").write_text(before)
+    ran, cached = repro(study)
+    assert ran == []
+    assert kinds(cached) == {"train", "evaluate", "report"}
+
+
+@pytest.mark.usefixtures("restored")
+def test_one_more_seed_trains_and_scores_that_seed_alone(study):
+    edit(study, train__seeds=[0, 1])
+    ran, _ = repro(study)
+    assert set(ran) == {
+        *(f"train@{head}-1" for head in HEADS),
+        *(f"evaluate@demo-test-{head}-1" for head in HEADS),
+        "report",
+    }
+
+
+@pytest.mark.usefixtures("restored")
+def test_one_more_head_trains_and_scores_that_head_alone(study):
+    edit(study, heads__probe={"type": "linear", "block": 11})
+    ran, _ = repro(study)
+    assert set(ran) == {"train@probe-0", "evaluate@demo-test-probe-0", "report"}
+
+
+@pytest.mark.usefixtures("restored")
+def test_one_more_corpus_is_extracted_and_scored_alone(study):
+    edit(
+        study,
+        demo__demo_more={"half": "right", "generators": ["bicubic"], "per_set": 4, "seed": 2},
+        corpora__demo_more={"root": "data/images/demo-more", "layout": "folder"},
+        evaluate__corpora=["demo-test", "demo-more"],
+    )
+    ran, _ = repro(study)
+    assert set(ran) == {
+        "demo-images@demo-more",
+        "extract@demo-more",
+        "analyse@demo-more",
+        *(f"evaluate@demo-more-{head}-0" for head in HEADS),
+        "report",
+    }
+
+
+def test_an_experiment_runs_in_a_temporary_copy(study):
+    output = run_command("dvc", "exp", "run", "--temp", "-S", "train.lr=0.02", cwd=study).stdout
+    ran = re.findall(r"Running stage '(.+?)'", output)
+    assert kinds(ran) == {"train", "evaluate", "report"}
+    assert git(study, "status", "--porcelain") == ""
+
+
+def test_metrics_plots_and_dag_are_shown(study):
+    shown = json.loads(run_command("dvc", "metrics", "show", "--json", cwd=study).stdout)
+    assert "ltd" in json.dumps(shown)
+    run_command("dvc", "plots", "show", cwd=study)
+    assert (study / "dvc_plots" / "index.html").exists()
+    assert "extract@demo-train" in run_command("dvc", "dag", cwd=study).stdout
+
+
+def test_shards_are_hard_links_and_lie_on_the_disk_once(study):
+    shards = list((study / "data" / "features" / "demo-test").rglob("*.h5"))
+    assert shards
+    assert all(shard.stat().st_nlink >= 3 for shard in shards)  # store, DVC cache, workspace
+
+
+def test_features_of_a_lost_store_come_back_without_extraction(study):
+    for stale in (study / ".ltdpipe").rglob("*"):
+        if stale.is_file():
+            stale.unlink()
+    ran, _ = repro(study)
+    assert ran == []
+
+
+def test_the_same_study_in_another_clone_gives_the_same_bytes(study, tmp_path, clone_of_project):
+    other = clone_of_project(tmp_path / "other")
+    (other / "params.yaml").write_text((study / "params.yaml").read_text())
+    repro(other)
+    for name in ("metrics.json", "report.html", "tables/per_seed.csv"):
+        assert (other / "reports/demo" / name).read_bytes() == (study / "reports/demo" / name).read_bytes()
+    assert (other / "heads/ltd/0.safetensors").read_bytes() == (study / "heads/ltd/0.safetensors").read_bytes()
