@@ -40,19 +40,31 @@ def atomic_path(final: Path) -> Iterator[Path]:
         ResourceError: the disk is full, read-only, or may not be written to; the message names ``final``.
     """
     partial = final.with_name(f"{final.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    with explained(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            fsync(partial)
+            partial.replace(final)
+            fsync(final.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write ``path`` into a message that says what to do.
+
+    Raises:
+        ResourceError: the disk is full, read-only, or may not be written to.
+    """
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        fsync(partial)
-        partial.replace(final)
-        fsync(final.parent)
+        yield
     except OSError as error:
         reason = _REASONS.get(error.errno or 0)
         if reason is None or isinstance(error, ResourceError):
             raise
-        raise ResourceError(f"cannot write {final}: {reason}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise ResourceError(f"cannot write {path}: {reason}") from error
 
 
 def write_text(final: Path, text: str) -> None:
@@ -89,3 +101,10 @@ def remove_partials(folder: Path) -> int:
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def remove(*paths: Path) -> None:
+    """Delete files that may not be there."""
+    for path in paths:
+        with explained(path):
+            path.unlink(missing_ok=True)

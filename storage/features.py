@@ -1,17 +1,20 @@
-"""Reading extracted features: any subset of taps, blocks and rows, mapped from the shards, copied once."""
+"""Reading extracted features: any subset of taps, blocks and rows, in one piece, in batches or as a shuffled stream."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.checked import CheckedShards
 from storage.errors import DataError
-from storage.index import INDEX_NAME, read_index
-from storage.shard import map_shard
+from storage.index import INDEX_NAME, Index, read_index, rows_of_set
+from storage.shard_reader import Shard
+from storage.spec import image_axis
+from storage.store import checked_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +22,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from storage.index import ShardRecord
     from storage.spec import FeatureSpec
+
+# A window of the shuffled stream is made of so many pieces from different places, so that it mixes well.
+_PIECES_PER_WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -40,33 +47,31 @@ class FeatureTable:
     spec: FeatureSpec
     index: pa.Table
     failed: pa.Table
-    _shards: dict[str, dict[str, NDArray[np.float16]]]
+    _records: tuple[ShardRecord, ...]
+    _shard_of: NDArray[np.int32]  # (N,) position in _records
+    _row_of: NDArray[np.int64]  # (N,) row in that shard
+    _opened: dict[int, Shard] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, directory: Path) -> FeatureTable:
-        """Open ``directory`` (one view of an extracted corpus); shards are mapped, nothing is read yet.
+        """Open ``directory`` (one view of an extracted corpus); no feature is read yet.
 
         Raises:
-            DataError: the index or a shard is missing, has another size than the index states, or is damaged.
+            DataError: the index or a shard is missing, damaged, or not what the index states. A shard that changed
+                since it was last found sound is hashed (``storage.checked``).
         """
         index = read_index(directory / INDEX_NAME)
-        shards = {}
+        checked = CheckedShards(checked_root())
         for record in index.shards:
-            path = directory / record.name
-            size = path.stat().st_size if path.exists() else None
-            if size != record.size_bytes:
-                state = "is missing" if size is None else f"has {size} bytes, the index says {record.size_bytes}"
-                raise DataError(f"shard {path} {state}; run `ltdpipe extract` again to restore it")
-            shards[record.name] = map_shard(path)
-        usable = pc.equal(index.table["status"], "ok")
-        return cls(
-            directory=directory,
-            corpus=index.corpus,
-            spec=index.spec,
-            index=index.table.filter(usable),
-            failed=index.table.filter(pc.invert(usable)),
-            _shards=shards,
-        )
+            fault = checked.fault(directory / record.name, record)
+            if fault is not None:
+                raise DataError(
+                    f"shard {directory / record.name} {fault}; `ltdpipe verify --repair` restores it, or run the "
+                    "`ltdpipe extract` that made it again"
+                )
+        usable, failed = _split(index.table)
+        shard_of, row_of = _locations(usable, index, directory)
+        return cls(directory, index.corpus, index.spec, usable, failed, index.shards, shard_of, row_of)
 
     @property
     def key(self) -> str:
@@ -77,37 +82,41 @@ class FeatureTable:
         """Return N, the number of usable images."""
         return len(self.index)
 
+    def rows_of_set(self, name: str) -> NDArray[np.int64]:
+        """Return the rows, ascending, of the images that belong to the test set ``name``."""
+        return rows_of_set(self.index, name)
+
     def read(
         self, tap: str = "cls", *, blocks: Sequence[int] | None = None, rows: NDArray[np.integer] | slice | None = None
     ) -> NDArray[np.float16]:
-        """Read features into memory.
+        """Read features into memory; ``torch.from_numpy`` takes them without a copy.
 
         Args:
-            tap: "cls" or "embedding".
+            tap: one of ``spec.taps``.
             blocks: 0-based block numbers, in the wanted order; None for all stored ones. Ignored for the embedding.
-            rows: which rows of ``index``, in the wanted order; None for all.
+            rows: which rows of ``index``, in the wanted order, repeated or not; None for all.
 
         Returns:
-            (N, L', D) for a tap over blocks, (N, E) for the embedding.
+            (N, L', D) for "cls" and "ln2_cls", (N, L', G*G, D) for "grid", (N, E) for "embedding".
 
         Raises:
-            DataError: the tap or a block was not extracted.
+            DataError: the tap or a block was not extracted, or a shard is damaged.
         """
+        layers = self._layers(tap, blocks)
         chosen = np.arange(len(self))[slice(None) if rows is None else rows]
-        layers, width = self._layers(tap, blocks)
-        shape = (len(chosen), width) if layers is None else (len(chosen), len(layers), width)
-        out = np.empty(shape, dtype=np.float16)
-        names = self.index["shard"].combine_chunks().dictionary_encode()
-        shard_of = names.indices.to_numpy()[chosen]
-        row_of = self.index["row"].to_numpy()[chosen]
-        for number in np.unique(shard_of):
-            here = np.flatnonzero(shard_of == number)
-            array = self._shards[names.dictionary[int(number)].as_py()][tap]
-            if layers is None:
-                out[here] = array[row_of[here]]
+        inner = self.spec.tap_shape(tap, 0)[image_axis(tap) + 1 :]
+        out = np.empty((len(chosen), *(() if layers is None else (len(layers),)), *inner), dtype=np.float16)
+        for number, positions in self._by_shard(chosen):
+            wanted = self._row_of[chosen[positions]]  # ascending
+            found, back = np.unique(wanted, return_inverse=True)
+            shard = self._shard(number)
+            first = int(positions[0])
+            if len(found) == len(wanted) and np.array_equal(positions, np.arange(first, first + len(positions))):
+                shard.read(tap, layers, found, out[first : first + len(positions)])
             else:
-                for position, layer in enumerate(layers):
-                    out[here, position] = array[layer, row_of[here]]
+                part = np.empty((len(found), *out.shape[1:]), dtype=np.float16)
+                shard.read(tap, layers, found, part)
+                out[positions] = part[back]
         return out
 
     def batches(
@@ -118,18 +127,118 @@ class FeatureTable:
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(tap, blocks=blocks, rows=rows)
 
-    def _layers(self, tap: str, blocks: Sequence[int] | None) -> tuple[list[int] | None, int]:
+    def stream(
+        self,
+        tap: str = "cls",
+        *,
+        blocks: Sequence[int] | None = None,
+        rows: NDArray[np.integer] | None = None,
+        batch: int = 256,
+        seed: int = 0,
+        buffer_rows: int = 8192,
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Yield (row numbers, features) of all ``rows`` once, shuffled, with at most about ``buffer_rows`` in memory.
+
+        Shards are cut into pieces and the pieces shuffled; as many as the buffer holds make a window, whose rows are
+        shuffled. Windows are read in long runs, so a corpus larger than memory streams at the speed of the disk.
+
+        Args:
+            tap: as for :meth:`read`.
+            blocks: as for :meth:`read`.
+            rows: which rows of ``index``; None for all.
+            batch: rows a batch; only the last may be shorter.
+            seed: the same seed, rows and sizes give the same order.
+            buffer_rows: rows of a window; the larger, the better the mixing. At least ``batch``.
+        """
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows)
+        random = np.random.default_rng(seed)
+        rest = np.empty(0, dtype=np.int64)
+        for window in self._windows(chosen, max(buffer_rows, batch), random):
+            numbers = np.concatenate([rest, window])
+            full = len(numbers) - len(numbers) % batch
+            numbers, rest = numbers[:full], numbers[full:]
+            features = self.read(tap, blocks=blocks, rows=numbers)
+            for start in range(0, full, batch):
+                yield numbers[start : start + batch], features[start : start + batch]
+        if len(rest):
+            yield rest, self.read(tap, blocks=blocks, rows=rest)
+
+    def _windows(
+        self, chosen: NDArray[np.int64], size: int, random: np.random.Generator
+    ) -> Iterator[NDArray[np.int64]]:
+        longest = max(1, size // _PIECES_PER_WINDOW)
+        pieces = [
+            chosen[positions[start : start + longest]]
+            for _, positions in self._by_shard(chosen)
+            for start in range(0, len(positions), longest)
+        ]
+        window: list[NDArray[np.int64]] = []
+        held = 0
+        for at in random.permutation(len(pieces)):
+            if window and held + len(pieces[at]) > size:
+                yield random.permutation(np.concatenate(window))
+                window, held = [], 0
+            window.append(pieces[at])
+            held += len(pieces[at])
+        if window:
+            yield random.permutation(np.concatenate(window))
+
+    def _by_shard(self, chosen: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield (shard number, positions in ``chosen`` of its rows, in the shard's order)."""
+        if not len(chosen):
+            return
+        shard_of = self._shard_of[chosen]
+        order = np.lexsort((self._row_of[chosen], shard_of))
+        for positions in np.split(order, np.flatnonzero(np.diff(shard_of[order])) + 1):
+            yield int(shard_of[positions[0]]), positions
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._opened:
+            record = self._records[number]
+            shard = Shard.open(self.directory / record.name)
+            shard.check(self.spec, record.rows)
+            self._opened[number] = shard
+        return self._opened[number]
+
+    def _layers(self, tap: str, blocks: Sequence[int] | None) -> list[int] | None:
         if tap not in self.spec.taps:
             raise DataError(
                 f"{self.directory} has no tap {tap!r}, only {', '.join(self.spec.taps)}; "
                 "add it to `extract.taps` and extract again"
             )
-        _, width = self.spec.tap_shape(tap)
         if tap == "embedding":
-            return None, width
+            return None
         stored = {block: layer for layer, block in enumerate(self.spec.stored_blocks)}
         wanted = self.spec.stored_blocks if blocks is None else blocks
         missing = [block for block in wanted if block not in stored]
         if missing:
             raise DataError(f"{self.directory} lacks block(s) {missing}; it holds {list(stored)}")
-        return [stored[block] for block in wanted], width
+        return [stored[block] for block in wanted]
+
+
+def _split(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the usable and the failed rows."""
+    usable = pc.equal(table["status"], "ok")
+    if pc.all(usable, min_count=0).as_py():
+        return table, table.slice(0, 0)
+    return table.filter(usable), table.filter(pc.invert(usable))
+
+
+def _locations(usable: pa.Table, index: Index, directory: Path) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return (N,) the shard of each row as a position in ``index.shards``, and (N,) its row there.
+
+    Raises:
+        DataError: a row points outside the shards that the index lists.
+    """
+    names = pa.array([record.name for record in index.shards], pa.string())
+    shard_of = pc.fill_null(pc.index_in(usable["shard"], value_set=names), -1).to_numpy().astype(np.int32)
+    row_of = pc.fill_null(usable["row"], -1).to_numpy().astype(np.int64)
+    rows = np.array([record.rows for record in index.shards] + [0])
+    astray = (shard_of < 0) | (row_of < 0) | (row_of >= rows[shard_of])
+    if astray.any():
+        path = usable["path"][int(np.flatnonzero(astray)[0])].as_py()
+        raise DataError(
+            f"index {directory / INDEX_NAME} is damaged: it places {path!r} outside the shards it lists; "
+            "run `ltdpipe extract` again, it rebuilds the index"
+        )
+    return shard_of, row_of

@@ -10,17 +10,20 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from storage.atomic import atomic_path
 from storage.errors import DataError
-from storage.manifest import MANIFEST_SCHEMA, read_parquet
+from storage.manifest import MANIFEST_SCHEMA
+from storage.parquet import read_parquet, write_parquet
 from storage.spec import SCHEMA_VERSION, FeatureSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 INDEX_NAME = "index.parquet"
 
@@ -66,7 +69,7 @@ def read_sidecar(path: Path) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
         DataError: the file is damaged.
     """
     table, metadata, spec = _read(path, what="sidecar", remedy="delete it and run `ltdpipe extract` again")
-    return table, ShardRecord(**metadata["shard"]), spec
+    return table, metadata["shards"][0], spec
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,25 @@ def read_index(path: Path) -> Index:
         DataError: it is missing, damaged, or was written in another form than this version reads.
     """
     table, metadata, spec = _read(path, what="index", remedy="run `ltdpipe extract` again, it rebuilds the index")
-    return Index(table, spec, metadata["corpus"], tuple(ShardRecord(**shard) for shard in metadata["shards"]))
+    return Index(table, spec, metadata["corpus"], metadata["shards"])
+
+
+def rows_of_set(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """Return the numbers, ascending, of the rows whose ``sets`` hold ``name``.
+
+    Args:
+        table: a manifest or index table.
+        name: the test set.
+    """
+    sets = table["sets"].combine_chunks()
+    members = pc.equal(pc.list_flatten(sets), name)
+    return np.unique(pc.list_parent_indices(sets).filter(members).to_numpy())
 
 
 def _write(table: pa.Table, path: Path, metadata: dict[str, Any], spec: FeatureSpec) -> None:
     metadata |= {"schema": spec.schema, "key": spec.key, "spec": json.loads(spec.to_json())}
     text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
-    with atomic_path(path) as partial:
-        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), partial)
+    write_parquet(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), path)
 
 
 def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, Any], FeatureSpec]:
@@ -107,10 +121,18 @@ def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, An
     text = (table.schema.metadata or {}).get(_METADATA_KEY)
     if text is None:
         raise DataError(f"{path} is no {what} of ltdpipe: its metadata is missing; {remedy}")
-    metadata: dict[str, Any] = json.loads(text)
-    if metadata["schema"] != SCHEMA_VERSION:
-        raise DataError(f"{what} {path} has schema version {metadata['schema']}, this ltdpipe reads {SCHEMA_VERSION}")
-    spec = FeatureSpec.from_json(json.dumps(metadata["spec"]))
-    if spec.key != metadata["key"]:
-        raise DataError(f"{what} {path} states the key {metadata['key']}, but its settings give {spec.key}; {remedy}")
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        if metadata["schema"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{what} {path} has schema version {metadata['schema']}, this ltdpipe reads {SCHEMA_VERSION}; {remedy}"
+            )
+        spec = FeatureSpec.from_json(json.dumps(metadata["spec"]))
+        shards = metadata["shards"] if what == "index" else [metadata["shard"]]
+        metadata["shards"] = tuple(ShardRecord(**shard) for shard in shards)
+        stated = metadata["key"]
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{what} {path} is damaged: its metadata cannot be read ({error!r}); {remedy}") from error
+    if spec.key != stated:
+        raise DataError(f"{what} {path} states the key {stated}, but its settings give {spec.key}; {remedy}")
     return table, metadata, spec

@@ -5,15 +5,13 @@ One Parquet row per image file, sorted by path, the same bytes for the same rows
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from storage.atomic import atomic_path
 from storage.errors import DataError
+from storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,17 +39,17 @@ def manifest_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """
     table = pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA)
     table = table.take(pc.sort_indices(table["path"]))
-    paths = table["path"].to_pylist()
-    twin = next((a for a, b in itertools.pairwise(paths) if a == b), None)
-    if twin is not None:
+    paths = table["path"].combine_chunks()
+    twins = paths[1:].filter(pc.equal(paths[1:], paths[:-1]))
+    if len(twins):
+        twin = twins[0].as_py()
         raise DataError(f"the manifest lists {twin!r} twice; list each image once and name its sets in `sets`")
     return table
 
 
 def write_manifest(table: pa.Table, path: Path) -> None:
     """Write a manifest atomically."""
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial)
+    write_parquet(table, path)
 
 
 def read_manifest(path: Path) -> pa.Table:
@@ -65,13 +63,3 @@ def read_manifest(path: Path) -> pa.Table:
     if missing:
         raise DataError(f"{path} is no manifest: it lacks the column(s) {', '.join(missing)}; `ltdpipe scan` makes one")
     return table.select(MANIFEST_SCHEMA.names)
-
-
-def read_parquet(path: Path, *, what: str, remedy: str) -> pa.Table:
-    """Read a Parquet file of ours, or say which file is missing or damaged and what to do."""
-    try:
-        return pq.read_table(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{what} {path} does not exist; {remedy}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{what} {path} cannot be read ({str(error).splitlines()[0]}); {remedy}") from error

@@ -1,19 +1,27 @@
-"""One shard: the taps of up to a few thousand images in one HDF5 file that can be memory-mapped.
+"""Writing one shard: the taps of up to a few thousand images in one HDF5 file that can be memory-mapped.
 
-A tap over blocks is one dataset of shape (L, N, D), layer-major and contiguous, no chunks, no filter: the blocks a
-head needs are a few long runs on disk, and since a contiguous dataset has a file offset it is mapped without any HDF5
-lock. The embedding is (N, E). Shards are never opened for writing again: they are hard-linked into the DVC cache.
+A tap is one dataset, layer-major and contiguous, no chunks, no filter (shapes: ``FeatureSpec.tap_shape``): the blocks
+that a head needs are a few long runs on disk, and since a contiguous dataset has a place in the file it is read without
+HDF5. Shards are never opened for writing again: they are hard-linked into the DVC cache.
+
+HDF5 lays the file out, then the features are written to their places with plain writes: a full disk is then an ordinary
+error with its number, and the hash of the file is computed beside the writing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
-from storage.atomic import atomic_path
+from storage.atomic import atomic_path, fsync
 from storage.errors import DataError
+from storage.shard_reader import Shard
+from storage.spec import image_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,25 +31,28 @@ if TYPE_CHECKING:
 
     from storage.spec import FeatureSpec
 
+# A float16 without its sign bit, read as a whole number: 0 is zero, and from here on it is infinite or not a number.
+_MAGNITUDE, _INFINITE = np.uint16(0x7FFF), 0x7C00
+
 
 def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> NDArray[np.float16]:
     """Round to float16 for storage and refuse what would be lost.
 
     Args:
-        values: (L, N, D) or (N, E) in the precision of the forward pass.
+        values: a tap in the precision of the forward pass, (L, N, D), (L, N, G*G, D) or (N, E).
         paths: the N image paths, for the message.
-        tap: the tap's name, for the message.
+        tap: the tap's name.
 
     Raises:
         DataError: a value is not finite, overflows float16 (65,504), or an image's features are all zero.
     """
     with np.errstate(over="ignore"):
         stored = values.astype(np.float16)
-    rows = tuple(axis for axis in range(stored.ndim) if axis != stored.ndim - 2)
+    others = tuple(axis for axis in range(stored.ndim) if axis != image_axis(tap))
     faults = (
-        (~np.isfinite(values).all(axis=rows), "is not finite"),
-        (~np.isfinite(stored).all(axis=rows), "overflows float16"),
-        (~stored.any(axis=rows), "is zero everywhere"),
+        (~np.isfinite(values).all(axis=others), "is not finite"),
+        (~np.isfinite(stored).all(axis=others), "overflows float16"),
+        (~stored.any(axis=others), "is zero everywhere"),
     )
     for broken, what in faults:
         if broken.any():
@@ -50,45 +61,102 @@ def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> N
     return stored
 
 
-def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> None:
+def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> str:
     """Write a shard atomically, read it back, and make it read-only.
+
+    The reading back goes through the operating system's cache: it proves that file and arrays agree, and that the file
+    is a sound HDF5 file, not that the disk keeps it (``ltdpipe verify`` hashes it again at any later time).
 
     Args:
         path: where it will lie.
-        arrays: tap name -> (L, N, D) or (N, E) float16.
+        arrays: tap name -> float16 array of the shape that ``spec.tap_shape`` gives; the same N in all.
         spec: what the features are; stored as attributes ``schema``, ``key`` and ``spec``.
-    """
-    with atomic_path(path) as partial:
-        with h5py.File(partial, "w") as file:
-            file.attrs["schema"] = spec.schema
-            file.attrs["key"] = spec.key
-            file.attrs["spec"] = spec.to_json()
-            for tap in sorted(arrays):
-                file.create_dataset(tap, data=np.ascontiguousarray(arrays[tap]))
-        back = map_shard(partial)
-        for tap, array in arrays.items():
-            if not np.array_equal(back[tap], array):
-                raise DataError(f"{path}: tap {tap!r} read back differs from what was written; the disk is not sound")
-        partial.chmod(0o444)
 
-
-def map_shard(path: Path) -> dict[str, NDArray[np.float16]]:
-    """Open a shard for reading: tap name -> array, memory-mapped where the dataset is contiguous.
+    Returns:
+        The sha256 of the file, hex.
 
     Raises:
-        DataError: the file is missing, is no HDF5 file, or is shorter than its datasets.
+        ValueError: taps or shapes are not those of ``spec``.
+        DataError: an image's features are not finite or all zero.
+        ResourceError: the disk is full or may not be written to.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return {name: _map_dataset(path, dataset) for name, dataset in file.items()}
-    except FileNotFoundError as error:
-        raise DataError(f"shard {path} does not exist; run `ltdpipe extract` again to make it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"shard {path} is damaged ({error}); delete it and run `ltdpipe extract` again") from error
+    arrays = {tap: np.ascontiguousarray(arrays[tap]) for tap in sorted(arrays)}
+    _check_shapes(arrays, spec)
+    with atomic_path(path) as partial, ThreadPoolExecutor(2) as threads:
+        _lay_out(partial, arrays, spec)
+        taps = Shard.open(partial).taps
+        places = {tap: place.offset for tap, place in taps.items() if place.offset is not None}
+        digest = threads.submit(_digest, partial, arrays, places)
+        with partial.open("r+b", buffering=0) as file:
+            for tap, offset in places.items():  # a tap without any number has no place
+                _write_at(file.fileno(), offset, arrays[tap])
+        partial.chmod(0o444)
+        synced = threads.submit(fsync, partial)
+        _check_content(Shard.open(partial), arrays, path)
+        synced.result()
+        return digest.result()
 
 
-def _map_dataset(path: Path, dataset: h5py.Dataset) -> NDArray[np.float16]:
-    offset = dataset.id.get_offset()
-    if offset is None or dataset.size == 0:  # chunked, compact or empty: no single place in the file to map
-        return np.asarray(dataset[()], dtype=np.float16)
-    return np.memmap(path, mode="r", dtype=dataset.dtype, shape=dataset.shape, offset=offset)
+def _check_shapes(arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> None:
+    if sorted(arrays) != sorted(spec.taps):
+        raise ValueError(f"taps {sorted(arrays)} were given, the settings say {sorted(spec.taps)}")
+    for tap, array in arrays.items():
+        expected = spec.tap_shape(tap, array.shape[image_axis(tap)])
+        if array.dtype != np.float16 or array.shape != expected:
+            raise ValueError(f"tap {tap!r} is {array.dtype} {array.shape}, the settings say float16 {expected}")
+    if len({array.shape[image_axis(tap)] for tap, array in arrays.items()}) != 1:
+        raise ValueError(f"the taps hold different numbers of images: { {tap: a.shape for tap, a in arrays.items()} }")
+
+
+def _lay_out(partial: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> None:
+    """Write the HDF5 structure: each dataset gets its place in the file, and no content yet."""
+    contiguous = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    contiguous.set_layout(h5py.h5d.CONTIGUOUS)
+    contiguous.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    contiguous.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(partial, "w") as file:
+        file.attrs["schema"] = spec.schema
+        file.attrs["key"] = spec.key
+        file.attrs["spec"] = spec.to_json()
+        for tap, array in arrays.items():
+            space = h5py.h5s.create_simple(array.shape)
+            h5py.h5d.create(file.id, tap.encode(), h5py.h5t.IEEE_F16LE, space, contiguous)
+
+
+def _write_at(descriptor: int, offset: int, array: NDArray[np.float16]) -> None:
+    rest = array.data.cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        offset += written
+        rest = rest[written:]
+
+
+def _digest(partial: Path, arrays: Mapping[str, NDArray[np.float16]], places: Mapping[str, int]) -> str:
+    """Hash the file as it will be: HDF5's own bytes from the disk, the features from memory, in the file's order."""
+    digest = hashlib.sha256()
+    with partial.open("rb") as file:
+        for tap in sorted(places, key=places.__getitem__):
+            digest.update(file.read(places[tap] - file.tell()))
+            digest.update(arrays[tap].data)
+            file.seek(places[tap] + arrays[tap].nbytes)
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _check_content(back: Shard, arrays: Mapping[str, NDArray[np.float16]], path: Path) -> None:
+    """Check that the file holds ``arrays``, and that every image's features are finite and not all zero."""
+    for tap, array in arrays.items():
+        if not array.size:
+            continue
+        stored = back.map(tap).view(np.uint16)
+        largest = np.zeros(array.shape[image_axis(tap)], np.uint16)  # (N,) over blocks, cells and width
+        parts = zip([stored], [array], strict=True) if tap == "embedding" else zip(stored, array, strict=True)
+        for read, written in parts:  # (N, ...): one block at a time stays in the processor's cache
+            if not np.array_equal(read, written.view(np.uint16)):
+                raise DataError(f"{path}: tap {tap!r} read back differs from what was written; the disk is not sound")
+            magnitude = (read & _MAGNITUDE).reshape(len(largest), -1)
+            np.maximum(largest, magnitude.max(axis=1, initial=0), out=largest)
+        for broken, what in ((largest >= _INFINITE, "is not finite"), (largest == 0, "is zero everywhere")):
+            if broken.any():
+                row = int(np.flatnonzero(broken)[0])
+                raise DataError(f"{path}: tap {tap!r}, row {row}, {what}; backbone, weights or precision are broken")

@@ -10,6 +10,8 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 
+TAPS = ("cls", "ln2_cls", "grid", "embedding")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
@@ -25,7 +27,7 @@ class FeatureSpec:
         stored_blocks: 0-based numbers of the blocks whose tokens are stored.
         width: D, the width of a token.
         embedding: E, the width of the final embedding after norm and projection.
-        taps: what is stored, from "cls" and "embedding".
+        taps: what is stored, from ``TAPS``.
         view: how an image file becomes the backbone's input pixels: decoder, geometry, augmentation, their versions.
         mean: per-channel mean of the normalisation, on the 0..1 scale.
         std: per-channel standard deviation of the normalisation.
@@ -33,6 +35,7 @@ class FeatureSpec:
         dtype: stored number format.
         extractor: version of the extraction code; raised by hand when an edit changes features.
         schema: version of the files' form.
+        grid: G, cells a side of the pooled patch grid; None where the tap "grid" is not stored (then not in the key).
     """
 
     backbone: str
@@ -50,10 +53,14 @@ class FeatureSpec:
     extractor: int
     dtype: str = "float16"
     schema: int = SCHEMA_VERSION
+    grid: int | None = None
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no white space."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        fields = dataclasses.asdict(self)
+        if self.grid is None:
+            del fields["grid"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> FeatureSpec:
@@ -67,9 +74,22 @@ class FeatureSpec:
         """32 hex digits of the sha256 over :meth:`to_json`: equal keys mean interchangeable features."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
 
-    def tap_shape(self, tap: str) -> tuple[int | None, int]:
-        """Return (number of stored blocks, width) of a tap; None blocks for the embedding, which has no block axis."""
-        return (None, self.embedding) if tap == "embedding" else (len(self.stored_blocks), self.width)
+    def tap_shape(self, tap: str, images: int) -> tuple[int, ...]:
+        """Return the shape of a tap of N ``images`` as stored; L counts the stored blocks.
+
+        (L, N, D) for "cls" and "ln2_cls", (L, N, G*G, D) for "grid", (N, E) for "embedding".
+        """
+        if tap == "embedding":
+            return (images, self.embedding)
+        cells = (self.cells,) if tap == "grid" else ()
+        return (len(self.stored_blocks), images, *cells, self.width)
+
+    @property
+    def cells(self) -> int:
+        """G*G, the number of cells of the patch grid."""
+        if self.grid is None:
+            raise ValueError("these features have no patch grid")
+        return self.grid**2
 
     def difference(self, other: FeatureSpec) -> str:
         """Say in words which settings differ: ``precision: fp32 here, fp16 there``; empty when none does."""
@@ -83,3 +103,8 @@ class FeatureSpec:
             for name in names
             if flat_mine.get(name) != flat_theirs.get(name)
         )
+
+
+def image_axis(tap: str) -> int:
+    """Return which axis of a stored tap counts images: 0 for the embedding, 1 behind the blocks for all others."""
+    return 0 if tap == "embedding" else 1

@@ -1,8 +1,8 @@
-"""The growing set of finished shards of one corpus in one view, and how a finished set is published.
+"""The growing set of finished shards of one corpus in one view.
 
 A folder belongs to one feature key. Done means: the sidecar is there and the shard has the size that it states.
-Whatever else lies there (a partial file, a shard without sidecar, a truncated shard) is the rest of a killed run: it
-is removed by the next writer and made again. Writers hold the folder's lock.
+Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer and
+made again. Writers hold the folder's lock.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.atomic import remove_partials, sha256_of
+from storage.atomic import explained, remove, remove_partials
+from storage.checked import CheckedShards
 from storage.errors import DataError
 from storage.index import (
     INDEX_NAME,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from storage.spec import FeatureSpec
 
+LOCK_NAME = ".lock"
+
 
 def store_root() -> Path:
     """Where unfinished and finished shards are kept: LTDPIPE_STORE, else .ltdpipe/store under DVC_ROOT or here.
@@ -51,6 +53,11 @@ def store_root() -> Path:
     """
     override = os.environ.get("LTDPIPE_STORE")
     return Path(override) if override else Path(os.environ.get("DVC_ROOT", "."), ".ltdpipe", "store")
+
+
+def checked_root() -> Path:
+    """Where it is remembered which shards were found sound (``storage.checked``)."""
+    return store_root() / "checked"
 
 
 @dataclass(frozen=True)
@@ -80,18 +87,25 @@ class ShardFolder:
         Args:
             on_wait: called with one line when another process holds it and this one has to wait.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                on_wait(f"waiting for process {file.read().strip()}, which extracts into {self.directory}")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+        path = self.directory / LOCK_NAME
+        while True:
+            with explained(path):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                file = path.open("a+")
+            with file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    on_wait(f"waiting for process {file.read().strip()}, which extracts into {self.directory}")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if not _is_at(file, path):  # the folder was pruned while this process waited
+                    continue
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                yield
+                return
 
     def clean(self, warn: Callable[[str], None]) -> Finished:
         """Remove what killed runs left, and return what is finished. The caller holds the lock.
@@ -103,33 +117,33 @@ class ShardFolder:
             DataError: a shard here was made with other settings; the message names them.
         """
         remove_partials(self.directory)
+        checked = CheckedShards(checked_root())
         tables, shards = [], {}
         for sidecar in sorted(self.directory.glob("shard-*.parquet")):
             shard = sidecar.with_suffix(".h5")
             try:
                 rows, record, spec = read_sidecar(sidecar)
-                size = shard.stat().st_size if record.rows else 0
-            except (DataError, FileNotFoundError) as error:
-                warn(f"removed {sidecar.name}, it will be extracted again: {error}")
-                _remove(sidecar, shard)
+            except DataError as error:
+                warn(f"removed {sidecar.name} and its shard, they will be made again: {error}")
+                remove(sidecar, shard)
                 continue
             if spec.key != self.spec.key:
                 raise DataError(
                     f"{self.directory} holds features made with other settings ({self.spec.difference(spec)}); "
                     "choose another folder, or delete it to extract again"
                 )
-            if size != record.size_bytes:
-                warn(
-                    f"removed {shard.name}, it will be extracted again: {size} bytes, its sidecar says "
-                    f"{record.size_bytes}"
-                )
-                _remove(sidecar, shard)
+            fault = checked.fault(shard, record) if record.rows else None
+            if record.name != shard.name:
+                fault = f"is described by the sidecar of {record.name}"
+            if fault is not None:
+                warn(f"removed {shard}, it will be made again: it {fault}")
+                remove(sidecar, shard)
                 continue
             tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
             shards[record.name] = record
         for orphan in self.directory.glob("shard-*.h5"):
             if orphan.name not in shards:
-                _remove(orphan)
+                remove(orphan)
         schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
         return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards)
 
@@ -150,8 +164,10 @@ class ShardFolder:
         kept = sum(row["row"] is not None for row in rows)
         record = ShardRecord(shard.name, 0, "", 0)
         if kept:
-            write_shard(shard, arrays, self.spec)
-            record = ShardRecord(shard.name, shard.stat().st_size, sha256_of(shard), kept)
+            sha256 = write_shard(shard, arrays, self.spec)
+            status = shard.stat()
+            CheckedShards(checked_root()).remember(sha256, status)
+            record = ShardRecord(shard.name, status.st_size, sha256, kept)
         write_sidecar(shard.with_suffix(".parquet"), rows, record, self.spec)
 
     def write_index(self, manifest: pa.Table, finished: Finished, located: Sequence[int | None], corpus: str) -> Index:
@@ -169,31 +185,14 @@ class ShardFolder:
         return index
 
 
-def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Callable[[str], None]) -> None:
-    """Make ``target`` show the index of ``source`` and its shards, by hard link, or by copy across file systems.
-
-    The index comes last, so that a target with an index is complete.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
-    for old in target.iterdir():
-        old.unlink()
-    copied = 0
-    for name in [*wanted, INDEX_NAME]:
-        try:
-            os.link(source / name, target / name)
-        except OSError:
-            shutil.copy2(source / name, target / name)
-            copied += 1
-    if copied:
-        log(f"copied {copied} files to {target}: hard links from {source} are not possible (another file system?)")
-
-
 def _identity(table: pa.Table) -> pa.ChunkedArray:
     parts = [table["path"], table["size_bytes"].cast(pa.string()), table["mtime_ns"].cast(pa.string())]
     return pc.binary_join_element_wise(*parts, "\0")
 
 
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Say whether an open file is still the one that lies at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

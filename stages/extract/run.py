@@ -14,9 +14,10 @@ from stages.extract.settings import VIEW
 from stages.extract.shards import ShardMaker
 from stages.extract.views import view_spec
 from storage.errors import DataError
+from storage.publish import publish
 from storage.sources import Sources
 from storage.spec import FeatureSpec
-from storage.store import Finished, ShardFolder, publish
+from storage.store import Finished, ShardFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

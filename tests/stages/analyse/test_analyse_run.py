@@ -7,7 +7,8 @@ import pytest
 
 from stages.analyse.csv_file import csv_text
 from stages.analyse.profiles import transition_profiles
-from stages.analyse.run import PROFILE_SCHEMA, read_profile, run
+from stages.analyse.files import PROFILE_SCHEMA, read_profile
+from stages.analyse.run import run
 from storage.errors import DataError
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
 from storage.shard import write_shard
@@ -25,14 +26,14 @@ def _write_features(folder, rows, cls, blocks=range(5)):
     """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D)."""
     folder.mkdir(parents=True)
     spec = _spec(blocks)
-    write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
+    sha256 = write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
     index = [
         {"path": path, "label": label, "generator": generator, "sets": [], "size_bytes": 1, "mtime_ns": 1,
          "status": "ok", "shard": "shard-0.h5", "row": row}
         for row, (path, label, generator) in enumerate(rows)
     ]  # fmt: skip
     index.append({"path": "z", "label": 0, "sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "failed"})
-    record = ShardRecord("shard-0.h5", (folder / "shard-0.h5").stat().st_size, "0" * 64, len(rows))
+    record = ShardRecord("shard-0.h5", (folder / "shard-0.h5").stat().st_size, sha256, len(rows))
     table = pa.Table.from_pylist(index, schema=INDEX_SCHEMA)
     write_index(folder / INDEX_NAME, Index(table, spec, "demo", (record,)))
     return spec
