@@ -30,8 +30,8 @@ class ConsoleReporter:
         self._console.print(f"warning: {line}", style="yellow", markup=False)
 
     @contextmanager
-    def progress(self, what: str, total: int, unit: str) -> Iterator[_Counter]:
-        """Show done/total, rate, time left and failures of ``total`` units."""
+    def progress(self, what: str, total: int | None, unit: str) -> Iterator[_Counter]:
+        """Show done/total, rate, time left and failures of ``total`` units; None: their number is not known."""
         if not self._console.is_terminal:
             counter = _Lines(self._console, what, total, unit)
             yield counter
@@ -52,7 +52,7 @@ class ConsoleReporter:
 class _Counter:
     """Counts done and failed units, and their rate; subclasses show it."""
 
-    def __init__(self, total: int, unit: str) -> None:
+    def __init__(self, total: int | None, unit: str) -> None:
         self.total, self.unit = total, unit
         self.done, self.failed = 0, 0
         self._start = time.monotonic()
@@ -75,7 +75,7 @@ class _Counter:
 
 
 class _Bar(_Counter):
-    def __init__(self, bar: Progress, what: str, total: int, unit: str) -> None:
+    def __init__(self, bar: Progress, what: str, total: int | None, unit: str) -> None:
         super().__init__(total, unit)
         self._bar = bar
         self._task = bar.add_task(what, total=total, rate="", failed="")
@@ -85,7 +85,7 @@ class _Bar(_Counter):
 
 
 class _Lines(_Counter):
-    def __init__(self, console: Console, what: str, total: int, unit: str) -> None:
+    def __init__(self, console: Console, what: str, total: int | None, unit: str) -> None:
         super().__init__(total, unit)
         self._console, self._what = console, what
         self._last = time.monotonic()
@@ -93,13 +93,13 @@ class _Lines(_Counter):
     def show(self) -> None:
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            left = (self.total - self.done) / self.rate
-            self._print(f"{left:.0f} s left")
+            self._print("" if self.total is None else f"{(self.total - self.done) / self.rate:.0f} s left")
 
     def finish(self) -> None:
-        if self.total:
+        if self.done:
             self._print("done")
 
     def _print(self, state: str) -> None:
-        parts = [f"{self.done}/{self.total} {self.unit}", f"{self.rate:.1f} {self.unit}/s", state, self.failures]
+        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        parts = [f"{count} {self.unit}", f"{self.rate:.1f} {self.unit}/s", state, self.failures]
         self._console.print(f"{self._what}: {', '.join(part for part in parts if part)}", markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.explain import NAME_PATTERN, explain
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
+from stages.scan.settings import ScanSettings
 from stages.train.heads.settings import HeadSettings
 from stages.train.settings import TrainSettings
 from storage.errors import SettingError
@@ -22,19 +23,13 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
-class Corpus(BaseModel):
-    """Where the images of a corpus lie, and how.
+class Corpus(ScanSettings):
+    """Where the images of a corpus lie and how, which of them are listed, and how they are seen.
 
     Attributes:
-        root: folder of images, relative to LTDPIPE_DATA (or to the project where that is not set), or absolute.
-        layout: how its folders tell label, generator and split.
         geometry: how an image becomes 224 x 224 pixels.
     """
 
-    model_config = _STRICT
-
-    root: str
-    layout: Literal["folder", "unlabelled"] = "folder"
     geometry: GeometryName = "crop224-pad"
 
 

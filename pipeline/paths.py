@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from stages.extract.settings import VIEW
+from storage.archives import is_url
 from storage.errors import DataError
 
 PARAMS = Path("params.yaml")
@@ -46,15 +47,19 @@ def report(study: str) -> Path:
     return Path("reports", study)
 
 
-def images(root: str) -> Path:
+def images(root: str) -> Path | str:
     """Find a corpus's image folder: as it is, else under LTDPIPE_DATA, else under the main project of an experiment.
+
+    An archive or a list of images is found in the same way; a URL is returned as it is.
 
     Raises:
         DataError: it is nowhere; the message says where it was looked for.
     """
+    if is_url(root):
+        return root
     bases = [Path(), *(Path(os.environ[name]) for name in ("LTDPIPE_DATA", "DVC_ROOT") if name in os.environ)]
     places = list(dict.fromkeys((base / root).absolute() for base in bases))
-    found = next((place for place in places if place.is_dir()), None)
+    found = next((place for place in places if place.exists()), None)
     if found is None:
         looked = ", ".join(str(place) for place in places)
         raise DataError(f"image folder {root!r} does not exist (looked for {looked}); set LTDPIPE_DATA to its parent")

@@ -24,5 +24,5 @@ class Reporter(Protocol):
     def warn(self, line: str) -> None:
         """Say what the user should look at, in one line."""
 
-    def progress(self, what: str, total: int, unit: str) -> AbstractContextManager[Progress]:
-        """Show the progress of ``total`` units of work named ``what``."""
+    def progress(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
+        """Show the progress of ``total`` units of work named ``what``; None where their number is not known before."""

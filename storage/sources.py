@@ -8,8 +8,10 @@ file, an archive or a list of images, paths are relative to the folder of that f
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,18 +66,34 @@ class Sources:
             filesystem, remote = fsspec.core.url_to_fs(location)
             content: bytes = filesystem.cat_file(remote)
             return content
-        with open(location, "rb") as file:  # noqa: PTH123 - names may hold bytes that are not UTF-8
+        if not stat.S_ISREG(os.stat(location).st_mode):  # noqa: PTH116 - names may hold bytes that are not UTF-8
+            raise OSError(errno.EINVAL, "no regular file", location)  # reading a pipe would wait for ever
+        with open(location, "rb") as file:  # noqa: PTH123 - as above
             return file.read()
+
+    def source(self, path: str) -> Source:
+        """Return the one image that ``path`` names, to be read later."""
+        return Source(self, path)
 
     def size(self, path: str) -> int | None:
         """Return the size that a manifest states for ``path``, or None where nothing is there."""
+        stamp = self.stamp(path)
+        return None if stamp is None else stamp[0]
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Return (size in bytes, modification time in ns) as a manifest states them, or None.
+
+        A member of an archive has the archive's time, a row of a Parquet file also the file's size.
+        """
         location, member = self._resolve(path)
-        if member is not None:
-            return member_size(location, member)
         try:
-            return stamp_of(location)[0]
+            size, mtime = stamp_of(location)
         except OSError:
             return None
+        if member is None:
+            return size, mtime
+        inside = member_size(location, member)
+        return None if inside is None else (inside, mtime)
 
     def where(self, path: str) -> str:
         """Return the place of ``path`` in full, for messages."""
@@ -103,10 +121,27 @@ class Sources:
         return None if self.reals is None else base_of(self.reals)
 
 
+@dataclass(frozen=True)
+class Source:
+    """One image of a corpus, read like a ``Path``."""
+
+    sources: Sources
+    path: str
+
+    def read_bytes(self) -> bytes:
+        """See :meth:`Sources.read`."""
+        return self.sources.read(self.path)
+
+
+def is_one_file(root: str) -> bool:
+    """Tell whether a root is a file, such as an archive or a list of images, and no folder."""
+    if is_url(root):
+        return re.search(r"\.(zip|tar|parquet|csv|tsv)$", root, re.IGNORECASE) is not None
+    return os.path.isfile(root)  # noqa: PTH113 - as in read
+
+
 def base_of(root: str) -> str:
     """Return what paths are relative to: the root itself, or the folder of a root that is one file."""
-    if is_url(root):
-        root = root.rstrip("/")
-        last = root.rsplit("/", 1)[-1]
-        return root.rsplit("/", 1)[0] if re.search(r"\.(zip|tar|parquet|csv|tsv)$", last, re.IGNORECASE) else root
-    return os.path.dirname(root) or "." if os.path.isfile(root) else root  # noqa: PTH113, PTH120 - as in read
+    if is_one_file(root):
+        return root.rpartition("/")[0] or "."
+    return root.rstrip("/") or "/"

@@ -59,9 +59,10 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
         params = project_params()
         entry = defined(params.corpora, name, "corpora")
         root, geometry, settings = paths.images(entry.root), entry.geometry, params.extract
+        reals = None if entry.reals is None else paths.images(entry.reals)
         manifest, out = read_manifest(paths.manifest(name)), paths.features(name)
     else:
-        name, root = corpus or folder.absolute().name, folder
+        name, root, reals = corpus or folder.absolute().name, folder, None
         out = needed(out, "--out, where the features go")
         manifest, _ = scan_folder(corpus=name, root=folder, layout=layout)
         given = {"backbone": backbone, "weights": weights}
@@ -69,6 +70,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     summary = run(
         corpus=name,
         root=root,
+        reals=reals,
         manifest=manifest,
         settings=settings,
         geometry=geometry,

@@ -7,29 +7,73 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import corpus_option, defined, needed, project_params
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @click.command()
-@click.argument("folder", required=False, type=PATH)
+@click.argument("folder", required=False)
 @corpus_option
-@click.option("--layout", default="folder", show_default=True, help="How FOLDER's sub-folders tell the label.")
-@click.option("--out", type=PATH, help="The manifest to write for FOLDER (Parquet).")
-def scan(folder: Path | None, corpus: str | None, layout: str, out: Path | None) -> None:
-    """List a corpus's images in its manifest.
+@click.option(
+    "--layout", default="auto", show_default=True, help="How FOLDER lies on disk; auto decides and says how it did."
+)
+@click.option("--reals", metavar="FOLDER", help="Second root: real images for the sets of FOLDER that have none.")
+@click.option("--sets", metavar="LIST", help="Only the sets of a named list, such as ufd16 (docs/protocols.md).")
+@click.option("--split", "splits", multiple=True, help="Only this split of FOLDER; may be repeated.")
+@click.option("--category", "categories", multiple=True, help="Only this category of FOLDER; may be repeated.")
+@click.option("--out", type=click.Path(), help="The manifest to write for FOLDER (Parquet).")
+def scan(  # noqa: PLR0917 - click hands over one argument an option
+    folder: str | None,
+    corpus: str | None,
+    layout: str,
+    reals: str | None,
+    sets: str | None,
+    splits: tuple[str, ...],
+    categories: tuple[str, ...],
+    out: str | None,
+) -> None:
+    """List a corpus's images in its manifest; no image is opened.
 
-    With --corpus, the folder and its layout come from params.yaml and the manifest goes to corpora/NAME.parquet.
-    With FOLDER, any folder is listed.
+    With --corpus, everything comes from params.yaml and the manifest goes to corpora/NAME.parquet. With FOLDER (or an
+    archive, a list of images, or a URL), anything is listed, and written where --out says.
     """
-    from stages.scan.run import run
+    from pathlib import Path
 
+    from pipeline.console import ConsoleReporter
+    from pipeline.params import settings_from
+    from stages.scan.run import run
+    from stages.scan.settings import ScanSettings
+    from storage.archives import is_url
+
+    reporter = ConsoleReporter()
+    manifest: Path | None
     if folder is None:
         name = needed(corpus, "--corpus NAME or a FOLDER")
-        entry = defined(project_params().corpora, name, "corpora")
-        _, summary = run(corpus=name, root=paths.images(entry.root), layout=entry.layout, out=paths.manifest(name))
+        settings: ScanSettings = defined(project_params().corpora, name, "corpora")
+        root, manifest = paths.images(settings.root), paths.manifest(name)
+        second = None if settings.reals is None else paths.images(settings.reals)
     else:
-        _, summary = run(corpus=corpus or folder.absolute().name, root=folder, layout=layout, out=out)
+        name = corpus or (folder.rstrip("/").rpartition("/")[2] if is_url(folder) else Path(folder).absolute().name)
+        given = {"layout": layout, "reals": reals, "sets": sets, "splits": splits or None}
+        settings = settings_from(
+            ScanSettings, {"root": folder, **given, "categories": categories or None}, source="options: "
+        )
+        root, second, manifest = folder, reals, None if out is None else Path(out)
+    _, summary = run(
+        corpus=name,
+        root=root,
+        layout=settings.layout,
+        reals=second,
+        keep=settings.keep,
+        out=manifest,
+        reporter=reporter,
+    )
     click.echo(str(summary))
+    if isinstance(settings.sets, str):
+        from stages.scan.set_lists import set_list
+
+        click.echo(set_list(settings.sets).covered(summary.sets))
+    for warning in summary.warnings:
+        reporter.warn(warning)

@@ -2,83 +2,235 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
+import numpy as np
+import pyarrow as pa
 
-from stages.scan.layouts import LAYOUTS
+from stages.scan.layouts.layout import LeftOut, Place, place_shared
+from stages.scan.layouts.registry import LAYOUTS, recognise
+from stages.scan.listed import is_list, read_list
+from stages.scan.sharing import Keep, one_class_sets, with_sets
 from stages.scan.walk import Walk
-from storage import names
+from storage.archives import ARCHIVE_EXTENSIONS, is_url
 from storage.errors import DataError, SettingError
-from storage.manifest import manifest_table, write_manifest
+from storage.manifest import MANIFEST_SCHEMA, manifest_table, write_manifest
+from storage.sources import Sources, is_one_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    import pyarrow as pa
+    from stages.reporter import Progress, Reporter
+    from stages.scan.found import Folder
 
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """How many files a scan found: by class, by set, and what it left out, by kind."""
+    """What a scan found.
+
+    Attributes:
+        real: number of real images.
+        fake: number of synthetic images.
+        unlabelled: number of images without a label.
+        sets: names of the test sets.
+        skipped: what was left out: kind -> number of entries.
+        layout: the layout used.
+        decided: how it was chosen; empty where it was named.
+        warnings: what the user should look at before trusting numbers, one line each.
+    """
 
     real: int
     fake: int
     unlabelled: int
     sets: tuple[str, ...]
     skipped: dict[str, int]
+    layout: str
+    decided: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for the terminal."""
+        """A few lines for the terminal."""
         counts = f"{self.real} real, {self.fake} synthetic"
         counts += f", {self.unlabelled} unlabelled" if self.unlabelled else ""
         left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
-        return f"{counts}; sets: {', '.join(self.sets)}" + (f"; left out: {left_out}" if left_out else "")
+        shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
+        lines = [f"{counts}; {len(self.sets)} sets: {shown}" + (f"; left out: {left_out}" if left_out else "")]
+        if self.decided:
+            lines.insert(0, f"layout {self.layout}: {self.decided}")
+        return "\n".join(lines)
 
 
-def run(*, corpus: str, root: Path, layout: str, out: Path | None = None) -> tuple[pa.Table, ScanSummary]:
-    """List the image files below ``root`` in a manifest.
+def run(
+    *,
+    corpus: str,
+    root: Path | str,
+    layout: str,
+    reals: Path | str | None = None,
+    keep: Keep | None = None,
+    out: Path | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[pa.Table, ScanSummary]:
+    """List the images of a corpus in a manifest; no image is opened.
 
     Args:
         corpus: the corpus's name; a corpus without set folders has one set of this name.
-        root: folder of images.
-        layout: a name in ``LAYOUTS``.
+        root: folder of images, archive, or list of images; local or a URL.
+        layout: a name in ``LAYOUTS``, "list", or "auto".
+        reals: a second root of real images, shared by the sets that have none of their own.
+        keep: which part of the corpus is listed; None for all of it.
         out: where the manifest is written; None returns it only.
+        reporter: gets the progress; None for none.
 
     Raises:
-        DataError: the root is missing, is no folder, has no image, or a file's class cannot be told.
+        DataError: a root is missing, has no image, or a file's class cannot be told.
         SettingError: the layout is not known.
     """
-    if layout not in LAYOUTS:
-        raise SettingError(f"layout {layout!r} is not known; choose from {', '.join(LAYOUTS)}")
-    if not root.is_dir():
-        state = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"corpus {corpus!r}: {root} {state}; expected a folder of images")
-    walk = Walk(root)
-    files = list(walk)
-    if not files:
-        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(walk.skipped.items())) or "it is empty"
-        raise DataError(f"corpus {corpus!r}: no image file below {root} ({seen})")
-    labelled = LAYOUTS[layout].label(files, corpus)
-    rows = (
-        {
-            "path": names.to_text("/".join(file.parts)),
-            "size_bytes": file.size_bytes,
-            "mtime_ns": file.mtime_ns,
-            "category": None,
-            **columns,
-        }
-        for file, columns in zip(files, labelled, strict=True)
-    )
-    table = manifest_table(rows)
+    if layout not in (*LAYOUTS, "list", "auto"):
+        raise SettingError(f"layout {layout!r} is not known; choose from auto, list, {', '.join(LAYOUTS)}")
+    sources = Sources.of(root, reals)
+    for place in (sources.root, *([] if sources.reals is None else [sources.reals])):
+        _check_root(place, corpus)
+    by_list = layout == "list" or (layout == "auto" and is_one_file(sources.root) and is_list(sources.root))
+    skipped: Counter[str] = Counter()
+    progress = nullcontext(_Silent()) if reporter is None else reporter.progress(f"scan {corpus}", None, "files")
+    with progress as counter:
+        if by_list:
+            listed = read_list(sources.root, sources, counter, corpus)
+            found = [(folder, place) for folder, place in listed]
+            folders = [folder for folder, _ in found]
+            decided = "the root is a file with the columns path and label" if layout == "auto" else ""
+            layout = "list"
+        else:
+            folders = _walk(sources.root, skipped, counter, corpus, is_shared=False)
+            decided = ""
+            if layout == "auto":
+                layout, decided = recognise(folders, corpus, sources.root.rstrip("/").rpartition("/")[2])
+            found = _placed(folders, layout, corpus, sources.root, skipped)
+        if sources.reals is not None:
+            shared = _walk(sources.reals, skipped, counter, corpus, is_shared=True)
+            found += _placed(shared, layout, corpus, sources.reals, skipped)
+    final = with_sets([place for _, place in found], keep or Keep())
+    chosen = [(folder, place) for (folder, _), place in zip(found, final, strict=True) if place is not None]
+    left_out = sum(len(folder) for (folder, _), place in zip(found, final, strict=True) if place is None)
+    if left_out:
+        skipped["image of another set, split or category"] = left_out
+    if not chosen:
+        sets = sorted({name for _, place in found for name in place.sets})
+        raise DataError(
+            f"corpus {corpus!r}: none of {left_out} images below {sources.root} is in the sets, splits and categories "
+            f"asked for; it has the sets {', '.join(sets)}"
+        )
+    table = _table(chosen)
     if out is not None:
         write_manifest(table, out)
-    return table, _summary(table, walk)
+    return table, _summary(chosen, skipped, layout, decided, keep or Keep())
 
 
-def _summary(table: pa.Table, walk: Walk) -> ScanSummary:
-    fake = pc.sum(table["label"]).as_py() or 0
-    unlabelled = table["label"].null_count
-    sets = sorted(pc.unique(pc.list_flatten(table["sets"])).to_pylist())
-    return ScanSummary(len(table) - fake - unlabelled, fake, unlabelled, tuple(sets), dict(walk.skipped))
+class _Silent:
+    def advance(self, count: int, *, failed: int = 0) -> None:
+        """Show nothing."""
+
+
+def _check_root(root: str, corpus: str) -> None:
+    if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, ".csv", ".tsv"))):
+        return
+    if not Walk.is_folder(root):
+        state = "is a file" if is_one_file(root) else "does not exist"
+        raise DataError(
+            f"corpus {corpus!r}: {root} {state}; expected a folder of images, an archive (.zip, .tar, .parquet) or a "
+            "list of images (.csv, .tsv, .parquet)"
+        )
+
+
+def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool) -> list[Folder]:
+    walk = Walk(root, is_shared)
+    folders = []
+    try:
+        for folder in walk:
+            folders.append(folder)
+            counter.advance(len(folder))
+    except PermissionError as error:
+        raise DataError(f"corpus {corpus!r}: {error.filename} may not be read; change its permissions") from error
+    if not folders:
+        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(walk.skipped.items())) or "it is empty"
+        raise DataError(f"corpus {corpus!r}: no image file below {root} ({seen})")
+    skipped.update(walk.skipped)
+    return folders
+
+
+def _placed(
+    folders: Sequence[Folder], layout: str, corpus: str, root: str, skipped: Counter[str]
+) -> list[tuple[Folder, Place]]:
+    """Pair folders with what the layout says of them."""
+    found = []
+    for folder in folders:
+        if folder.is_shared:
+            place = place_shared(folder, needs_split=layout == "drct-2m")
+            expects = "real images only"
+        else:
+            place, expects = LAYOUTS[layout].place(folder, corpus), LAYOUTS[layout].expects
+        if place is None:
+            raise DataError(
+                f"corpus {corpus!r}: layout {layout!r} cannot tell whether the {len(folder)} image(s) in "
+                f"{folder.place or 'the root'} below {root} are real or synthetic, as in {folder.names[0]!r}; expected "
+                f"{expects}; rename or move the folder, or choose another layout"
+            )
+        if isinstance(place, LeftOut):
+            skipped[place.kind] += len(folder)
+        else:
+            found.append((folder, place))
+    return found
+
+
+def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
+    """Make the manifest, column by column: a million rows as Python objects would take gigabytes."""
+    lengths = np.array([len(folder) for folder, _ in chosen])
+    folder_of = pa.array(np.repeat(np.arange(len(chosen)), lengths))
+    columns = {
+        "path": pa.chunked_array(
+            [[folder.path(name) for name in folder.names] for folder, _ in chosen], pa.string()
+        ).combine_chunks(),
+        "size_bytes": pa.array(np.concatenate([np.asarray(folder.sizes) for folder, _ in chosen])),
+        "mtime_ns": pa.array(np.concatenate([np.asarray(folder.mtimes) for folder, _ in chosen])),
+    }
+    for name in ("label", "generator", "split", "category"):
+        values = [getattr(place, name) for _, place in chosen]
+        columns[name] = pa.array(values, MANIFEST_SCHEMA.field(name).type).take(folder_of)
+    columns["sets"] = pa.array([list(place.sets) for _, place in chosen], pa.list_(pa.string())).take(folder_of)
+    return manifest_table(pa.table([columns[name] for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA))
+
+
+def _summary(
+    chosen: Sequence[tuple[Folder, Place]], skipped: Counter[str], layout: str, decided: str, keep: Keep
+) -> ScanSummary:
+    counts: Counter[int | None] = Counter()
+    for folder, place in chosen:
+        counts[place.label] += len(folder)
+    sets = {name for _, place in chosen for name in place.sets}
+    order = {name: at for at, name in enumerate(keep.sets or ())}
+    warnings = [
+        f"set {name} has no {lacks} image: AP, AUC and accuracy are undefined"
+        + ("; name the folder of its reals with --reals or in `reals`" if lacks == "real" else "")
+        for name, lacks in one_class_sets([place for _, place in chosen]).items()
+    ]
+    warnings += [f"set {name} was asked for and has no image" for name in order if name not in sets]
+    idle = sum(len(folder) for folder, place in chosen if not place.sets)
+    if idle:
+        warnings.append(f"{idle} image(s) are in no test set: they are real, and every set has real images of its own")
+    unpacked = skipped.get("archive that has to be unpacked first", 0)
+    if unpacked:
+        warnings.append(f"{unpacked} archive(s) cannot be read in place and were left out; unpack them and scan again")
+    return ScanSummary(
+        real=counts[0],
+        fake=counts[1],
+        unlabelled=counts[None],
+        sets=tuple(sorted(sets, key=lambda name: (order.get(name, len(order)), name))),
+        skipped=dict(skipped),
+        layout=layout,
+        decided=decided,
+        warnings=tuple(warnings),
+    )

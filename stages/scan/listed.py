@@ -1,0 +1,137 @@
+"""The layout ``list``: a CSV or Parquet file that names every image of a corpus.
+
+::
+
+    path,label,generator,split,set
+    photos/1.jpg,real,,test,dalle;midjourney
+    shards/dalle.zip!/1.png,fake,dalle,test,dalle
+
+``path`` and ``label`` are needed. Paths are relative to the folder of the list. ``set`` may hold several names with a
+semicolon between, or be a list in Parquet; without it, the generator is the set, and reals are in all sets. An image
+that is listed several times with different sets is one image of all of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from stages.scan.classes import SPLITS, label_of
+from stages.scan.found import Folder
+from stages.scan.layouts.layout import Place
+from storage.archives import opened
+from storage.errors import DataError
+from storage.sources import REALS, Sources
+
+if TYPE_CHECKING:
+    from stages.reporter import Progress
+
+LIST_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_COLUMNS = ("path", "label", "generator", "split", "set")
+
+
+def read_list(source: str, sources: Sources, progress: Progress, corpus: str) -> list[tuple[Folder, Place]]:
+    """Read a list of images, and look up size and time of each file.
+
+    Args:
+        source: the list, a path or a URL.
+        sources: the corpus's roots.
+        progress: counts the images.
+        corpus: name of the corpus, the set of images that name neither generator nor set.
+
+    Returns:
+        The images, grouped by what the list says of them.
+
+    Raises:
+        DataError: a column is missing, a line cannot be understood, contradicts another one, or names a file that is
+            not there; the message names the list and the line.
+    """
+    table = _table(source)
+    absent = [name for name in ("path", "label") if name not in table.column_names]
+    if absent:
+        raise DataError(
+            f"list {source} lacks the column {' and '.join(absent)}; it has {', '.join(table.column_names)}, expected "
+            f"{', '.join(_COLUMNS)}"
+        )
+    seen: dict[str, Place] = {}
+    first_line = 1 if source.lower().endswith(".parquet") else 2
+    for line, row in enumerate(_rows(table), start=first_line):
+        path = row["path"]
+        place = _place(row, f"{source}, line {line}", corpus)
+        known = seen.get(path)
+        if known is not None:
+            if (known.label, known.generator, known.split) != (place.label, place.generator, place.split):
+                raise DataError(f"{source}, line {line}: {path!r} is listed before as something else; keep one line")
+            sets = tuple(sorted({*known.sets, *place.sets}))
+            place = Place(place.label, place.generator, place.split, sets, pool=place.pool)
+        seen[path] = place
+    found: dict[Place, Folder] = {}
+    for path, place in seen.items():
+        stamp = sources.stamp(path)
+        if stamp is None:
+            raise DataError(f"list {source} names {path!r}, and {sources.where(path)} does not exist")
+        found.setdefault(place, Folder("", ())).add(path, *stamp)
+        progress.advance(1)
+    return [(folder, place) for place, folder in found.items()]
+
+
+def is_list(source: str) -> bool:
+    """Tell whether a file is a list of images: its first columns are read."""
+    if not source.lower().endswith(LIST_EXTENSIONS):
+        return False
+    if source.lower().endswith(".parquet"):
+        with opened(source) as file:
+            return {"path", "label"} <= set(pq.read_schema(file).names)
+    return True
+
+
+def _table(source: str) -> pa.Table:
+    try:
+        with opened(source) as file:
+            if source.lower().endswith(".parquet"):
+                return pq.read_table(file)
+            delimiter = "\t" if source.lower().endswith(".tsv") else ","
+            names = file.readline().decode("utf-8-sig").strip().split(delimiter)
+            file.seek(0)
+            return pa.csv.read_csv(
+                file,
+                parse_options=pa.csv.ParseOptions(delimiter=delimiter),
+                convert_options=pa.csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in names}),
+            )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def _rows(table: pa.Table) -> Any:
+    present = [name for name in _COLUMNS if name in table.column_names]
+    for batch in table.select(present).to_batches():
+        yield from batch.to_pylist()
+
+
+def _place(row: dict[str, Any], where: str, corpus: str) -> Place:
+    path = row["path"]
+    if not isinstance(path, str) or not path or path.startswith(("/", "\\")) or ".." in path.split("/"):
+        raise DataError(f"{where}: path {path!r} does not lie below the list's folder; make it relative to that folder")
+    label = label_of(str(row["label"])) if row["label"] is not None else None
+    if label is None:
+        raise DataError(
+            f"{where}: label {row['label']!r} says neither real nor synthetic; expected 0 or real, 1 or fake"
+        )
+    split = (row.get("split") or "").strip().casefold() or None
+    if split is not None and split not in SPLITS:
+        raise DataError(f"{where}: split {split!r} is not known; expected train, val or test")
+    generator = (row.get("generator") or "").strip() or None if label else None
+    stated = row.get("set")
+    names = stated.split(";") if isinstance(stated, str) else list(stated or ())
+    sets = tuple(sorted({name.strip() for name in names if name.strip()}))
+    pool = None
+    if not sets:
+        sets, pool = (generator or corpus,), ""
+    if path.startswith(f"{REALS}/") and label == 1:
+        raise DataError(f"{where}: {path!r} lies below the root of the shared real images and is listed as synthetic")
+    return Place(
+        label, generator or (sets[0] if label and len(sets) == 1 else None), SPLITS.get(split or ""), sets, pool=pool
+    )

@@ -1,0 +1,118 @@
+"""Named lists of test sets, their published sizes, and the protocols that use them (``protocols.yaml``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The published size of a test set; ``real`` and ``synthetic`` are None where only their sum is published."""
+
+    images: int
+    real: int | None = None
+    synthetic: int | None = None
+
+
+@dataclass(frozen=True)
+class SetList:
+    """A named list of test sets.
+
+    Attributes:
+        name: such as "ufd16".
+        layout: the layout whose sets it names.
+        members: names of the sets, in the order of tables.
+        geometry: how the protocol that made the list turns an image into 224 x 224 pixels.
+        source: whose list it is.
+        inpainting: the members that paint into real photographs ("DR").
+    """
+
+    name: str
+    layout: str
+    members: tuple[str, ...]
+    geometry: str
+    source: str
+    inpainting: tuple[str, ...] = ()
+
+    def covered(self, sets: Collection[str]) -> str:
+        """Say how much of the list some sets are, as every mean has to: "ufd16, 15 of 16 sets"."""
+        return f"{self.name}, {sum(name in sets for name in self.members)} of {len(self.members)} sets"
+
+
+def set_list(name: str) -> SetList:
+    """Return a list of test sets by name.
+
+    Raises:
+        SettingError: there is none of that name.
+    """
+    lists = set_lists()
+    if name not in lists:
+        raise SettingError(f"list of test sets {name!r} is not known; choose from {', '.join(lists)}")
+    return lists[name]
+
+
+@cache
+def set_lists() -> dict[str, SetList]:
+    """Return all lists by name."""
+    return {
+        name: SetList(
+            name,
+            entry["layout"],
+            tuple(entry["members"]),
+            entry["geometry"],
+            entry["source"],
+            tuple(entry.get("inpainting", ())),
+        )
+        for name, entry in _content()["lists"].items()
+    }
+
+
+@cache
+def expected_sizes(layout: str) -> dict[str, Expected]:
+    """Return set -> published size, for the sets of a layout whose size is published."""
+    counts = _content()["counts"]
+    found: dict[str, Any] = dict(counts.get(layout, {}))
+    if layout == "ufd":
+        found = counts["forensynths"] | found
+    return {
+        name: Expected(size) if isinstance(size, int) else Expected(sum(size), *size) for name, size in found.items()
+    }
+
+
+def protocol_names() -> tuple[str, ...]:
+    """Return the names of the protocols."""
+    return tuple(_content()["protocols"])
+
+
+def protocol_settings(protocol: str, layout: str) -> dict[str, str]:
+    """Return what a protocol says about a benchmark: the keys ``sets`` and ``geometry`` of a corpus.
+
+    Raises:
+        SettingError: the protocol is not known, or says nothing about this layout.
+    """
+    protocols = _content()["protocols"]
+    if protocol not in protocols:
+        raise SettingError(f"protocol {protocol!r} is not known; choose from {', '.join(protocols)}")
+    if layout not in protocols[protocol]:
+        raise SettingError(
+            f"protocol {protocol!r} says nothing about layout {layout!r}, only about {', '.join(protocols[protocol])}; "
+            "remove `protocol` and set `sets` and `geometry`"
+        )
+    settings: dict[str, str] = protocols[protocol][layout]
+    return settings
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(files("stages.scan").joinpath("protocols.yaml").read_text("utf-8"))
+    return content

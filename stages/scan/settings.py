@@ -1,0 +1,89 @@
+"""Settings of scanning: where a corpus lies, how, and which part of it is listed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from stages.scan.set_lists import protocol_settings, set_list
+from stages.scan.sharing import Keep
+from storage.errors import SettingError
+
+LayoutName = Literal[
+    "auto",
+    "forensynths",
+    "ufd",
+    "genimage",
+    "drct-2m",
+    "aigcdetect",
+    "chameleon",
+    "synthbuster",
+    "community-forensics",
+    "folder",
+    "list",
+    "unlabelled",
+]
+SplitName = Literal["train", "val", "test"]
+
+
+class ScanSettings(BaseModel):
+    """Where the images of a corpus lie and how, and which of them its manifest lists.
+
+    Attributes:
+        root: folder of images, archive or list of images; relative to LTDPIPE_DATA (or to the project where that is
+            not set), absolute, or a URL of fsspec.
+        layout: how its folders tell label, generator and split.
+        reals: a second root, that of real images which all sets without reals of their own share.
+        protocol: "ltd", "univfd", "rine", "fatformer" or "drct": sets `sets` and `geometry` as that work does on this
+            layout, where they are not set here.
+        sets: name of a list of test sets, or names of sets: only their images are listed.
+        splits: only these splits are listed.
+        categories: only images of these categories, such as the LSUN classes of ProGAN's training images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: str
+    layout: LayoutName = "folder"
+    reals: str | None = None
+    protocol: Literal["ltd", "univfd", "rine", "fatformer", "drct"] | None = None
+    sets: str | tuple[str, ...] | None = None
+    splits: tuple[SplitName, ...] | None = None
+    categories: tuple[str, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protocol(cls, values: Any) -> Any:
+        """Fill what the protocol says; a wrong name is left to the field's own check."""
+        if not isinstance(values, dict) or not isinstance(values.get("protocol"), str):
+            return values
+        try:
+            implied = protocol_settings(values["protocol"], str(values.get("layout")))
+        except SettingError as error:
+            if "is not known" in str(error):
+                return values
+            raise ValueError(str(error)) from error
+        return {key: value for key, value in implied.items() if key in cls.model_fields} | values
+
+    @model_validator(mode="after")
+    def _known_list(self) -> ScanSettings:
+        if isinstance(self.sets, str):
+            try:
+                chosen = set_list(self.sets)
+            except SettingError as error:
+                raise ValueError(str(error)) from error
+            if self.layout not in (chosen.layout, "auto", "list"):
+                raise ValueError(f"list {self.sets!r} names sets of layout {chosen.layout!r}, found {self.layout!r}")
+        return self
+
+    @property
+    def keep(self) -> Keep:
+        """Which part of the corpus the manifest lists."""
+        sets = set_list(self.sets).members if isinstance(self.sets, str) else self.sets
+        return Keep(sets, self.splits, self.categories)
+
+    @property
+    def set_order(self) -> tuple[str, ...]:
+        """Names of the test sets in the order of tables, where they are named."""
+        return self.keep.sets or ()
