@@ -31,13 +31,13 @@ MANIFEST_SCHEMA = pa.schema(
 )
 
 
-def manifest_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Make a manifest from row mappings (keys: the columns of ``MANIFEST_SCHEMA``), sorted by path.
+def manifest_table(rows: Iterable[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """Make a manifest from row mappings (keys: the columns of ``MANIFEST_SCHEMA``) or from a table, sorted by path.
 
     Raises:
         DataError: two rows name the same file.
     """
-    table = pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA)
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA)
     table = table.take(pc.sort_indices(table["path"]))
     paths = table["path"].combine_chunks()
     twins = paths[1:].filter(pc.equal(paths[1:], paths[:-1]))
