@@ -12,24 +12,38 @@ from storage.atomic import atomic_path
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
 _METADATA_KEY = "ltdpipe"
+_UNKNOWN_KEY = "unknown"
 
 
-def save_head(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_head(
+    path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, unknown: Collection[str] = ()
+) -> None:
     """Write a head file atomically; the same weights and metadata give the same bytes.
 
+    Args:
+        path: the file.
+        weights: tensors by name.
+        metadata: plain JSON.
+        unknown: names of tensors that hold NaN because their value is not known, as in an imported head; the file
+            says so, and only these are allowed to.
+
     Raises:
-        ValueError: the metadata is not plain JSON, or holds NaN.
+        ValueError: the metadata is not plain JSON or holds NaN, or a weight is not finite.
     """
     text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    broken = _not_finite(tensors, unknown)
+    if broken:
+        raise ValueError(f"weights of {path} are not finite: {', '.join(broken)}")
+    header = {_METADATA_KEY: text, _UNKNOWN_KEY: json.dumps(sorted(unknown))}
     with atomic_path(path) as partial:
-        partial.write_bytes(safetensors.torch.save(tensors, metadata={_METADATA_KEY: text}))
+        partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
 
 
 def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -40,15 +54,19 @@ def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get(_METADATA_KEY)
+            header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError as error:
         raise DataError(f"head {path} does not exist; train it with `ltdpipe train`") from error
     except (SafetensorError, OSError) as error:
         raise DataError(f"head {path} cannot be read ({error}); train it again with `ltdpipe train`") from error
-    if metadata is None:
+    if _METADATA_KEY not in header:
         raise DataError(f"{path} is no head file of ltdpipe: its metadata is missing")
-    broken = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    broken = _not_finite(weights, json.loads(header.get(_UNKNOWN_KEY, "[]")))
     if broken:
         raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
-    return weights, json.loads(metadata)
+    return weights, json.loads(header[_METADATA_KEY])
+
+
+def _not_finite(weights: Mapping[str, Tensor], unknown: Collection[str]) -> list[str]:
+    return [name for name, weight in weights.items() if name not in unknown and not weight.isfinite().all()]

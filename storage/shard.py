@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from storage.spec import FeatureSpec
 
-# A float16 without its sign bit, read as a whole number: 0 is zero, and from here on it is infinite or not a number.
-_MAGNITUDE, _INFINITE = np.uint16(0x7FFF), 0x7C00
-
 
 def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> NDArray[np.float16]:
     """Round to float16 for storage and refuse what would be lost.
@@ -146,17 +143,29 @@ def _digest(partial: Path, arrays: Mapping[str, NDArray[np.float16]], places: Ma
 def _check_content(back: Shard, arrays: Mapping[str, NDArray[np.float16]], path: Path) -> None:
     """Check that the file holds ``arrays``, and that every image's features are finite and not all zero."""
     for tap, array in arrays.items():
-        if not array.size:
-            continue
-        stored = back.map(tap).view(np.uint16)
-        largest = np.zeros(array.shape[image_axis(tap)], np.uint16)  # (N,) over blocks, cells and width
-        parts = zip([stored], [array], strict=True) if tap == "embedding" else zip(stored, array, strict=True)
-        for read, written in parts:  # (N, ...): one block at a time stays in the processor's cache
-            if not np.array_equal(read, written.view(np.uint16)):
-                raise DataError(f"{path}: tap {tap!r} read back differs from what was written; the disk is not sound")
-            magnitude = (read & _MAGNITUDE).reshape(len(largest), -1)
-            np.maximum(largest, magnitude.max(axis=1, initial=0), out=largest)
-        for broken, what in ((largest >= _INFINITE, "is not finite"), (largest == 0, "is zero everywhere")):
-            if broken.any():
-                row = int(np.flatnonzero(broken)[0])
-                raise DataError(f"{path}: tap {tap!r}, row {row}, {what}; backbone, weights or precision are broken")
+        images = array.shape[image_axis(tap)]
+        empty = np.ones(images, dtype=bool)  # (N,) images without any number other than zero so far
+        if array.size:
+            stored = back.map(tap).reshape(-1, images, *array.shape[image_axis(tap) + 1 :])
+            for read, written in zip(stored, array.reshape(stored.shape), strict=True):  # a block, (N, ...), at a time
+                if not np.array_equal(read.view(np.uint16), written.view(np.uint16)):
+                    raise DataError(f"{path}: tap {tap!r} read back differs from what was written; is the disk sound?")
+                _refuse(path, tap, _not_finite(read), "is not finite")
+                empty[empty] = ~read[empty].any(axis=tuple(range(1, read.ndim)))
+        _refuse(path, tap, empty, "is zero everywhere")
+
+
+def _not_finite(values: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Return (N,) which images hold infinities or NaN.
+
+    Read as whole numbers, these are the largest: of all positive ones when signed, of all when unsigned.
+    """
+    if values.view(np.int16).max() < 0x7C00 and values.view(np.uint16).max() < 0xFC00:
+        return np.zeros(len(values), dtype=bool)
+    return np.logical_not(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+
+
+def _refuse(path: Path, tap: str, broken: NDArray[np.bool_], what: str) -> None:
+    if broken.any():
+        row = int(np.flatnonzero(broken)[0])
+        raise DataError(f"{path}: tap {tap!r}, row {row}, {what}; backbone, weights or precision are broken")

@@ -1,0 +1,99 @@
+"""Small features that are known beforehand: those of an image follow from its path alone."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import numpy as np
+
+from storage.manifest import manifest_table
+from storage.publish import publish
+from storage.spec import FeatureSpec
+from storage.store import ShardFolder
+
+SPEC = FeatureSpec(
+    backbone="toy",
+    weights="0" * 64,
+    activation="quickgelu",
+    blocks=6,
+    stored_blocks=(1, 2, 3, 4),
+    width=8,
+    embedding=5,
+    taps=("cls", "embedding", "grid"),
+    view={"decoder": "none", "geometry": "toy", "augmentation": "none"},
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    precision="fp32",
+    extractor=1,
+    grid=2,
+)
+
+
+def spec(**changes) -> FeatureSpec:
+    return replace(SPEC, **changes)
+
+
+def features(paths, spec=SPEC):
+    """Tap -> features of the images, (L, N, ...) or (N, E)."""
+    arrays = {}
+    for tap in spec.taps:
+        axis = 0 if tap == "embedding" else 1
+        each = [
+            np.random.default_rng(zlib.crc32(f"{tap}{path}".encode())).standard_normal(spec.tap_shape(tap, 1))
+            for path in paths
+        ]
+        arrays[tap] = np.concatenate([np.empty(spec.tap_shape(tap, 0)), *each], axis=axis).astype(np.float16)
+    return arrays
+
+
+def manifest(paths, **columns):
+    """A manifest of made-up files; every third is real."""
+    rows = [
+        {"path": path, "label": int(i % 3 > 0), "generator": "toy" if i % 3 else None, "split": "train",
+         "sets": ["toy"], "category": None, "size_bytes": 100 + len(path), "mtime_ns": 7, **columns}
+        for i, path in enumerate(sorted(paths))
+    ]  # fmt: skip
+    return manifest_table(rows)
+
+
+def shard_rows(manifest_rows, broken=()):
+    """Sidecar rows as extraction makes them; images in ``broken`` could not be read."""
+    rows, usable = [], 0
+    for row in manifest_rows:
+        failed = row["path"] in broken
+        rows.append(
+            {
+                **{name: row[name] for name in ("path", "size_bytes", "mtime_ns")},
+                "sha256": f"{zlib.crc32(row['path'].encode()):064x}",
+                "format": None if failed else "PNG",
+                "status": "failed" if failed else "ok",
+                "error": "UnidentifiedImageError: not an image" if failed else None,
+                "row": None if failed else usable,
+            }
+        )
+        usable += not failed
+    return rows
+
+
+def extract(store, table, *, spec=SPEC, corpus="toy", out=None, size=4, broken=(), tell=lambda _: None):
+    """The loop of the extraction stage with made-up features; returns (index, paths extracted now)."""
+    folder = ShardFolder(store / spec.key / corpus, spec)
+    with folder.lock(tell):
+        finished = folder.clean(tell)
+        located = finished.locate(table)
+        pending = [row for row, place in zip(table.to_pylist(), located, strict=True) if place is None]
+        numbers = folder.free_numbers(finished)
+        for start in range(0, len(pending), size):
+            rows = shard_rows(pending[start : start + size], broken)
+            usable = [row["path"] for row in rows if row["row"] is not None]
+            folder.add(next(numbers), features(usable, spec), rows)
+        finished = folder.clean(tell)
+        index = folder.write_index(table, finished, finished.locate(table), corpus)
+        if out is not None:
+            publish(folder.directory, out, index.shards, tell)
+    return index, [row["path"] for row in pending]
+
+
+def names(count):
+    return [f"fake/{i:03d}.png" for i in range(count)]

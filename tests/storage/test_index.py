@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import SPEC, extract, manifest, names, spec
+
+from storage.errors import DataError
+from storage.index import (
+    INDEX_SCHEMA,
+    SIDECAR_SCHEMA,
+    Index,
+    ShardRecord,
+    read_index,
+    read_sidecar,
+    rows_of_set,
+    write_index,
+    write_sidecar,
+)
+from storage.spec import FeatureSpec
+
+NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+RECORD = st.builds(
+    ShardRecord, name=NAME, size_bytes=st.integers(0, 2**60), sha256=st.text("0123456789abcdef"), rows=st.integers(0)
+)
+COLUMN = {
+    pa.string(): NAME, pa.int8(): st.integers(-1, 1), pa.int16(): st.integers(0, 100), pa.int32(): st.integers(0, 9999),
+    pa.int64(): st.integers(0, 2**62), pa.list_(pa.string()): st.lists(NAME, max_size=3),
+}  # fmt: skip
+
+
+def rows_of(schema):
+    columns = {field.name: COLUMN[field.type] if not field.nullable else st.none() | COLUMN[field.type]
+               for field in schema}  # fmt: skip
+    return st.lists(st.fixed_dictionaries(columns), max_size=5)
+
+
+@given(rows_of(SIDECAR_SCHEMA), RECORD)
+def test_sidecars_come_back(tmp_path_factory, rows, record):
+    path = tmp_path_factory.mktemp("sidecar") / "s.parquet"
+    write_sidecar(path, rows, record, SPEC)
+    table, read_record, read_spec = read_sidecar(path)
+    assert (table.to_pylist(), read_record, read_spec) == (rows, record, SPEC)
+
+
+@given(rows_of(INDEX_SCHEMA), st.lists(RECORD, max_size=3), NAME)
+def test_indexes_come_back(tmp_path_factory, rows, records, corpus):
+    path = tmp_path_factory.mktemp("index") / "i.parquet"
+    write_index(path, Index(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), SPEC, corpus, tuple(records)))
+    index = read_index(path)
+    assert (index.table.to_pylist(), index.spec, index.corpus, index.shards) == (rows, SPEC, corpus, tuple(records))
+
+
+@given(
+    st.builds(
+        FeatureSpec,
+        backbone=NAME, weights=NAME, activation=NAME, blocks=st.integers(1, 48),
+        stored_blocks=st.lists(st.integers(0, 47)).map(tuple), width=st.integers(1), embedding=st.integers(1),
+        taps=st.lists(st.sampled_from(["cls", "grid"])).map(tuple), view=st.dictionaries(NAME, st.integers() | NAME),
+        mean=st.tuples(*[st.floats(0, 1)] * 3), std=st.tuples(*[st.floats(0, 1)] * 3), precision=NAME,
+        extractor=st.integers(), grid=st.none() | st.integers(1, 16),
+    )
+)  # fmt: skip
+def test_settings_come_back_with_their_key(settings):
+    again = FeatureSpec.from_json(settings.to_json())
+    assert (again, again.key, again.difference(settings)) == (settings, settings.key, "")
+
+
+# One changed value for every setting in the key.
+CHANGES = {
+    "backbone": "other", "weights": "1" * 64, "activation": "gelu", "blocks": 7, "stored_blocks": (1, 2, 3),
+    "width": 16, "embedding": 6, "taps": ("cls",), "view": {**SPEC.view, "geometry": "other"},
+    "mean": (0.1, 0.0, 0.0), "std": (1.0, 1.0, 0.9), "precision": "fp16", "extractor": 2, "dtype": "float32",
+    "schema": 2, "grid": 3,
+}  # fmt: skip
+
+
+def test_every_setting_has_a_change_in_this_test():
+    assert CHANGES.keys() == vars(SPEC).keys()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_is_in_the_key_and_the_difference_names_it(name):
+    other = spec(**{name: CHANGES[name]})
+    assert other.key != SPEC.key
+    difference = other.difference(SPEC)
+    assert difference.startswith("view.geometry: other here, toy there" if name == "view" else f"{name}: ")
+    assert ";" not in difference
+
+
+def test_metadata_that_does_not_fit_is_refused_by_name(tmp_path):
+    path = tmp_path / "i.parquet"
+    write_index(path, Index(INDEX_SCHEMA.empty_table(), SPEC, "toy", ()))
+    table = pq.read_table(path)
+    good = json.loads(table.schema.metadata[b"ltdpipe"])
+    for change, what in (
+        ({"key": "0" * 32}, "states the key"),
+        ({"schema": 99}, "schema version 99"),
+        ({"spec": {**good["spec"], "precision": "fp16"}}, "states the key"),
+        ({"spec": {"backbone": "toy"}}, "damaged"),
+        ({"shards": [{"name": "a"}]}, "damaged"),
+    ):
+        text = json.dumps({**good, **change}).encode()
+        pq.write_table(table.replace_schema_metadata({b"ltdpipe": text}), path)
+        with pytest.raises(DataError, match=rf"i\.parquet .*{what}"):
+            read_index(path)
+    for metadata in ({}, {b"ltdpipe": b"{"}, {b"ltdpipe": b"\xff"}):
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+        with pytest.raises(DataError, match=r"i\.parquet"):
+            read_index(path)
+
+
+def test_an_index_has_the_facts_of_every_image_also_of_the_broken(tmp_path):
+    index, _ = extract(tmp_path, manifest(names(6)), broken={"fake/002.png"})
+    rows = {row["path"]: row for row in index.table.to_pylist()}
+    assert rows["fake/002.png"]["status"] == "failed"
+    assert rows["fake/002.png"]["error"] == "UnidentifiedImageError: not an image"
+    assert (rows["fake/002.png"]["shard"], rows["fake/002.png"]["row"]) == ("shard-00000.h5", None)
+    assert [rows[f"fake/00{i}.png"]["row"] for i in (0, 1, 3, 4, 5)] == [0, 1, 2, 0, 1]
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=4), max_size=8), st.integers(0, 3), st.integers(0, 3))
+def test_rows_of_a_set_are_those_that_list_it(sets, start, chunk):
+    table = pa.table({"sets": pa.array(sets, pa.list_(pa.string()))}).slice(start)
+    table = pa.concat_tables([table.slice(0, chunk), table.slice(chunk)])
+    expected = [row for row, members in enumerate(sets[start:]) if "a" in members]
+    assert np.array_equal(rows_of_set(table, "a"), expected)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.errors import DataError
+from storage.manifest import MANIFEST_SCHEMA, manifest_table, read_manifest, write_manifest
+
+NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+ROW = st.fixed_dictionaries(
+    {
+        "path": NAME,
+        "label": st.sampled_from([0, 1, None]),
+        "generator": st.none() | NAME,
+        "split": st.sampled_from(["train", "val", None]),
+        "sets": st.lists(NAME, max_size=3),
+        "category": st.none() | NAME,
+        "size_bytes": st.integers(0, 2**62),
+        "mtime_ns": st.integers(-(2**62), 2**62),
+    }
+)
+ROWS = st.lists(ROW, max_size=6, unique_by=lambda row: row["path"])
+
+
+@given(ROWS, st.randoms())
+def test_rows_come_back_sorted_by_path_whatever_their_order(tmp_path_factory, rows, random):
+    folder = tmp_path_factory.mktemp("manifest")
+    write_manifest(manifest_table(rows), folder / "a.parquet")
+    shuffled = random.sample(rows, len(rows))
+    write_manifest(manifest_table(shuffled), folder / "b.parquet")
+    assert read_manifest(folder / "a.parquet").to_pylist() == sorted(rows, key=lambda row: row["path"].encode())
+    assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
+
+
+def test_names_that_differ_only_in_case_or_normal_form_are_different_rows(tmp_path):
+    paths = ["A.png", "a.png", "na\u00efve.png", "nai\u0308ve.png", "x/1.png", "y/1.png", "1.jpg", "1.png", "a b.c.png"]
+    rows = [{"path": path, "sets": [], "size_bytes": 1, "mtime_ns": 1} for path in paths]
+    write_manifest(manifest_table(rows), tmp_path / "m.parquet")
+    assert set(read_manifest(tmp_path / "m.parquet")["path"].to_pylist()) == set(paths)
+
+
+def test_a_file_listed_twice_is_refused():
+    rows = [{"path": path, "sets": [], "size_bytes": 1, "mtime_ns": 1} for path in ("b", "a", "c", "a")]
+    with pytest.raises(DataError, match="'a' twice"):
+        manifest_table(rows)
+
+
+def test_missing_damaged_and_foreign_files_are_refused_by_name(tmp_path):
+    write_manifest(MANIFEST_SCHEMA.empty_table(), tmp_path / "empty.parquet")
+    assert len(read_manifest(tmp_path / "empty.parquet")) == 0
+    (tmp_path / "text.parquet").write_text("path,label")
+    (tmp_path / "none.parquet").touch()
+    pq.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
+    for name in ("absent.parquet", "text.parquet", "none.parquet", "other.parquet"):
+        with pytest.raises(DataError, match=name):
+            read_manifest(tmp_path / name)
+
+
+def test_a_damaged_page_is_refused_by_name_and_never_misread(tmp_path):
+    rows = [{"path": f"{i:05d}.png", "sets": [], "size_bytes": i, "mtime_ns": i} for i in range(2000)]
+    path = tmp_path / "m.parquet"
+    write_manifest(manifest_table(rows), path)
+    content = bytearray(path.read_bytes())
+    for place in range(40, len(content) - 4000, len(content) // 20):
+        damaged = content.copy()
+        damaged[place : place + 8] = bytes(255 - byte for byte in damaged[place : place + 8])
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"m\.parquet"):
+            read_manifest(path)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as any_array
+from synthetic import SPEC, features, names, spec
+
+from storage.errors import DataError
+from storage.shard import to_stored, write_shard
+from storage.shard_reader import Shard
+
+CLS = spec(taps=("cls",), grid=None)
+HALF = st.floats(width=16, allow_nan=False, allow_infinity=False)
+
+
+def test_h5py_alone_reads_a_shard(tmp_path):
+    arrays = features(names(5))
+    write_shard(tmp_path / "s.h5", arrays, SPEC)
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert (file.attrs["schema"], file.attrs["key"]) == (SPEC.schema, SPEC.key)
+        assert json.loads(file.attrs["spec"])["backbone"] == "toy"
+        assert set(file) == set(SPEC.taps)
+        for tap, array in arrays.items():
+            assert np.array_equal(file[tap][()], array)
+            assert (file[tap].chunks, file[tap].compression) == (None, None)
+
+
+def test_the_hash_returned_is_that_of_the_file(tmp_path):
+    digest = write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
+    assert digest == hashlib.sha256((tmp_path / "s.h5").read_bytes()).hexdigest()
+
+
+def test_equal_features_give_equal_files_whatever_their_memory_layout(tmp_path):
+    arrays = features(names(5))
+    first = write_shard(tmp_path / "a.h5", arrays, SPEC)
+    turned = {tap: np.asfortranarray(array) for tap, array in reversed(arrays.items())}
+    assert write_shard(tmp_path / "b.h5", turned, SPEC) == first
+
+
+def test_a_shard_is_read_only_and_takes_little_more_room_than_its_numbers(tmp_path):
+    one = spec(taps=("cls",), grid=None, width=1024)
+    arrays = features(names(100), one)
+    write_shard(tmp_path / "s.h5", arrays, one)
+    assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o444
+    assert (tmp_path / "s.h5").stat().st_size <= 1.01 * arrays["cls"].nbytes
+
+
+@settings(max_examples=30)
+@given(any_array(np.float16, st.tuples(st.just(4), st.integers(1, 5), st.just(8)), elements=HALF))
+def test_any_finite_features_survive_the_round_trip(tmp_path_factory, values):
+    values[0, :, 0] = 1  # no image without any number
+    path = tmp_path_factory.mktemp("round") / "s.h5"
+    write_shard(path, {"cls": values}, CLS)
+    assert np.array_equal(Shard.open(path).map("cls").view(np.uint16), values.view(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [(np.nan, "not finite"), (np.inf, "not finite"), (-np.inf, "not finite"), (0, "zero everywhere")],
+)
+@pytest.mark.parametrize("tap", SPEC.taps)
+def test_an_image_with_broken_features_is_refused_and_nothing_stays(tmp_path, tap, fault, what):
+    arrays = features(names(5))
+    axis = 0 if tap == "embedding" else 1
+    image = np.moveaxis(arrays[tap], axis, 0)[3]
+    image[:] = 0 if fault == 0 else image
+    image.flat[-1] = fault
+    with pytest.raises(DataError, match=rf"s\.h5: tap '{tap}', row 3, is {what}"):
+        write_shard(tmp_path / "s.h5", arrays, SPEC)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_may_be_zero_in_some_blocks(tmp_path):
+    arrays = features(names(5))
+    arrays["cls"][:3, 2] = 0
+    write_shard(tmp_path / "s.h5", arrays, SPEC)
+
+
+def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):
+    arrays = features(names(5))
+    for wrong in (
+        {"cls": arrays["cls"]},
+        {**arrays, "cls": arrays["cls"][:3]},
+        {**arrays, "cls": arrays["cls"].astype(np.float32)},
+        {**arrays, "embedding": arrays["embedding"][:4]},
+    ):
+        with pytest.raises(ValueError, match=r"the settings say|different numbers"):
+            write_shard(tmp_path / "s.h5", wrong, SPEC)
+
+
+@pytest.mark.parametrize("tap", SPEC.taps)
+@pytest.mark.parametrize(
+    ("value", "what"), [(7e4, "overflows float16"), (np.nan, "is not finite"), (1e-9, "is zero everywhere")]
+)
+def test_what_float16_would_lose_is_refused_with_the_image_s_name(tap, value, what):
+    paths = names(4)
+    values = features(paths)[tap].astype(np.float32)
+    np.moveaxis(values, 0 if tap == "embedding" else 1, 0)[2] = value
+    with pytest.raises(DataError, match=rf"tap '{tap}' of 'fake/002.png' {what}"):
+        to_stored(values, paths, tap)
+
+
+def test_the_largest_float16_is_kept():
+    values = np.full((1, 1, 2), 65504, np.float32)
+    assert (to_stored(values, ["a"], "cls") == values).all()
+
+
+@pytest.mark.parametrize("cut", [1, 100, 5000])
+def test_a_file_that_ends_early_is_refused_by_name(tmp_path, cut):
+    path = tmp_path / "s.h5"
+    write_shard(path, features(names(50)), SPEC)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-cut])
+    with pytest.raises(DataError, match=r"s\.h5"):
+        Shard.open(path).check(SPEC, 50)
+
+
+def test_a_file_of_another_kind_or_number_format_is_refused_by_name(tmp_path):
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        file.attrs["key"] = SPEC.key
+        file["cls"] = np.zeros((4, 2, 8), np.float32)
+    with h5py.File(tmp_path / "bare.h5", "w") as file:
+        file["cls"] = np.zeros((4, 2, 8), np.float16)
+    for name in ("text.h5", "wide.h5", "bare.h5", "none.h5"):
+        with pytest.raises(DataError, match=name):
+            Shard.open(tmp_path / name)
