@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+# All in one entry: safetensors writes several in random order.
 _METADATA_KEY = "ltdpipe"
-_UNKNOWN_KEY = "unknown"
+_UNKNOWN_KEY = "unknown_tensors"
 
 
 def save_head(
@@ -36,14 +37,14 @@ def save_head(
     Raises:
         ValueError: the metadata is not plain JSON or holds NaN, or a weight is not finite.
     """
-    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    header = {**metadata, **({_UNKNOWN_KEY: sorted(unknown)} if unknown else {})}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     broken = _not_finite(tensors, unknown)
     if broken:
         raise ValueError(f"weights of {path} are not finite: {', '.join(broken)}")
-    header = {_METADATA_KEY: text, _UNKNOWN_KEY: json.dumps(sorted(unknown))}
     with atomic_path(path) as partial:
-        partial.write_bytes(safetensors.torch.save(tensors, metadata=header))
+        partial.write_bytes(safetensors.torch.save(tensors, metadata={_METADATA_KEY: text}))
 
 
 def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -54,18 +55,19 @@ def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            text = (file.metadata() or {}).get(_METADATA_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError as error:
         raise DataError(f"head {path} does not exist; train it with `ltdpipe train`") from error
     except (SafetensorError, OSError) as error:
         raise DataError(f"head {path} cannot be read ({error}); train it again with `ltdpipe train`") from error
-    if _METADATA_KEY not in header:
+    if text is None:
         raise DataError(f"{path} is no head file of ltdpipe: its metadata is missing")
-    broken = _not_finite(weights, json.loads(header.get(_UNKNOWN_KEY, "[]")))
+    metadata: dict[str, Any] = json.loads(text)
+    broken = _not_finite(weights, metadata.pop(_UNKNOWN_KEY, ()))
     if broken:
         raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
-    return weights, json.loads(header[_METADATA_KEY])
+    return weights, metadata
 
 
 def _not_finite(weights: Mapping[str, Tensor], unknown: Collection[str]) -> list[str]:

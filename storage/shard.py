@@ -111,6 +111,7 @@ def _lay_out(partial: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
     contiguous.set_layout(h5py.h5d.CONTIGUOUS)
     contiguous.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     contiguous.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    contiguous.set_obj_track_times(False)  # a time stamp would make every file another one
     with h5py.File(partial, "w") as file:
         file.attrs["schema"] = spec.schema
         file.attrs["key"] = spec.key

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class RecordingReporter:
     def progress(self, what: str, total: int, unit: str):
         yield self
 
-    def advance(self, count: int, *, failed: int = 0) -> None:
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
         self.done += count
         self.failed += failed
 
@@ -45,6 +46,25 @@ class RecordingReporter:
 @pytest.fixture
 def reporter() -> RecordingReporter:
     return RecordingReporter()
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch) -> Path:
+    """A feature store of the test's own; what is remembered of sound shards lies there too."""
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture(scope="session")
+def other_file_system(tmp_path_factory):
+    """A folder on another file system than the tests' own."""
+    here = tmp_path_factory.getbasetemp().stat().st_dev
+    places = (Path(place) for place in ("/dev/shm", "/run", "/var/tmp"))
+    place = next((place for place in places if place.is_dir() and place.stat().st_dev != here), None)
+    if place is None:
+        pytest.fail("no second file system was found (/dev/shm, /run, /var/tmp)")
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        yield Path(folder)
 
 
 def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:

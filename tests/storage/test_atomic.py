@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+from faults import small_disk, without_root_s_privilege
+
+from storage.atomic import atomic_path, explained, remove_partials, sha256_of, write_text
+from storage.errors import DataError, ResourceError
+
+
+def test_a_file_appears_complete_and_alone(tmp_path):
+    target = tmp_path / "deep" / "file"
+    with atomic_path(target) as partial:
+        partial.write_text("half")
+        assert not target.exists()
+        assert partial.parent == target.parent
+    assert target.read_text() == "half"
+    assert [entry.name for entry in target.parent.iterdir()] == ["file"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_text(tmp_path / "file", "old")
+
+    def fail():
+        with atomic_path(tmp_path / "file") as partial:
+            partial.write_text("new, half")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fail()
+    assert (tmp_path / "file").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_writers_of_one_file_never_share_a_partial(tmp_path):
+    with atomic_path(tmp_path / "file") as one, atomic_path(tmp_path / "file") as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "file").read_text() == "one"  # the last to finish
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from storage.atomic import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as partial:\n    partial.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    write_text(tmp_path / "file", "old")
+    subprocess.run([sys.executable, "-c", script, tmp_path / "file"], cwd=PROJECT, check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "file").read_text() == "old"
+    assert remove_partials(tmp_path) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_explained_and_the_old_file_stays(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        write_text(disk / "file", "old")
+        with pytest.raises(ResourceError, match=r"cannot write .*file: the disk is full.*same command again"):
+            write_text(disk / "file", "x" * 200_000)
+        assert (disk / "file").read_text() == "old"
+        assert [entry.name for entry in disk.iterdir()] == ["file"]
+        write_text(disk / "file", "new")
+
+
+def test_a_folder_that_may_not_be_written_to_is_explained(tmp_path):
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    done = without_root_s_privilege(
+        "from pathlib import Path; from storage.atomic import write_text; import sys\n"
+        "from storage.errors import ResourceError\n"
+        "try: write_text(Path(sys.argv[1]), 'x')\nexcept ResourceError as error: print(error)",
+        folder / "file",
+    )
+    assert done.stdout.startswith(f"cannot write {folder / 'file'}: permission denied; choose a folder")
+
+
+def test_errors_without_advice_and_errors_already_explained_pass_unchanged(tmp_path):
+    for error in (OSError(errno.EIO, os.strerror(errno.EIO)), ResourceError("explained")):
+        with pytest.raises(OSError, match=str(error).split("]")[-1]) as caught, explained(tmp_path):
+            raise error
+        assert caught.value is error
+
+
+def test_the_hash_of_an_absent_file_is_refused_by_name(tmp_path):
+    with pytest.raises(DataError, match="absent does not exist"):
+        sha256_of(tmp_path / "absent")
