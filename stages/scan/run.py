@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from stages.scan.found import Folder
 
 
+_MOST_MEMBERSHIPS = 50_000_000  # a manifest of that size is still read in seconds
+
+
 @dataclass(frozen=True)
 class ScanSummary:
     """What a scan found.
@@ -131,7 +134,7 @@ def run(
 
 
 class _Silent:
-    def advance(self, count: int, *, failed: int = 0) -> None:
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
         """Show nothing."""
 
 
@@ -189,6 +192,12 @@ def _placed(
 def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
     """Make the manifest, column by column: a million rows as Python objects would take gigabytes."""
     lengths = np.array([len(folder) for folder, _ in chosen])
+    memberships = int(lengths @ np.array([len(place.sets) for _, place in chosen]))
+    if memberships > _MOST_MEMBERSHIPS:
+        raise DataError(
+            f"{int(lengths.sum())} images are {memberships} times in a test set, more than {_MOST_MEMBERSHIPS}: real "
+            "images are shared by too many sets; give each generator its own, or list fewer sets with --sets or `sets`"
+        )
     folder_of = pa.array(np.repeat(np.arange(len(chosen)), lengths))
     columns = {
         "path": pa.chunked_array(
