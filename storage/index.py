@@ -6,6 +6,7 @@ so a lost index is rebuilt without inference.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def rows_of_set(table: pa.Table, name: str) -> NDArray[np.int64]:
 
 def _write(table: pa.Table, path: Path, metadata: dict[str, Any], spec: FeatureSpec) -> None:
     metadata |= {"schema": spec.schema, "key": spec.key, "spec": json.loads(spec.to_json())}
+    metadata["checksum"] = _checksum(metadata)  # Parquet's own checksums cover the columns alone
     text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
     write_parquet(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), path)
 
@@ -123,6 +125,8 @@ def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, An
         raise DataError(f"{path} is no {what} of ltdpipe: its metadata is missing; {remedy}")
     try:
         metadata: dict[str, Any] = json.loads(text)
+        if metadata.pop("checksum") != _checksum(metadata):
+            raise DataError(f"{what} {path} is damaged: the checksum of its metadata differs; {remedy}")
         if metadata["schema"] != SCHEMA_VERSION:
             raise DataError(
                 f"{what} {path} has schema version {metadata['schema']}, this ltdpipe reads {SCHEMA_VERSION}; {remedy}"
@@ -133,6 +137,13 @@ def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, An
         stated = metadata["key"]
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{what} {path} is damaged: its metadata cannot be read ({error!r}); {remedy}") from error
+    expected = INDEX_SCHEMA if what == "index" else SIDECAR_SCHEMA
+    if not table.schema.equals(expected):
+        raise DataError(f"{what} {path} is damaged or of another version: its columns are not those expected; {remedy}")
     if spec.key != stated:
         raise DataError(f"{what} {path} states the key {stated}, but its settings give {spec.key}; {remedy}")
     return table, metadata, spec
+
+
+def _checksum(metadata: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from conftest import PROJECT
 
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1

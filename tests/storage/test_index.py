@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -105,7 +106,9 @@ def test_metadata_that_does_not_fit_is_refused_by_name(tmp_path):
         ({"spec": {"backbone": "toy"}}, "damaged"),
         ({"shards": [{"name": "a"}]}, "damaged"),
     ):
-        text = json.dumps({**good, **change}).encode()
+        changed = {name: value for name, value in {**good, **change}.items() if name != "checksum"}
+        changed["checksum"] = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(changed).encode()
         pq.write_table(table.replace_schema_metadata({b"ltdpipe": text}), path)
         with pytest.raises(DataError, match=rf"i\.parquet .*{what}"):
             read_index(path)
@@ -130,3 +133,31 @@ def test_rows_of_a_set_are_those_that_list_it(sets, start, chunk):
     table = pa.concat_tables([table.slice(0, chunk), table.slice(chunk)])
     expected = [row for row, members in enumerate(sets[start:]) if "a" in members]
     assert np.array_equal(rows_of_set(table, "a"), expected)
+
+
+def test_an_index_damaged_anywhere_is_refused_by_name_or_reads_the_same(tmp_path):
+    extract(tmp_path, manifest(names(6)))
+    path = next(tmp_path.glob("*/toy/index.parquet"))
+    content, good = path.read_bytes(), read_index(path)
+    path.unlink()
+    refused = 0
+    for place in range(0, len(content), 37):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        try:
+            index = read_index(path)
+        except DataError as error:
+            refused += 1
+            assert "index.parquet" in str(error)  # noqa: PT017 - refusal is one of two good ends
+        else:
+            assert (index.table, index.spec, index.shards) == (good.table, good.spec, good.shards)
+    assert refused > len(content) / 37 / 2
+
+
+def test_sidecars_and_indexes_are_not_taken_for_each_other(tmp_path):
+    extract(tmp_path, manifest(names(3)))
+    folder = next(tmp_path.glob("*/toy"))
+    for read, name in ((read_index, "shard-00000.parquet"), (read_sidecar, "index.parquet")):
+        with pytest.raises(DataError, match=name):
+            read(folder / name)

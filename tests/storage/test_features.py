@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from synthetic import SPEC, extract, features, manifest, names, spec
+
+from storage.errors import DataError
+from storage.features import FeatureTable
+from storage.index import INDEX_NAME, Index, read_index, write_index
+
+IMAGES, BROKEN = 23, frozenset({"fake/004.png", "fake/011.png"})
+PATHS = [path for path in names(IMAGES) if path not in BROKEN]
+pytestmark = pytest.mark.usefixtures("own_store")
+same_table = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+@pytest.fixture
+def directory(tmp_path, own_store):
+    """Shards of 5 images that hold every third image first: the index's order is not that of the shards."""
+    paths = names(IMAGES)
+    extract(own_store, manifest(paths[::3]), size=5, broken=BROKEN)
+    extract(own_store, manifest(paths), size=5, broken=BROKEN, out=tmp_path / "features")
+    return tmp_path / "features"
+
+
+@pytest.fixture
+def table(directory):
+    return FeatureTable.open(directory)
+
+
+def test_opening_says_what_is_there(table):
+    assert (table.corpus, table.spec, table.key, len(table)) == ("toy", SPEC, SPEC.key, len(PATHS))
+    assert table.index["path"].to_pylist() == PATHS
+    assert table.failed["path"].to_pylist() == sorted(BROKEN)
+    assert set(table.failed["error"].to_pylist()) == {"UnidentifiedImageError: not an image"}
+    assert np.array_equal(table.rows_of_set("toy"), np.arange(len(PATHS)))
+    assert not len(table.rows_of_set("other"))
+
+
+@same_table
+@given(
+    st.sampled_from(SPEC.taps),
+    st.none() | st.lists(st.sampled_from(SPEC.stored_blocks), max_size=4),
+    st.none() | st.lists(st.integers(0, len(PATHS) - 1), max_size=30),
+)
+def test_any_tap_blocks_and_rows_come_in_the_order_asked_for(table, tap, blocks, rows):
+    chosen = PATHS if rows is None else [PATHS[row] for row in rows]
+    expected = features(chosen)[tap]
+    if tap != "embedding":
+        layers = [SPEC.stored_blocks.index(block) for block in (SPEC.stored_blocks if blocks is None else blocks)]
+        expected = expected[layers].swapaxes(0, 1)
+    read = table.read(tap, blocks=blocks, rows=None if rows is None else np.array(rows, dtype=int))
+    assert np.array_equal(read, expected)
+    assert read.flags.c_contiguous
+
+
+def test_rows_may_be_a_slice_or_a_mask(table):
+    mask = np.arange(len(PATHS)) % 4 == 1
+    assert np.array_equal(table.read(rows=mask), table.read()[mask])
+    assert np.array_equal(table.read(rows=slice(3, 9)), table.read()[3:9])
+
+
+def test_torch_takes_what_is_read_without_a_copy(table):
+    read = table.read("embedding")
+    tensor = torch.from_numpy(read)
+    assert tensor.data_ptr() == read.ctypes.data
+
+
+def test_batches_cover_all_rows_in_order(table):
+    parts = list(table.batches("embedding", size=4))
+    assert [part.start for part, _ in parts] == list(range(0, len(PATHS), 4))
+    assert np.array_equal(np.concatenate([batch for _, batch in parts]), table.read("embedding"))
+
+
+@same_table
+@given(st.none() | st.sets(st.integers(0, len(PATHS) - 1)), st.integers(1, 9), st.integers(0, 3), st.integers(1, 40))
+def test_a_stream_gives_each_row_once_with_its_own_features(table, rows, batch, seed, buffer_rows):
+    rows = None if rows is None else np.array(sorted(rows), dtype=int)
+    parts = list(table.stream(blocks=[2, 4], rows=rows, batch=batch, seed=seed, buffer_rows=buffer_rows))
+    assert all(len(numbers) == batch for numbers, _ in parts[:-1])
+    numbers = np.concatenate([np.empty(0, int), *(numbers for numbers, _ in parts)])
+    assert np.array_equal(np.sort(numbers), np.arange(len(PATHS)) if rows is None else rows)
+    for numbers, batch_features in parts:
+        assert np.array_equal(batch_features, table.read(blocks=[2, 4], rows=numbers))
+
+
+def test_a_stream_is_shuffled_and_the_same_for_the_same_seed(table):
+    def order(seed):
+        return [row for numbers, _ in table.stream(batch=5, seed=seed, buffer_rows=8) for row in numbers.tolist()]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(1) != sorted(order(1))
+
+
+def test_a_stream_never_reads_more_rows_at_once_than_its_buffer_and_a_batch(table, monkeypatch):
+    sizes = []
+    read = FeatureTable.read
+
+    def counting(self, tap="cls", *, blocks=None, rows=None):
+        sizes.append(len(rows))
+        return read(self, tap, blocks=blocks, rows=rows)
+
+    monkeypatch.setattr(FeatureTable, "read", counting)
+    assert sum(len(numbers) for numbers, _ in table.stream(batch=3, buffer_rows=6)) == len(PATHS)
+    assert max(sizes) <= 6 + 3
+
+
+def test_what_was_not_extracted_is_refused_by_name(table):
+    with pytest.raises(DataError, match=r"no tap 'ln2_cls', only cls, embedding, grid.*extract\.taps"):
+        table.read("ln2_cls")
+    with pytest.raises(DataError, match=r"lacks block\(s\) \[0, 5\]; it holds \[1, 2, 3, 4\]"):
+        table.read(blocks=[0, 1, 5])
+
+
+def test_more_shards_than_a_process_may_open_files_are_read(tmp_path, own_store):
+    resource = pytest.importorskip("resource")
+    extract(own_store, manifest(names(80)), size=1, out=tmp_path / "many")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    try:
+        assert np.array_equal(FeatureTable.open(tmp_path / "many").read("embedding"), features(names(80))["embedding"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def damaged_copy(path, change):
+    """Replace a file by a changed copy, as a bad disk, a bad program or a user would leave it."""
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    path.write_bytes(change(content))
+
+
+def overwritten(content):
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    return content
+
+
+DAMAGE = {
+    "truncated": lambda content: content[:-100],
+    "overwritten in the middle": overwritten,
+    "emptied": lambda content: b"",
+    "one bit": lambda content: content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_refused_by_name(directory, damage):
+    FeatureTable.open(directory)  # found sound, and remembered so
+    damaged_copy(directory / "shard-00001.h5", DAMAGE[damage])
+    with pytest.raises(DataError, match=r"shard-00001\.h5"):
+        FeatureTable.open(directory)
+
+
+@pytest.mark.parametrize("name", ["shard-00001.h5", INDEX_NAME])
+def test_a_missing_file_is_refused_by_name(directory, name):
+    (directory / name).unlink()
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        FeatureTable.open(directory)
+
+
+def test_a_shard_overwritten_in_place_is_refused_by_name(directory):
+    FeatureTable.open(directory)
+    content = overwritten(bytearray((directory / "shard-00002.h5").read_bytes()))
+    with (directory / "shard-00002.h5").open("r+b") as file:
+        file.write(content)
+    with pytest.raises(DataError, match=r"shard-00002\.h5 has another content.*verify --repair"):
+        FeatureTable.open(directory)
+
+
+def test_a_shard_replaced_by_another_of_the_same_size_is_refused_by_name(directory):
+    one, other = directory / "shard-00002.h5", directory / "shard-00003.h5"
+    assert one.stat().st_size == other.stat().st_size
+    one.unlink()
+    shutil.copy(other, one)
+    with pytest.raises(DataError, match=r"shard-00002\.h5 has another content"):
+        FeatureTable.open(directory)
+
+
+def test_an_untouched_copy_is_read(directory, tmp_path):
+    shutil.copytree(directory, tmp_path / "copy")
+    assert np.array_equal(FeatureTable.open(tmp_path / "copy").read(), FeatureTable.open(directory).read())
+
+
+def test_a_shard_is_hashed_once_and_then_only_when_it_was_touched(directory, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("storage.checked.sha256_of", lambda path: hashed.append(path.name))
+    FeatureTable.open(directory)
+    assert hashed == []  # they were hashed when they were written
+    (directory / "shard-00001.h5").touch()
+    with pytest.raises(DataError, match="shard-00001"):  # the hash is None here
+        FeatureTable.open(directory)
+    assert hashed == ["shard-00001.h5"]
+
+
+@pytest.mark.parametrize("column", ["shard", "row"])
+def test_an_index_that_points_outside_its_shards_is_refused_by_name(directory, column):
+    index = read_index(directory / INDEX_NAME)
+    wrong = pa.array(["shard-00099.h5"] * IMAGES) if column == "shard" else pa.array([99] * IMAGES, pa.int32())
+    at = index.table.schema.get_field_index(column)
+    table = index.table.set_column(at, index.table.schema.field(column), wrong)
+    (directory / INDEX_NAME).unlink()
+    write_index(directory / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
+    with pytest.raises(DataError, match=r"index\.parquet is damaged: it places 'fake/000\.png' outside"):
+        FeatureTable.open(directory)
+
+
+def test_an_index_of_other_settings_than_its_shards_is_refused(directory):
+    index = read_index(directory / INDEX_NAME)
+    (directory / INDEX_NAME).unlink()
+    other = spec(activation="gelu")
+    write_index(directory / INDEX_NAME, Index(index.table, other, index.corpus, index.shards))
+    with pytest.raises(DataError, match=r"shard-0000\d\.h5 has the feature key"):
+        FeatureTable.open(directory).read()
