@@ -7,31 +7,70 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, defined, project_params
+from pipeline.commands.arguments import PATH, defined, needed, project_params
+from pipeline.commands.head_options import (
+    assignments_option,
+    head_of_family,
+    memory_option,
+    threads_option,
+    training_views,
+    with_assignments,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @click.command()
-@click.option("--head", "name", metavar="NAME", required=True, help="A head of params.yaml.")
-@click.option("--seed", type=int, required=True, help="Fixes everything that is random.")
-@click.option("--features", type=PATH, help="Train on this extracted corpus view instead of that of params.yaml.")
+@click.option("--head", "name", metavar="NAME", required=True, help="A head of params.yaml; with --features, a family.")
+@click.option("--seed", type=click.IntRange(min=0), help="Fixes everything that is random; with --features, 0.")
+@click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
+@assignments_option
 @click.option("--out", type=PATH, help="The head file to write.")
-def train(name: str, seed: int, features: Path | None, out: Path | None) -> None:
-    """Train a head on cached features."""
+@memory_option
+@threads_option
+def train(  # noqa: PLR0917 - click hands over one argument an option
+    name: str,
+    seed: int | None,
+    features: Path | None,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    memory: int | None,
+    threads: int | None,
+) -> None:
+    """Train a head on cached features.
+
+    Settings come from params.yaml. With --features they do not: the head is one of the families ltd, univfd, rine,
+    linear:BLOCK, linear-all, layer-transformer with its defaults, and --set changes them. A stopped training goes on
+    where it was when it is started again.
+    """
     from pipeline.console import ConsoleReporter
     from stages.train.run import run
+    from stages.train.settings import TrainSettings
 
-    params = project_params()
+    if features is None:
+        params = project_params()
+        head, settings = defined(params.heads, name, "heads"), params.train.settings
+        features = paths.features(params.train.corpus)
+        seed = needed(seed, "--seed")
+        if assignments:
+            out = needed(out, "--out: what --set changes is not the head of params.yaml")
+    else:
+        head, settings = head_of_family(name), TrainSettings()
+        name, seed = name.replace(":", "-"), seed or 0
+    head, settings = with_assignments(head, settings, assignments)
+    views, validation_view = training_views(features, settings)
     summary = run(
-        features=features or paths.view(params.train.corpus),
+        views=views,
+        validation_view=validation_view,
         name=name,
-        head=defined(params.heads, name, "heads"),
-        settings=params.train.settings,
+        head=head,
+        settings=settings,
         seed=seed,
         out=out or paths.head(name, seed),
         reporter=ConsoleReporter(),
+        memory=memory,
+        threads=threads,
     )
     click.echo(
         f"{name}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "

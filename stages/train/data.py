@@ -1,83 +1,124 @@
-"""What a head is trained on: the features it reads, in memory, split by content into training and validation."""
+"""Which images train a head and which choose its best epoch, and their features in all views."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+import pyarrow.compute as pc
 
+from stages.train.feed import Feed
+from stages.train.settings import HELD_OUT
 from storage.errors import DataError
+from storage.features import FeatureTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from stages.train.heads.head import Reads
-    from storage.features import FeatureTable
+    from stages.train.settings import TrainSettings
 
 # The hash's first 32 bits, as a share of their range, say on which side an image falls.
 _HASH_DIGITS = 8
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Images with labels: ``features`` (N, L', D) or (N, E) float16, ``labels`` (N,) float32, on one device."""
+class Split:
+    """Row numbers of a feature table, ascending, and in words what decided them."""
 
-    features: torch.Tensor
-    labels: torch.Tensor
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    rule: str
 
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self.labels)
 
-    def batches(self, order: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (features float32, labels) of ``size`` images at a time, in ``order``; the last batch may be short."""
-        for rows in torch.split(order, size):
-            yield self.features[rows].float(), self.labels[rows]
+@dataclass(frozen=True)
+class TrainingData:
+    """An extracted corpus opened for training: its views, the view that validates, and who is on which side."""
+
+    views: tuple[FeatureTable, ...]
+    validation_view: FeatureTable
+    split: Split
+
+    @classmethod
+    def open(cls, views: Sequence[Path], validation_view: Path, settings: TrainSettings) -> TrainingData:
+        """Open the directories of the views.
+
+        Raises:
+            DataError: features are missing or damaged, views do not belong together, or an image has no label or a
+                class no image.
+        """
+        opened = {directory: FeatureTable.open(directory) for directory in dict.fromkeys([*views, validation_view])}
+        first, *others = opened.values()
+        for other in others:
+            _check_same_images(first, other)
+        return cls(tuple(opened[view] for view in views), opened[validation_view], split_rows(first, settings))
+
+    def feeds(self, stored: Reads, device: torch.device, budget: int) -> tuple[Feed, Feed]:
+        """Return the training and the validation feed of what heads read; ``budget`` bytes are for both together."""
+        validation = Feed([self.validation_view], self.split.validation, stored, device=device, budget=budget // 2)
+        left = budget - validation.resident_bytes
+        return Feed(self.views, self.split.training, stored, device=device, budget=left), validation
+
+
+def split_rows(table: FeatureTable, settings: TrainSettings) -> Split:
+    """Return the rows that train and the rows that choose the best epoch, as ``settings.validation`` says.
+
+    Raises:
+        DataError: images lack a label, or a class is missing on a side.
+    """
+    rows, chosen = held_out_rows(table, settings.validation_share)
+    if settings.validation == HELD_OUT:
+        split = Split(
+            rows[~chosen],
+            rows[chosen],
+            f"a share of {settings.validation_share} of the training images, by content hash",
+        )
+    else:
+        of_split = pc.fill_null(pc.equal(table.index["split"], settings.validation), False)
+        rule = f"split {settings.validation!r} of the corpus"
+        if settings.validation == "test":
+            rule += ": the best epoch is chosen on test images, as the LTD authors do"
+        split = Split(rows, np.flatnonzero(of_split.to_numpy()), rule)
+    for side, members in (("training", split.training), ("validation", split.validation)):
+        labels = table.index["label"].take(members)
+        if labels.null_count:
+            raise DataError(f"{table.directory} holds images without a label; training needs `real` and `fake` folders")
+        for label, name in ((0, "real"), (1, "synthetic")):
+            if not (labels.to_numpy() == label).any():
+                raise DataError(
+                    f"no {name} image on the {side} side of {table.directory} ({len(members)} images there; validation "
+                    f"is {split.rule}); training needs both classes on both sides"
+                )
+    return split
 
 
 def held_out_rows(table: FeatureTable, validation_share: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows of ``table`` that take part in training, and which of them are held out for validation.
+    """Return the rows that training may use, and which of them it holds out (same length).
 
-    Rows of split "train" or of no split take part. An image falls into validation when its content hash says so, so
-    that the choice depends on the image alone, and copies of one image never lie on both sides.
+    Rows of split "train" or of no split may be used. An image is held out when its content hash says so: the choice
+    depends on the image alone, and copies of one image never lie on both sides.
     """
-    split = np.array(table.index["split"].to_pylist(), dtype=object)
-    rows = np.flatnonzero((split == "train") | (split == None))  # noqa: E711 - elementwise
-    return rows, _share_of(table.index["sha256"].to_pylist())[rows] < validation_share
+    usable = pc.fill_null(pc.equal(table.index["split"], "train"), True)
+    rows = np.flatnonzero(usable.to_numpy())
+    digests = table.index["sha256"].take(rows).to_pylist()
+    share = np.array([int(digest[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS for digest in digests], dtype=np.float64)
+    return rows, share < validation_share
 
 
-def load_examples(
-    table: FeatureTable, reads: Reads, *, validation_share: float, device: torch.device
-) -> tuple[Examples, Examples]:
-    """Return (training, validation) examples, divided by :func:`held_out_rows`.
-
-    Raises:
-        DataError: rows lack labels, or one class is missing on a side.
-    """
-    if table.index["label"].null_count:
-        raise DataError(f"{table.directory} holds images without a label; training needs `real` and `fake` folders")
-    rows, held_out = held_out_rows(table, validation_share)
-    labels = table.index["label"].to_numpy()[rows]
-    for side, members in (("training", ~held_out), ("validation", held_out)):
-        for label, name in ((0, "real"), (1, "synthetic")):
-            if not (labels[members] == label).any():
-                raise DataError(
-                    f"no {name} image on the {side} side of {table.directory} ({len(rows)} images may be used, "
-                    f"validation share {validation_share}); training needs both classes on both sides"
-                )
-
-    def examples(members: NDArray[np.bool_]) -> Examples:
-        features = table.read(reads.tap, blocks=reads.blocks or None, rows=rows[members])
-        return Examples(
-            torch.from_numpy(features).to(device), torch.from_numpy(labels[members].astype(np.float32)).to(device)
+def _check_same_images(first: FeatureTable, other: FeatureTable) -> None:
+    difference = replace(first.spec, view={}).difference(replace(other.spec, view={}))
+    if difference:
+        raise DataError(
+            f"{first.directory} and {other.directory} are no views of one corpus: they were made with other settings "
+            f"({difference}); extract the corpus again"
         )
-
-    return examples(~held_out), examples(held_out)
-
-
-def _share_of(hashes: list[str]) -> NDArray[np.float64]:
-    return np.array([int(digest[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS for digest in hashes], dtype=np.float64)
+    if not first.index["path"].equals(other.index["path"]):
+        raise DataError(
+            f"{first.directory} ({len(first)} images) and {other.directory} ({len(other)}) do not hold the same "
+            "images; extract all views of the corpus again"
+        )

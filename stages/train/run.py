@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
-import os
+import hashlib
+import json
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stages.train.data import load_examples
+from stages.train.checkpoint import Checkpoint
+from stages.train.data import TrainingData
 from stages.train.heads.registry import build_head
 from stages.train.loop import Epoch, fit
+from stages.train.machine import best_device, default_budget, default_threads, repeatable
 from storage.atomic import atomic_path, sha256_of
-from storage.features import FeatureTable
 from storage.headfile import save_head
 from storage.index import INDEX_NAME
+from storage.store import store_root
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stages.reporter import Reporter
@@ -38,64 +41,94 @@ class TrainSummary:
 
 def run(
     *,
-    features: Path,
+    views: Sequence[Path],
+    validation_view: Path,
     name: str,
     head: HeadSettings,
     settings: TrainSettings,
     seed: int,
     out: Path,
     reporter: Reporter,
+    memory: int | None = None,
+    threads: int | None = None,
 ) -> TrainSummary:
-    """Train a head on one extracted corpus view.
+    """Train a head on one extracted corpus. A stopped run goes on where it was when it is started again.
 
     Args:
-        features: directory of the view.
-        name: what the head is called in params.yaml.
+        views: directories of the corpus's views; epoch e reads view e mod V.
+        validation_view: directory of the view that validates.
+        name: what the head is called.
         head: its settings.
-        settings: how it is trained.
+        settings: how heads of the study are trained; what the head's method or the head itself sets goes first.
         seed: fixes initialisation, dropout, windows and image order; the same seed gives the same file.
         out: the head file, ``.safetensors``; the epochs' measurements go beside it as ``.csv``.
-        reporter: gets warnings and progress.
+        reporter: gets notes, warnings and progress.
+        memory: bytes of features to hold, else streamed; None: 60 % of what is free. Changes no result.
+        threads: CPU threads; None: as the width asks for. Another number rounds otherwise, so it is in the file.
 
     Raises:
         SettingError: the head does not fit the backbone, or the loss is not finite.
         DataError: features are missing, damaged, or lack labels or a class.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
-    torch.use_deterministic_algorithms(True)
-    table = FeatureTable.open(features)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(seed)
-    module = build_head(head, blocks=table.spec.blocks, width=table.spec.width, embedding=table.spec.embedding)
-    module.to(device)
-    training, validation = load_examples(table, module.reads, validation_share=settings.validation_share, device=device)
-    with reporter.progress(f"train {name}, seed {seed}", settings.epochs, "epochs") as progress:
-        history, best = fit(module, training, validation, settings, seed=seed, progress=progress)
-    facts = module.describe()
+    settings = head.training(settings)
+    data = TrainingData.open(views, validation_view, settings)
+    spec, device = data.views[0].spec, best_device()
+    threads = threads or default_threads(spec.width)
+    with repeatable(threads):
+        torch.manual_seed(seed)
+        module = build_head(head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).to(device)
+        before = module.describe()
+        budget = default_budget(device) if memory is None else memory
+        training, validation = data.feeds(module.reads, device, budget)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        metadata = {
+            "head": name,
+            "settings": head.model_dump(mode="json"),
+            "seed": seed,
+            "train": settings.model_dump(mode="json"),
+            "validation": data.split.rule,
+            "corpus": data.views[0].corpus,
+            "corpus_index_sha256": sha256_of(views[0] / INDEX_NAME),
+            "view_index_sha256": {view.name: sha256_of(view / INDEX_NAME) for view in [*views, validation_view]},
+            "images": {
+                "training": len(training),
+                "validation": len(validation),
+                "unreadable": len(data.views[0].failed),
+            },
+            "feature_key": data.views[0].key,
+            "feature_spec": spec.to_json(),
+            "parameters": parameters,
+            "machine": {"device": device.type, "threads": threads if device.type == "cpu" else None},
+            "versions": {package: version(package) for package in ("ltdpipe", "torch")},
+        }
+        checkpoint = Checkpoint(_unfinished(metadata), reporter.note)
+        with reporter.progress(f"train {name}, seed {seed}", settings.epochs, "epochs") as progress:
+            history, best = fit(
+                module, training, validation, settings, seed=seed, progress=progress, checkpoint=checkpoint
+            )
+    facts = what_training_did(before, module.describe())
     if facts.get("window_moved") is False:
         reporter.warn(
             f"head {name!r}, seed {seed}: the chosen window is still that of the initial draw; give pi its own "
-            "selection_lr, fix the window, or compare windows"
+            "selection_lr, fix the window, or compare windows with `ltdpipe sweep`"
         )
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    metadata = {
-        "head": name,
-        "settings": head.model_dump(mode="json"),
-        "seed": seed,
-        "train": settings.model_dump(mode="json"),
-        "corpus": table.corpus,
-        "corpus_index_sha256": sha256_of(features / INDEX_NAME),
-        "images": {"training": len(training), "validation": len(validation), "unreadable": len(table.failed)},
-        "feature_key": table.key,
-        "feature_spec": table.spec.to_json(),
-        "best": asdict(best),
-        "parameters": parameters,
-        "facts": facts,
-        "versions": {package: version(package) for package in ("ltdpipe", "torch")},
-    }
-    save_head(out, module.state_dict(), metadata)
+    save_head(out, module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
     _write_history(out.with_suffix(".csv"), history)
     return TrainSummary(best, parameters, facts)
+
+
+def what_training_did(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a head's description after training; where it learns a window, with pi before and whether it moved."""
+    if "pi" not in after:
+        return dict(after)
+    moved = before["window_start"] != after["window_start"]
+    return {**after, "pi_before": before["pi"], "window_moved": moved}
+
+
+def _unfinished(identity: Mapping[str, Any]) -> Path:
+    """Where unfinished training of this very head is kept: in the store, which outlives a stopped DVC stage."""
+    text = json.dumps(identity, sort_keys=True)
+    return store_root() / "training" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:

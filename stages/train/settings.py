@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+
+from stages.extract.view_names import expand_views
+
+HELD_OUT = "held-out"
+
+_Optimizer = Literal["adamw", "adam"]
+_Lr = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(ge=1)]
+_Patience = Annotated[int, Field(ge=0)]
+_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Overrides(BaseModel):
+    """What a method, or one head of a study, sets otherwise than the study does; None leaves it as it is."""
+
+    model_config = _CONFIG
+
+    optimizer: _Optimizer | None = None
+    lr: _Lr | None = None
+    epochs: _Count | None = None
+    batch: _Count | None = None
+    patience: _Patience | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class TrainSettings(BaseModel):
-    """How a head is trained; the defaults are the paper's.
+    """How heads are trained; the defaults are those of the LTD paper.
 
     Attributes:
-        lr: learning rate of AdamW.
-        epochs: passes over the training images.
+        optimizer: "adamw" or "adam", both with betas 0.9 and 0.999 and without weight decay, where they are the same.
+        lr: its learning rate.
+        epochs: passes over the training images, at most.
         batch: images an optimizer step.
-        validation_share: share of the training images held out to choose the best epoch, by content hash.
+        patience: after so many epochs without a better validation accuracy the learning rate is divided by 10, and
+            training ends when it falls below 1e-6 (the manner of UnivFD); 0: neither happens.
+        views: views of the training images, as in ``corpora.<name>.views``; epoch e reads view e mod V.
+        validation: which images choose the best epoch: "held-out", a share of the training images, or the name of
+            another split of the corpus, as "val" or, for the choice of the LTD authors, "test".
+        validation_share: share of the training images that is held out, by content hash.
+        validation_view: the view in which these images are read.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = _CONFIG
 
-    lr: Annotated[float, Field(gt=0)] = 5e-5
-    epochs: Annotated[int, Field(ge=1)] = 5
-    batch: Annotated[int, Field(ge=1)] = 256
+    optimizer: _Optimizer = "adamw"
+    lr: _Lr = 5e-5
+    epochs: _Count = 5
+    batch: _Count = 256
+    patience: _Patience = 0
+    views: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("clean",)
+    validation: Annotated[str, Field(min_length=1)] = HELD_OUT
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_view: str = "clean"
+
+    @field_validator("views")
+    @classmethod
+    def _are_views(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        expand_views(views)
+        return views
+
+    @field_validator("validation_view")
+    @classmethod
+    def _is_one_view(cls, view: str) -> str:
+        if len(expand_views([view])) != 1:
+            raise ValueError(f"validation reads one view, as clean or val; {view!r} stands for several")
+        return view
+
+    def overridden(self, *layers: Overrides) -> TrainSettings:
+        """Return these settings with the values that the layers set, the last one first."""
+        changes: dict[str, object] = {}
+        for layer in layers:
+            changes |= layer.model_dump()
+        return self.model_copy(update=changes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from storage.errors import DataError
@@ -35,8 +34,6 @@ _AUTHORS_NAMES = {
 def from_authors_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State dict for a full LtdHead from the head part of the authors' one, without the frozen backbone's ``model.*``.
 
-    Their file does not hold the window logits before training: ``describe`` of the loaded head gives null for them.
-
     Raises:
         DataError: keys are missing or unknown; the message names them.
     """
@@ -48,5 +45,4 @@ def from_authors_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ours = {_AUTHORS_NAMES[name]: tensor for name, tensor in state.items()}
     for name in ("branches.raw.class_token", "branches.delta.class_token"):
         ours[name] = ours[name].flatten()  # (1, 1, D) to (D,)
-    ours["selection.initial_pi"] = torch.full_like(ours["selection.pi"], torch.nan)
     return ours

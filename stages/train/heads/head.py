@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,12 @@ class Reads:
     """Which features a head reads.
 
     Args:
-        tap: ``cls``, CLS tokens after residual blocks, or ``embedding``, the backbone's final embedding.
+        tap: ``cls``, CLS tokens after residual blocks; ``ln2_cls``, those after a block's second layer norm; or
+            ``embedding``, the backbone's final embedding.
         blocks: the 0-based blocks whose CLS tokens are read, in the order of axis 1; empty for the embedding.
     """
 
-    tap: Literal["cls", "embedding"]
+    tap: Literal["cls", "ln2_cls", "embedding"]
     blocks: tuple[int, ...] = ()
 
 
@@ -41,6 +43,15 @@ class Head(nn.Module, ABC):
         Raises:
             ValueError: the features are of another shape.
         """
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """What training minimises, a scalar: binary cross-entropy, mean over the batch, unless a method says other.
+
+        Args:
+            features: as for ``forward``.
+            labels: (N,) float32, 0 real, 1 synthetic.
+        """
+        return binary_cross_entropy_with_logits(self(features), labels)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Groups for a torch optimizer, each with ``params`` and ``lr``."""

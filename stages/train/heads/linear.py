@@ -1,4 +1,4 @@
-"""Linear probes: one block's CLS token, all blocks', or the final embedding (UnivFD, CVPR 2023)."""
+"""Linear probes: one block's CLS token, all blocks', or the final embedding, which is UnivFD (CVPR 2023)."""
 
 from torch import Tensor, nn
 
@@ -31,15 +31,18 @@ class LinearHead(Head):
         return logits.squeeze(1)
 
 
-def build_linear(settings: LinearSettings, *, blocks: int, width: int, embedding: int) -> LinearHead:
-    """Return a linear probe for a backbone of L ``blocks``, width D and an embedding of E.
+def build_univfd(embedding: int) -> LinearHead:
+    """Return UnivFD's head for a final embedding of E values, which it reads as they are, not normalised."""
+    return LinearHead(Reads("embedding"), (embedding,))
+
+
+def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> LinearHead:
+    """Return a linear probe for a backbone of L ``blocks`` and width D.
 
     Raises:
         SettingError: the block is beyond the backbone's last.
     """
     match settings.block:
-        case "embedding":
-            return LinearHead(Reads("embedding"), (embedding,))
         case "all":
             read = tuple(range(blocks))
         case "last":
@@ -48,7 +51,7 @@ def build_linear(settings: LinearSettings, *, blocks: int, width: int, embedding
             if block >= blocks:
                 raise SettingError(
                     f"head 'linear': block {block} is beyond the backbone's last, {blocks - 1}; "
-                    f"choose 0..{blocks - 1}, 'last', 'all' or 'embedding'"
+                    f"choose 0..{blocks - 1}, 'last' or 'all'"
                 )
             read = (block,)
     return LinearHead(Reads("cls", read), (len(read), width))

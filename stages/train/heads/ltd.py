@@ -95,19 +95,14 @@ class LtdHead(Head):
         self.selection.advance(steps_done)
 
     def describe(self) -> dict[str, JsonValue]:
-        """Where the evaluated window begins and, where it is learned, what training did to its logits.
+        """Where the evaluated window begins and, where it is learned, its logits ``pi``.
 
-        ``window_start`` is a block of the backbone (0-based), null when evaluation averages all windows. A learned
-        window adds ``pi_before``, ``pi`` and ``window_moved`` (whether the arg-max did); the first and the last are
-        null where the logits before training are not known.
+        ``window_start`` is a block of the backbone (0-based), null when evaluation averages all windows.
         """
         starts = self.selection.starts()
         described: dict[str, JsonValue] = {"window_start": self.reads.blocks[starts[0]] if len(starts) == 1 else None}
         if isinstance(self.selection, GumbelSelection):
-            moved = self.selection.moved()
-            described["pi_before"] = None if moved is None else self.selection.initial_pi.tolist()
             described["pi"] = self.selection.pi.detach().tolist()
-            described["window_moved"] = moved
         return described
 
 

@@ -1,9 +1,18 @@
 """Settings of any family to its head: one case a family."""
 
 from stages.train.heads.head import Head
-from stages.train.heads.linear import build_linear
+from stages.train.heads.layer_transformer import build_layer_transformer
+from stages.train.heads.linear import build_linear, build_univfd
 from stages.train.heads.ltd import build_ltd
-from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
+from stages.train.heads.rine import RineHead
+from stages.train.heads.settings import (
+    HeadSettings,
+    LayerTransformerSettings,
+    LinearSettings,
+    LtdSettings,
+    RineSettings,
+    UnivfdSettings,
+)
 
 
 def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: int) -> Head:
@@ -22,4 +31,10 @@ def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: in
         case LtdSettings():
             return build_ltd(settings, blocks=blocks, width=width)
         case LinearSettings():
-            return build_linear(settings, blocks=blocks, width=width, embedding=embedding)
+            return build_linear(settings, blocks=blocks, width=width)
+        case UnivfdSettings():
+            return build_univfd(embedding)
+        case RineSettings():
+            return RineHead(blocks, width, settings)
+        case LayerTransformerSettings():
+            return build_layer_transformer(settings, blocks=blocks, width=width)

@@ -3,9 +3,11 @@
 A new family is one class here (added to ``HeadSettings``), one file beside this one and one line in ``registry.py``.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stages.train.settings import Overrides, TrainSettings
 
 Branch = Literal["raw", "delta"]
 BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classifier reads them
@@ -18,6 +20,16 @@ _Positive = Annotated[float, Field(gt=0)]
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    method: ClassVar[Overrides] = Overrides()
+    """How the method's authors train it, where that differs from the defaults of ``TrainSettings``."""
+
+    train: Overrides = Overrides()
+    """What this head sets otherwise than both the study and the method."""
+
+    def training(self, study: TrainSettings) -> TrainSettings:
+        """How this head is trained: the study's settings, under the method's, under this head's own."""
+        return study.overridden(self.method, self.train)
 
 
 class LtdSettings(_Settings):
@@ -97,12 +109,64 @@ class LtdSettings(_Settings):
 
 
 class LinearSettings(_Settings):
-    """Settings of the linear probe, the UnivFD baseline when it reads the final embedding."""
+    """Settings of the linear probe."""
 
     type: Literal["linear"] = "linear"
 
-    block: _Block | Literal["last", "all", "embedding"] = "last"
-    """CLS token of one block (0-based), of the last one, of all blocks side by side, or the final embedding."""
+    block: _Block | Literal["last", "all"] = "last"
+    """CLS token of one block (0-based), of the last one, or of all blocks side by side."""
 
 
-HeadSettings = Annotated[LtdSettings | LinearSettings, Field(discriminator="type")]
+class UnivfdSettings(_Settings):
+    """UnivFD (CVPR 2023): one linear layer on the backbone's final embedding."""
+
+    type: Literal["univfd"] = "univfd"
+
+    method: ClassVar[Overrides] = Overrides(optimizer="adamw", lr=1e-4, epochs=100, batch=256, patience=5)
+
+
+class RineSettings(_Settings):
+    """RINE (ECCV 2024); the defaults are its model for one training class."""
+
+    type: Literal["rine"] = "rine"
+
+    method: ClassVar[Overrides] = Overrides(optimizer="adam", lr=1e-3, epochs=1, batch=128)
+
+    depth: Annotated[int, Field(ge=1)] = 4
+    """q, the number of linear layers of each of the two projections."""
+
+    project: Annotated[int, Field(ge=1)] = 1024
+    """d', their width."""
+
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Probability before and between all linear layers."""
+
+    contrastive: float = Field(default=0.1, ge=0)
+    """xi, the weight of the supervised contrastive loss."""
+
+    contrastive_temperature: _Positive = 0.07
+    """tau of the supervised contrastive loss."""
+
+    reduction: Literal["sum", "mean"] = "sum"
+    """Of the cross-entropy over a batch. The authors' sum makes the balance of the two losses depend on the batch."""
+
+
+class LayerTransformerSettings(_Settings):
+    """Attention over the CLS tokens of all blocks: the aggregator of ForgeLens in kind, on an unadapted backbone."""
+
+    type: Literal["layer-transformer"] = "layer-transformer"
+
+    position: bool = True
+    """Whether each block has a learned position embedding."""
+
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Probability in the encoder layer's four dropouts."""
+
+    heads: int = Field(default=8, ge=1)
+    """Attention heads; has to divide the backbone's width."""
+
+
+HeadSettings = Annotated[
+    LtdSettings | LinearSettings | UnivfdSettings | RineSettings | LayerTransformerSettings,
+    Field(discriminator="type"),
+]

@@ -60,9 +60,6 @@ class UniformSelection(_Drawn):
 class GumbelSelection(_Drawn):
     """Learned logits pi (C,): straight-through Gumbel-Softmax (ICLR 2017) in training, arg-max in evaluation.
 
-    ``initial_pi`` is pi before training. It is kept with the weights, so that a head that was resumed, reloaded or set
-    back to its best epoch can still tell whether training moved the arg-max; NaN where it is not known.
-
     Args:
         candidates: number of blocks read.
         window: n.
@@ -75,8 +72,6 @@ class GumbelSelection(_Drawn):
     ) -> None:
         super().__init__(candidates, window)
         self.pi = nn.Parameter(torch.randn(self.windows))
-        self.register_buffer("initial_pi", self.pi.detach().clone())
-        self.initial_pi: Tensor
         self.temperature = self._first_temperature = temperature
         self._anneal = anneal
 
@@ -100,9 +95,3 @@ class GumbelSelection(_Drawn):
             end, steps = self._anneal
             share = min(steps_done / steps, 1.0)
             self.temperature = (1 - share) * self._first_temperature + share * end
-
-    def moved(self) -> bool | None:
-        """Whether the arg-max is another than before training; None where pi before training is not known."""
-        if bool(self.initial_pi.isnan().any()):
-            return None
-        return bool(self.pi.argmax() != self.initial_pi.argmax())

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
+from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
+from stages.train.settings import Overrides, TrainSettings
 
-adapter: TypeAdapter[LtdSettings | LinearSettings] = TypeAdapter(HeadSettings)
+adapter: TypeAdapter[HeadSettings] = TypeAdapter(HeadSettings)
 
 
 def test_settings_are_read_without_torch() -> None:
@@ -80,7 +81,7 @@ def test_wrong_ltd_settings_are_refused(wrong: dict[str, object]) -> None:
         LtdSettings.model_validate(wrong)
 
 
-@pytest.mark.parametrize("block", [-1, "first", 1.0, True, [3]])
+@pytest.mark.parametrize("block", [-1, "first", 1.0, True, [3], "embedding"])
 def test_wrong_linear_blocks_are_refused(block: object) -> None:
     with pytest.raises(ValidationError):
         LinearSettings.model_validate({"block": block})
@@ -118,3 +119,29 @@ def test_candidates_of_known_depths(blocks: int, candidates: tuple[int, int]) ->
 def test_fixed_start() -> None:
     assert LtdSettings(selection="fixed:14").fixed_start == 14
     assert LtdSettings().fixed_start is None
+
+
+def test_a_method_trains_as_its_authors_did_and_a_head_may_say_otherwise() -> None:
+    study = TrainSettings(lr=0.01, epochs=40, batch=64, validation_share=0.2)
+    assert LtdSettings().training(study) == study
+    rine = RineSettings().training(study)
+    assert (rine.optimizer, rine.lr, rine.batch, rine.epochs) == ("adam", 1e-3, 128, 1)
+    assert rine.validation_share == 0.2
+    univfd = UnivfdSettings(train=Overrides(epochs=3)).training(study)
+    assert (univfd.optimizer, univfd.lr, univfd.batch, univfd.epochs, univfd.patience) == ("adamw", 1e-4, 256, 3, 5)
+
+
+def test_what_a_head_sets_of_training_is_validated_and_comes_back() -> None:
+    settings = adapter.validate_python({"type": "rine", "train": {"epochs": 3, "lr": 1}})
+    assert settings.model_dump()["train"] == {"epochs": 3, "lr": 1.0}
+    assert adapter.validate_json(settings.model_dump_json()) == settings
+    for wrong in ({"epoch": 3}, {"epochs": 0}, {"views": ["clean"]}, {"optimizer": "sgd"}, {"lr": 0}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python({"type": "rine", "train": wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"views": []}, {"views": ["cleen"]}, {"validation_view": "train:2"}, {"lr": "1"}])
+def test_wrong_training_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainSettings.model_validate(wrong)
+    assert TrainSettings.model_validate({"views": ["train:5"], "validation_view": "val"}).views == ("train:5",)

@@ -3,12 +3,13 @@ import torch
 
 from stages.train.heads import Reads, build_head
 from stages.train.heads.linear import LinearHead
-from stages.train.heads.settings import LinearSettings
+from stages.train.heads.settings import LinearSettings, UnivfdSettings
 from storage.errors import SettingError
 
 
 def build(block: object) -> LinearHead:
-    head = build_head(LinearSettings.model_validate({"block": block}), blocks=12, width=32, embedding=24)
+    settings = UnivfdSettings() if block == "embedding" else LinearSettings.model_validate({"block": block})
+    head = build_head(settings, blocks=12, width=32, embedding=24)
     assert isinstance(head, LinearHead)
     return head
 

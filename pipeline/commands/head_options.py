@@ -1,0 +1,118 @@
+"""What the commands about heads share: settings given by hand, sizes of memory, and which views are read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+from pydantic import BaseModel
+
+from stages.extract.view_names import view_directories
+from stages.train.heads.settings import HeadSettings
+from stages.train.settings import Overrides, TrainSettings
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class _HeadOnly(BaseModel):
+    head: HeadSettings
+
+
+class _Memory(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer click
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]B)?", str(value), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is no size; write it as 2GB or 500MB", param, ctx)
+        return int(float(found[1]) * _UNITS[(found[2] or "").upper()])
+
+
+assignments_option = click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A setting of training or of the head; repeatable."
+)
+memory_option = click.option(
+    "--memory", type=_Memory(), help="Features to hold in memory, as 2GB; the rest is streamed. Changes no result."
+)
+threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads of training.")
+
+
+def head_of_family(family: str) -> HeadSettings:
+    """Return the default settings of a family, as ``ltd``; ``linear:BLOCK`` and ``linear-all`` name linear probes.
+
+    Raises:
+        SettingError: there is no such family.
+    """
+    kind, _, block = family.partition(":")
+    values: dict[str, Any] = {"type": kind}
+    if family == "linear-all":
+        values = {"type": "linear", "block": "all"}
+    elif block:
+        values["block"] = yaml.safe_load(block)
+    return validated_head(values)
+
+
+def validated_head(values: dict[str, Any]) -> HeadSettings:
+    """Return head settings.
+
+    Raises:
+        SettingError: something in them is wrong; one line a fault.
+    """
+    from pipeline.params import settings_from
+
+    return settings_from(_HeadOnly, {"head": values}).head
+
+
+def with_assignments(
+    head: HeadSettings, settings: TrainSettings, assignments: Sequence[str]
+) -> tuple[HeadSettings, TrainSettings]:
+    """Return both settings with ``KEY=VALUE`` put in; values are YAML, and go before what the method sets.
+
+    Raises:
+        SettingError: a key belongs to neither, or a value is wrong.
+    """
+    from pipeline.params import settings_from
+
+    head_values, train_values = head.model_dump(), settings.model_dump()
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        known = sorted({*head_values, *train_values} - {"type", "train"})
+        if not equals or key not in known:
+            raise SettingError(f"--set {assignment!r}: expected KEY=VALUE with a KEY of {', '.join(known)}")
+        value = yaml.load(text, _YamlNumbers)  # noqa: S506 - a safe loader
+        if key in Overrides.model_fields:
+            head_values["train"][key] = value
+        else:
+            (head_values if key in head_values else train_values)[key] = value
+    return validated_head(head_values), settings_from(TrainSettings, train_values)
+
+
+def training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:
+    """Return the directories of the views that train and of the one that validates.
+
+    Args:
+        features: an extracted corpus, with one folder a view; or one view of it, which then serves for both.
+        settings: name the views of a corpus.
+    """
+    from storage.index import INDEX_NAME
+
+    if (features / INDEX_NAME).exists():
+        return [features], features
+    (validation,) = view_directories([settings.validation_view])
+    return [features / name for name in view_directories(settings.views)], features / validation
+
+
+class _YamlNumbers(yaml.SafeLoader):
+    """YAML as people type it: 1e-4 is a number, though YAML 1.1 asks for 1.0e-4."""
+
+
+_YamlNumbers.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

@@ -1,0 +1,151 @@
+"""Batches of cached features in any order: from memory where they fit, else from disk, the same either way."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stages.train.heads.head import Reads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from storage.features import FeatureTable
+
+_LOAD_ROWS = 2048
+# Streaming reads up to this many batches at once, in the order of the disk, and holds at most three such portions.
+_STREAM_BATCHES, _PORTIONS = 64, 3
+
+
+class Feed:
+    """N images in V views, of which heads read parts.
+
+    What it yields depends neither on the budget nor on the device. A view that fits the budget is read once and stays;
+    where not all views fit, the last place is shared by the rest, read again when their turn comes; where not even one
+    fits, batches come from disk, read ahead by one thread.
+
+    Args:
+        tables: the V views, of the same images in the same rows.
+        rows: (N,) row numbers of the tables.
+        stored: the features to hold, all that the heads read of one tap.
+        device: where batches go, and where resident features lie.
+        budget: bytes that resident features, or the portions of streaming, may take.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[FeatureTable],
+        rows: NDArray[np.int64],
+        stored: Reads,
+        *,
+        device: torch.device,
+        budget: int,
+    ) -> None:
+        self.stored, self.device = stored, device
+        self._tables, self._rows = tables, rows
+        labels = tables[0].index["label"].to_numpy()[rows].astype(np.float32)
+        self.labels = torch.from_numpy(labels).to(device)
+        spec = tables[0].spec
+        self._image_shape = (spec.embedding,) if stored.tap == "embedding" else (len(stored.blocks), spec.width)
+        self._row_bytes = math.prod(self._image_shape) * np.dtype(np.float16).itemsize
+        self._places = min(len(tables), budget // max(1, len(rows) * self._row_bytes))
+        self._portion = budget // _PORTIONS // self._row_bytes
+        self._held: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._rows)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes that the resident views take, or will take; 0 when batches come from disk."""
+        return self._places * len(self) * self._row_bytes
+
+    def batches(
+        self, view: int, order: torch.Tensor, size: int, reads: Reads | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (features float32, labels float32), ``size`` images at a time; the last batch may be short.
+
+        Args:
+            view: which view, 0-based; counted modulo V.
+            order: row numbers within the feed, on the CPU.
+            size: images a batch.
+            reads: the part of what is stored that is wanted; None for all.
+        """
+        view %= len(self._tables)
+        part = self._part(reads or self.stored)
+        if self._places:
+            features = self._view(view)
+            for rows in torch.split(order.to(self.device), size):
+                yield _take(features, rows, part).float(), self.labels[rows]
+            return
+        portions = torch.split(order, max(1, min(self._portion // size, _STREAM_BATCHES)) * size)
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._from_disk, view, portions[0].numpy()) if len(order) else None
+            for number, portion in enumerate(portions):
+                assert coming is not None  # noqa: S101 - there is a portion
+                features = coming.result()
+                if number + 1 < len(portions):
+                    coming = ahead.submit(self._from_disk, view, portions[number + 1].numpy())
+                for start in range(0, len(portion), size):
+                    here = torch.arange(start, min(start + size, len(portion)))
+                    batch = _take(features, here, part).to(self.device).float()
+                    yield batch, self.labels[portion[here].to(self.device)]
+
+    def _view(self, view: int) -> torch.Tensor:
+        """The resident features (N, ...) of a view, read now if another one has its place."""
+        place = min(view, self._places - 1)
+        holder, features = self._held.get(place, (None, None))
+        if features is None:
+            features = torch.empty((len(self), *self._image_shape), dtype=torch.float16, device=self.device)
+        if holder != view:
+            for start in range(0, len(self), _LOAD_ROWS):
+                rows = self._rows[start : start + _LOAD_ROWS]
+                features[start : start + len(rows)] = torch.from_numpy(self._read(view, rows))
+            self._held[place] = view, features
+        return features
+
+    def _from_disk(self, view: int, order: NDArray[np.int64]) -> torch.Tensor:
+        rows = self._rows[order]
+        ascending = np.argsort(rows)
+        features = self._read(view, rows[ascending])
+        back = np.empty_like(ascending)
+        back[ascending] = np.arange(len(back))
+        return torch.from_numpy(features)[torch.from_numpy(back)]
+
+    def _read(self, view: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        return self._tables[view].read(self.stored.tap, blocks=self.stored.blocks or None, rows=rows)
+
+    def _part(self, reads: Reads) -> slice | torch.Tensor | None:
+        """Where the wanted blocks lie among the stored ones; None for all of them."""
+        if reads == self.stored:
+            return None
+        places = [self.stored.blocks.index(block) for block in reads.blocks]
+        if places == list(range(places[0], places[-1] + 1)):
+            return slice(places[0], places[-1] + 1)
+        return torch.tensor(places, device=self.device if self._places else "cpu")
+
+
+def _take(features: torch.Tensor, rows: torch.Tensor, part: slice | torch.Tensor | None) -> torch.Tensor:
+    if isinstance(part, slice):
+        return features[:, part][rows]
+    taken = features[rows]
+    return taken if part is None else taken[:, part]
+
+
+def union_of(reads: Sequence[Reads]) -> Reads:
+    """Return what has to be stored so that all ``reads``, of one tap, are served; blocks ascending.
+
+    Raises:
+        ValueError: they are of several taps.
+    """
+    taps = {read.tap for read in reads}
+    if len(taps) != 1:
+        raise ValueError(f"expected reads of one tap, found {sorted(taps)}")
+    return Reads(reads[0].tap, tuple(sorted({block for read in reads for block in read.blocks})))

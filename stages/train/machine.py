@@ -1,0 +1,59 @@
+"""The device that trains, what of its memory features may take, and arithmetic that repeats itself."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MEMORY_SHARE = 0.6
+_NARROW = 512
+
+
+def best_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_budget(device: torch.device) -> int:
+    """Return how many bytes of features may be resident: 60 % of the device's memory that is free now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * _MEMORY_SHARE)
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        if line.startswith("MemAvailable")
+    )
+    return int(available * _MEMORY_SHARE)
+
+
+def default_threads(width: int) -> int:
+    """Return how many CPU threads train a head on tokens of this width.
+
+    Heads narrower than 512 are no faster with more than one, and many times slower on a busy machine; for wider ones
+    it is torch's own number, the cores or OMP_NUM_THREADS.
+    """
+    return 1 if width < _NARROW else torch.get_num_threads()
+
+
+@contextmanager
+def repeatable(threads: int) -> Iterator[None]:
+    """Make torch give the same bits for the same work, within the block.
+
+    The number of threads is part of that: it decides how a matrix product is cut, and so how its sum is rounded.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
+    before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)

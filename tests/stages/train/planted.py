@@ -1,0 +1,124 @@
+"""Feature tables on disk whose class signal lies where a test puts it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.manifest import manifest_table
+from storage.spec import FeatureSpec
+from storage.store import ShardFolder
+
+SPEC = FeatureSpec(
+    backbone="planted",
+    weights="0" * 64,
+    activation="gelu",
+    blocks=24,
+    stored_blocks=tuple(range(24)),
+    width=32,
+    embedding=16,
+    taps=("cls", "ln2_cls", "embedding"),
+    view={"decoder": "none"},
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    precision="fp32",
+    extractor=1,
+)
+SHARD_ROWS = 100
+
+
+def labels_of(images: int) -> NDArray[np.int64]:
+    return np.arange(images) % 2
+
+
+def noise(images: int, seed: int = 0, blocks: int = 24, width: int = 32) -> NDArray[np.float64]:
+    """CLS tokens (N, L, D) of a random walk over the blocks: no block and no transition knows the class."""
+    draws = np.random.default_rng(seed).normal(size=(images, blocks, width))
+    return np.concatenate([3 * draws[:, :1], 0.3 * draws[:, 1:]], axis=1).cumsum(axis=1)
+
+
+def in_transitions(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """CLS tokens whose class shows in blocks 14..18 alone, and only where all their transitions are seen together.
+
+    Between blocks 14 and 15 each token jumps one way or the other; between 17 and 18 a synthetic image's jumps the same
+    way again and a photograph's the other way. Which way is chance, so no single block or transition knows the class.
+    """
+    labels, tokens = labels_of(images), noise(images, seed)
+    direction = np.random.default_rng(99).normal(size=tokens.shape[2])
+    direction *= 3 / np.linalg.norm(direction)
+    way = np.random.default_rng(seed + 7).choice([-1, 1], size=images)
+    steps = np.zeros_like(tokens)
+    steps[:, 15] = way[:, None] * direction
+    steps[:, 18] = np.where(labels == 1, way, -way)[:, None] * direction
+    return tokens + steps.cumsum(axis=1), labels
+
+
+def in_raw_tokens(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """CLS tokens that differ between the classes by the same vector in every block: no transition knows the class."""
+    labels, tokens = labels_of(images), noise(images, seed)
+    direction = np.random.default_rng(99).normal(size=tokens.shape[2])
+    return tokens + 1.2 * (2 * labels - 1)[:, None, None] * direction, labels
+
+
+def write_view(
+    directory: Path,
+    cls: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    *,
+    view: str = "clean",
+    split: str | None = None,
+    sets: tuple[str, ...] = (),
+    spec: FeatureSpec = SPEC,
+    seed: int = 0,
+) -> Path:
+    """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise."""
+    spec = replace(spec, width=cls.shape[2], blocks=cls.shape[1], stored_blocks=tuple(range(cls.shape[1])))
+    spec = replace(spec, view={**spec.view, "name": view})
+    images = len(labels)
+    embedding = np.random.default_rng(seed + 1).normal(size=(images, spec.embedding))
+    taps = {"cls": cls.transpose(1, 0, 2), "ln2_cls": cls.transpose(1, 0, 2) / 2}
+    folder = ShardFolder(directory, spec)
+    folder.directory.mkdir(parents=True)
+    paths = [f"img/{number:06d}.png" for number in range(images)]
+    for shard, start in enumerate(range(0, images, SHARD_ROWS)):
+        part = slice(start, start + SHARD_ROWS)
+        arrays = {name: np.ascontiguousarray(tap[:, part]).astype(np.float16) for name, tap in taps.items()}
+        arrays["embedding"] = embedding[part].astype(np.float16)
+        folder.add(shard, arrays, [_row(path, row) for row, path in enumerate(paths[part])])
+    manifest = manifest_table(
+        {
+            "path": path,
+            "label": int(label),
+            "generator": None,
+            "split": split,
+            "sets": list(sets),
+            "category": None,
+            "size_bytes": 1,
+            "mtime_ns": 1,
+        }
+        for path, label in zip(paths, labels, strict=True)
+    )
+    finished = folder.clean(lambda line: None)
+    folder.write_index(manifest, finished, finished.locate(manifest), "planted")
+    return directory
+
+
+def _row(path: str, row: int) -> dict[str, object]:
+    return {
+        "path": path,
+        "size_bytes": 1,
+        "mtime_ns": 1,
+        "sha256": hashlib.sha256(path.encode()).hexdigest(),
+        "format": "PNG",
+        "width": 224,
+        "height": 224,
+        "mode": "RGB",
+        "jpeg_quality": None,
+        "status": "ok",
+        "error": None,
+        "row": row,
+    }

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from planted import labels_of, noise, write_view
+
+from stages.train.feed import Feed, union_of
+from stages.train.heads import Reads
+from storage.features import FeatureTable
+
+IMAGES, VIEWS, ROWS = 330, 3, np.arange(7, 327)
+STORED = Reads("cls", (3, 4, 5, 9))
+ROW_BYTES = 4 * 32 * 2
+VIEW_BYTES = len(ROWS) * ROW_BYTES
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[FeatureTable]:
+    folder = tmp_path_factory.mktemp("views")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        for view in range(VIEWS):
+            write_view(folder / f"train-{view}", noise(IMAGES, view), labels_of(IMAGES), view=f"train-{view}")
+    return [FeatureTable.open(folder / f"train-{view}") for view in range(VIEWS)]
+
+
+def feed(tables: list[FeatureTable], budget: int) -> Feed:
+    return Feed(tables, ROWS, STORED, device=torch.device("cpu"), budget=budget)
+
+
+@pytest.mark.parametrize("reads", [STORED, Reads("cls", (4, 5)), Reads("cls", (9, 3))])
+@pytest.mark.parametrize("budget", [0, 3 * ROW_BYTES * 64, VIEW_BYTES, 2 * VIEW_BYTES, 3 * VIEW_BYTES, 10**9])
+def test_what_comes_does_not_depend_on_the_budget(tables: list[FeatureTable], budget: int, reads: Reads) -> None:
+    source = feed(tables, budget)
+    order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(1))
+    for epoch in (0, 1, 2, 1, 3):  # 3 is view 0 again
+        batches = list(source.batches(epoch, order, 32, reads))
+        expected = tables[epoch % VIEWS].read("cls", blocks=reads.blocks, rows=ROWS[order.numpy()])
+        assert torch.equal(torch.cat([features for features, _ in batches]), torch.from_numpy(expected).float())
+        labels = tables[0].index["label"].to_numpy()[ROWS[order.numpy()]]
+        assert torch.cat([label for _, label in batches]).tolist() == labels.tolist()
+        assert {len(label) for _, label in batches} == {32}
+
+
+def test_the_last_batch_may_be_short_and_nothing_is_dropped(tables: list[FeatureTable]) -> None:
+    for budget in (0, 10**9):
+        sizes = [len(labels) for _, labels in feed(tables, budget).batches(0, torch.arange(len(ROWS)), 150)]
+        assert sizes == [150, 150, 20]
+
+
+def test_only_what_fits_is_resident(tables: list[FeatureTable]) -> None:
+    assert feed(tables, VIEW_BYTES - 1).resident_bytes == 0
+    assert feed(tables, 2 * VIEW_BYTES).resident_bytes == 2 * VIEW_BYTES
+    assert feed(tables, 10**9).resident_bytes == 3 * VIEW_BYTES
+
+
+def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
+    for budget in (0, 10**9):
+        source = Feed(tables, ROWS, Reads("embedding"), device=torch.device("cpu"), budget=budget)
+        ((features, _),) = source.batches(2, torch.arange(len(ROWS)), 1000)
+        assert torch.equal(features, torch.from_numpy(tables[2].read("embedding", rows=ROWS)).float())
+
+
+def test_an_error_of_the_reading_thread_arrives(tables: list[FeatureTable]) -> None:
+    source = Feed(tables, ROWS, Reads("cls", (3, 24)), device=torch.device("cpu"), budget=0)
+    with pytest.raises(ValueError, match="24"):
+        list(source.batches(0, torch.arange(len(ROWS)), 32))
+
+
+def test_union_holds_each_block_once() -> None:
+    assert union_of([Reads("cls", (5, 6)), Reads("cls", (2, 5))]) == Reads("cls", (2, 5, 6))
+    assert union_of([Reads("embedding")]) == Reads("embedding")
+    with pytest.raises(ValueError, match="one tap"):
+        union_of([Reads("cls", (1,)), Reads("embedding")])

@@ -1,0 +1,108 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from planted import labels_of, noise, write_view
+from torch import Tensor
+
+from stages.train.data import TrainingData
+from stages.train.heads import Head, build_head
+from stages.train.heads.settings import LtdSettings
+from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor, make_optimizer
+from stages.train.settings import TrainSettings
+from storage.errors import SettingError
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own: unfinished training is kept there."""
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def history(*accuracies: float) -> list[Epoch]:
+    return [Epoch(number, 1e-3, 0.5, 0.5, accuracy) for number, accuracy in enumerate(accuracies)]
+
+
+def test_a_later_epoch_has_to_be_better_by_a_thousandth() -> None:
+    assert best_of(history(0.9, 0.9009, 0.9)).epoch == 0
+    assert best_of(history(0.9, 0.9011, 0.901)).epoch == 1
+    assert best_of(history(0.5, 0.9, 0.7, 0.9011)).epoch == 3
+
+
+def test_patience_divides_the_learning_rate_and_ends_training() -> None:
+    settings = TrainSettings(lr=1e-4, patience=2)
+    assert lr_factor(history(0.9, 0.9), settings) == 1
+    assert lr_factor(history(0.9, 0.9, 0.9), settings) == pytest.approx(0.1)
+    assert lr_factor(history(0.9, 0.9, 0.95, 0.9), settings) == 1
+    assert lr_factor(history(*[0.9] * 5), settings) == pytest.approx(0.01)  # 1e-6 is the last one
+    assert lr_factor(history(*[0.9] * 7), settings) is None
+    assert lr_factor(history(*[0.9] * 99), TrainSettings(lr=1e-4)) == 1
+
+
+def test_the_order_of_images_belongs_to_seed_and_epoch() -> None:
+    order = image_order(1000, seed=1, epoch=2)
+    assert sorted(order.tolist()) == list(range(1000))
+    assert torch.equal(order, image_order(1000, seed=1, epoch=2))
+    assert not torch.equal(order, image_order(1000, seed=1, epoch=3))
+    assert not torch.equal(order, image_order(1000, seed=2, epoch=2))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TrainingData:
+    for view in ("train-0", "train-1", "val"):
+        offset = {"train-0": 0, "train-1": 100, "val": 200}[view]  # a view is known by its values
+        write_view(tmp_path / view, noise(120) * 0.01 + offset, labels_of(120), view=view)
+    views = [tmp_path / "train-0", tmp_path / "train-1"]
+    return TrainingData.open(views, tmp_path / "val", TrainSettings(validation_share=0.3))
+
+
+class Spy(Head):
+    """A linear head that keeps the mean of what it is given."""
+
+    def __init__(self, like: Head) -> None:
+        super().__init__(like.reads, like.feature_shape)
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen: list[tuple[bool, int]] = []
+        self.steps: list[int] = []
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.seen.append((self.training, round(features.mean().item() / 100)))
+        return self.layer(features.mean(dim=(1, 2))[:, None]).squeeze(1)  # type: ignore[no-any-return]
+
+    def advance(self, steps_done: int) -> None:
+        self.steps.append(steps_done)
+
+
+def test_epoch_e_reads_view_e_mod_v_and_validation_its_own(data: TrainingData, reporter: Any) -> None:
+    spy = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    training, validation = data.feeds(spy.reads, torch.device("cpu"), 10**9)
+    settings = TrainSettings(epochs=5, batch=60, lr=1e-6)
+    epochs, _ = fit(spy, training, validation, settings, seed=0, progress=reporter)
+    assert spy.seen == [(True, 0), (True, 0), (False, 2), (True, 1), (True, 1), (False, 2)] * 2 + spy.seen[:3]
+    assert spy.steps == list(range(10))
+    assert [epoch.epoch for epoch in epochs] == list(range(5))
+    assert reporter.done == 5
+
+
+def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter: Any) -> None:
+    class Breaks(Spy):
+        def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+            return super().loss(features, labels) * (float("inf") if len(self.steps) > 4 else 1)
+
+    head = Breaks(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    with pytest.raises(SettingError, match=r"not finite in epoch 2 at train\.lr 0\.001; lower it"):
+        fit(head, *feeds, TrainSettings(epochs=5, batch=60, lr=1e-3), seed=0, progress=reporter)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_optimizer_has_no_weight_decay_and_the_heads_groups(name: str, kind: type) -> None:
+    head = build_head(LtdSettings(selection_lr=0.5), blocks=24, width=32, embedding=16)
+    optimizer = make_optimizer(head, TrainSettings(optimizer=name, lr=0.25))  # type: ignore[arg-type]
+    assert type(optimizer) is kind
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in optimizer.param_groups] == [
+        (0.25, 0, (0.9, 0.999)),
+        (0.5, 0, (0.9, 0.999)),
+    ]

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import in_raw_tokens, in_transitions, write_view
+from sklearn.metrics import average_precision_score
+
+from stages.train.heads import build_head
+from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings, UnivfdSettings
+from stages.train.run import TrainSummary, run
+from stages.train.settings import TrainSettings
+from storage.features import FeatureTable
+from storage.headfile import load_head
+
+TRAIN = TrainSettings(lr=2e-3, epochs=20, batch=64)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Signal in the transitions and in the raw tokens, 600 images to train on and 400 others to test on."""
+    folder = tmp_path_factory.mktemp("planted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        for name, make in (("transitions", in_transitions), ("raw", in_raw_tokens)):
+            write_view(folder / name / "train", *make(600, seed=0))
+            write_view(folder / name / "test", *make(400, seed=5), seed=5)
+    return folder
+
+
+def trained(corpora: Path, corpus: str, head: HeadSettings, reporter: Any, seed: int = 0) -> tuple[float, TrainSummary]:
+    """Average precision on images not trained on, and the summary of training."""
+    directory, out = corpora / corpus / "train", corpora / "head.safetensors"
+    summary = run(
+        views=[directory],
+        validation_view=directory,
+        name="head",
+        head=head,
+        settings=TRAIN,
+        seed=seed,
+        out=out,
+        reporter=reporter,
+    )
+    test = FeatureTable.open(corpora / corpus / "test")
+    module = build_head(head, blocks=24, width=32, embedding=16).eval()
+    module.load_state_dict(load_head(out)[0])
+    features = test.read(module.reads.tap, blocks=module.reads.blocks or None)
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(features).float()).numpy()
+    return float(average_precision_score(test.index["label"].to_numpy(), logits)), summary
+
+
+def ltd(**values: Any) -> LtdSettings:
+    return LtdSettings(heads=4, dropout=0.1, **values)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_ltd_finds_the_window_of_the_transitions_when_pi_has_its_own_learning_rate(
+    corpora: Path, reporter: Any, seed: int
+) -> None:
+    ap, summary = trained(corpora, "transitions", ltd(selection_lr=0.1), reporter, seed)
+    assert summary.facts["window_start"] == 14
+    assert ap > 0.95
+    assert len(summary.facts["pi_before"]) == 5
+    assert summary.facts["window_moved"] is (int(np.argmax(summary.facts["pi_before"])) + 11 != 14)
+    assert bool(reporter.warnings) is not summary.facts["window_moved"]
+
+
+def test_pi_hardly_moves_at_the_published_learning_rate_and_that_is_said(corpora: Path, reporter: Any) -> None:
+    """METHOD: the window is in effect the initial draw, here 11..15, which does not hold the signal."""
+    head = LtdSettings(heads=4, dropout=0.1, selection_lr=5e-5)
+    ap, summary = trained(corpora, "transitions", head, reporter)
+    assert (summary.facts["window_start"], summary.facts["window_moved"]) == (11, False)
+    assert np.abs(np.subtract(summary.facts["pi"], summary.facts["pi_before"])).max() < 0.08
+    assert "still that of the initial draw" in reporter.warnings[0]
+    assert ap < 0.7
+
+
+@pytest.mark.parametrize("head", [UnivfdSettings(), LinearSettings(block=18), LinearSettings(block="all")])
+def test_heads_that_read_no_transitions_miss_them(corpora: Path, reporter: Any, head: HeadSettings) -> None:
+    ap, _ = trained(corpora, "transitions", head, reporter)
+    assert ap < 0.65
+
+
+def test_a_signal_in_the_raw_tokens_is_found_by_the_raw_branch_alone(corpora: Path, reporter: Any) -> None:
+    found, _ = trained(corpora, "raw", ltd(branches=["raw"], selection="fixed:14"), reporter)
+    missed, _ = trained(corpora, "raw", ltd(branches=["delta"], selection="fixed:14"), reporter)
+    assert found > 0.95
+    assert missed < 0.65

@@ -1,0 +1,256 @@
+import csv
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from planted import in_transitions, labels_of, noise, write_view
+
+from pipeline.cli import ltdpipe
+from stages.train import loop
+from stages.train.checkpoint import Checkpoint
+from stages.train.heads.settings import (
+    HeadSettings,
+    LayerTransformerSettings,
+    LinearSettings,
+    LtdSettings,
+    RineSettings,
+    UnivfdSettings,
+)
+from stages.train.run import TrainSummary, run
+from stages.train.settings import Overrides, TrainSettings
+from storage.errors import SettingError
+from storage.headfile import load_head
+
+PROJECT = Path(__file__).parents[3]
+SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
+
+
+def command(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(ltdpipe, arguments)
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own: unfinished training is kept there."""
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One corpus with the views clean, train-0, train-1 and val."""
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        tokens, labels = in_transitions(160, seed=0)
+        for number, view in enumerate(("clean", "train-0", "train-1", "val")):
+            write_view(folder / view, tokens + 0.1 * noise(160, number), labels, view=view)
+    return folder
+
+
+def train(features: Path, out: Path, reporter: Any, head: HeadSettings | None = None, **more: Any) -> TrainSummary:
+    given: dict[str, Any] = {
+        "views": [features / "train-0", features / "train-1"],
+        "validation_view": features / "val",
+        "name": "ltd",
+        "head": head or LtdSettings(heads=4, selection_lr=0.01),
+        "settings": SETTINGS,
+        "seed": 3,
+        **more,
+    }
+    return run(out=out, reporter=reporter, **given)
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_memory(features: Path, tmp_path: Path, reporter: Any) -> None:
+    budgets = {"a": None, "b": None, "streamed": 0, "one-view": 120 * 9 * 32 * 2 + 50_000, "small": 40_000}
+    files = {}
+    for name, memory in budgets.items():
+        train(features, tmp_path / f"{name}.safetensors", reporter, memory=memory)
+        files[name] = ((tmp_path / f"{name}.safetensors").read_bytes(), (tmp_path / f"{name}.csv").read_bytes())
+    assert len(set(files.values())) == 1
+    train(features, tmp_path / "other.safetensors", reporter, seed=4)
+    assert (tmp_path / "other.safetensors").read_bytes() != files["a"][0]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        UnivfdSettings(train=Overrides(epochs=4)),
+        RineSettings(depth=2, project=16),
+        LinearSettings(block=3),
+        LinearSettings(block="all"),
+        LayerTransformerSettings(heads=4),
+        *[
+            LtdSettings(heads=4, branches=branches, position=position)
+            for branches in (("raw",), ("delta",), ("raw", "delta"))
+            for position in (True, False)
+        ],
+    ],
+    ids=lambda head: head.type,
+)
+def test_every_family_and_ablation_trains_and_is_written(
+    features: Path, tmp_path: Path, reporter: Any, head: HeadSettings
+) -> None:
+    summary = train(features, tmp_path / "head.safetensors", reporter, head)
+    weights, metadata = load_head(tmp_path / "head.safetensors")
+    assert sum(weight.numel() for weight in weights.values()) == metadata["parameters"] == summary.parameters
+    assert metadata["settings"]["type"] == head.type
+    assert metadata["train"]["epochs"] == (1 if head.type == "rine" else 4)
+    rows = list(csv.DictReader((tmp_path / "head.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == list(range(metadata["train"]["epochs"]))
+    assert float(rows[metadata["best"]["epoch"]]["validation_accuracy"]) == metadata["best"]["validation_accuracy"]
+    assert reporter.done == len(rows)
+
+
+def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: Path, reporter: Any) -> None:
+    summary = train(features, tmp_path / "head.safetensors", reporter)
+    _, metadata = load_head(tmp_path / "head.safetensors")
+    assert (metadata["head"], metadata["seed"], metadata["corpus"]) == ("ltd", 3, "planted")
+    assert sorted(metadata["view_index_sha256"]) == ["train-0", "train-1", "val"]
+    assert metadata["images"]["training"] + metadata["images"]["validation"] == 160
+    assert metadata["facts"] == summary.facts
+    assert sorted(metadata["facts"]) == ["pi", "pi_before", "window_moved", "window_start"]
+    assert "0.25 of the training images" in metadata["validation"]
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Unfinished training is kept after each epoch, however short."""
+    make = Checkpoint.__init__
+    monkeypatch.setattr(Checkpoint, "__init__", lambda self, path, note: make(self, path, note, every=0))
+    return monkeypatch
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize(
+    "stopped",
+    [*itertools.product([1, 2, 3], [LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)), UnivfdSettings()])],
+    ids=lambda case: f"{case[0]}-{case[1].type}",
+)
+def test_a_stopped_training_goes_on_to_the_same_bytes(
+    features: Path, store: Path, reporter: Any, every_epoch: pytest.MonkeyPatch, stopped: tuple[int, HeadSettings]
+) -> None:
+    stopped_in, head = stopped
+    out, whole = store / "head.safetensors", store / "whole.safetensors"
+    head = head.model_copy(update={"train": Overrides(epochs=4, lr=1e-3, batch=32, patience=1)})
+    train(features, whole, reporter, head)
+    assert not list(store.glob("training/*"))
+
+    validate, calls = loop.validate, []
+
+    def stopping(*arguments: Any) -> tuple[float, float]:
+        calls.append(1)
+        if len(calls) == stopped_in + 1:
+            raise Stop
+        return validate(*arguments)
+
+    every_epoch.setattr(loop, "validate", stopping)
+    with pytest.raises(Stop):
+        train(features, out, reporter, head)
+    assert not out.exists()
+    assert len(list(store.glob("training/*.safetensors"))) == 1
+    calls[:] = [1] * 100
+    train(features, out, reporter, head)
+    assert reporter.notes[-1].startswith(f"training goes on after epoch {stopped_in - 1}")
+    assert len(calls) == 100 + 4 - stopped_in
+    assert out.read_bytes() == whole.read_bytes()
+    assert out.with_suffix(".csv").read_bytes() == whole.with_suffix(".csv").read_bytes()
+    assert not list(store.glob("training/*"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other head"])
+def test_an_unfinished_file_that_is_of_no_use_is_told_and_left(
+    features: Path, store: Path, reporter: Any, every_epoch: pytest.MonkeyPatch, damage: str
+) -> None:
+    out, whole = store / "head.safetensors", store / "whole.safetensors"
+    train(features, whole, reporter)
+    every_epoch.setattr(Checkpoint, "remove", lambda self: None)
+    wider = LtdSettings(heads=4, window=4)
+    train(features, out, reporter, wider if damage == "other head" else None)
+    (kept,) = store.glob("training/*.safetensors")
+    if damage == "other head":
+        every_epoch.setattr("stages.train.run._unfinished", lambda identity: kept)
+    else:
+        kept.write_bytes(kept.read_bytes()[: 0 if damage == "empty" else -100])
+    train(features, out, reporter)
+    assert "training starts anew" in reporter.notes[-1]
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_what_the_command_goes_on_with(
+    features: Path, tmp_path: Path, store: Path, number: int
+) -> None:
+    out = tmp_path / "head.safetensors"
+    arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
+    arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=60", "batch=8")]
+    program = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments, "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not list(store.glob("training/*.safetensors")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number, told
+    assert "to go on run" in told
+    assert not out.exists()
+    assert "training goes on after epoch" in command(*arguments, "--out", str(out)).stderr
+    whole = tmp_path / "whole.safetensors"
+    assert "goes on" not in command(*arguments, "--out", str(whole)).stderr
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_settings_by_hand(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    by_hand = ("train", "--features", str(features))
+    sets = [f"--set={setting}" for setting in ("depth=1", "project=8", "lr=1e-4", "views=[train:2]")]
+    assert command(*by_hand, "--head", "rine", *sets).exit_code == 0
+    _, metadata = load_head(tmp_path / "heads" / "rine" / "0.safetensors")
+    assert (metadata["settings"]["depth"], metadata["train"]["lr"]) == (1, 1e-4)
+    assert metadata["train"]["optimizer"] == "adam"
+    assert sorted(metadata["view_index_sha256"]) == ["clean", "train-0", "train-1"]
+    done = command(*by_hand, "--head", "linear:3", "--seed", "5", "--set", "epochs=1", "--memory", "1MB")
+    assert "best epoch 0" in done.output
+    assert load_head(tmp_path / "heads" / "linear-3" / "5.safetensors")[1]["settings"]["block"] == 3
+    for wrong, message in (
+        (["--head", "ltd", "--set", "windows=4"], "expected KEY=VALUE with a KEY of"),
+        (["--head", "ltd", "--set", "window=x"], "window: input should be a valid integer"),
+        (["--head", "lstm"], "unknown type 'lstm'"),
+        (["--head", "ltd", "--set", "views=[jpeg:70]"], "jpeg-70"),
+    ):
+        assert message in str(command(*by_hand, *wrong).exception)
+    assert "is no size" in command(*by_hand, "--head", "ltd", "--memory", "much").stderr
+
+
+def test_what_is_set_by_hand_may_not_replace_a_head_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((PROJECT / "profiles" / "demo.yaml").read_text())
+    failed = command("train", "--head=ltd", "--seed=0", "--set=lr=1e-4")
+    assert isinstance(failed.exception, SettingError)
+    assert "needs --out" in str(failed.exception)
+
+
+def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    train(features, tmp_path / "head.safetensors", reporter, threads=2, head=UnivfdSettings())
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_images_without_a_class_are_refused(tmp_path: Path, reporter: Any) -> None:
+    write_view(tmp_path / "clean", noise(40), 0 * labels_of(40))
+    with pytest.raises(ValueError, match="no synthetic image on the training side"):
+        train(tmp_path, tmp_path / "x", reporter, views=[tmp_path / "clean"], validation_view=tmp_path / "clean")

@@ -1,0 +1,75 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from planted import SPEC, labels_of, noise, write_view
+
+from stages.train.data import TrainingData, held_out_rows, split_rows
+from stages.train.settings import TrainSettings
+from storage.errors import DataError
+from storage.features import FeatureTable
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own: unfinished training is kept there."""
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def table(folder: Path, images: int = 200, split: str | None = None, **more: object) -> FeatureTable:
+    write_view(folder, noise(images, blocks=3), labels_of(images), split=split, **more)  # type: ignore[arg-type]
+    return FeatureTable.open(folder)
+
+
+def test_held_out_images_are_chosen_by_content_alone(tmp_path: Path) -> None:
+    small, large = table(tmp_path / "small", 150), table(tmp_path / "large", 300)
+    rows, chosen = held_out_rows(small, 0.2)
+    assert len(rows) == 150
+    assert 0.1 < chosen.mean() < 0.3
+    assert np.array_equal(held_out_rows(large, 0.2)[1][:150], chosen)  # paths, and so contents here, are the same
+    more = held_out_rows(small, 0.4)[1]
+    assert (more >= chosen).all()
+    assert more.sum() > chosen.sum()
+
+
+def test_both_sides_are_disjoint_and_complete(tmp_path: Path) -> None:
+    split = split_rows(table(tmp_path / "a"), TrainSettings(validation_share=0.2))
+    assert sorted([*split.training, *split.validation]) == list(range(200))
+    assert "0.2" in split.rule
+
+
+def test_validation_on_the_test_split_is_called_what_it_is(tmp_path: Path) -> None:
+    tested = table(tmp_path / "a", split="test")
+    with pytest.raises(DataError, match=r"no real image on the training side of .*a \(0 images there"):
+        split_rows(tested, TrainSettings(validation="test"))
+    unsplit = table(tmp_path / "b")
+    with pytest.raises(DataError, match=r"no real image on the validation side .* is split 'val' of the corpus"):
+        split_rows(unsplit, TrainSettings(validation="val"))
+
+
+def test_a_split_of_the_corpus_validates(tmp_path: Path) -> None:
+    mixed = table(tmp_path / "a", split="train")
+    index = mixed.index.to_pydict()
+    index["split"] = ["train"] * 120 + ["test"] * 80
+    mixed = replace(mixed, index=pa.table(index, schema=mixed.index.schema))
+    split = split_rows(mixed, TrainSettings(validation="test"))
+    assert (list(split.training), list(split.validation)) == (list(range(120)), list(range(120, 200)))
+    assert "as the LTD authors do" in split.rule
+
+
+def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -> None:
+    table(tmp_path / "clean")
+    table(tmp_path / "train-0", view="train-0")
+    table(tmp_path / "fewer", 190, view="fewer")
+    table(tmp_path / "other", view="other", spec=replace(SPEC, precision="fp16"))
+    settings = TrainSettings()
+    opened = TrainingData.open([tmp_path / "train-0", tmp_path / "clean"], tmp_path / "clean", settings)
+    assert [view.directory.name for view in opened.views] == ["train-0", "clean"]
+    assert opened.validation_view is opened.views[1]
+    with pytest.raises(DataError, match=r"clean \(200 images\) and .*fewer \(190\) do not hold the same"):
+        TrainingData.open([tmp_path / "clean", tmp_path / "fewer"], tmp_path / "clean", settings)
+    with pytest.raises(DataError, match="precision: fp32 here, fp16 there"):
+        TrainingData.open([tmp_path / "clean"], tmp_path / "other", settings)
