@@ -95,9 +95,8 @@ class FeatureSpec:
         """Say the settings in words, in one line, for people."""
         view = ", ".join(f"{name} {value}" for name, value in sorted(self.view.items()))
         stored = self.stored_blocks
-        run = (
-            f"{min(stored)}..{max(stored)}" if stored and len(stored) == max(stored) - min(stored) + 1 else str(stored)
-        )
+        together = stored == tuple(range(stored[0], stored[-1] + 1))
+        run = f"{stored[0]}..{stored[-1]}" if together else ", ".join(map(str, stored))
         return (
             f"{self.backbone} ({self.activation}, weights {self.weights[:8]}, {self.precision}), "
             f"{'+'.join(self.taps)} of blocks {run} of {self.blocks}; {view}"
