@@ -6,17 +6,15 @@ Metrics are always computed from these files, so a new metric needs neither the 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from storage.atomic import atomic_path
 from storage.errors import DataError
-from storage.manifest import read_parquet
+from storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +33,9 @@ SCORES_SCHEMA = pa.schema(
     ]
 )
 
+# The view that stands for the images held out of a head's training.
+HELD_OUT = "held-out"
+
 _METADATA_KEY = b"ltdpipe"
 _REMEDY = "run `ltdpipe evaluate` again"
 
@@ -51,6 +52,7 @@ class ScoreCard:
         feature_key: key of the features that were scored.
         head_sha256: sha256 of the head's file, hex.
         failed: how many images of the corpus could not be read and so have no row.
+        facts: what else is known of the head, plain JSON: its window, the corpus it was trained on.
     """
 
     head: str
@@ -60,6 +62,7 @@ class ScoreCard:
     feature_key: str
     head_sha256: str
     failed: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +121,7 @@ def write_scores(path: Path, *, card: ScoreCard, images: pa.Table, logits: NDArr
     table = pa.table(columns, names=SCORES_SCHEMA.names).cast(SCORES_SCHEMA)
     _check(table, path)
     metadata = json.dumps({**asdict(card), "rows": len(exact)}, sort_keys=True, separators=(",", ":"))
-    with atomic_path(path) as partial:
-        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: metadata.encode()}), partial)
+    write_parquet(table.replace_schema_metadata({_METADATA_KEY: metadata.encode()}), path)
 
 
 def read_scores(path: Path) -> Scores:
@@ -129,8 +131,8 @@ def read_scores(path: Path) -> Scores:
         DataError: it is missing or damaged, has other columns or no metadata, or holds what cannot be a score.
     """
     table = read_parquet(path, what="scores file", remedy=_REMEDY)
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    names = [field.name for field in fields(ScoreCard)]
+    metadata = {"facts": {}, **json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))}
+    names = [of_card.name for of_card in fields(ScoreCard)]
     lacking = [name for name in [*names, "rows"] if name not in metadata]
     lacking += [name for name in SCORES_SCHEMA.names if name not in table.column_names]
     if lacking:

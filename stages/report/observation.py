@@ -9,7 +9,7 @@ from stages.report.figures import Series, common_scale, line_chart
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stages.analyse.run import ProfileFile
+    from stages.analyse.files import AnalysisFile
 
 # Column prefix in the profile file -> title, and the least and greatest value that the quantity can have.
 _QUANTITIES = {
@@ -21,7 +21,7 @@ _QUANTITIES = {
 _Groups = dict[tuple[int | None, str], list[dict[str, Any]]]
 
 
-def observations(profiles: Sequence[ProfileFile], numbers: Iterator[int]) -> list[dict[str, object]]:
+def observations(profiles: Sequence[AnalysisFile], numbers: Iterator[int]) -> list[dict[str, object]]:
     """Return for every corpus and quantity one figure a generator, with the reals of the corpus in each.
 
     Args:
@@ -47,7 +47,7 @@ def observations(profiles: Sequence[ProfileFile], numbers: Iterator[int]) -> lis
     return found
 
 
-def _groups(profile: ProfileFile) -> _Groups:
+def _groups(profile: AnalysisFile) -> _Groups:
     groups: _Groups = {}
     for row in profile.table.to_pylist():
         groups.setdefault((row["label"], row["group"]), []).append(row)

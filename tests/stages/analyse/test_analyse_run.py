@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.analyse.csv_file import csv_text
-from stages.analyse.profiles import transition_profiles
 from stages.analyse.files import PROFILE_SCHEMA, read_profile
+from stages.analyse.profiles import transition_profiles
 from stages.analyse.run import run
 from storage.errors import DataError
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
