@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from storage.errors import DataError
 from storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -124,6 +125,21 @@ def write_scores(path: Path, *, card: ScoreCard, images: pa.Table, logits: NDArr
     write_parquet(table.replace_schema_metadata({_METADATA_KEY: metadata.encode()}), path)
 
 
+def read_card(path: Path) -> ScoreCard:
+    """Read what a scores file is about, and none of its scores.
+
+    Raises:
+        DataError: it is missing, is no Parquet file, or has no such metadata.
+    """
+    try:
+        found = pq.read_metadata(path).metadata
+    except FileNotFoundError as error:
+        raise DataError(f"scores file {path} does not exist; {_REMEDY}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"scores file {path} cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from error
+    return _card(path, found, ())[0]
+
+
 def read_scores(path: Path) -> Scores:
     """Read a scores file.
 
@@ -131,22 +147,18 @@ def read_scores(path: Path) -> Scores:
         DataError: it is missing or damaged, has other columns or no metadata, or holds what cannot be a score.
     """
     table = read_parquet(path, what="scores file", remedy=_REMEDY)
-    metadata = {"facts": {}, **json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))}
-    names = [of_card.name for of_card in fields(ScoreCard)]
-    lacking = [name for name in [*names, "rows"] if name not in metadata]
-    lacking += [name for name in SCORES_SCHEMA.names if name not in table.column_names]
-    if lacking:
-        raise DataError(f"{path} is no scores file: it lacks {', '.join(lacking)}; {_REMEDY}")
+    missing = [name for name in SCORES_SCHEMA.names if name not in table.column_names]
+    card, rows = _card(path, table.schema.metadata, missing)
     try:
         table = table.select(SCORES_SCHEMA.names).cast(SCORES_SCHEMA)
     except pa.ArrowException as error:
         raise DataError(f"{path} is no scores file: {error}; {_REMEDY}") from error
-    if metadata["rows"] != table.num_rows:
-        raise DataError(f"{path} states {metadata['rows']} rows and has {table.num_rows}; {_REMEDY}")
+    if rows != table.num_rows:
+        raise DataError(f"{path} states {rows} rows and has {table.num_rows}; {_REMEDY}")
     _check(table, path)
     return Scores(
         source=path,
-        card=ScoreCard(**{name: metadata[name] for name in names}),
+        card=card,
         path=_objects(table["path"]),
         generator=_objects(table["generator"]),
         label=table["label"].to_numpy(),
@@ -154,6 +166,16 @@ def read_scores(path: Path) -> Scores:
         score=table["score"].to_numpy(),
         members=_members(table["sets"].combine_chunks()),
     )
+
+
+def _card(path: Path, metadata: Mapping[bytes, bytes] | None, missing: Sequence[str]) -> tuple[ScoreCard, int]:
+    """Return the card and the stated number of rows; ``missing`` are columns that the file lacks."""
+    found: dict[str, Any] = {"facts": {}, **json.loads((metadata or {}).get(_METADATA_KEY, b"{}"))}
+    names = [of_card.name for of_card in fields(ScoreCard)]
+    lacking = [name for name in [*names, "rows"] if name not in found] + list(missing)
+    if lacking:
+        raise DataError(f"{path} is no scores file: it lacks {', '.join(lacking)}; {_REMEDY}")
+    return ScoreCard(**{name: found[name] for name in names}), int(found["rows"])
 
 
 def _check(table: pa.Table, path: Path) -> None:

@@ -116,7 +116,7 @@ def render_page(
         "curves_open": len(curves) <= _OPEN_SETS,
         "per_set": sections.per_set(results, uncertainty),
         "robustness_plots": plots.robustness_plots(results, numbers),
-        "observations": observations(analyses.profiles, numbers),
+        "observations": observations(analyses.profiles, numbers, [tested.name for tested in results.sets]),
         "window_plots": plots.window_plots(results, analyses.windows, numbers),
         "chosen_windows": plots.chosen_windows(results),
         "projection_plots": plots.projection_plots(analyses.projections, numbers),

@@ -9,6 +9,7 @@ import numpy as np
 from stages.report.charts import cloud_chart, heat_map
 from stages.report.curves import head_kind, set_charts
 from stages.report.figures import Series, bar_chart, common_scale, line_chart
+from stages.report.results import place_in
 from stages.report.robustness import ROBUST_METRICS, degradations, series
 from stages.report.tables import METRIC_NAMES, column_names
 
@@ -96,7 +97,10 @@ def window_plots(results: Results, windows: Sequence[AnalysisFile], numbers: Ite
     frames = chosen_windows(results)
     for file in windows:
         groups: dict[str | None, list[dict[str, Any]]] = {}
-        for row in file.table.to_pylist():
+        order = [tested.name for tested in results.sets]
+        rows_in_order = file.table.to_pylist()
+        rows_in_order.sort(key=lambda row: -1 if row["generator"] is None else place_in(order, row["generator"]))
+        for row in rows_in_order:
             groups.setdefault(row["generator"], []).append(row)
         for generator, rows in groups.items():
             name = generator or "all generators"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from stages.evaluate.means import Mean, mean_over_seeds, mean_over_sets
 from stages.evaluate.metrics import METRICS, UNLABELLED, Metrics, measure_sets
-from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_scores
+from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
 from stages.evaluate.thresholds import calibrated_threshold
 from stages.report.sample import Sample, same_images
 from storage.errors import DataError
@@ -18,6 +16,9 @@ from storage.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 CLEAN = "clean"
 
@@ -115,6 +116,7 @@ def load_results(
     heads: Sequence[str] = (),
     sets: Sequence[str] = (),
     unlabelled: int = UNLABELLED,
+    names: Mapping[Path, str] | None = None,
 ) -> Results:
     """Read scores files and measure them.
 
@@ -123,31 +125,27 @@ def load_results(
         heads: heads in the order of the tables; those not named follow in order of name.
         sets: names of sets in the order of the protocol; those not named follow in order of name.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
+        names: scores file -> what its head is called here instead, to tell heads of several studies apart.
 
     Raises:
         DataError: no file, a file is unusable, two are of the same head, seed, corpus and view, two score different
             images of one corpus view, or no image names a test set.
     """
     paths = sorted(score_files)
-    held_out = [path for path in paths if path.stem == HELD_OUT]
-    thresholds = _thresholds(held_out)
-    cards: dict[tuple[str, str, str, int], ScoreCard] = {}
+    cards = {path: _named(read_card(path), (names or {}).get(path)) for path in paths}
+    _check_once(cards)
+    thresholds = _thresholds(cards)
+    tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
+    shown = _shown_views(tested.values())
     measured: list[tuple[ScoreCard, dict[str, Metrics]]] = []
     samples: dict[tuple[str, str], Sample] = {}
-    for path in [path for path in paths if path.stem != HELD_OUT]:
+    for path, card in tested.items():
         scores = read_scores(path)
-        card = scores.card
-        place = (card.head, card.corpus, card.view, card.seed)
-        if place in cards:
-            raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
-        cards[place] = card
-        _collect(samples, scores)
+        logits = _collect(samples, scores)
+        if card.view == shown[card.corpus]:
+            samples[card.corpus, card.view].logits[card.head, card.seed] = logits
         threshold = thresholds.get((card.head, card.seed))
         measured.append((card, measure_sets(scores, threshold=threshold, unlabelled=unlabelled)))
-    views: dict[str, set[str]] = defaultdict(set)
-    for corpus, view in samples:
-        views[corpus].add(view)
-    shown = {corpus: CLEAN if CLEAN in names else min(names) for corpus, names in views.items()}
     found = {NamedSet(card.corpus, name) for card, by_set in measured for name in by_set}
     if not found:
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
@@ -158,46 +156,72 @@ def load_results(
         row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
     plain = [entry for entry in table if not entry.view]
     return Results(
-        entries=tuple(sorted(plain, key=lambda entry: (_rank(entry.head, heads), entry))),
+        entries=tuple(sorted(plain, key=lambda entry: (place_in(heads, entry.head), entry))),
         views=tuple(sorted({entry.view for entry in table} - {""})),
-        sets=tuple(sorted(found, key=lambda tested: (_rank(tested.name, sets), tested))),
-        cards=tuple(card for _, card in sorted(cards.items(), key=lambda item: (_rank(item[0][0], heads), item[0]))),
+        sets=tuple(sorted(found, key=lambda tested: (place_in(sets, tested.name), tested))),
+        cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
         measured=table,
         thresholds=thresholds,
         samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
     )
 
 
-def _rank(name: str, order: Sequence[str]) -> int:
-    return order.index(name) if name in order else len(order)
+def place_in(order: Sequence[str], name: str | None) -> int:
+    """Return the place of a name in an order; names that are not in it come after it."""
+    return order.index(name) if name is not None and name in order else len(order)
 
 
-def _thresholds(held_out: Sequence[Path]) -> dict[tuple[str, int], float]:
-    thresholds = {}
-    for path in held_out:
-        scores = read_scores(path)
-        threshold = calibrated_threshold(scores.label, scores.logit)
-        if threshold is not None:
-            thresholds[scores.card.head, scores.card.seed] = threshold
+def read_heads(score_files: Iterable[Path]) -> dict[Path, str]:
+    """Return scores file -> the name of its head."""
+    return {path: read_card(path).head for path in score_files}
+
+
+def _named(card: ScoreCard, head: str | None) -> ScoreCard:
+    return card if head is None else replace(card, head=head)
+
+
+def _place(card: ScoreCard) -> tuple[str, str, str, int]:
+    return card.head, card.corpus, card.view, card.seed
+
+
+def _check_once(cards: Mapping[Path, ScoreCard]) -> None:
+    seen: dict[tuple[str, str, str, int], ScoreCard] = {}
+    for path, card in cards.items():
+        twin = seen.setdefault(_place(card), card)
+        # the held-out scores of a head lie beside those of each corpus; they are the same
+        if twin is not card and (card.view != HELD_OUT or card.head_sha256 != twin.head_sha256):
+            raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
+
+
+def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]:
+    thresholds: dict[tuple[str, int], float] = {}
+    for path, card in cards.items():
+        if card.view == HELD_OUT and (card.head, card.seed) not in thresholds:
+            scores = read_scores(path)
+            threshold = calibrated_threshold(scores.label, scores.logit)
+            if threshold is not None:
+                thresholds[card.head, card.seed] = threshold
     return thresholds
 
 
-def _collect(samples: dict[tuple[str, str], Sample], scores: Scores) -> None:
-    """Add a head's logits to the sample of its corpus view, in the sample's order of images."""
-    card = scores.card
-    place = (card.corpus, card.view)
-    order = np.arange(len(scores))
+def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
+    """Return corpus -> the view that stands for undegraded images: "clean", else the first by name."""
+    views: dict[str, set[str]] = defaultdict(set)
+    for card in cards:
+        views[card.corpus].add(card.view)
+    return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}
+
+
+def _collect(samples: dict[tuple[str, str], Sample], scores: Scores) -> NDArray[np.float64]:
+    """Check a file's images against the sample of its corpus view, and return its logits in the sample's order."""
+    place = (scores.card.corpus, scores.card.view)
     if place not in samples:
-        if len(scores) and not bool(np.all(scores.path[:-1] <= scores.path[1:])):
-            order = np.argsort(scores.path)
-        samples[place] = Sample.of(scores, order)
-    else:
-        found = same_images(samples[place], scores)
-        if found is None:
-            raise DataError(
-                f"{samples[place].source} and {scores.source} score different images of corpus {card.corpus!r} "
-                f"({len(samples[place])} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again "
-                "for both"
-            )
-        order = found
-    samples[place].logits[card.head, card.seed] = scores.logit[order]
+        samples[place] = Sample.of(scores)
+    order = same_images(samples[place], scores)
+    if order is None:
+        first = samples[place]
+        raise DataError(
+            f"{first.source} and {scores.source} score different images of corpus {scores.card.corpus!r} "
+            f"({len(first)} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
+        )
+    return scores.logit[order]

@@ -43,8 +43,11 @@ class Sample:
     logits: dict[tuple[str, int], NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scores: Scores, order: NDArray[np.int64]) -> Sample:
-        """Take the images of a scores file in ``order``, without its scores."""
+    def of(cls, scores: Scores) -> Sample:
+        """Take the images of a scores file, without its scores."""
+        order = np.arange(len(scores))
+        if len(scores) and not bool(np.all(scores.path[:-1] <= scores.path[1:])):
+            order = np.argsort(scores.path)
         return cls(
             source=scores.source,
             corpus=scores.card.corpus,

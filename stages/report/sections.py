@@ -52,11 +52,12 @@ def facts(results: Results) -> list[dict[str, object]]:
         {
             "name": "Configurations tried",
             "value": len(runs),
-            "detail": "heads and seeds; the best of them is chance too",
+            "detail": "heads and seeds; the best of several is partly luck",
         },
     ]
     if results.views:
-        found.append({"name": "Degraded views", "value": len(results.views), "detail": ", ".join(results.views)})
+        kinds = list(dict.fromkeys(view.partition("-")[0] for view in results.views))
+        found.append({"name": "Degraded views", "value": len(results.views), "detail": ", ".join(kinds)})
     return found
 
 
@@ -90,7 +91,7 @@ def entries(results: Results, uncertainty: Uncertainty) -> list[dict[str, Any]]:
         covered = f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} of {len(results.sets)}"
         line = {"label": entry.label, "seeds": results.seeds(entry), "means": means}
         intervals = {name: uncertainty.of_sets(entry, name) for name in METRICS}
-        found.append({**line, "covered": covered, "uneven": len(counts) > 1, "intervals": intervals})
+        found.append({**line, "covered": covered, "intervals": intervals})
     return found
 
 
@@ -130,15 +131,11 @@ def undefined(results: Results) -> list[dict[str, str]]:
     for (name, title, reason), who in heads.items():
         of_heads = "all" if len(who) == len(results.entries) else ", ".join(who)
         sets.setdefault((of_heads, title, reason), []).append(name)
-    return [
-        {
-            "name": "all" if len(which) == len(names) else ", ".join(which),
-            "metric": title,
-            "reason": reason,
-            "head": who,
-        }
-        for (who, title, reason), which in sets.items()
-    ]
+    lines = []
+    for (of_heads, title, reason), which in sets.items():
+        of_sets = "all" if len(which) == len(names) else ", ".join(which)
+        lines.append({"name": of_sets, "head": of_heads, "metric": title, "reason": reason})
+    return lines
 
 
 def provenance(

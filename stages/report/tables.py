@@ -118,7 +118,8 @@ def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence
     notes = [
         "difference: first head minus the other, in percentage points, means over seeds, with its 95 % paired "
         "bootstrap interval over images (low, high).",
-        "p_holm: Holm-corrected over the sets of a pair of heads and a metric.",
+        "p_holm: Holm-corrected over the sets of a pair of heads and a metric. McNemar's test compares the decisions "
+        "of one seed, whereas the difference is over all seeds.",
     ]
     return Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
 

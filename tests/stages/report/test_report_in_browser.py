@@ -122,7 +122,8 @@ def test_the_surest_errors_are_pictured(page, hostile):
     groups = _texts(page, "#errors h3")
     assert groups[0].startswith("real images")
     pictures = page.execute_script(
-        "return [...document.querySelectorAll('#errors img')].map((img) => [img.alt, img.naturalWidth, img.src.slice(0, 23)])"
+        """return [...document.querySelectorAll('#errors img')].map(
+             (img) => [img.alt, img.naturalWidth, img.src.slice(0, 23)])"""
     )
     assert pictures
     assert all(alt.startswith(hostile["path"]) for alt, _, _ in pictures)
