@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stages.extract.runtime import Runtime
     from stages.reporter import Progress
 
+_CONNECT_S = 20
 _DEATHS = 3  # a shard under which this many workers die is set aside (local cluster; others have their own setting)
 
 
@@ -65,7 +66,7 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
     """
     if runtime.scheduler is not None:
         try:
-            client = Client(runtime.scheduler, timeout=20, set_as_default=False)
+            client = Client(runtime.scheduler, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ResourceError(
                 f"no Dask scheduler answers at {runtime.scheduler} ({error}); start one with `dask scheduler`"
@@ -84,7 +85,7 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=runtime.workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+            n_workers=runtime.workers, threads_per_worker=1, dashboard_address=":0", memory_limit=0
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -117,7 +118,7 @@ def make_shards_on(
     started = time.perf_counter()
     rest = iter(chunks)
     under_way: dict[Any, tuple[Any, Chunk]] = {}
-    results = as_completed(raise_errors=False)
+    results = as_completed(loop=client.loop, raise_errors=False)
 
     def submit() -> bool:
         chunk = next(rest, None)

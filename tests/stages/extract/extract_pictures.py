@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,3 +20,24 @@ def save(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48), **options)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture(*size, seed=seed).save(path, **options)
     return path
+
+
+class DeadlySources:
+    """Sources whose files called ``deadly`` end the process that reads them, as a crashing decoder does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, path: str) -> bytes:
+        if "deadly" in path:
+            os._exit(86)
+        return (self.folder / path).read_bytes()
+
+
+def deadly_task(work, chunk):
+    """A Dask task that ends its worker when one of its images is called deadly."""
+    from stages.extract.cluster import _task  # the worker's own, not what the test put in its place
+
+    if any("deadly" in row["path"] for row in chunk.rows):
+        os._exit(86)
+    return _task(work, chunk)

@@ -1,0 +1,110 @@
+"""A real local Dask cluster with worker processes: same bytes, killed workers survived, deadly shards set aside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from extract_pictures import save
+
+from stages.extract import cluster as cluster_module
+from stages.extract.runtime import Runtime
+from stages.extract.settings import ExtractSettings
+from stages.extract.view_names import expand_views
+from storage.errors import DataError, ResourceError
+
+SHARD = 6
+
+
+@pytest.fixture
+def pictures(folder) -> Path:
+    for number in range(40):
+        save(folder / f"{number:02d}.png", seed=number, size=(230, 240))
+    (folder / "07.png").write_bytes((folder / "07.png").read_bytes()[:200])
+    return folder
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def workers_of_this_process() -> list[psutil.Process]:
+    """The processes that run tasks: children of a nanny."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        name = " ".join(process.cmdline())
+        if "spawn_main" in name and "loader_process" not in name:
+            found.append(process)
+    return found
+
+
+def test_killed_worker_changes_no_byte(pictures, extract, tmp_path, reporter):
+    """demo-vit with one thread here and in the workers; a worker is killed as soon as a first shard is there."""
+    views = ["clean", "jpeg:70"]
+    runtime = {"shard_size": SHARD, "loaders": 0, "batch": 4}
+    killed = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if list((tmp_path / "cluster").rglob("shard-*.parquet")):
+                victim = workers_of_this_process()[-1]
+                victim.send_signal(signal.SIGKILL)
+                killed.append(victim.pid)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    summary, _ = extract(
+        pictures, backbone="demo-vit", out="out-cluster", store="cluster", views=views,
+        runtime=Runtime(workers=2, **runtime),
+    )  # fmt: skip
+    killer.join()
+    assert killed
+    assert summary.failed_kinds == {"truncated": 1}
+    assert reporter.done == 40
+    extract(pictures, backbone="demo-vit", out="out-here", store="here", views=views, runtime=Runtime(**runtime))
+    found, expected = published(tmp_path / "out-cluster"), published(tmp_path / "out-here")
+    assert len(expected) == 2 * (2 * 7 + 1)
+    assert found == expected
+
+
+def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(folder, extract, tmp_path, monkeypatch):
+    for number in range(12):
+        save(folder / f"{number:02d}{'-deadly' if number == 7 else ''}.png", seed=number)
+    # the worker's own code dies on it: what a lack of memory looks like
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    from extract_pictures import deadly_task
+
+    monkeypatch.setattr(cluster_module, "_task", deadly_task)
+    with pytest.raises(DataError, match=r"1 shard\(s\) of 3 images killed every worker .*quarantine.txt"):
+        extract(folder, backbone="demo-vit", runtime=Runtime(workers=2, shard_size=3, loaders=0))
+    (listed,) = (tmp_path / "store").rglob("quarantine.txt")
+    assert listed.read_text().split() == ["06.png", "07-deadly.png", "08.png"]
+    assert len(list(listed.parent.glob("shard-*.h5"))) == 3
+    monkeypatch.undo()
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    summary, table = extract(folder, backbone="demo-vit", runtime=Runtime(shard_size=3, loaders=0))
+    assert (summary.extracted, len(table)) == (3, 12)
+
+
+def test_address_without_a_scheduler_is_an_error_in_one_line(monkeypatch):
+    monkeypatch.setattr(cluster_module, "_CONNECT_S", 1)
+    with (
+        pytest.raises(ResourceError, match="no Dask scheduler answers at tcp://127.0.0.1:9"),
+        cluster_module.open_cluster(Runtime(scheduler="tcp://127.0.0.1:9")),
+    ):
+        pass
+
+
+def test_settings_and_views_can_travel():
+    import pickle
+
+    assert pickle.loads(pickle.dumps(expand_views(["train:2"]))) == expand_views(["train:2"])
+    assert pickle.loads(pickle.dumps(ExtractSettings())) == ExtractSettings()

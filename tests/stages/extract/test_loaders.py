@@ -1,0 +1,176 @@
+"""Loader processes: order, crashes, and nothing left behind whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from extract_pictures import DeadlySources, picture, save
+
+from stages.extract.augment import Recipe
+from stages.extract.loaders import open_loaders
+from stages.extract.reading import Job, Task
+from stages.extract.view_names import View
+from storage.errors import ResourceError
+from storage.sources import Sources
+from tests.conftest import PROJECT
+
+VIEWS = (View("clean"), View("tencrop", 3))
+
+
+@pytest.fixture
+def pictures(folder) -> Path:
+    for number in range(12):
+        save(folder / f"{number:02d}.png", seed=number, size=(48, 40))
+    return folder
+
+
+@pytest.fixture
+def deadly(pictures, monkeypatch) -> DeadlySources:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(Path(__file__).parent)]))
+    return DeadlySources(pictures)
+
+
+def job(sources) -> Job:
+    return Job(sources, VIEWS, Recipe("crop224-pad", 32))
+
+
+def loader_pids() -> set[int]:
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        if "stages.extract.loader_process" in process.cmdline():
+            found.add(process.pid)
+    return found
+
+
+def tasks(*names: str) -> list[Task]:
+    return [Task(name, (0, 1)) for name in names]
+
+
+@pytest.mark.parametrize(("count", "ahead"), [(0, 1), (1, 1), (2, 3), (3, 100)])
+def test_results_come_in_order_with_the_pixels_of_all_views(pictures, count, ahead):
+    names = [f"{number:02d}.png" for number in range(12)]
+    with open_loaders(job(Sources.of(pictures)), count, ahead) as loaders:
+        assert len(loader_pids()) == count
+        for number, read in enumerate(loaders.read(tasks(*names))):
+            assert np.array_equal(read.pixels[0], np.asarray(picture(48, 40, seed=number))[4:36, 8:40])
+            assert np.array_equal(read.pixels[1], np.asarray(picture(48, 40, seed=number))[8:, 16:])
+        assert number == 11
+    assert not loader_pids()
+
+
+def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(deadly):
+    names = ["00.png", "01.png", "deadly.png", "02.png", "03.png", "04.png"]
+    with open_loaders(job(deadly), 2, 6) as loaders:
+        reads = [(read.facts["status"], read.facts["error"]) for read in loaders.read(tasks(*names))]
+        assert [status for status, _ in reads] == ["ok", "ok", "failed", "ok", "ok", "ok"]
+        assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86")
+        assert len(loader_pids()) == 2
+
+
+def test_loader_that_is_killed_once_costs_no_image(pictures):
+    names = [f"{number:02d}.png" for number in range(12)] * 5
+    with open_loaders(job(Sources.of(pictures)), 1, 4) as loaders:
+        results = []
+        for read in loaders.read(tasks(*names)):
+            results.append(read.facts["status"])
+            if len(results) in {3, 20}:
+                (pid,) = loader_pids()
+                os.kill(pid, signal.SIGKILL)
+        assert results == ["ok"] * 60
+
+
+def test_loader_that_cannot_start_is_no_failure_of_an_image(deadly, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # DeadlySources cannot be imported there
+    message = r"ended with status 1 before it read an image.*--loaders 0"
+    with pytest.raises(ResourceError, match=message), open_loaders(job(deadly), 1, 2):
+        pass
+    assert "ModuleNotFoundError" in capfd.readouterr().err
+    assert not loader_pids()
+
+
+def test_stopping_half_way_leaves_no_process(pictures):
+    with open_loaders(job(Sources.of(pictures)), 2, 4) as loaders:
+        next(loaders.read(tasks("00.png", "01.png", "02.png")))
+        assert len(loader_pids()) == 2
+    assert not loader_pids()
+
+
+def extracting(folder: Path, *options: str, **popen) -> subprocess.Popen:
+    command = [Path(sys.executable).parent / "ltdpipe", "extract", folder, "--out", folder.parent / "out"]
+    environment = os.environ | {"LTDPIPE_STORE": str(folder.parent / "store"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--backbone", "demo-vit", *options], cwd=PROJECT, env=environment, text=True, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, **popen,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_death_of_the_main_process_ends_the_loaders(pictures, number):
+    for copy in range(300):
+        (pictures / f"link-{copy}.png").hardlink_to(pictures / "00.png")
+    main = extracting(pictures, "--loaders", "2")
+    deadline = time.monotonic() + 60
+    while len(pids := loader_pids()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(pids) == 2
+    main.send_signal(number)
+    main.communicate(timeout=60)
+    assert main.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143}[number]
+    while any(map(psutil.pid_exists, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not list((pictures.parent / "store").rglob("*.partial")) or number == signal.SIGKILL
+    assert not (pictures.parent / "out").exists()
+
+
+def test_poor_machine(pictures):
+    """64 MB of /dev/shm (where this may be set up), 256 open files, one core: it works."""
+    poor = 'ulimit -n 256; exec taskset -c 0 "$@"'
+    private = ["unshare", "--mount"]
+    mounts = "mount -t tmpfs -o size=64m tmpfs /dev/shm; "
+    if subprocess.run([*private, "sh", "-c", mounts + "true"], capture_output=True, check=False).returncode != 0:
+        private, mounts = [], ""
+    command = [*private, "sh", "-c", mounts + poor, "sh"]
+    program = Path(sys.executable).parent / "ltdpipe"
+    environment = os.environ | {"LTDPIPE_STORE": str(pictures.parent / "store")}
+    arguments = [
+        pictures,
+        "--out",
+        pictures.parent / "out",
+        "--backbone",
+        "demo-vit",
+        "--loaders",
+        "3",
+        "--batch",
+        "64",
+    ]
+    done = subprocess.run(
+        [*command, program, "extract", *arguments],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 extracted now" in done.stdout
+
+
+def test_broken_images_end_in_the_documented_status(pictures):
+    content = (pictures / "07.png").read_bytes()
+    (pictures / "07.png").write_bytes(content[: len(content) * 6 // 10])
+    for options, status in (([], 0), (["--strict"], 3)):
+        main = extracting(pictures, *options)
+        out, errors = main.communicate(timeout=120)
+        assert main.returncode == status, errors
+        assert "11 images usable" in out
+        assert "1 failed: 1 truncated" in out
+    assert "1 of images's images failed (--strict)" in errors
