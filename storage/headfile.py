@@ -12,35 +12,24 @@ from storage.atomic import atomic_path
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
 
-# All in one entry: safetensors writes several in random order.
+# One entry holds all: safetensors writes several in random order.
 _METADATA_KEY = "ltdpipe"
-_UNKNOWN_KEY = "unknown_tensors"
 
 
-def save_head(
-    path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any], *, unknown: Collection[str] = ()
-) -> None:
+def save_head(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a head file atomically; the same weights and metadata give the same bytes.
-
-    Args:
-        path: the file.
-        weights: tensors by name.
-        metadata: plain JSON.
-        unknown: names of tensors that hold NaN because their value is not known, as in an imported head; the file
-            says so, and only these are allowed to.
 
     Raises:
         ValueError: the metadata is not plain JSON or holds NaN, or a weight is not finite.
     """
-    header = {**metadata, **({_UNKNOWN_KEY: sorted(unknown)} if unknown else {})}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    broken = _not_finite(tensors, unknown)
+    broken = _not_finite(tensors)
     if broken:
         raise ValueError(f"weights of {path} are not finite: {', '.join(broken)}")
     with atomic_path(path) as partial:
@@ -63,12 +52,11 @@ def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(f"head {path} cannot be read ({error}); train it again with `ltdpipe train`") from error
     if text is None:
         raise DataError(f"{path} is no head file of ltdpipe: its metadata is missing")
-    metadata: dict[str, Any] = json.loads(text)
-    broken = _not_finite(weights, metadata.pop(_UNKNOWN_KEY, ()))
+    broken = _not_finite(weights)
     if broken:
         raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
-    return weights, metadata
+    return weights, json.loads(text)
 
 
-def _not_finite(weights: Mapping[str, Tensor], unknown: Collection[str]) -> list[str]:
-    return [name for name, weight in weights.items() if name not in unknown and not weight.isfinite().all()]
+def _not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, weight in weights.items() if not weight.isfinite().all()]

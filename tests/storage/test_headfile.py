@@ -45,15 +45,6 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path, valu
         load_head(tmp_path / "b")
 
 
-def test_only_what_is_said_to_be_unknown_may_be_nan(tmp_path):
-    imported = {**WEIGHTS, "selection.initial_pi": torch.full((5,), torch.nan)}
-    save_head(tmp_path / "a", imported, {}, unknown=["selection.initial_pi"])
-    assert load_head(tmp_path / "a")[0]["selection.initial_pi"].isnan().all()
-    imported["linear.weight"] = torch.full((2, 3), torch.nan)
-    with pytest.raises(ValueError, match=r"linear\.weight"):
-        save_head(tmp_path / "a", imported, {}, unknown=["selection.initial_pi"])
-
-
 def test_missing_damaged_and_foreign_files_are_refused_by_name(tmp_path):
     save_head(tmp_path / "whole", WEIGHTS, {})
     (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-4])
