@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.analyse import analyse
 from pipeline.commands.audit import audit
+from pipeline.commands.backbones import backbones, fetch
+from pipeline.commands.bench import bench
+from pipeline.commands.bundle import bundle
+from pipeline.commands.calibrate import calibrate
 from pipeline.commands.compare import compare
 from pipeline.commands.demo import demo_images
+from pipeline.commands.doctor import doctor
 from pipeline.commands.evaluate import evaluate
+from pipeline.commands.explain import explain
 from pipeline.commands.extract import extract
+from pipeline.commands.import_head import import_head
+from pipeline.commands.predict import predict
 from pipeline.commands.profile import profile
 from pipeline.commands.report import report
 from pipeline.commands.scan import scan
+from pipeline.commands.show import show
+from pipeline.commands.status import status
+from pipeline.commands.store import store
+from pipeline.commands.sweep import sweep
 from pipeline.commands.train import train
+from pipeline.commands.verify import verify
 
 if TYPE_CHECKING:
     import click
@@ -25,11 +38,25 @@ COMMANDS: tuple[click.Command, ...] = (
     demo_images,
     scan,
     extract,
+    backbones,
+    fetch,
+    doctor,
+    bench,
     audit,
     train,
+    sweep,
+    import_head,
+    show,
     evaluate,
     analyse,
     report,
     compare,
+    bundle,
+    calibrate,
+    predict,
+    explain,
     profile,
+    status,
+    verify,
+    store,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stages.reporter import Reporter
 
 
-def _auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int | None]:
+def auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int | None]:
     """Return an option's callback: ``auto`` becomes None, anything else must be a whole number from ``lowest``."""
 
     def read(_context: click.Context, _option: click.Parameter, value: str) -> int | None:
@@ -52,11 +52,11 @@ def _auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int
 @click.option("--precision", help="For FOLDER: auto (default), fp32 or fp16.")
 @click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images a shard.")
 @click.option(
-    "--batch", callback=_auto_or(1), metavar="auto|N", default="auto", show_default=True, help="Images a forward pass."
+    "--batch", callback=auto_or(1), metavar="auto|N", default="auto", show_default=True, help="Images a forward pass."
 )
 @click.option(
     "--loaders",
-    callback=_auto_or(0),
+    callback=auto_or(0),
     metavar="auto|N",
     default="auto",
     show_default=True,

@@ -97,7 +97,7 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(folder,
 def test_address_without_a_scheduler_is_an_error_in_one_line(monkeypatch):
     monkeypatch.setattr(cluster_module, "_CONNECT_S", 1)
     with (
-        pytest.raises(ResourceError, match="no Dask scheduler answers at tcp://127.0.0.1:9"),
+        pytest.raises(ResourceError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
         cluster_module.open_cluster(Runtime(scheduler="tcp://127.0.0.1:9")),
     ):
         pass

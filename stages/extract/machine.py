@@ -1,0 +1,132 @@
+"""What a machine can do for an extraction: what ``ltdpipe doctor`` tells."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from PIL import features
+
+from stages.extract.fetch import present_weights
+from stages.extract.registry import BACKBONES
+from stages.extract.runtime import auto_loaders, cores
+
+_PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
+_PROBE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: the thing looked at.
+        found: what it is, in words.
+        advice: what to do about it; None where it is fine.
+    """
+
+    what: str
+    found: str
+    advice: str | None = None
+
+
+def examine(store: Path) -> list[Finding]:
+    """Look at the machine; the store's disk is written to and cleaned up."""
+    return [
+        Finding("versions", ", ".join(_versions())),
+        Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        _device(),
+        _cores(),
+        _formats(),
+        *_disk(store),
+        _weights(),
+    ]
+
+
+def _versions() -> list[str]:
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} missing")
+    return found
+
+
+def _device() -> Finding:
+    if not torch.cuda.is_available():
+        return Finding("device", "CPU, fp32", "no CUDA device: ViT-L/14 runs at about an image a second and core here")
+    count, name = torch.cuda.device_count(), torch.cuda.get_device_name()
+    free, total = torch.cuda.mem_get_info()
+    room = f"{free >> 30} of {total >> 30} GB free"
+    return Finding("device", f"{count} x {name}, {room}, fp16 and fp32; `--precision auto` takes fp16")
+
+
+def _cores() -> Finding:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = f"{cores()} for this process, torch uses {torch.get_num_threads()}, {auto_loaders(device)} loader processes"
+    too_many = torch.get_num_threads() > cores()
+    return Finding(
+        "cores", found, f"set OMP_NUM_THREADS={cores()}: more threads than cores stall" if too_many else None
+    )
+
+
+def _formats() -> Finding:
+    wanted = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
+    missing = [name for feature, name in wanted.items() if not features.check(feature)]
+    try:
+        heic = f", HEIC by pillow-heif {version('pillow-heif')}"
+    except PackageNotFoundError:
+        heic = ", no HEIC (`pip install pillow-heif` adds it)"
+    there = ", ".join(name for name in wanted.values() if name not in missing)
+    advice = f"no decoder for {', '.join(missing)}: such files will be recorded as failed" if missing else None
+    return Finding("image formats", there + heic, advice)
+
+
+def _disk(store: Path) -> list[Finding]:
+    folder = next(each for each in (store, *store.absolute().parents) if each.is_dir())
+    room = shutil.disk_usage(folder).free
+    # ViT-L/14: 24 blocks x 1024 x 2 bytes, and the embedding
+    images = room // (24 * 1024 * 2 + 768 * 2)
+    low = "less than 10 GB: set LTDPIPE_STORE to a larger disk" if room < 10 << 30 else None
+    found = [Finding("room", f"{room >> 30} GB at {folder}, {images:,} images of ViT-L/14 in one view", low)]
+    if not os.access(folder, os.W_OK):
+        return [*found, Finding("disk", f"{folder} may not be written to", "set LTDPIPE_STORE to a folder of yours")]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        probe = Path(place, "probe")
+        started = time.perf_counter()
+        with probe.open("wb") as file:
+            file.write(os.urandom(1 << 20) * (_PROBE_BYTES >> 20))
+            file.flush()
+            os.fsync(file.fileno())
+        rate = _PROBE_BYTES / (time.perf_counter() - started) / 1e6
+        found.append(Finding("disk speed", f"{rate:.0f} MB/s written and synced"))
+        found.append(_locking(probe))
+    return found
+
+
+def _locking(probe: Path) -> Finding:
+    try:
+        with probe.open() as first, probe.open() as second:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return Finding("locking", "works")
+            return Finding("locking", "two writers got the same lock", "run one extraction into this store at a time")
+    except OSError as error:
+        return Finding("locking", f"refused ({error.strerror})", "set LTDPIPE_STORE to a file system with locks")
+
+
+def _weights() -> Finding:
+    present = [card.name for card in BACKBONES.values() if card.library != "demo" and present_weights(card)]
+    advice = None if present else "`ltdpipe fetch clip-vit-l-14` on a machine with internet; demo-vit needs none"
+    return Finding("weights", ", ".join(present) or "none on this machine", advice)
