@@ -1,0 +1,212 @@
+"""A bundle from anybody: whatever is wrong with it ends in one line that names the file, and nothing in it runs."""
+
+import json
+import pickle
+import struct
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from stages.predict.bundle import MOST_HEADER_BYTES, read_bundle, weights_of, write_bundle
+from stages.predict.detector import Detector
+from storage.errors import DataError
+
+
+@pytest.fixture
+def good(study):
+    return study.bundle.read_bytes()
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Write bytes as a bundle and return the one line that reading them ends in."""
+
+    def refuse(content, match):
+        path = tmp_path / "evil.ltd"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=match) as caught:
+            Detector.load(path)
+        line = str(caught.value)
+        assert str(path) in line
+        assert "\n" not in line
+        assert len(line) < 1000
+        return line
+
+    return refuse
+
+
+def parts(content):
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    return load(content), json.loads(header["__metadata__"]["ltdpipe"])
+
+
+def packed(weights, card):
+    return save(weights, metadata={"ltdpipe": card if isinstance(card, str) else json.dumps(card)})
+
+
+def with_card(content, **changes):
+    weights, card = parts(content)
+    return packed(weights, card | changes)
+
+
+def test_the_good_one_loads(study):
+    bundle = read_bundle(study.bundle)
+    assert bundle.card.name == "ltd"
+    assert not bundle.head.training
+
+
+def test_writing_again_gives_the_same_bytes(study, tmp_path):
+    bundle = read_bundle(study.bundle)
+    write_bundle(tmp_path / "again.ltd", weights_of(bundle.head), bundle.card)
+    assert (tmp_path / "again.ltd").read_bytes() == study.bundle.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, -1])
+def test_truncated(good, refused, kept):
+    size = int(len(good) * kept) if isinstance(kept, float) else kept
+    refused(good[:size], "truncated|damaged|no JSON")
+
+
+@pytest.mark.parametrize("length", [MOST_HEADER_BYTES + 1, 2**63, 2**64 - 1])
+def test_huge_header(good, refused, length, tmp_path):
+    content = struct.pack("<Q", length) + good[8:]
+    refused(content, "truncated")
+    big = struct.pack("<Q", MOST_HEADER_BYTES + 1) + b"{" + b" " * (MOST_HEADER_BYTES + 8)
+    refused(big, "its header states")
+
+
+def test_wrong_shape(good, refused):
+    weights, card = parts(good)
+    refused(packed(weights | {"classifier.weight": torch.zeros(1, 3)}, card), r"'classifier.weight' is F32 \[1, 3\]")
+
+
+def test_wrong_type_of_number(good, refused):
+    weights, card = parts(good)
+    refused(packed({name: tensor.half() for name, tensor in weights.items()}, card), "F16")
+
+
+def test_missing_and_surplus_weights(good, refused):
+    weights, card = parts(good)
+    refused(packed(weights | {"surplus": torch.zeros(1)}, card), "'surplus'.* expected absent")
+    weights.pop("norm.bias")
+    refused(packed(weights, card), "'norm.bias' is absent")
+
+
+def test_weight_that_is_no_number(good, refused):
+    weights, card = parts(good)
+    weights["norm.bias"][3] = float("nan")
+    refused(packed(weights, card), "not finite: norm.bias")
+
+
+def test_shapes_that_overlap(good, refused):
+    length = struct.unpack("<Q", good[:8])[0]
+    header = json.loads(good[8 : 8 + length])
+    header["norm.bias"]["data_offsets"] = header["norm.weight"]["data_offsets"]
+    text = json.dumps(header).encode()
+    refused(struct.pack("<Q", len(text)) + text + good[8 + length :], "damaged")
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', "{}", '{"a": 1}', "[" * 100_000, '{"__metadata__": 3}', "{\xff", '{"a": NaN}'])
+def test_header_of_another_form(refused, text):
+    content = text.encode("latin-1")
+    refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "no bundle|no JSON")
+
+
+def test_metadata_of_another_form(good, refused):
+    weights, card = parts(good)
+    for text in ("", "[]", "[" * 100_000, json.dumps(card).replace('"seed": 0', '"seed": NaN'), "{"):
+        refused(packed(weights, text), "no bundle")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"version": 2}, "version 2"),
+        ({"kind": "other"}, "kind"),
+        ({"surplus": 1}, "surplus"),
+        ({"geometry": "wide"}, "geometry"),
+        ({"settings": {"type": "ltd", "window": 10**9}}, "window"),
+        ({"settings": {"type": "rine", "depth": 10**9}}, "depth"),
+        ({"settings": {"type": "rine", "project": 10**7}}, "project"),
+        ({"settings": {"type": "pickle"}}, "settings"),
+        ({"blocks": [0]}, "reads"),
+        ({"spec": {}}, "spec"),
+        ({"head_sha256": "../../etc/passwd"}, "head_sha256"),
+        ({"calibration": {"threshold": 0.0, "real_up_to": 1.0}}, "calibration"),
+        ({"calibration": {"threshold": 1e400}}, "no bundle"),
+    ],
+)
+def test_statements_that_cannot_be(good, refused, changes, match):
+    refused(with_card(good, **changes), match)
+
+
+@pytest.mark.parametrize(("name", "value"), [("backbone", "evil"), ("blocks", 10**9), ("width", 7)])
+def test_feature_settings_of_no_backbone(good, refused, name, value):
+    spec = parts(good)[1]["spec"] | {name: value}
+    refused(with_card(good, spec=spec), f"{name}|not known here")
+
+
+def test_a_pickle_is_not_opened(refused):
+    class Evil:
+        def __reduce__(self):
+            return (threading.Event, ())
+
+    refused(pickle.dumps(Evil()), "truncated|no bundle")
+
+
+def test_a_folder_and_nothing(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_bundle(tmp_path / "none.ltd")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("place", [9, 60, 300, 2000, -2000, -5])
+def test_a_flipped_byte_is_refused_or_harmless(good, tmp_path, place):
+    content = bytearray(good)
+    content[place] ^= 0x55
+    path = tmp_path / "flipped.ltd"
+    path.write_bytes(content)
+    try:
+        bundle = read_bundle(path)
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:  # a changed weight is a weight, but another detector
+        assert bundle.identity != read_bundle_identity(good, tmp_path)
+
+
+def read_bundle_identity(content, folder):
+    (folder / "good.ltd").write_bytes(content)
+    return read_bundle(folder / "good.ltd").identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"weights": "0" * 64}, "weights: 0000"),
+        ({"activation": "gelu"}, "activation: gelu here, quickgelu there"),
+        ({"precision": "fp16"}, "precision"),
+        ({"mean": [0.0, 0.0, 0.0]}, "mean"),
+        ({"extractor": 99}, "extractor: 99"),
+    ],
+)
+def test_another_backbone_is_refused_by_the_setting_that_differs(good, refused, changes, names):
+    if "precision" in changes and torch.cuda.is_available():
+        pytest.skip("with a GPU this precision is at hand")
+    spec = parts(good)[1]["spec"] | changes
+    refused(with_card(good, spec=spec), names)
+
+
+def test_another_decoder_or_geometry_is_refused(good, refused):
+    spec = parts(good)[1]["spec"]
+    refused(with_card(good, spec=spec | {"view": spec["view"] | {"decoder": "other-1"}}), "view.decoder: other-1 here")
+    refused(with_card(good, geometry="squash256-crop224"), "view.geometry: crop224-pad here, squash256-crop224 there")
+
+
+def test_other_weights_are_refused_and_the_right_ones_can_be_named(study):
+    with pytest.raises(DataError, match="weights: .* here, .* there"):
+        Detector.load(study.bundle, weights="random:1")
+    assert Detector.load(study.bundle, weights="random:0")
