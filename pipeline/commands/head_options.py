@@ -81,17 +81,34 @@ def with_assignments(
     from pipeline.params import settings_from
 
     head_values, train_values = head.model_dump(), settings.model_dump()
+    known = sorted({*head_values, *train_values} - {"type", "train"})
     for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        known = sorted({*head_values, *train_values} - {"type", "train"})
-        if not equals or key not in known:
-            raise SettingError(f"--set {assignment!r}: expected KEY=VALUE with a KEY of {', '.join(known)}")
-        value = yaml.load(text, _YamlNumbers)  # noqa: S506 - a safe loader
+        key, value = parsed_assignment(assignment, "--set")
+        if key not in known:
+            raise SettingError(
+                f"--set {assignment}: no setting of training or of this head; allowed: {', '.join(known)}"
+            )
         if key in Overrides.model_fields:
             head_values["train"][key] = value
         else:
             (head_values if key in head_values else train_values)[key] = value
     return validated_head(head_values), settings_from(TrainSettings, train_values)
+
+
+def parsed_assignment(assignment: str, option: str) -> tuple[str, Any]:
+    """Return key and value of ``KEY=VALUE``; the value is YAML.
+
+    Raises:
+        SettingError: it is not of this form.
+    """
+    key, equals, text = assignment.partition("=")
+    try:
+        value = yaml.load(text, _YamlNumbers)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise SettingError(f"{option} {assignment}: {text!r} is no YAML value") from error
+    if not equals or not key:
+        raise SettingError(f"{option} {assignment}: expected KEY=VALUE")
+    return key, value
 
 
 def training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stages.train.heads.head import Reads
     from stages.train.settings import TrainSettings
+    from storage.spec import FeatureSpec
 
 # The hash's first 32 bits, as a share of their range, say on which side an image falls.
 _HASH_DIGITS = 8
@@ -110,8 +111,20 @@ def held_out_rows(table: FeatureTable, validation_share: float) -> tuple[NDArray
     return rows, share < validation_share
 
 
+def backbone_difference(first: FeatureSpec, other: FeatureSpec) -> str:
+    """Say in which settings of backbone and arithmetic two sets of features differ; empty where heads fit both.
+
+    Geometry, augmentation and what else is stored may differ: training crops at random and evaluation the centre.
+    """
+
+    def backbone(spec: FeatureSpec) -> FeatureSpec:
+        return replace(spec, view={"decoder": spec.view.get("decoder")}, taps=(), stored_blocks=(), grid=None)
+
+    return backbone(first).difference(backbone(other))
+
+
 def _check_same_images(first: FeatureTable, other: FeatureTable) -> None:
-    difference = replace(first.spec, view={}).difference(replace(other.spec, view={}))
+    difference = backbone_difference(first.spec, other.spec)
     if difference:
         raise DataError(
             f"{first.directory} and {other.directory} are no views of one corpus: they were made with other settings "

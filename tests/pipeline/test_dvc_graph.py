@@ -11,6 +11,7 @@ import yaml
 
 from conftest import PROJECT, run_command
 from pipeline import paths
+from stages.train.settings import TrainSettings
 
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
@@ -18,7 +19,7 @@ GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 READS = {
     "demo-images": {"demo.*", "corpora.*"},
     "extract": {"extract", "corpora.*"},
-    "train": {"heads.*", "train.corpus", "train.lr", "train.epochs", "train.batch", "train.validation_share"},
+    "train": {"heads.*", "train.corpus", *(f"train.{name}" for name in TrainSettings.model_fields)},
     "evaluate": {"train.corpus"},
     "analyse": set(),
     "report": {"study", "notes", "demo", "corpora", "heads", "train.seeds", "evaluate"},

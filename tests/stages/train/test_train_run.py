@@ -15,6 +15,7 @@ from planted import in_transitions, labels_of, noise, write_view
 
 from pipeline.cli import ltdpipe
 from stages.train import loop
+from stages.train.card import model_card
 from stages.train.checkpoint import Checkpoint
 from stages.train.heads.settings import (
     HeadSettings,
@@ -130,6 +131,22 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def test_the_model_card_tells_what_the_file_tells(features: Path, tmp_path: Path, reporter: Any) -> None:
+    summary = train(features, tmp_path / "head.safetensors", reporter)
+    card = model_card(tmp_path / "head.safetensors")
+    _, metadata = load_head(tmp_path / "head.safetensors")
+    assert card.startswith("# ltd, seed 3\n")
+    for row in (
+        f"| Parameters | {summary.parameters:,} |",
+        f"| Validation accuracy | {summary.best.validation_accuracy:.4f} at logit 0 |",
+        f"| Key | {metadata['feature_key']} |",
+        '| branches | ["raw", "delta"] |',
+        f"| window_start | {summary.facts['window_start']} |",
+        "| lr | 0.001 |",
+    ):
+        assert row in card, row
+
+
 class Stop(KeyboardInterrupt):
     pass
 
@@ -195,7 +212,7 @@ def test_a_signal_leaves_what_the_command_goes_on_with(
 ) -> None:
     out = tmp_path / "head.safetensors"
     arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
-    arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=60", "batch=8")]
+    arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
     program = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments, "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -225,7 +242,8 @@ def test_settings_by_hand(features: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert "best epoch 0" in done.output
     assert load_head(tmp_path / "heads" / "linear-3" / "5.safetensors")[1]["settings"]["block"] == 3
     for wrong, message in (
-        (["--head", "ltd", "--set", "windows=4"], "expected KEY=VALUE with a KEY of"),
+        (["--head", "ltd", "--set", "windows=4"], "no setting of training or of this head; allowed: anneal, batch"),
+        (["--head", "ltd", "--set", "window"], "expected KEY=VALUE"),
         (["--head", "ltd", "--set", "window=x"], "window: input should be a valid integer"),
         (["--head", "lstm"], "unknown type 'lstm'"),
         (["--head", "ltd", "--set", "views=[jpeg:70]"], "jpeg-70"),

@@ -1,0 +1,27 @@
+"""Head -> its model card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.arguments import PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("head", type=PATH)
+@click.option("--out", type=PATH, help="Write the card here instead of printing it.")
+def show(head: Path, out: Path | None) -> None:
+    """Print the model card of a HEAD file, in Markdown."""
+    from stages.train.card import model_card
+    from storage.atomic import write_text
+
+    card = model_card(head)
+    if out is None:
+        click.echo(card, nl=False)
+    else:
+        write_text(out, card)

@@ -1,0 +1,165 @@
+"""Train and score every head of a sweep on features that are read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from stages.train.data import TrainingData
+from stages.train.feed import union_of
+from stages.train.heads.registry import build_head
+from stages.train.loop import fit
+from stages.train.machine import best_device, default_budget, default_threads, repeatable
+from stages.train.sweep.results import Results, write_results
+from stages.train.sweep.tested import TestCorpus
+from stages.train.sweep.together import fit_together, seconds_a_step
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from stages.reporter import Progress, Reporter
+    from stages.train.feed import Feed
+    from stages.train.heads.head import Head, Reads
+    from stages.train.loop import Epoch
+    from stages.train.settings import TrainSettings
+    from stages.train.sweep.results import Row
+    from stages.train.sweep.variants import Variant
+    from storage.spec import FeatureSpec
+
+
+def run(
+    *,
+    views: Sequence[Path],
+    validation_view: Path,
+    evaluation: Sequence[Path],
+    variants: Sequence[Variant],
+    settings: TrainSettings,
+    seeds: Sequence[int],
+    out: Path,
+    reporter: Reporter,
+    memory: int | None = None,
+    threads: int | None = None,
+    together: Literal["auto", "yes", "no"] = "auto",
+) -> list[Row]:
+    """Train each variant with each seed, score it on the evaluation views, and write ``out``.
+
+    ``results.csv`` has a row for each variant, seed and test set and one for the mean over sets, with accuracy at
+    logit 0 and average precision; ``plot.svg`` shows both over the last numeric coordinate. A stopped sweep goes on
+    with the heads that are missing.
+
+    Args:
+        views: directories of the training views, as for ``stages.train.run``.
+        validation_view: directory of the view that chooses the best epoch.
+        evaluation: directories of the views to score, each of another corpus; not used to choose anything.
+        variants: what is compared, all with the same coordinates.
+        settings: how heads of the study are trained.
+        seeds: each trains each variant.
+        out: folder of the results.
+        reporter: gets notes, warnings and progress.
+        memory: bytes of features to hold; None: 60 % of what is free.
+        threads: CPU threads; None: as the width asks for.
+        together: whether the seeds of a variant train as one computation: "auto" measures it on a GPU and does not on
+            a CPU, where a head then is the very head that ``ltdpipe train`` makes.
+
+    Returns:
+        All rows.
+
+    Raises:
+        SettingError: a head does not fit the backbone, or a loss is not finite.
+        DataError: features are missing or damaged or do not fit each other, or no test set has both classes.
+    """
+    data = TrainingData.open(views, validation_view, settings)
+    tests = [TestCorpus.open(directory, data.views[0], reporter) for directory in evaluation]
+    device, spec = best_device(), data.views[0].spec
+    identity = [
+        settings.model_dump(mode="json"),
+        together,
+        [[view.key, len(view)] for view in (*data.views, data.validation_view)],
+        [[test.table.key, test.table.corpus, len(test.table)] for test in tests],
+    ]
+    results = Results.load(out, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
+    with (
+        repeatable(threads or default_threads(spec.width)),
+        reporter.progress("sweep", len(variants) * len(seeds), "heads") as progress,
+    ):
+        for reads, members in _by_tap(variants, spec):
+            budget = default_budget(device) if memory is None else memory
+            # of each corpus's features the same share is resident
+            sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
+            shares = [int(budget * size / sum(sizes)) for size in sizes]
+            feeds = data.feeds(reads, device, shares[0])
+            scored = [test.feed(reads, device, share) for test, share in zip(tests, shares[1:], strict=True)]
+            for variant in members:
+                missing = [seed for seed in seeds if not results.has(variant, seed)]
+                progress.advance(len(seeds) - len(missing))
+                heads = _train(variant, missing, feeds, settings, spec=spec, progress=progress, together=together)
+                for seed, head, best, joint in heads:
+                    facts = {
+                        "best_epoch": best.epoch,
+                        "validation_accuracy": best.validation_accuracy,
+                        "together": joint,
+                    }
+                    rows = [row for test, feed in zip(tests, scored, strict=True) for row in test.score(head, feed)]
+                    results.add(variant, seed, [row | facts for row in rows])
+    rows = results.rows(variants, seeds)
+    write_results(out, rows, variants, reporter)
+    return rows
+
+
+def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[Reads, list[Variant]]]:
+    """Group variants by the tap they read, each with all that its group reads."""
+    groups: dict[str, list[tuple[Reads, Variant]]] = {}
+    for variant in variants:
+        with torch.device("meta"):  # only what it reads is asked for
+            reads = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).reads
+        groups.setdefault(reads.tap, []).append((reads, variant))
+    for members in groups.values():
+        yield union_of([reads for reads, _ in members]), [variant for _, variant in members]
+
+
+def _train(
+    variant: Variant,
+    seeds: Sequence[int],
+    feeds: tuple[Feed, Feed],
+    study: TrainSettings,
+    *,
+    spec: FeatureSpec,
+    progress: Progress,
+    together: str,
+) -> Iterable[tuple[int, Head, Epoch, bool]]:
+    settings = variant.head.training(study)
+
+    def fresh(seed: int) -> Head:
+        torch.manual_seed(seed)
+        head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+        return head.to(feeds[0].device)
+
+    if len(seeds) > 1 and together != "no":
+        heads = [fresh(seed) for seed in seeds]
+        joint = together == "yes"
+        if together == "auto" and feeds[0].device.type == "cuda" and not settings.patience:
+            apart, at_once = seconds_a_step(heads, feeds[0], settings)
+            joint = at_once < apart
+        if joint:
+            if settings.patience:
+                raise SettingError(f"{variant}: patience gives each seed its own learning rate; train them apart")
+            torch.manual_seed(seeds[0])
+            best = fit_together(heads, *feeds, settings, seeds=seeds)
+            progress.advance(len(heads))
+            yield from ((seed, head, epoch, True) for seed, head, epoch in zip(seeds, heads, best, strict=True))
+            return
+    for seed in seeds:
+        head = fresh(seed)
+        _, chosen = fit(head, *feeds, settings, seed=seed, progress=_Silent())
+        progress.advance(1)
+        yield seed, head, chosen, False
+
+
+class _Silent:
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Epochs are not shown: a sweep counts heads."""

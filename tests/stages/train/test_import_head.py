@@ -1,0 +1,186 @@
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from planted import SPEC, labels_of, noise, write_view
+from torch import Tensor, nn
+
+from pipeline.cli import ltdpipe
+from stages.train.heads import build_head
+from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
+from stages.train.import_head import check_backbone, run
+from storage.errors import DataError, SettingError
+from storage.headfile import load_head
+
+GOLDEN = Path(__file__).parents[2] / "data" / "authors_head_golden.npz"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own."""
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """Features of width 64 and an embedding of 48."""
+    return write_view(tmp_path / "view", noise(4, width=64), labels_of(4), spec=replace(SPEC, embedding=48))
+
+
+@pytest.fixture
+def golden() -> dict[str, Tensor]:
+    with np.load(GOLDEN, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def authors_checkpoint(golden: dict[str, Tensor], path: Path, **backbone: Tensor) -> Path:
+    """What their training writes: head and frozen CLIP in one mapping, an optimizer beside it."""
+    head = {name: value for name, value in golden.items() if name not in {"features", "logits", "window_start"}}
+    clip = {"model.visual.proj": torch.ones(2, 2), "model.token_embedding.weight": torch.ones(3), **backbone}
+    torch.save({"model": head | clip, "optimizer": {"state": {}, "param_groups": []}, "total_steps": 7}, path)
+    return path
+
+
+def imported(file: Path, kind: Any, features: Path, **more: Any) -> tuple[Any, dict[str, Any]]:
+    out = file.with_suffix(".safetensors")
+    settings = run(file=file, kind=kind, features=features, name="theirs", seed=0, out=out, **more)
+    weights, metadata = load_head(out)
+    module = build_head(settings, blocks=24, width=64, embedding=48).eval()
+    module.load_state_dict(weights)
+    return module, metadata
+
+
+def test_the_authors_checkpoint_gives_their_logits(golden: dict[str, Tensor], features: Path, tmp_path: Path) -> None:
+    file = authors_checkpoint(golden, tmp_path / "theirs.pth")
+    module, metadata = imported(file, "ltd-authors", features)
+    with torch.inference_mode():
+        logits = module(golden["features"][:, list(module.reads.blocks)])
+    torch.testing.assert_close(logits, golden["logits"], rtol=0, atol=1e-5)
+    assert metadata["settings"] == LtdSettings(candidates=(11, 19)).model_dump(mode="json")
+    assert metadata["facts"]["window_start"] == 14
+    assert metadata["imported"]["format"] == "ltd-authors"
+    shifted, _ = imported(file, "ltd-authors", features, first_block=9)
+    assert shifted.reads.blocks == tuple(range(9, 18))
+
+
+def test_univfd_weights(features: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 1)
+    torch.save(layer.state_dict(), tmp_path / "fc_weights.pth")
+    module, metadata = imported(tmp_path / "fc_weights.pth", "univfd", features)
+    x = torch.randn(5, 48)
+    torch.testing.assert_close(module(x), layer(x).squeeze(1))
+    assert metadata["settings"]["type"] == "univfd"
+
+
+class TheirRine(nn.Module):
+    """RINE's layers under the names of its checkpoints."""
+
+    def __init__(self, blocks: int, width: int, size: int, depth: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.randn(1, blocks, size))
+        stacks = {}
+        for name, first in (("proj1", width), ("proj2", size)):
+            parts: list[nn.Module] = [nn.Dropout()]
+            for number in range(depth):
+                parts += [nn.Linear(size if number else first, size), nn.ReLU(), nn.Dropout()]
+            stacks[name] = nn.Sequential(*parts)
+        self.proj1, self.proj2 = stacks["proj1"], stacks["proj2"]
+        middle = [nn.Linear(size, size), nn.ReLU(), nn.Dropout(), nn.Linear(size, size), nn.ReLU(), nn.Dropout()]
+        self.head = nn.Sequential(*middle, nn.Linear(size, 1))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        weighted = (self.alpha.softmax(dim=1) * self.proj1(tokens)).sum(dim=1)
+        logits: Tensor = self.head(self.proj2(weighted))
+        return logits.squeeze(1)
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_rine_weights(features: Path, tmp_path: Path, depth: int) -> None:
+    torch.manual_seed(0)
+    theirs = TheirRine(24, 64, 16, depth).eval()
+    torch.save(theirs.state_dict(), tmp_path / "model_1class_trainable.pth")
+    module, metadata = imported(tmp_path / "model_1class_trainable.pth", "rine", features)
+    x = torch.randn(5, 24, 64)
+    torch.testing.assert_close(module(x), theirs(x))
+    assert metadata["settings"] == RineSettings(depth=depth, project=16).model_dump(mode="json")
+
+
+def test_another_width_or_depth_is_refused_with_both_shapes(
+    golden: dict[str, Tensor], features: Path, tmp_path: Path
+) -> None:
+    torch.save(nn.Linear(768, 1).state_dict(), tmp_path / "fc.pth")
+    with pytest.raises(DataError, match=r"classifier.weight is \(1, 768\) in the file, \(1, 48\) for these features"):
+        imported(tmp_path / "fc.pth", "univfd", features)
+    torch.save(TheirRine(12, 64, 16, 1).state_dict(), tmp_path / "rine.pth")
+    with pytest.raises(DataError, match=r"importance is \(12, 16\) in the file, \(24, 16\) for these features"):
+        imported(tmp_path / "rine.pth", "rine", features)
+    file = authors_checkpoint(golden, tmp_path / "ltd.pth")
+    wider = write_view(tmp_path / "wide", noise(4, width=32), labels_of(4))
+    with pytest.raises(DataError, match=r"is \(64,\) in the file, \(32,\) for these features"):
+        imported(file, "ltd-authors", wider)
+    with pytest.raises(SettingError, match=r"candidates 18\.\.26 go beyond the backbone's last block, 23"):
+        imported(file, "ltd-authors", features, first_block=18)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(golden: dict[str, Tensor], features: Path, tmp_path: Path) -> None:
+    file = authors_checkpoint(golden, tmp_path / "ltd.pth")
+    with pytest.raises(DataError, match="not UnivFD's linear layer: missing keys"):
+        imported(file, "univfd", features)
+    with pytest.raises(DataError, match="not RINE's head: missing keys"):
+        imported(file, "rine", features)
+    with pytest.raises(DataError, match="does not exist"):
+        imported(tmp_path / "none.pth", "univfd", features)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return Path.touch, (Path("exploded"),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("old_form", [False, True])
+def test_code_in_a_checkpoint_is_never_run(
+    features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old_form: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if old_form:
+        (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
+    else:
+        torch.save({"weight": Bomb()}, tmp_path / "bomb.pth")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint of tensors alone"):
+        imported(tmp_path / "bomb.pth", "univfd", features)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_their_backbone_is_compared_value_by_value(golden: dict[str, Tensor], features: Path, tmp_path: Path) -> None:
+    ours = {"proj": torch.ones(2, 2), "conv1.weight": torch.arange(3.0)}
+    file = authors_checkpoint(golden, tmp_path / "a.pth", **{"model.visual.conv1.weight": torch.arange(3.0).half()})
+    imported(file, "ltd-authors", features, backbone=ours)
+    with pytest.raises(DataError, match=r"conv1.weight differs by up to 0\.5"):
+        imported(file, "ltd-authors", features, backbone=ours | {"conv1.weight": torch.arange(3.0) + 0.5})
+    with pytest.raises(DataError, match=r"lacks 1 \(\['ln_post'\]\) and has 0 more"):
+        imported(file, "ltd-authors", features, backbone=ours | {"ln_post": torch.ones(1)})
+    with pytest.raises(DataError, match=r"\(3,\), local \(4,\)"):
+        check_backbone(file, {"a": torch.ones(3)}, {"a": torch.ones(4)})
+    torch.save(nn.Linear(48, 1).state_dict(), tmp_path / "fc.pth")
+    with pytest.raises(SettingError, match="holds no backbone"):
+        imported(tmp_path / "fc.pth", "univfd", features, backbone=ours)
+
+
+def test_commands_import_and_show(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(nn.Linear(48, 1).state_dict(), tmp_path / "fc.pth")
+    done = CliRunner().invoke(ltdpipe, ["import-head", "fc.pth", "--format", "univfd", "--features", str(features)])
+    assert done.exit_code == 0, done.exception
+    card = CliRunner().invoke(ltdpipe, ["show", "heads/univfd/0.safetensors"]).output
+    assert card.startswith("# univfd, seed 0\n")
+    assert "| Imported from | fc.pth (univfd), sha256 " in card
+    assert UnivfdSettings().type in card
+    CliRunner().invoke(ltdpipe, ["show", "heads/univfd/0.safetensors", "--out", "card.md"])
+    assert (tmp_path / "card.md").read_text() == card
