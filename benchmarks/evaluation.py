@@ -1,8 +1,9 @@
 """How long honest numbers take: metrics with bootstrap intervals, and the report of a full study of synthetic scores.
 
-Run in the project's folder: ``python -m benchmarks.evaluation [bootstrap | report [FOLDER]]``. The first is 100,000
-scores with 1,000 bootstraps (to be under 20 s on 2 cores), the second 20 generators x 3 heads x 5 seeds x 15 degraded
-views (to be under 60 s and 5 MB).
+Run in the project's folder: ``python -m benchmarks.evaluation [bootstrap | thresholds | report [FOLDER]]``.
+``bootstrap`` is 100,000 scores with 1,000 bootstraps (to be under 20 s on 2 cores), ``thresholds`` compares rules that
+set a threshold from unlabelled images, ``report`` is 20 generators x 3 heads x 5 seeds x 15 degraded views (to be under
+60 s and 5 MB).
 """
 
 from __future__ import annotations
@@ -45,6 +46,43 @@ def bootstrap(scores: int = 100_000, replicates: int = 1_000) -> None:
           f"{end - measured:.2f} s")  # fmt: skip
     for name, (low, high) in zip(BOOTSTRAPPED, intervals, strict=True):
         print(f"  {name}: {low:.4f} to {high:.4f}")
+
+
+def thresholds(images: int = 4_000, draws: int = 300) -> None:
+    """Compare rules that set a threshold from N unlabelled images; classes are normal, half of the images each."""
+    shapes = {
+        "separated, shifted": ((-6, 1), (0, 1)),
+        "weak": ((-4, 1), (-1, 2)),
+        "wide": ((-6, 1), (3, 4)),
+        "wider": ((-6, 1), (0, 5)),
+        "overlapping": ((-1, 1), (0, 1)),
+    }
+    rules = {"mean": np.mean, "median": np.median, "best split": _best_split}
+    random = np.random.default_rng(0)
+    for name, ((real, real_std), (fake, fake_std)) in shapes.items():
+        for drawn in (10, 100):
+            accuracy: dict[str, list[float]] = {rule: [] for rule in (*rules, "score 0.5", "oracle")}
+            for _ in range(draws):
+                labels = random.integers(0, 2, images)
+                logits = np.where(labels, random.normal(fake, fake_std, images), random.normal(real, real_std, images))
+                rest = labels[drawn:], logits[drawn:]
+                for rule, of in rules.items():
+                    accuracy[rule].append(float(np.mean((rest[1] > of(logits[:drawn])) == rest[0])))
+                accuracy["score 0.5"].append(float(np.mean((rest[1] > 0) == rest[0])))
+                accuracy["oracle"].append(measure(*rest).oracle_accuracy or 0.0)
+            print(
+                name, f"N = {drawn}:", ", ".join(f"{rule} {np.mean(values):.3f}" for rule, values in accuracy.items())
+            )
+
+
+def _best_split(logits: np.ndarray) -> float:
+    """Return the threshold with the greatest variance between the two sides (Otsu)."""
+    ordered = np.sort(logits)
+    below = np.arange(1, len(ordered))
+    sums = np.cumsum(ordered)[:-1]
+    gap = sums / below - (ordered.sum() - sums) / (len(ordered) - below)
+    at = int(np.argmax(below * (len(ordered) - below) * gap**2))
+    return float((ordered[at] + ordered[at + 1]) / 2)
 
 
 def write_study(folder: Path, images: int = IMAGES) -> tuple[list[Path], list[Path]]:
@@ -112,5 +150,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1] if len(sys.argv) > 1 else "both"
     if wanted in ("both", "bootstrap"):
         bootstrap()
+    if wanted == "thresholds":
+        thresholds()
     if wanted in ("both", "report"):
         report(Path(sys.argv[2]) if len(sys.argv) > 2 else None)

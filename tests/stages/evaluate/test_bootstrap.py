@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from stages.evaluate.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
 from stages.evaluate.metrics import measure
@@ -49,12 +51,21 @@ def test_one_class_cannot_be_resampled():
         Resampler(np.ones(3, dtype=int), np.zeros(3))
 
 
+def _precision(threshold):
+    return norm.sf(threshold - 0.75) / (norm.sf(threshold - 0.75) + norm.sf(threshold + 0.75))
+
+
 def test_intervals_cover_the_truth_as_often_as_they_say():
-    """Two normal classes 1.5 apart: the true AUC is Phi(1.5 / sqrt 2), the true accuracy on real is Phi(0.75)."""
-    truth = {"roc_auc": 0.855578, "accuracy_real": 0.773373, "balanced_accuracy": 0.773373}
-    random = np.random.default_rng(11)
+    """Two normal classes 1.5 apart, whose true AUC, AP and accuracies are known."""
+    truth = {
+        "roc_auc": norm.cdf(1.5 / np.sqrt(2)),
+        "accuracy_real": norm.cdf(0.75),
+        "balanced_accuracy": norm.cdf(0.75),
+    }
+    truth["ap"] = quad(lambda t: norm.pdf(t - 0.75) * _precision(t), -9, 9)[0]
+    random = np.random.default_rng(1)
     labels = np.repeat([0, 1], 150)
-    studies = 500
+    studies = 1000
     covered = dict.fromkeys(truth, 0)
     for study in range(studies):
         logits = random.normal(size=300) + 1.5 * labels - 0.75
