@@ -1,0 +1,184 @@
+"""The audit of really extracted miniatures, through the stage function and through the command."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from stages.audit.run import run
+from stages.extract.run import run as extract
+from stages.extract.runtime import Runtime
+from stages.extract.settings import ExtractSettings
+from stages.scan.run import run as scan
+from storage.errors import DataError
+
+
+def picture(seed, kind, *, brighter=0):
+    """A random picture of 230 pixels a side; a slightly brighter one is a near copy."""
+    small = np.random.default_rng(seed).integers(0, 250, (6, 6, 3), dtype=np.uint8) + np.uint8(brighter)
+    file = io.BytesIO()
+    options = {"quality": 92} if kind == "JPEG" else {}
+    Image.fromarray(small).resize((230, 230), Image.Resampling.NEAREST).save(file, kind, **options)
+    return file.getvalue()
+
+
+def put(file, content):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Three extracted corpora: biased by format, mixed, and full of duplicates, with one to train on."""
+    from contextlib import contextmanager
+
+    class Quiet:
+        def note(self, line): ...
+        def warn(self, line): ...
+        def advance(self, count, **_): ...
+
+        @contextmanager
+        def progress(self, *_):
+            yield self
+
+    root = tmp_path_factory.mktemp("audit")
+    for number in range(10):
+        put(root / "biased" / "real" / f"{number}.jpg", picture(number, "JPEG"))
+        put(root / "biased" / "fake" / f"{number}.png", picture(100 + number, "PNG"))
+        kind, end = (("JPEG", "jpg"), ("PNG", "png"))[number % 2]
+        put(root / "mixed" / "real" / f"{number}.{end}", picture(200 + number, kind))
+        put(root / "mixed" / "fake" / f"{number}.{end}", picture(300 + number, kind))
+    for number in range(3):
+        put(root / "copies" / "test" / "real" / f"{number}.png", picture(400 + number, "PNG"))
+        put(root / "copies" / "test" / "fake" / f"{number}.png", picture(500 + number, "PNG"))
+        put(root / "copies" / "train" / "fake" / f"{number}.png", picture(600 + number, "PNG"))
+        put(root / "copies" / "train" / "real" / f"{number}.png", picture(700 + number, "PNG"))
+        put(root / "other" / "fake" / f"{number}.png", picture(800 + number, "PNG"))
+    put(root / "copies" / "test" / "fake" / "exact.png", picture(600, "PNG"))  # of train/fake/0
+    put(root / "copies" / "test" / "fake" / "near-real.png", picture(401, "PNG", brighter=1))  # of test/real/1
+    put(root / "copies" / "test" / "real" / "near-train.png", picture(701, "PNG", brighter=1))  # of train/real/1
+    put(root / "copies" / "test" / "fake" / "both.png", picture(402, "PNG"))  # of test/real/2
+    put(root / "copies" / "test" / "fake" / "broken.png", b"no image")
+    put(root / "other" / "fake" / "9.png", picture(402, "PNG"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(root / "store"))
+        for name in ("biased", "mixed", "copies", "other"):
+            extract(
+                corpus=name,
+                root=root / name,
+                manifest=scan(corpus=name, root=root / name, layout="folder")[0],
+                settings=ExtractSettings(backbone="demo-vit", taps=("embedding",)),
+                geometry="crop224-pad",
+                store=root / "store",
+                out=root / "features" / name,
+                reporter=Quiet(),
+                runtime=Runtime(loaders=0),
+            )
+        yield root
+
+
+def audit(corpora, name, reporter, **options):
+    out = corpora / "audit" / f"{name}.json"
+    found = run(
+        corpus=name,
+        features=corpora / "features" / name / "clean",
+        layout="folder",
+        out=out,
+        reporter=reporter,
+        **options,
+    )
+    assert json.loads(out.read_text()) == found
+    return found
+
+
+def kinds(found):
+    return {warning["kind"] for warning in found["warnings"]}
+
+
+def test_jpeg_reals_and_png_fakes_are_warned_of(corpora, reporter):
+    found = audit(corpora, "biased", reporter)
+    assert found["sets"][0]["predictor"]["ap"] == found["predictor"]["ap"] == 1.0
+    assert found["sets"][0]["matched"] == {"jpeg": 0, "size": 20, "jpeg+size": 0}
+    warning = next(warning for warning in found["warnings"] if warning["kind"] == "format-bias")
+    assert warning["set"] == "biased"
+    assert "AP 1.000, guessing gives 0.500" in warning["text"]
+    assert found["classes"]["real"]["jpeg_quality"] == {"90-94": 10}
+
+
+def test_a_mixed_control_has_no_warning_at_all(corpora, reporter):
+    found = audit(corpora, "mixed", reporter)
+    assert found["warnings"] == []
+    assert found["sets"][0]["predictor"]["ap"] < 0.6
+    assert found["sets"][0]["matched"]["jpeg+size"] == 20
+
+
+def test_duplicates_in_training_and_with_both_labels(corpora, reporter):
+    found = audit(corpora, "copies", reporter)
+    assert kinds(found) == {
+        *("unreadable", "duplicates", "label-noise", "train-test-duplicates", "train-test-near-duplicates"),
+    }
+    exact, near, noise = found["duplicates"], found["near_duplicates"], found["label_noise"]
+    assert exact["train_test_examples"] == [{"test": "test/fake/exact.png", "train": "train/fake/0.png"}]
+    assert exact["with_both_labels"] == [["test/fake/both.png", "test/real/2.png"]]
+    assert [(pair["first"], pair["second"]) for pair in near["train_test_examples"]] == [
+        ("test/real/near-train.png", "train/real/1.png")
+    ]
+    assert [(pair["first"], pair["second"]) for pair in noise["candidates"]] == [
+        ("test/fake/near-real.png", "test/real/1.png")
+    ]
+    assert found["unreadable"]["reasons"] == {"no image": 1}
+
+
+def test_duplicates_of_another_training_corpus(corpora, reporter):
+    found = audit(corpora, "mixed", reporter, train=corpora / "features" / "other" / "clean")
+    assert found["duplicates"]["train_test"] == 0
+    found = audit(corpora, "copies", reporter, train=corpora / "features" / "other" / "clean")
+    assert [pair["train"] for pair in found["duplicates"]["train_test_examples"]] == ["fake/9.png"] * 2
+
+
+def test_near_duplicates_left_out_are_said_to_be(corpora, reporter):
+    found = audit(corpora, "copies", reporter, near=None)
+    assert found["near_duplicates"] == {"left_out": "left out as asked for"}
+    assert "train-test-near-duplicates" not in kinds(found)
+
+
+def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):
+    manifest, _ = scan(corpus="mixed", root=corpora / "mixed", layout="unlabelled")
+    extract(
+        corpus="unlabelled",
+        root=corpora / "mixed",
+        manifest=manifest.slice(0, 1),
+        settings=ExtractSettings(backbone="demo-vit", taps=("embedding",)),
+        geometry="crop224-pad",
+        store=corpora / "store",
+        out=tmp_path / "features",
+        reporter=reporter,
+        runtime=Runtime(loaders=0),
+    )
+    with pytest.raises(DataError, match="without a label; an audit compares"):
+        run(
+            corpus="unlabelled",
+            features=tmp_path / "features" / "clean",
+            layout="folder",
+            out=tmp_path / "a.json",
+            reporter=reporter,
+        )
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
+    from pipeline.commands.audit import audit as command
+
+    features = str(corpora / "features" / "biased" / "clean")
+    result = CliRunner().invoke(
+        command, ["--features", features, "--out", str(tmp_path / "a.json")], env={"COLUMNS": "160"}
+    )
+    assert result.exit_code == 0, result.output
+    assert "audit of biased" in result.output
+    assert "10 + 0" not in result.output
+    assert "1.000" in result.output
+    assert "format-bias: set biased: format, size and JPEG quality" in result.output
+    assert json.loads((tmp_path / "a.json").read_text())["corpus"] == "biased"

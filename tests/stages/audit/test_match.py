@@ -1,0 +1,94 @@
+"""Format-matched subsets have the same facts in both classes and draw nothing."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from audit_tables import index_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.audit.match import matched_sets
+from stages.audit.predictor import predict_from_facts
+from storage.errors import SettingError
+
+IMAGES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "label": st.sampled_from([0, 1]),
+            "format": st.sampled_from(["PNG", "JPEG"]),
+            "width": st.sampled_from([256, 512]),
+            "height": st.sampled_from([256, 300]),
+        }
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(images=IMAGES, match=st.sampled_from(["jpeg", "size", "jpeg+size"]))
+def test_both_classes_get_the_same_facts_and_nothing_more_could_be_kept(images, match):
+    index = index_of(*images)
+    rows = matched_sets(index, match)["s"]
+    assert list(rows) == sorted(set(rows))
+
+    def cells(chosen, label):
+        names = {"jpeg": ("format",), "size": ("width", "height"), "jpeg+size": ("format", "width", "height")}[match]
+        return Counter(tuple(image[name] for name in names) for image in chosen if image["label"] == label)
+
+    kept = [images[row] for row in rows]
+    assert cells(kept, 0) == cells(kept, 1) == cells(images, 0) & cells(images, 1)
+
+
+def test_the_order_of_rows_changes_nothing():
+    images = [{"label": int(number % 3 == 0), "path": f"p{number}", "format": "PNG"} for number in range(30)]
+    index = index_of(*images)
+    rows = matched_sets(index, "jpeg")["s"]
+    turned = index.take(np.arange(29, -1, -1))
+    chosen = set(index.take(rows)["path"].to_pylist())
+    assert set(turned.take(matched_sets(turned, "jpeg")["s"])["path"].to_pylist()) == chosen
+    assert len(chosen) == 20
+
+
+def test_jpeg_quality_is_matched_in_steps_of_five():
+    def jpeg(label, quality):
+        return {"label": label, "format": "JPEG", "jpeg_quality": quality}
+
+    index = index_of(jpeg(0, 96), jpeg(1, 98), jpeg(0, 85), jpeg(1, 60))
+    assert list(matched_sets(index, "jpeg")["s"]) == [0, 1]
+
+
+def test_similar_sizes_match_and_others_do_not():
+    index = index_of(
+        {"label": 0, "width": 500}, {"label": 1, "width": 512}, {"label": 0, "width": 1024}, {"label": 1, "width": 128}
+    )
+    assert list(matched_sets(index, "size")["s"]) == [0, 1]
+
+
+def test_nothing_in_common_gives_an_empty_set():
+    index = index_of(*[{"label": 0, "format": "JPEG", "jpeg_quality": 96}] * 9, *[{"label": 1}] * 9)
+    assert len(matched_sets(index, "jpeg")["s"]) == 0
+    assert len(matched_sets(index, "size")["s"]) == 18
+
+
+def test_shared_reals_are_matched_for_each_set_by_itself():
+    shared = [{"label": 0, "sets": ["a", "b"], "format": kind} for kind in ("PNG", "JPEG")]
+    index = index_of(*shared, {"label": 1, "sets": ["a"]}, {"label": 1, "sets": ["b"], "format": "JPEG"})
+    found = matched_sets(index, "jpeg")
+    assert {name: list(rows) for name, rows in found.items()} == {"a": [0, 2], "b": [1, 3]}
+
+
+def test_a_biased_set_is_unbiased_after_matching():
+    draw = np.random.default_rng(0)
+    images = [
+        {"label": label, **({"format": "JPEG", "jpeg_quality": 90} if draw.random() < (0.2 if label else 0.9) else {})}
+        for label in [0, 1] * 100
+    ]
+    index = index_of(*images)
+    assert predict_from_facts(index).is_loud
+    assert not predict_from_facts(index.take(matched_sets(index, "jpeg")["s"])).is_loud
+
+
+def test_an_unknown_match_is_refused():
+    with pytest.raises(SettingError, match="match 'png' is not known; choose from jpeg, size"):
+        matched_sets(index_of({"label": 0}), "png")

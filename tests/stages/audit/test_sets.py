@@ -1,0 +1,62 @@
+"""Sizes against published ones, missing classes, small and unreadable images."""
+
+from audit_tables import index_of
+
+from stages.audit.sets import distributions, size_findings, sizes, unreadable
+
+
+def findings(index, layout="folder", asked=()):
+    return {
+        (found.kind, found.set): found.text for found in size_findings(sizes(index, layout, 224), layout, asked, 224)
+    }
+
+
+def test_sizes_that_differ_from_the_published_ones():
+    index = index_of(*[{"label": label, "sets": ["sitd"]} for label in [0] * 180 + [1] * 179])
+    found = findings(index, "forensynths")
+    assert found == {("counts", "sitd"): "180 real and 179 synthetic images; published: 180 real and 180 synthetic"}
+
+
+def test_sizes_that_agree_are_silent():
+    assert findings(index_of(*[{"label": label, "sets": ["sitd"]} for label in [0] * 180 + [1] * 180]), "ufd") == {}
+
+
+def test_where_only_the_sum_is_published_the_sum_is_compared():
+    index = index_of(*[{"label": label, "sets": ["whichfaceisreal"]} for label in [0] * 900 + [1] * 1100])
+    assert findings(index, "forensynths") == {}
+    assert ("counts", "whichfaceisreal") in findings(index.slice(1), "forensynths")
+
+
+def test_one_class_and_missing_sets():
+    index = index_of({"label": 1, "sets": ["a"]}, {"label": 0, "sets": ["b"]}, {"label": 1, "sets": ["b"]})
+    found = findings(index, asked=("b", "c"))
+    assert set(found) == {("one-class", "a"), ("missing-set", "c")}
+    assert "no real image" in found["one-class", "a"]
+
+
+def test_images_below_the_crop():
+    index = index_of({"label": 0}, {"label": 0, "height": 223}, {"label": 1, "width": 128, "height": 128})
+    assert "1 of 2 real and 1 of 1 synthetic" in findings(index)["below-crop", "s"]
+    assert sizes(index, "folder", 224)[0]["below_crop"] == {"real": 1, "synthetic": 1}
+
+
+def test_unreadable_images_by_reason():
+    broken = {"status": "failed", "width": None, "height": None, "format": None, "row": None}
+    index = index_of(
+        {"label": 0}, {"label": 1, **broken, "error": "truncated: a"}, {"label": 1, **broken, "error": "truncated: b"}
+    )
+    found = unreadable(index)
+    assert (found["images"], found["reasons"]) == (2, {"truncated": 2})
+    assert found["examples"][0] == {"path": "0001.png", "error": "truncated: a"}
+    assert sizes(index, "folder", 224)[0]["unreadable"] == 2
+
+
+def test_distributions_of_each_class():
+    jpeg = {"format": "JPEG", "jpeg_quality": 96}
+    found = distributions(index_of({"label": 0, **jpeg}, {"label": 0, **jpeg, "width": 300}, {"label": 1}))
+    assert found["real"]["formats"] == {"JPEG": 2}
+    assert found["real"]["jpeg_quality"] == {"95-99": 2}
+    assert found["real"]["most_common_sizes"] == [["256x256", 1], ["300x256", 1]]
+    assert found["real"]["width"] == [256.0, 267.0, 278.0, 289.0, 300.0]
+    assert found["synthetic"]["formats"] == {"PNG": 1}
+    assert distributions(index_of({"label": 1}))["real"]["width"] == []
