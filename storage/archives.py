@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ARCHIVE_EXTENSIONS = (".zip", ".tar", ".parquet")
 # Archives of images that cannot be read at a random place; users have to unpack them.
-CLOSED_EXTENSIONS = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".7z", ".rar", ".z01")
+CLOSED_EXTENSIONS = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".7z", ".rar", ".z01", ".001")
 
 
 def is_url(location: str) -> bool:
