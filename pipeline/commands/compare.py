@@ -72,13 +72,17 @@ def _printed(table: Table) -> list[PrintedTable]:
     printed = []
     for block in table.blocks:
         layout = PrintedTable(title=Text(printable(block.title)), title_justify="left")
-        for column, name in enumerate(table.header):
-            layout.add_column(name, justify="left" if column < table.text_columns else "right")
+        for name in ("set", "metric"):
+            layout.add_column(name)
+        for name in ("first", "second", "difference", "95 % interval", "p (Holm)"):
+            layout.add_column(name, justify="right", no_wrap=True)
         for row in block.rows:
             texts = [
-                cell.text if isinstance(cell, Value) else f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+                cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
                 for cell in row
             ]
-            layout.add_row(*(Text(printable(text)) for text in texts))
+            first, second, difference, low, high, _, p_holm = texts[2:]
+            cells = [*texts[:2], first, second, difference, f"{low} to {high}", p_holm]
+            layout.add_row(*(Text(printable(cell)) for cell in cells))
         printed.append(layout)
     return printed

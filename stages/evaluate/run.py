@@ -15,6 +15,7 @@ from stages.extract.settings import VIEW
 from stages.train.data import split_rows
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
+from stages.train.machine import best_device, default_threads, repeatable
 from stages.train.settings import TrainSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError
@@ -117,7 +118,7 @@ class _LoadedHead:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise DataError(f"head {head} does not hold the weights its settings ask for: {error}") from error
-        return cls(head, module.eval(), trained_on, metadata)
+        return cls(head, module.eval().to(best_device()), trained_on, metadata)
 
     def write(self, tables: Sequence[FeatureTable], rows: NDArray[np.int64], *, view: str, out: Path) -> int:
         """Write the scores of some rows, the mean logit over ``tables`` of the same images; return how many."""
@@ -147,12 +148,12 @@ class _LoadedHead:
         return len(rows)
 
     def _logits(self, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        reads = self.module.reads
+        reads, device = self.module.reads, next(self.module.parameters()).device
         logits = [np.empty(0, np.float32)]
-        with torch.inference_mode():
+        with torch.inference_mode(), repeatable(default_threads(table.spec.width)):
             for chosen in np.split(rows, range(_BATCH, len(rows), _BATCH)):
                 batch = table.read(reads.tap, blocks=reads.blocks or None, rows=chosen)
-                logits.append(self.module(torch.from_numpy(batch).float()).numpy())
+                logits.append(self.module(torch.from_numpy(batch).to(device).float()).cpu().numpy())
         return np.concatenate(logits).astype(np.float64)
 
 

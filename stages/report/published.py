@@ -73,7 +73,8 @@ def mean_table(results: Results, covered: Covered) -> Table:
         complete = [mean.value if mean.count == mean.total else None for mean in means]
         ours = ours or complete
         cells: list[Cell] = [scaled(mean, metric) for mean, metric in zip(means, _METRICS, strict=True)]
-        trained = ", ".join(sorted({str(c.facts.get("trained_on")) for c in results.cards if c.head == entry.head}))
+        corpora = {c.facts.get("trained_on") or "not stated" for c in results.cards if c.head == entry.head}
+        trained = ", ".join(sorted(corpora))
         counts = sorted({mean.count for mean in means})
         note = (
             "" if counts == [len(names)] else f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"

@@ -54,6 +54,8 @@ def run(
 ) -> dict[str, Any]:
     """Write metrics.json, tables, plot data and report.html; equal inputs give equal bytes.
 
+    Tables of an earlier run that this one does not make are removed.
+
     Args:
         study: name of the study, the title of the report.
         score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
@@ -123,6 +125,9 @@ def run(
         files["tables/windows.csv"] = csv_text(["corpus", *WINDOW_SCHEMA.names], rows)
     for name, text in files.items():
         write_text(out / name, text)
+    for left in (out / "tables").iterdir():
+        if f"tables/{left.name}" not in files:
+            left.unlink()  # of an earlier run: tables of two runs must not stand side by side
     return metrics
 
 

@@ -150,7 +150,7 @@ def provenance(
     for card in results.cards:
         threshold = results.thresholds.get((card.head, card.seed))
         text = "none" if threshold is None else f"{threshold:.4f}"
-        trained_on = str(card.facts.get("trained_on", "not stated"))
+        trained_on = str(card.facts.get("trained_on") or "not stated")
         files[card.head, card.seed] = [card.head, str(card.seed), trained_on, text, card.head_sha256]
     settings = [
         [head, "; ".join(f"{name} {value}" for name, value in card.items())] for head, card in head_cards.items()

@@ -54,6 +54,13 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
 
 
+def test_tables_of_an_earlier_run_do_not_stay(plain, tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "robustness.csv").write_text("of another run")
+    _run(plain, tmp_path)
+    assert not (tmp_path / "tables" / "robustness.csv").exists()
+
+
 def test_metrics_json_holds_numbers_only_and_no_undefined_one(plain, tmp_path):
     returned = _run(plain, tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())
