@@ -1,0 +1,188 @@
+"""Runs that are stopped: a killed process leaves finished shards, and the same command makes only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import small_disk
+from PIL import Image
+from synthetic import SPEC, extract, manifest, names
+
+from conftest import PROJECT, run_command
+from storage.errors import ResourceError
+from storage.features import FeatureTable
+from storage.store import ShardFolder
+from storage.verification import faults
+
+# The loop of the extraction stage with made-up features: it starts in a fraction of a second.
+FAST = (
+    "import sys; sys.path += ['tests', 'tests/storage']; from pathlib import Path; import synthetic\n"
+    "synthetic.extract(Path(sys.argv[1]), synthetic.manifest(synthetic.names(400)), size=5, out=Path(sys.argv[2]),"
+    " broken={'fake/007.png'})"
+)
+
+
+def files(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def start_fast(store, out):
+    return subprocess.Popen([sys.executable, "-c", FAST, store, out], cwd=PROJECT, stderr=subprocess.DEVNULL)
+
+
+def test_a_run_killed_again_and_again_ends_with_the_files_of_an_undisturbed_one(tmp_path):
+    assert start_fast(tmp_path / "calm", tmp_path / "calm-out").wait() == 0
+    folder = tmp_path / "store" / SPEC.key / "toy"
+    kills, finished, chance = 0, 0, random.Random(4)
+    while kills < 20:
+        before = {path.name: path.stat().st_ino for path in folder.glob("shard-*")}
+        process = start_fast(tmp_path / "store", tmp_path / "out")
+        while process.poll() is None and len(list(folder.glob("shard-*"))) == len(before):
+            time.sleep(0.001)  # it has started when it has written
+        time.sleep(chance.uniform(0, 0.01))
+        process.kill()
+        if process.wait() == 0:  # it was done before the signal came: begin anew
+            finished += 1
+            assert files(tmp_path / "out") == files(tmp_path / "calm-out")
+            for path in [*folder.iterdir(), *(tmp_path / "out").iterdir()]:
+                path.unlink()
+        else:
+            kills += 1
+            kept = {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")}
+            done = {name: inode for name, inode in before.items() if f"{Path(name).stem}.parquet" in before}
+            assert {name: inode for name, inode in done.items() if name.endswith(".h5")}.items() <= kept.items()
+    assert start_fast(tmp_path / "store", tmp_path / "out").wait() == 0
+    assert files(tmp_path / "out") == files(tmp_path / "calm-out")
+    assert faults(tmp_path / "out") == []
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_disk_that_fills_up_keeps_finished_shards_and_goes_on_when_there_is_room(tmp_path, own_store):
+    table = manifest(names(60))
+    with small_disk(tmp_path / "disk", "160k") as disk:
+        with pytest.raises(ResourceError, match=r"cannot write .*shard-.*the disk is full.*same command again"):
+            extract(disk, table, out=tmp_path / "out")
+        folder = disk / SPEC.key / "toy"
+        kept = {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")}
+        assert len(kept) > 2
+        assert not list(folder.glob("*.partial"))
+        assert not (tmp_path / "out").exists()
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+        _, made = extract(disk, table, out=tmp_path / "out")
+        assert 0 < len(made) <= 60 - 4 * (len(kept) - 1)  # the last one may have lacked its sidecar
+        assert len(FeatureTable.open(tmp_path / "out")) == 60
+
+
+def test_a_write_that_fails_for_want_of_room_is_explained(tmp_path, own_store, monkeypatch):
+    """As above where no disk can be mounted: the system's call itself fails."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    extract(own_store, manifest(names(8)), out=tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.shard.os.pwrite", full)
+        with pytest.raises(ResourceError, match=r"shard-00002\.h5: the disk is full"):
+            extract(own_store, manifest(names(12)), out=tmp_path / "out")
+    assert sorted(path.name for path in (own_store / SPEC.key / "toy").glob("*.h5*")) == [
+        "shard-00000.h5", "shard-00001.h5",
+    ]  # fmt: skip
+    assert len(extract(own_store, manifest(names(12)), out=tmp_path / "out")[1]) == 4
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for kind in ("real", "fake"):
+        (folder / kind).mkdir()
+        for number in range(100):
+            Image.fromarray(noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / kind / f"{number}.png")
+    return folder
+
+
+def command(pictures, out):
+    options = ["--out", out, "--backbone", "demo-vit", "--taps", "cls", "--blocks", "0,1"]
+    options += ["--shard-size", "50", "--loaders", "0"]
+    return ["ltdpipe", "extract", str(pictures), *map(str, options)]
+
+
+def start(pictures, folder):
+    """Start the real command and wait until its first shard is finished."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "LTDPIPE_STORE": str(folder / "store")}
+    process = subprocess.Popen(
+        command(pictures, folder / "out"), cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while not list(folder.glob("store/*/*/shard-00000.parquet")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    return process
+
+
+def go_on(pictures, folder):
+    return run_command(*command(pictures, folder / "out"), cwd=PROJECT, LTDPIPE_STORE=str(folder / "store"))
+
+
+@pytest.fixture(scope="module")
+def calm(pictures, tmp_path_factory):
+    """The features of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    go_on(pictures, folder)
+    return folder / "out" / "clean"
+
+
+def test_the_command_killed_after_its_first_shard_goes_on_and_redoes_none(pictures, tmp_path, calm):
+    process = start(pictures, tmp_path)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    (folder,) = (tmp_path / "store").glob("*/pictures*")
+    finished = {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")
+                if path.with_suffix(".parquet").exists()}  # fmt: skip
+    assert 1 <= len(finished) < 4
+    # the header of a file cut in mid-write claims more than there is
+    (folder / "shard-00003.h5").write_bytes((folder / "shard-00000.h5").read_bytes()[:3000])
+    go_on(pictures, tmp_path)
+    assert finished.items() <= {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")}.items()
+    assert files(tmp_path / "out" / "clean") == files(calm)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_says_how_to_go_on_and_leaves_nothing_half_written(pictures, tmp_path, number, status):
+    process = start(pictures, tmp_path)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    last = said.strip().splitlines()[-1]
+    assert "to go on run: ltdpipe extract" in last
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_commands_at_the_same_time_make_each_shard_once(pictures, tmp_path, calm):
+    first = start(pictures, tmp_path)
+    go_on(pictures, tmp_path)
+    first.communicate()
+    assert first.returncode == 0
+    assert files(tmp_path / "out" / "clean") == files(calm)
+
+
+def test_a_shard_folder_survives_a_writer_that_dies_with_its_lock(tmp_path):
+    process = start_fast(tmp_path / "store", tmp_path / "out")
+    while not list(tmp_path.glob("store/*/toy/shard-00000.parquet")):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    with ShardFolder(tmp_path / "store" / SPEC.key / "toy", SPEC).lock(pytest.fail):
+        pass
