@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from stages.train.run import run as train
 from stages.train.settings import TrainSettings
 
 GEOMETRY = "crop224-pad"
-_CORPORA = {"train": ("left", 0, 50), "held": ("right", 1, 40), "test": ("right", 2, 30)}
+_CORPORA = {"train": ("left", 0, 40), "held": ("right", 1, 30), "test": ("right", 2, 20)}
 
 
 class _Quiet:
@@ -62,9 +63,7 @@ class Study:
         return self.root / f"{corpus}.parquet"
 
 
-@pytest.fixture(scope="session")
-def study(tmp_path_factory) -> Study:
-    made = Study(tmp_path_factory.mktemp("study"))
+def _make(made: Study) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(made.root / "store"))
         reporter = _Quiet()
@@ -95,6 +94,18 @@ def study(tmp_path_factory) -> Study:
         for name in ("train", "held", "test"):
             evaluate(features=made.features(name), head=made.head, out=made.scores(name))
         make_bundle(head=made.head, out=made.bundle, features=made.features("train"))
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory, worker_id) -> Study:
+    """The study, made by the first of the processes that run tests side by side, and read by all."""
+    own = tmp_path_factory.getbasetemp()
+    made = Study((own if worker_id == "master" else own.parent) / "predict-study")
+    made.root.mkdir(exist_ok=True)
+    with (made.root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.bundle.exists():
+            _make(made)
     return made
 
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import threading
+from contextlib import suppress
 
 import pytest
 import torch
@@ -109,7 +110,9 @@ def test_shapes_that_overlap(good, refused):
     refused(struct.pack("<Q", len(text)) + text + good[8 + length :], "damaged")
 
 
-@pytest.mark.parametrize("text", ["[]", '"x"', "{}", '{"a": 1}', "[" * 100_000, '{"__metadata__": 3}', "{\xff", '{"a": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["[]", '"x"', "{}", '{"a": 1}', "[" * 100_000, '{"__metadata__": 3}', "{\xff", '{"a": NaN}']
+)
 def test_header_of_another_form(refused, text):
     content = text.encode("latin-1")
     refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "no bundle|no JSON")
@@ -165,22 +168,14 @@ def test_a_folder_and_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("place", [9, 60, 300, 2000, -2000, -5])
-def test_a_flipped_byte_is_refused_or_harmless(good, tmp_path, place):
+def test_a_flipped_byte_is_refused_or_another_detector(good, study, tmp_path, place):
+    identity = read_bundle(study.bundle).identity
     content = bytearray(good)
     content[place] ^= 0x55
     path = tmp_path / "flipped.ltd"
     path.write_bytes(content)
-    try:
-        bundle = read_bundle(path)
-    except DataError as error:
-        assert "\n" not in str(error)
-    else:  # a changed weight is a weight, but another detector
-        assert bundle.identity != read_bundle_identity(good, tmp_path)
-
-
-def read_bundle_identity(content, folder):
-    (folder / "good.ltd").write_bytes(content)
-    return read_bundle(folder / "good.ltd").identity
+    with suppress(DataError):  # a changed weight is a weight, but another detector
+        assert read_bundle(path).identity != identity
 
 
 @pytest.mark.parametrize(
@@ -207,6 +202,6 @@ def test_another_decoder_or_geometry_is_refused(good, refused):
 
 
 def test_other_weights_are_refused_and_the_right_ones_can_be_named(study):
-    with pytest.raises(DataError, match="weights: .* here, .* there"):
+    with pytest.raises(DataError, match=r"weights: .* here, .* there"):
         Detector.load(study.bundle, weights="random:1")
     assert Detector.load(study.bundle, weights="random:0")

@@ -1,0 +1,113 @@
+"""The commands as a user runs them, in this process."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import ltdpipe
+from storage.errors import DataError, SettingError
+
+
+def call(*arguments, stdin=b""):
+    runner = CliRunner()
+    return runner.invoke(ltdpipe, [str(argument) for argument in arguments], input=stdin, catch_exceptions=True)
+
+
+@pytest.fixture
+def real(study):
+    return study.images("test") / "real"
+
+
+def test_from_a_head_to_verdicts(study, real, tmp_path):
+    bundle, out = tmp_path / "detector.ltd", tmp_path / "out.jsonl"
+    assert call("bundle", study.head, "-o", bundle, "--features", study.features("train")).exit_code == 0
+    calibrated = call("calibrate", bundle, "--on", study.scores("held"), "--target-fpr", 0.1, "--unsure", 0.1)
+    assert calibrated.exit_code == 0, calibrated.output
+    assert "guarantee: a new real image" in calibrated.output
+    done = call("predict", bundle, real, "-o", out)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["path"] for row in rows] == sorted(str(path) for path in real.iterdir())
+    assert {row["verdict"] for row in rows} <= {"real", "synthetic", "unsure"}
+    again = call("predict", bundle, real, "--resume", out)
+    assert again.exit_code == 0
+    assert "20 there already" in again.output
+
+
+def test_a_calibrated_head_file_becomes_a_bundle(study, tmp_path):
+    out = tmp_path / "new.ltd"
+    done = call("calibrate", study.head, "--on", study.features("held"), "--target-fpr", 0.1, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert out.exists()
+    assert isinstance(call("calibrate", study.head, "--on", study.features("held")).exception, SettingError)
+
+
+def test_refused_calibrations(study, tmp_path):
+    bundle = tmp_path / "detector.ltd"
+    shutil.copy(study.bundle, bundle)
+    few = call("calibrate", bundle, "--on", study.scores("held"))
+    assert isinstance(few.exception, DataError)
+    assert "at least 99 are needed" in str(few.exception)
+    seen = call("calibrate", bundle, "--on", study.scores("train"), "--target-fpr", 0.1)
+    assert "trained on" in str(seen.exception)
+    assert bundle.read_bytes() == study.bundle.read_bytes()
+    other = call("calibrate", bundle, "--on", tmp_path / "none.csv")
+    assert "none.csv does not exist" in str(other.exception)
+
+
+def test_images_held_out_of_training_calibrate(study, tmp_path):
+    bundle = tmp_path / "detector.ltd"
+    shutil.copy(study.bundle, bundle)
+    done = call("calibrate", bundle, "--on", study.features("train"), "--target-fpr", 0.3)
+    assert done.exit_code == 0, done.output
+    assert "held out of training" in done.output
+
+
+def test_results_of_unlabelled_images_calibrate(study, real, tmp_path):
+    bundle, results = tmp_path / "detector.ltd", tmp_path / "results.csv"
+    shutil.copy(study.bundle, bundle)
+    assert call("predict", bundle, real, "-o", results).exit_code == 0
+    assert "say it with --images" in str(call("calibrate", bundle, "--on", results).exception)
+    assert "at least 100" in str(call("calibrate", bundle, "--on", results, "--images", "unlabelled").exception)
+    done = call("calibrate", bundle, "--on", results, "--images", "real", "--target-fpr", 0.1)
+    assert done.exit_code == 0, done.output
+    stale = call("calibrate", bundle, "--on", results, "--images", "real", "--target-fpr", 0.1)
+    assert "predict again" in str(stale.exception)
+
+
+def test_exit_status_of_broken_images(study, real, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "bad.jpg").write_bytes(b"x")
+    nothing = call("predict", study.bundle, folder)
+    assert isinstance(nothing.exception, DataError)
+    assert nothing.exception.exit_code == 3
+    assert "failed" in nothing.stdout
+    shutil.copy(real / "00000.png", folder / "good.png")
+    assert call("predict", study.bundle, folder).exit_code == 0
+    strict = call("predict", study.bundle, folder, "--strict", "--format", "csv")
+    assert strict.exception.exit_code == 3
+    assert len(strict.stdout.splitlines()) == 3
+
+
+def test_a_list_on_standard_input_and_a_table(study, real):
+    paths = [real / "00001.png", real / "00000.png"]
+    done = call("predict", study.bundle, "-", stdin="\n".join(map(str, paths)).encode())
+    assert done.exit_code == 0, done.output
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [str(path) for path in paths]
+    assert "line 1 of the list" in str(call("predict", study.bundle, "-", stdin=b"x" * 10_000_000).exception)
+
+
+def test_options_that_do_not_go_together(study, real, tmp_path):
+    for options in (("--check", "--tta", "tencrop"), ("--check", "--features", study.features("test"))):
+        assert isinstance(call("predict", study.bundle, real, *options).exception, SettingError)
+    assert isinstance(call("predict", study.bundle, real, "-o", tmp_path / "out.xlsx").exception, SettingError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_writes_a_page(study, real, tmp_path):
+    done = call("explain", study.bundle, real / "00000.png", "-o", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")

@@ -1,0 +1,122 @@
+"""The page about one image, and the numbers on it."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from stages.predict.contributions import contributions, representation
+from stages.predict.detector import Detector
+from stages.predict.explain import explain, run
+from stages.predict.make import run as make_bundle
+from stages.train.heads.registry import build_head
+from stages.train.heads.settings import LinearSettings, LtdSettings, RineSettings
+from storage.errors import DataError
+from storage.features import FeatureTable
+
+
+@pytest.fixture
+def image(study):
+    return study.images("test") / "fake" / "nearest" / "00001.png"
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (LtdSettings(), ["raw", "delta", "constant"]),
+        (LtdSettings(selection="uniform", window=3), ["raw", "delta", "constant"]),
+        (LtdSettings(branches=("delta",), selection="fixed:4"), ["delta", "constant"]),
+        (LinearSettings(block="last"), ["block 23", "constant"]),
+        (LinearSettings(block="all"), [*(f"block {block}" for block in range(24)), "constant"]),
+    ],
+)
+def test_parts_sum_to_the_logit(settings, names):
+    torch.manual_seed(0)
+    head = build_head(settings, blocks=24, width=32, embedding=16).eval()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    features = torch.randn(5, *head.feature_shape)
+    parts = contributions(head, features)
+    assert list(parts) == names
+    torch.testing.assert_close(sum(parts.values()), head(features), atol=1e-3, rtol=1e-5)
+    assert representation(head, features).shape[0] == 5
+
+
+def test_a_head_without_parts_says_so():
+    head = build_head(RineSettings(), blocks=4, width=32, embedding=16).eval()
+    assert contributions(head, torch.randn(2, *head.feature_shape)) == {}
+
+
+def test_an_image_of_the_corpus_is_its_own_nearest_neighbour(study, detector):
+    path = study.images("train") / "real" / "00003.png"
+    found = explain(detector, path, study.features("train"))
+    assert found.neighbours[0].path == "real/00003.png"
+    assert found.neighbours[0].similarity == pytest.approx(1, abs=1e-4)
+    similarities = [one.similarity for one in found.neighbours]
+    assert similarities == sorted(similarities, reverse=True)
+    assert len({one.path for one in found.neighbours}) == len(found.neighbours) == 8
+
+
+def test_the_profile_is_that_of_the_features(study, detector):
+    table = FeatureTable.open(study.features("train"))
+    row = table.index["path"].to_pylist().index("real/00003.png")
+    tokens = table.read("cls", rows=np.array([row]))[0].astype(np.float64)
+    found = explain(detector, study.images("train") / "real" / "00003.png")
+    norms = np.linalg.norm(tokens, axis=1)
+    cosine = (tokens[:-1] * tokens[1:]).sum(1) / norms[:-1] / norms[1:]
+    assert found.cosine == pytest.approx(cosine, abs=1e-3)
+    assert found.l2 == pytest.approx(np.linalg.norm(np.diff(tokens, axis=0), axis=1), rel=1e-2)
+    start = detector.head.describe()["window_start"]
+    assert found.window == (start, start + 4)
+    assert sum(found.parts.values()) == pytest.approx(found.prediction.logit, abs=1e-3)
+
+
+def test_bands_are_those_of_the_training_corpus(study, detector):
+    bands = detector.card.bands
+    assert (bands.corpus, bands.real.images, bands.synthetic.images) == ("train", 40, 40)
+    table = FeatureTable.open(study.features("train"))
+    real = table.index["label"].to_numpy() == 0
+    tokens = table.read("cls")[real].astype(np.float64)
+    assert bands.real.l2.mean[5] == pytest.approx(np.linalg.norm(tokens[:, 6] - tokens[:, 5], axis=1).mean())
+    assert bands.real.contributions.keys() == {"raw", "delta"}
+
+
+def test_the_page_asks_nobody_and_obeys_no_name(study, detector, image, tmp_path):
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    folder.mkdir()
+    evil = folder / "\x1b[31m<script>alert(1)<.png"
+    shutil.copy(image, evil)
+    run(detector=detector, image=evil, out=tmp_path / "page.html", features=study.features("train"))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "\x1b" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "default-src 'none'" in page
+    assert "How it is split" in page
+    assert page.count("<svg") == 2
+    assert 'class="line image"' in page
+    assert "40 real" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ")
+
+
+def test_the_same_page_twice(detector, image, tmp_path):
+    for name in ("a", "b"):
+        run(detector=detector, image=image, out=tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_without_bands_and_features_the_page_says_so(study, image, tmp_path):
+    make_bundle(head=study.head, out=tmp_path / "plain.ltd", about="<b>card</b>")
+    run(detector=Detector.load(tmp_path / "plain.ltd"), image=image, out=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The bundle has no bands" in page
+    assert "name the extracted training corpus" in page
+    assert "&lt;b&gt;card&lt;/b&gt;" in page
+
+
+def test_an_image_that_cannot_be_read_is_said(detector, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"bad\.png cannot be explained: no image"):
+        explain(detector, tmp_path / "bad.png")

@@ -1,0 +1,130 @@
+"""Result files: what is in them, and how a stopped run goes on."""
+
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from stages.predict.prediction import COLUMNS, Prediction
+from stages.predict.rows import format_of, journal_of, open_rows, read_rows
+from stages.predict.run import _after
+from storage.errors import DataError, SettingError
+
+FORMS = ["csv", "jsonl", "parquet"]
+
+
+def results(count):
+    names = ['a "quoted", name.png', "=1+1.png", "c.png", *(f"{number}.png" for number in range(count))]
+    made = [
+        Prediction(path=name, status="ok", verdict="real", probability=0.25, logit=-1.0986122886681098, detector="d")
+        for name in names[:count]
+    ]
+    made[1] = Prediction(path=names[1], status="failed", error="truncated: gone", detector="d")
+    return made
+
+
+def write(out, predictions, *, resume=False, stop=None):
+    with open_rows(out, check=False, resume=resume) as (writer, done):
+        there = list(done)
+        for number, prediction in enumerate(predictions[len(there) :]):
+            if number == stop:
+                writer.flush()
+                raise KeyboardInterrupt
+            writer.write(prediction)
+    return there
+
+
+def read(out):
+    if out.suffix == ".parquet":
+        return pq.read_table(out).to_pylist()
+    return list(read_rows(out, format_of(out), check=False))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_values_come_back(tmp_path, form):
+    out = tmp_path / f"out.{form}"
+    write(out, results(5))
+    assert read(out) == [one.row(check=False) for one in results(5)]
+    assert not journal_of(out).exists() or journal_of(out) == out
+
+
+def test_other_programs_read_them(tmp_path):
+    write(tmp_path / "out.csv", results(4))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [one.path for one in results(4)]
+    assert rows[1]["verdict"] == ""
+    write(tmp_path / "out.jsonl", results(4))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [tuple(line) for line in lines] == [COLUMNS] * 4
+    assert lines[1]["verdict"] is None
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("torn", ["", '{"path": "c.p', 'c.png,ok,re"'])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, form, torn):
+    out = tmp_path / f"out.{form}"
+    with pytest.raises(KeyboardInterrupt):
+        write(out, results(6), stop=3)
+    with journal_of(out).open("a") as file:
+        file.write(torn)
+    assert form != "parquet" or not out.exists()
+    assert len(write(out, results(6), resume=True)) == 3
+    assert read(out) == [one.row(check=False) for one in results(6)]
+
+
+def test_nothing_is_overwritten(tmp_path):
+    out = tmp_path / "out.csv"
+    write(out, results(3))
+    before = out.read_bytes()
+    with pytest.raises(SettingError, match="exists; go on with it by --resume"):
+        write(out, results(3))
+    assert out.read_bytes() == before
+    done = tmp_path / "done.parquet"
+    write(done, results(3))
+    with pytest.raises(SettingError, match="complete"):
+        write(done, results(3), resume=True)
+
+
+def test_resuming_what_is_not_there_starts(tmp_path):
+    out = tmp_path / "new.jsonl"
+    assert write(out, results(3), resume=True) == []
+    assert len(read(out)) == 3
+
+
+def test_other_columns_and_foreign_files_are_refused(tmp_path):
+    out = tmp_path / "out.csv"
+    write(out, results(3))
+    with pytest.raises(DataError, match="has the columns"):
+        list(read_rows(out, "csv", check=True))
+    for content in ('{"path": 1}\n', "x\n", "[" * 5000 + "\n", "x" * 3_000_000):
+        (tmp_path / "odd.jsonl").write_text(content)
+        with pytest.raises(DataError, match=r"odd\.jsonl holds a line"):
+            list(read_rows(tmp_path / "odd.jsonl", "jsonl", check=False))
+    values = results(1 + 1)[0].row(check=False) | {"logit": float("nan")}
+    (tmp_path / "nan.jsonl").write_text(json.dumps(values) + "\n")
+    with pytest.raises(DataError, match="holds a line"):
+        list(read_rows(tmp_path / "nan.jsonl", "jsonl", check=False))
+
+
+def test_the_name_says_the_form(tmp_path):
+    with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.parquet"):
+        format_of(tmp_path / "out.xlsx")
+
+
+def test_rows_that_are_not_the_beginning_of_the_images_are_refused():
+    from stages.predict.inputs import Item
+
+    def rest(items, rows, detector="d"):
+        return [item.name for item in _after(iter(map(Item, items)), rows, detector)]
+
+    rows = [{"path": "a", "detector": "d"}, {"path": "b", "detector": "d"}]
+    assert rest(["a", "b", "c"], rows) == ["c"]
+    assert rest(["a", "b"], rows) == []
+    with pytest.raises(DataError, match="row 2 is of 'b', but the image there is now 'c'"):
+        rest(["a", "c"], rows)
+    with pytest.raises(DataError, match="there is no such image"):
+        rest(["a"], rows)
+    with pytest.raises(DataError, match="row 1 was made by detector d, this is e"):
+        rest(["a", "b"], rows, "e")
