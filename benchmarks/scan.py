@@ -1,7 +1,7 @@
 """Scan 1,000,000 empty image files in 1,000 folders: time, memory and manifest size.
 
-``python benchmarks/scan.py [FOLDER]``: the files are made below FOLDER (default: /dev/shm where it is, else the temporary
-folder) and removed. The target is under 60 s and under 1.5 GB. Making them can take much longer than scanning them.
+``python benchmarks/scan.py [FOLDER]``: the files are made below FOLDER (default: /dev/shm where it is, else the
+temporary folder) and removed. The target is under 60 s and under 1.5 GB. Making them can take longer than scanning.
 """
 
 from __future__ import annotations

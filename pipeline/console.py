@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,9 +46,34 @@ class ConsoleReporter:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[failed]}"),
+            TextColumn("{task.fields[waiting]}"),
         )
         with Progress(*columns, console=self._console) as bar:
             yield _Bar(bar, what, total, unit)
+
+
+class JsonReporter:
+    """Notes, warnings and progress for a program: one JSON object a line; fulfils ``stages.reporter.Reporter``."""
+
+    def note(self, line: str) -> None:
+        """Write a note."""
+        _write_json({"event": "note", "text": line})
+
+    def warn(self, line: str) -> None:
+        """Write a warning."""
+        _write_json({"event": "warning", "text": line})
+
+    @contextmanager
+    def progress(self, what: str, total: int | None, unit: str) -> Iterator[_Counter]:
+        """Write the progress of ``total`` units."""
+        counter = _JsonLines(what, total, unit)
+        yield counter
+        counter.write()
+
+
+def _write_json(event: dict[str, object]) -> None:
+    sys.stderr.write(json.dumps(event) + "\n")
+    sys.stderr.flush()
 
 
 class _Counter:
@@ -54,16 +81,23 @@ class _Counter:
 
     def __init__(self, total: int | None, unit: str) -> None:
         self.total, self.unit = total, unit
-        self.done, self.failed = 0, 0
+        self.done, self.failed, self.waited = 0, 0, 0.0
         self._start = time.monotonic()
 
-    def advance(self, count: int, *, failed: int = 0) -> None:
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
         self.done += count
         self.failed += failed
+        self.waited += waiting
         self.show()
 
     def show(self) -> None:
         raise NotImplementedError
+
+    @property
+    def waiting(self) -> str:
+        """How much of the time went into waiting for data, where somebody counts it."""
+        share = self.waited / max(time.monotonic() - self._start, 1e-9)
+        return f"{share:.0%} waiting for data" if self.waited else ""
 
     @property
     def rate(self) -> float:
@@ -78,10 +112,32 @@ class _Bar(_Counter):
     def __init__(self, bar: Progress, what: str, total: int | None, unit: str) -> None:
         super().__init__(total, unit)
         self._bar = bar
-        self._task = bar.add_task(what, total=total, rate="", failed="")
+        self._task = bar.add_task(what, total=total, rate="", failed="", waiting="")
 
     def show(self) -> None:
-        self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.1f} {self.unit}/s", failed=self.failures)
+        shown: dict[str, Any] = {
+            "rate": f"{self.rate:.1f} {self.unit}/s",
+            "failed": self.failures,
+            "waiting": self.waiting,
+        }
+        self._bar.update(self._task, completed=self.done, **shown)
+
+
+class _JsonLines(_Counter):
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
+        super().__init__(total, unit)
+        self._what = what
+        self._last = time.monotonic()
+
+    def show(self) -> None:
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self.write()
+
+    def write(self) -> None:
+        event = {"event": "progress", "what": self._what, "unit": self.unit, "done": self.done, "total": self.total}
+        measured = {"failed": self.failed, "rate": round(self.rate, 3), "waiting_s": round(self.waited, 3)}
+        _write_json(event | measured)
 
 
 class _Lines(_Counter):
@@ -102,4 +158,5 @@ class _Lines(_Counter):
     def _print(self, state: str) -> None:
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         parts = [f"{count} {self.unit}", f"{self.rate:.1f} {self.unit}/s", state, self.failures]
+        parts.append(self.waiting)
         self._console.print(f"{self._what}: {', '.join(part for part in parts if part)}", markup=False)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.explain import NAME_PATTERN, explain
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
+from stages.extract.view_names import expand_views
 from stages.scan.settings import ScanSettings
 from stages.train.heads.settings import HeadSettings
 from stages.train.settings import TrainSettings
@@ -23,14 +24,21 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
+def _known_views(views: tuple[str, ...]) -> tuple[str, ...]:
+    expand_views(views)
+    return views
+
+
 class Corpus(ScanSettings):
     """Where the images of a corpus lie and how, which of them are listed, and how they are seen.
 
     Attributes:
         geometry: how an image becomes 224 x 224 pixels.
+        views: which views are extracted (docs/views.md), as in [clean, train:5, val, jpeg:70, scale:0.5+jpeg:70].
     """
 
     geometry: GeometryName = "crop224-pad"
+    views: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known_views)] = ("clean",)
 
 
 class TrainParams(TrainSettings):
@@ -46,11 +54,17 @@ class TrainParams(TrainSettings):
 
 
 class EvaluateParams(BaseModel):
-    """The corpora that every head is evaluated on."""
+    """What every head is evaluated on.
+
+    Attributes:
+        corpora: names of the corpora.
+        unlabelled: how many unlabelled images of a test set give the threshold of one of the accuracies.
+    """
 
     model_config = _STRICT
 
     corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
+    unlabelled: Annotated[int, Field(ge=2)] = 100
 
 
 class Params(BaseModel):

@@ -42,6 +42,11 @@ def analysis(corpus: str) -> Path:
     return Path("analysis", f"{corpus}.parquet")
 
 
+def audit(corpus: str) -> Path:
+    """What the audit of a corpus found."""
+    return Path("audit", f"{corpus}.json")
+
+
 def report(study: str) -> Path:
     """The folder of a study's report."""
     return Path("reports", study)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
-from stages.extract.settings import VIEW
 from stages.report.metrics_file import result_table
 from stages.report.run import run
+from stages.scan.set_lists import set_lists
+from storage.errors import DataError
+from storage.sources import Sources
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.table import Table
@@ -21,37 +25,77 @@ _SHOWN_VERSIONS = ("ltdpipe", "torch", "open_clip_torch", "scikit-learn", "pillo
 
 
 def write_report(params: Params) -> tuple[Path, Table]:
-    """Write ``reports/<study>`` from the scores and profiles that the parameters name, and from no other.
+    """Write ``reports/<study>`` from the scores and analyses that the parameters name, and from no other.
 
     Returns:
         The report's folder, and its headline table.
     """
     out = paths.report(params.study)
-    score_files = [
-        paths.scores(corpus, head, seed) / f"{VIEW}.parquet"
-        for corpus in params.evaluate.corpora
-        for head in params.heads
-        for seed in params.train.seeds
-    ]
     metrics = run(
         study=params.study,
-        score_files=score_files,
+        score_files=score_files(params),
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
         out=out,
         notes=params.notes,
         head_order=list(params.heads),
-        set_order=_set_order(params),
+        set_order=set_order(params),
+        set_lists={name: found.members for name, found in set_lists().items()},
         head_cards={name: head.model_dump(mode="json") for name, head in params.heads.items()},
         versions={package: version(package) for package in _SHOWN_VERSIONS},
+        images=dict(_images_at_hand(params)),
+        audits=list(_audits(params)),
+        reproduce=["dvc repro", "# or, from the stored scores alone:", "ltdpipe report"],
+        unlabelled=params.evaluate.unlabelled,
     )
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 
-def _set_order(params: Params) -> list[str]:
-    """Sets in the order that the study names them."""
-    return [
-        generator
-        for corpus in params.evaluate.corpora
-        if corpus in params.demo
-        for generator in params.demo[corpus].generators
-    ]
+def score_files(params: Params, *, heads: list[str] | None = None) -> list[Path]:
+    """Return the scores files of the study's heads (of all, or those named) in every view that was scored.
+
+    Raises:
+        DataError: a head has not been scored on a corpus.
+    """
+    found: list[Path] = []
+    for corpus in params.evaluate.corpora:
+        for head in params.heads if heads is None else heads:
+            for seed in params.train.seeds:
+                folder = paths.scores(corpus, head, seed)
+                files = sorted(folder.glob("*.parquet"))
+                if not files:
+                    raise DataError(
+                        f"{folder} holds no scores; run `ltdpipe evaluate --corpus {corpus} --head {head} "
+                        f"--seed {seed}`, or `dvc repro`"
+                    )
+                found += files
+    return found
+
+
+def set_order(params: Params) -> list[str]:
+    """Return sets in the order that the study names them: of its demo images, or of the corpus's list of sets."""
+    order: list[str] = []
+    for corpus in params.evaluate.corpora:
+        if corpus in params.demo:
+            order += params.demo[corpus].generators
+        else:
+            order += params.corpora[corpus].set_order
+    return order
+
+
+def _images_at_hand(params: Params) -> Iterator[tuple[str, Sources]]:
+    """Yield the corpora whose images lie on this machine; a report needs no network."""
+    for corpus in params.evaluate.corpora:
+        try:
+            entry = params.corpora[corpus]
+            sources = Sources.of(paths.images(entry.root), None if entry.reals is None else paths.images(entry.reals))
+        except DataError:
+            continue
+        if not sources.is_remote:
+            yield corpus, sources
+
+
+def _audits(params: Params) -> Iterator[dict[str, Any]]:
+    for corpus in params.evaluate.corpora:
+        path = paths.audit(corpus)
+        if path.exists():
+            yield json.loads(path.read_text(encoding="utf-8"))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """One long piece of work under way."""
 
-    def advance(self, count: int, *, failed: int = 0) -> None:
-        """Count ``count`` more units as done, ``failed`` of them without success."""
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Count ``count`` more units as done, ``failed`` of them without success, ``waiting`` seconds spent on input."""
 
 
 class Reporter(Protocol):

@@ -1,7 +1,12 @@
-"""Parquet files of ours: atomic, with a checksum on every page, so that a damaged one is refused and never misread."""
+"""Parquet files of ours: atomic, and with a hash of the whole file inside, so that a damaged one is never misread.
+
+The hash stands in the key-value metadata, where other programs pass over it. It is taken over the file with the place
+of the hash itself filled by dashes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,39 +16,65 @@ from storage.atomic import atomic_path
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+_MARK = b"ltdpipe-file-sha256:"
+_BLANK = b"-" * 64
 # Columns whose values hardly repeat: a dictionary of them costs time and room and saves nothing.
 _UNIQUE = frozenset({"path", "sha256", "size_bytes", "mtime_ns", "row"})
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table atomically; the same table gives the same bytes."""
+    """Write a table with its metadata atomically; the same table gives the same bytes."""
+    metadata = {**(table.schema.metadata or {}), b"checksum": _MARK + _BLANK}
     repeating = [name for name in table.column_names if name not in _UNIQUE]
-    with atomic_path(path) as partial:
-        pq.write_table(table, partial, use_dictionary=repeating, write_page_checksum=True)
+    buffer = pa.BufferOutputStream()
+    # without store_schema=False the metadata would stand in the file twice, and the second hash would never fit
+    with pq.ParquetWriter(buffer, table.schema, use_dictionary=repeating, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(metadata)
+    content = memoryview(buffer.getvalue())
+    at = bytes(content).rindex(_MARK) + len(_MARK)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        file.write(content[:at])
+        file.write(digest)
+        file.write(content[at + len(digest) :])
 
 
-def read_parquet(path: Path, *, what: str, remedy: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of ours.
+def read_parquet(path: Path, *, what: str, remedy: str, checked: bool = False) -> pa.Table:
+    """Read a Parquet file.
 
     Args:
         path: the file.
         what: what it is called in messages.
         remedy: what a message tells the user to do about a missing or damaged file.
-        columns: which columns; None for all.
+        checked: refuse a file without a hash inside; a file with one is always checked.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+        content = path.read_bytes()
+        fault = _fault(content, checked)
+        if fault is None:
+            return pq.read_table(pa.BufferReader(content))
     except FileNotFoundError as error:
         raise DataError(f"{what} {path} does not exist; {remedy}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{what} {path} cannot be read ({_first_line(error)}); {remedy}") from error
+        fault = next(iter(str(error).splitlines()), type(error).__name__)
+    raise DataError(f"{what} {path} cannot be read ({fault}); {remedy}")
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _fault(content: bytes, checked: bool) -> str | None:
+    """Say what is wrong with a file's bytes; None when nothing is known to be."""
+    found = content.rfind(_MARK)
+    if found < 0:
+        return "it is damaged, or was not written by this version of ltdpipe" if checked else None
+    at = found + len(_MARK)
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:at])
+    digest.update(_BLANK)
+    digest.update(view[at + len(_BLANK) :])
+    same = digest.hexdigest().encode() == view[at : at + len(_BLANK)]
+    return None if same else "it is damaged: its content does not have the hash it states"

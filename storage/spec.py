@@ -91,6 +91,17 @@ class FeatureSpec:
             raise ValueError("these features have no patch grid")
         return self.grid**2
 
+    def describe(self) -> str:
+        """Say the settings in words, in one line, for people."""
+        view = ", ".join(f"{name} {value}" for name, value in sorted(self.view.items()))
+        stored = self.stored_blocks
+        together = stored == tuple(range(stored[0], stored[-1] + 1))
+        run = f"{stored[0]}..{stored[-1]}" if together else ", ".join(map(str, stored))
+        return (
+            f"{self.backbone} ({self.activation}, weights {self.weights[:8]}, {self.precision}), "
+            f"{'+'.join(self.taps)} of blocks {run} of {self.blocks}; {view}"
+        )
+
     def difference(self, other: FeatureSpec) -> str:
         """Say in words which settings differ: ``precision: fp32 here, fp16 there``; empty when none does."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)

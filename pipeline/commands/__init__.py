@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.commands.analyse import analyse
+from pipeline.commands.audit import audit
+from pipeline.commands.compare import compare
 from pipeline.commands.demo import demo_images
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.extract import extract
@@ -19,4 +21,15 @@ from pipeline.commands.train import train
 if TYPE_CHECKING:
     import click
 
-COMMANDS: tuple[click.Command, ...] = (demo_images, scan, extract, train, evaluate, analyse, report, profile)
+COMMANDS: tuple[click.Command, ...] = (
+    demo_images,
+    scan,
+    extract,
+    audit,
+    train,
+    evaluate,
+    analyse,
+    report,
+    compare,
+    profile,
+)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @corpus_option
 @click.option("--head-file", type=PATH, help="Any head file, instead of --head and --seed.")
 @click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
-@click.option("--out", type=PATH, help="The scores file to write.")
+@click.option("--out", type=PATH, help="The scores file to write, with --head-file and --features.")
 def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     name: str | None,
     seed: int | None,
@@ -28,17 +28,29 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     features: Path | None,
     out: Path | None,
 ) -> None:
-    """Score a corpus's images with a trained head."""
-    from stages.evaluate.run import run
+    """Score a corpus's images with a trained head.
 
-    if head_file is None or features is None or out is None:
-        params = project_params()
-        name, corpus = needed(name, "--head"), needed(corpus, "--corpus")
-        defined(params.heads, name, "heads")
-        defined(params.corpora, corpus, "corpora")
-        seed = needed(seed, "--seed")
-        head_file = head_file or paths.head(name, seed)
-        features = features or paths.view(corpus)
-        out = out or paths.scores(corpus, name, seed) / f"{features.name}.parquet"
-    count = run(features=features, head=head_file, out=out)
-    click.echo(f"{out}: {count} images scored")
+    With --head, --seed and --corpus, every view of the corpus is scored, and the images held out of the head's training
+    for a threshold of the training domain. With --head-file, --features and --out, any head scores any one view.
+    """
+    from stages.evaluate.run import run, run_views
+
+    if head_file is not None or features is not None or out is not None:
+        head_file = needed(head_file, "--head-file with --features and --out")
+        features = needed(features, "--features with --head-file and --out")
+        out = needed(out, "--out with --head-file and --features")
+        click.echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
+        return
+    params = project_params()
+    name, corpus, seed = needed(name, "--head"), needed(corpus, "--corpus"), needed(seed, "--seed")
+    defined(params.heads, name, "heads")
+    defined(params.corpora, corpus, "corpora")
+    folder = paths.scores(corpus, name, seed)
+    counts = run_views(
+        features=paths.features(corpus),
+        head=paths.head(name, seed),
+        out=folder,
+        trained_on=paths.features(params.train.corpus),
+    )
+    for view, count in counts.items():
+        click.echo(f"{folder / view}.parquet: {count} images scored")

@@ -2,84 +2,160 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline import paths
 from pipeline.commands.arguments import PATH, corpus_option, defined, needed, project_params
+from storage.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from stages.reporter import Reporter
+
+
+def _auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int | None]:
+    """Return an option's callback: ``auto`` becomes None, anything else must be a whole number from ``lowest``."""
+
+    def read(_context: click.Context, _option: click.Parameter, value: str) -> int | None:
+        if value == "auto":
+            return None
+        if not value.isdecimal() or int(value) < lowest:
+            raise click.BadParameter(f"{value!r} is neither auto nor a whole number from {lowest}")
+        return int(value)
+
+    return read
 
 
 @click.command()
 @click.argument("folder", required=False, type=PATH)
 @corpus_option
-@click.option("--out", type=PATH, help="Where the features of FOLDER go.")
+@click.option("--out", type=PATH, help="Where the features of FOLDER go, one folder a view.")
 @click.option(
     "--layout",
     default="auto",
     show_default=True,
     help="How FOLDER's sub-folders tell the label; auto: by their names, or not at all where none has such a name.",
 )
-@click.option("--backbone", help="For FOLDER: name of the backbone.")
+@click.option("--backbone", help="For FOLDER: name of the backbone; `ltdpipe backbones` lists them.")
 @click.option("--weights", help="For FOLDER: default, random:SEED, or a local weights file.")
+@click.option("--geometry", help="For FOLDER: crop224-pad (default), squash256-crop224, short224-crop or tile224.")
+@click.option("--views", help="For FOLDER: comma-separated, as in clean,train:5,jpeg:70,scale:0.5+jpeg:70.")
+@click.option("--taps", help="For FOLDER: comma-separated, from cls, ln2_cls, grid and embedding.")
+@click.option("--blocks", help="For FOLDER: all, a range such as 11-19, or comma-separated numbers.")
+@click.option("--grid", type=int, help="For FOLDER: cells a side of the tap grid.")
+@click.option("--apply-exif", is_flag=True, help="For FOLDER: turn pictures as their EXIF orientation says.")
+@click.option("--precision", help="For FOLDER: auto (default), fp32 or fp16.")
+@click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images a shard.")
 @click.option(
-    "--geometry", default="crop224-pad", show_default=True, help="For FOLDER: how an image becomes 224 x 224 pixels."
+    "--batch", callback=_auto_or(1), metavar="auto|N", default="auto", show_default=True, help="Images a forward pass."
 )
-@click.option("--shard-size", default=1024, show_default=True, help="Images a shard; changes no feature.")
-@click.option("--batch", default=32, show_default=True, help="Images a forward pass; changes no feature.")
+@click.option(
+    "--loaders",
+    callback=_auto_or(0),
+    metavar="auto|N",
+    default="auto",
+    show_default=True,
+    help="Decoding processes, for each worker.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes of a local Dask cluster.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786; see docs/cluster.md.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
+@click.option("--json", "as_json", is_flag=True, help="Progress as JSON lines on stderr, the summary on stdout.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when any image failed; the features are there all the same.")
 def extract(  # noqa: PLR0917 - click hands over one argument an option
     folder: Path | None,
     corpus: str | None,
     out: Path | None,
     layout: str,
-    backbone: str | None,
-    weights: str | None,
-    geometry: str,
     shard_size: int,
-    batch: int,
+    batch: int | None,
+    loaders: int | None,
+    workers: int,
+    scheduler: str | None,
+    compiled: bool,
+    as_json: bool,
+    strict: bool,
+    **given: str | int | bool | None,
 ) -> None:
     """Run the frozen backbone over a corpus and cache its features.
 
     With --corpus, settings come from params.yaml. With FOLDER and --out, any folder of images is extracted. Finished
-    shards are never made again: the same command goes on where it was stopped.
+    shards are never made again: the same command goes on where it was stopped. --shard-size, --loaders, --workers and
+    --scheduler change no feature; --batch and --compile change them by rounding alone.
+
+    An image that cannot be read is recorded with its reason, and the exit status is 0 all the same, so that a corpus
+    with a few broken files is of use; with --strict it is 3. It is 3 in any case when no image can be read, 4 when the
+    disk is full or the weights cannot be had.
     """
-    from pipeline.console import ConsoleReporter
-    from pipeline.params import settings_from
+    from pipeline.console import ConsoleReporter, JsonReporter
+    from pipeline.extract_summary import summary_lines
+    from pipeline.params import Corpus, settings_from
     from stages.extract.run import run
+    from stages.extract.runtime import Runtime
     from stages.extract.settings import ExtractSettings
     from stages.scan.run import run as scan_folder
     from storage.manifest import read_manifest
     from storage.store import store_root
 
+    reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
     if folder is None:
         name = needed(corpus, "--corpus NAME, or a FOLDER with --out")
         params = project_params()
-        entry = defined(params.corpora, name, "corpora")
-        root, geometry, settings = paths.images(entry.root), entry.geometry, params.extract
-        reals = None if entry.reals is None else paths.images(entry.reals)
+        entry, settings = defined(params.corpora, name, "corpora"), params.extract
+        root = paths.images(entry.root)
         manifest, out = read_manifest(paths.manifest(name)), paths.features(name)
     else:
-        name, root, reals = corpus or folder.absolute().name, folder, None
+        name, root = corpus or folder.absolute().name, folder
         out = needed(out, "--out, where the features go")
-        manifest, _ = scan_folder(corpus=name, root=folder, layout=layout)
-        given = {"backbone": backbone, "weights": weights}
-        settings = settings_from(ExtractSettings, {key: value for key, value in given.items() if value is not None})
+        manifest, found = scan_folder(corpus=name, root=folder, layout=layout)
+        reporter.note(f"{name}: {found}")
+        entry = settings_from(Corpus, {"root": str(folder)} | _listed(given, "geometry", "views"))
+        settings = settings_from(
+            ExtractSettings,
+            _listed(given, "backbone", "weights", "taps", "blocks", "grid", "precision", "apply_exif"),
+        )
+    reals = None if entry.reals is None else paths.images(entry.reals)
     summary = run(
         corpus=name,
         root=root,
         reals=reals,
         manifest=manifest,
         settings=settings,
-        geometry=geometry,
+        geometry=entry.geometry,
+        views=entry.views,
         store=store_root(),
         out=out,
-        reporter=ConsoleReporter(),
-        shard_size=shard_size,
-        batch=batch,
+        reporter=reporter,
+        runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled),
     )
-    click.echo(f"{name}: {summary.usable} images usable, {summary.extracted} extracted now, key {summary.key}")
-    for reason, count in sorted(summary.failed.items()):
-        click.echo(f"{name}: {count} failed: {reason}")
+    if as_json:
+        click.echo(json.dumps({"corpus": name} | summary.to_json()))
+    else:
+        for line in summary_lines(name, summary):
+            click.echo(line)
+    if strict and summary.failed:
+        raise DataError(
+            f"{sum(summary.failed.values())} of {name}'s images failed (--strict); the features are in {out}"
+        )
+
+
+def _listed(given: dict[str, str | int | bool | None], *names: str) -> dict[str, object]:
+    """Return the options that were given, comma-separated ones as lists."""
+    values: dict[str, object] = {name: given[name] for name in names if given[name] not in {None, False}}
+    for name in {"views", "taps"} & set(values):
+        values[name] = [part.strip() for part in str(values[name]).split(",")]
+    blocks = values.get("blocks")
+    if isinstance(blocks, str) and blocks.replace(",", "").isdecimal():
+        values["blocks"] = [int(part) for part in blocks.split(",")]
+    return values

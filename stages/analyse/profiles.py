@@ -15,7 +15,7 @@ import numpy as np
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,7 @@ def transition_profiles(
     *,
     blocks: Sequence[int],
     groups: int,
+    on_moves: Callable[[NDArray[np.float64]], None] | None = None,
 ) -> Profile:
     """Accumulate transition statistics over batches, in float64, holding one batch at a time.
 
@@ -49,6 +50,7 @@ def transition_profiles(
         batches: pairs of CLS tokens (N, L, D) and group numbers (N,), each 0..groups-1.
         blocks: (L,) 0-based block numbers of the tokens, ascending; pairs of neighbours k, k + 1 make the transitions.
         groups: G.
+        on_moves: called with (N, T, 2), the cosine similarities and L2 distances of each batch.
 
     Raises:
         DataError: a token is not finite or has length zero; the message names row and block.
@@ -66,6 +68,8 @@ def transition_profiles(
             raise ValueError(f"expected (N, {len(blocks)}, D) tokens and (N,) groups, got {cls.shape}, {members.shape}")
         moves = _moves(cls, blocks, pairs, seen)
         seen += len(cls)
+        if on_moves is not None:
+            on_moves(moves)
         for group in np.unique(members):
             chosen = moves[members == group]
             # Chan, Golub and LeVeque's update: exact for any batch size, no cancellation of large sums of squares.

@@ -1,62 +1,50 @@
-"""The analyse stage: cached features of one corpus view -> transition profiles of reals and of every generator."""
+"""The analyse stage: cached features of one corpus view -> how the CLS token moves, and what that tells."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.analyse.csv_file import csv_text
+from stages.analyse.discrimination import window_aucs
+from stages.analyse.files import (
+    PROFILE_SCHEMA,
+    PROJECTION_SCHEMA,
+    WINDOW_SCHEMA,
+    projection_path,
+    windows_path,
+    write_analysis,
+)
 from stages.analyse.profiles import Profile, transition_profiles
-from storage.atomic import atomic_path, write_text
+from stages.analyse.projection import project
+from storage.atomic import write_text
 from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.manifest import read_parquet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
-PROFILE_SCHEMA = pa.schema(
-    [
-        pa.field("group", pa.string()),
-        pa.field("label", pa.int8()),
-        pa.field("transition", pa.int32()),
-        pa.field("cosine_mean", pa.float64()),
-        pa.field("cosine_std", pa.float64()),
-        pa.field("l2_mean", pa.float64()),
-        pa.field("l2_std", pa.float64()),
-        pa.field("n", pa.int64()),
-    ]
-)
 REAL_GROUP = "real"
 
-_METADATA_KEY = b"ltdpipe"
-_REMEDY = "run `ltdpipe analyse` again"
-
-
-@dataclass(frozen=True)
-class ProfileFile:
-    """A profile file as read: where it came from and its rows (``PROFILE_SCHEMA``), reals first."""
-
-    corpus: str
-    view: str
-    feature_key: str
-    table: pa.Table
+_BATCH = 256
+_Group = tuple[int | None, str]
 
 
 def run(*, features: Path, out: Path) -> None:
-    """Write the transition profiles of one extracted corpus view, as Parquet and as CSV of the same name.
+    """Write what the cached CLS tokens of one extracted corpus view show; tokens are read a batch at a time.
+
+    Kept in memory are two numbers an image and transition, and the tokens of a sample for the projection.
 
     Args:
         features: folder of the view, as ``ltdpipe extract`` publishes it.
-        out: the Parquet file; the CSV lies beside it with the suffix ``.csv``.
+        out: the Parquet file of the profiles, ``<corpus>.parquet``. Beside it lie the same rows as ``.csv``,
+            ``<corpus>.windows.parquet`` and ``<corpus>.projection.parquet``.
 
     Raises:
         DataError: the features are missing or damaged, or hold no usable image or no two neighbouring blocks.
@@ -68,37 +56,24 @@ def run(*, features: Path, out: Path) -> None:
     if all(after != block + 1 for block, after in pairwise(blocks)):
         raise DataError(f"{features} holds blocks {blocks}, no two of them neighbours; extract at least two")
     groups, numbers = _groups(table.index)
-    batches = ((cls, numbers[rows]) for rows, cls in table.batches("cls", blocks=blocks, size=256))
+    kept: list[NDArray[np.float32]] = []
+    batches = ((cls, numbers[rows]) for rows, cls in table.batches("cls", blocks=blocks, size=_BATCH))
     try:
-        profile = transition_profiles(batches, blocks=blocks, groups=len(groups))
+        profile = transition_profiles(
+            batches, blocks=blocks, groups=len(groups), on_moves=lambda moves: kept.append(moves.astype(np.float32))
+        )
     except DataError as error:
         raise DataError(f"{features}: {error}; extract again") from error
-    result = _table(profile, groups)
-    metadata = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(table)}
-    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
-    with atomic_path(out) as partial:
-        pq.write_table(result.replace_schema_metadata({_METADATA_KEY: text.encode()}), partial)
-    rows = [list(row.values()) for row in result.to_pylist()]
-    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, rows))
+    facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(table)}
+    rows = list(_profile_rows(profile, groups))
+    write_analysis(out, rows, PROFILE_SCHEMA, facts)
+    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, [list(row.values()) for row in rows]))
+    windows = list(_window_rows(np.concatenate(kept), profile.transitions.tolist(), groups, numbers))
+    write_analysis(windows_path(out), windows, WINDOW_SCHEMA, facts)
+    _write_projection(table, groups, numbers, facts, projection_path(out))
 
 
-def read_profile(path: Path) -> ProfileFile:
-    """Read a profile file.
-
-    Raises:
-        DataError: it is missing, damaged, or no profile file.
-    """
-    table = read_parquet(path, what="profile file", remedy=_REMEDY)
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    lacking = [name for name in ("corpus", "view", "feature_key") if name not in metadata]
-    lacking += [name for name in PROFILE_SCHEMA.names if name not in table.column_names]
-    if lacking:
-        raise DataError(f"{path} is no profile file: it lacks {', '.join(lacking)}; {_REMEDY}")
-    rows = table.select(PROFILE_SCHEMA.names)
-    return ProfileFile(metadata["corpus"], metadata["view"], metadata["feature_key"], rows)
-
-
-def _groups(index: pa.Table) -> tuple[list[tuple[int | None, str]], NDArray[np.int64]]:
+def _groups(index: pa.Table) -> tuple[list[_Group], NDArray[np.int64]]:
     """Return the (label, name) groups, reals first, and (N,) the group number of every image."""
     labels, generators = index["label"].to_pylist(), index["generator"].to_pylist()
     keys = [_group(label, generator) for label, generator in zip(labels, generators, strict=True)]
@@ -107,18 +82,46 @@ def _groups(index: pa.Table) -> tuple[list[tuple[int | None, str]], NDArray[np.i
     return groups, np.array([number[key] for key in keys], dtype=np.int64)
 
 
-def _group(label: int | None, generator: str | None) -> tuple[int | None, str]:
+def _group(label: int | None, generator: str | None) -> _Group:
     if label is None:
         return None, "unlabelled"
     return (1, generator or "unnamed generator") if label else (0, REAL_GROUP)
 
 
-def _table(profile: Profile, groups: list[tuple[int | None, str]]) -> pa.Table:
-    rows: list[dict[str, Any]] = []
+def _profile_rows(profile: Profile, groups: list[_Group]) -> Iterator[dict[str, Any]]:
     for g, (label, name) in enumerate(groups):
         spread = profile.std[g].tolist() if profile.count[g] > 1 else [(None, None)] * len(profile.transitions)
         for t, transition in enumerate(profile.transitions.tolist()):
             (cosine_mean, l2_mean), (cosine_std, l2_std) = profile.mean[g, t].tolist(), spread[t]
             values = (name, label, transition, cosine_mean, cosine_std, l2_mean, l2_std, int(profile.count[g]))
-            rows.append(dict(zip(PROFILE_SCHEMA.names, values, strict=True)))
-    return pa.Table.from_pylist(rows, schema=PROFILE_SCHEMA)
+            yield dict(zip(PROFILE_SCHEMA.names, values, strict=True))
+
+
+def _window_rows(
+    moves: NDArray[np.float32], transitions: list[int], groups: list[_Group], numbers: NDArray[np.int64]
+) -> Iterator[dict[str, Any]]:
+    """All generators together first, then each; nothing where a class is missing."""
+    label = np.array([-1 if label is None else label for label, _ in groups], dtype=np.int64)[numbers]
+    real = label == 0
+    fakes: list[tuple[str | None, NDArray[np.bool_]]] = [(None, label == 1)]
+    fakes += [(name, numbers == g) for g, (kind, name) in enumerate(groups) if kind == 1]
+    for generator, fake in fakes:
+        if real.any() and fake.any():
+            for start, n, cosine, l2 in window_aucs(moves, transitions, real, fake):
+                values = (generator, start, n, cosine, l2, int(real.sum()), int(fake.sum()))
+                yield dict(zip(WINDOW_SCHEMA.names, values, strict=True))
+
+
+def _write_projection(
+    table: FeatureTable, groups: list[_Group], numbers: NDArray[np.int64], facts: dict[str, Any], out: Path
+) -> None:
+    projection = project(table, numbers)
+    rows: list[dict[str, Any]] = []
+    if projection is not None:
+        explained = dict(zip(("raw", "ltd"), projection.explained.tolist(), strict=True))
+        facts = {**facts, "blocks": list(projection.blocks), "explained": explained}
+        paths = table.index["path"].take(projection.rows).to_pylist()
+        for path, group, (raw, ltd) in zip(paths, numbers[projection.rows], projection.points.tolist(), strict=True):
+            label, name = groups[group]
+            rows.append(dict(zip(PROJECTION_SCHEMA.names, (path, name, label, *raw, *ltd), strict=True)))
+    write_analysis(out, rows, PROJECTION_SCHEMA, facts)

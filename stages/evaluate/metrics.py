@@ -1,26 +1,49 @@
-"""Metrics of stored scores, and honest means of them: over test sets and over seeds.
+"""Metrics of stored scores, over all images of a set at once, never averaged per batch.
 
-A metric that is not defined for a set (it has one class only, or no images) is ``None`` with a reason. It never enters
-a mean as 0, and every mean says how many of how many values it covers. Ranks come from logits in float64: sigmoid
-scores saturate near 0 and 1, where different logits become one score.
+A metric that is not defined for a set (it has one class only, or too few images) is ``None`` with a reason; it never
+enters a mean as 0. Ranks come from logits in float64: sigmoid scores saturate near 0 and 1, where different logits
+become one score.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.evaluate.scores import sigmoid
+from stages.evaluate.thresholds import Ranked, oracle, unlabelled_accuracy
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from stages.evaluate.scores import Scores
 
-METRICS = ("ap", "roc_auc", "accuracy", "accuracy_real", "accuracy_fake")
+METRICS = (
+    "ap",
+    "roc_auc",
+    "accuracy",
+    "accuracy_real",
+    "accuracy_fake",
+    "balanced_accuracy",
+    "tpr_at_fpr_1",
+    "tpr_at_fpr_01",
+    "oracle_accuracy",
+    "calibrated_accuracy",
+    "unlabelled_accuracy",
+    "ece",
+    "brier",
+)
+# Metrics that are better when they are smaller.
+ERRORS = frozenset({"ece", "brier"})
+UNLABELLED = 100
+ECE_BINS = 15
+
+_FPR = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_01": 0.001}
+_NEED_BOTH = ("ap", "roc_auc", "balanced_accuracy", *_FPR)
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,15 @@ class Metrics:
         accuracy: share of images on the right side of score 0.5 (logit 0; a logit of exactly 0 says real).
         accuracy_real: the same among real images.
         accuracy_fake: the same among synthetic images.
+        balanced_accuracy: mean of the two.
+        tpr_at_fpr_1: share of synthetic images found when at most 1 % of the real ones are called synthetic.
+        tpr_at_fpr_01: the same at 0.1 %.
+        oracle_accuracy: accuracy at the best threshold of this very set, which nobody has.
+        calibrated_accuracy: accuracy at the threshold from held-out images of the training domain.
+        unlabelled_accuracy: accuracy at the mean logit of some unlabelled images of the set, without those images.
+        ece: expected calibration error of the scores, ``ECE_BINS`` bins of equal width.
+        brier: mean squared difference of score and label.
+        oracle_threshold: the logit at which ``oracle_accuracy`` is reached.
         undefined: metric name -> why it is None.
     """
 
@@ -45,6 +77,15 @@ class Metrics:
     accuracy: float | None = None
     accuracy_real: float | None = None
     accuracy_fake: float | None = None
+    balanced_accuracy: float | None = None
+    tpr_at_fpr_1: float | None = None
+    tpr_at_fpr_01: float | None = None
+    oracle_accuracy: float | None = None
+    calibrated_accuracy: float | None = None
+    unlabelled_accuracy: float | None = None
+    ece: float | None = None
+    brier: float | None = None
+    oracle_threshold: float | None = None
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
@@ -53,103 +94,102 @@ class Metrics:
         return value
 
 
-def measure(labels: NDArray[np.integer[Any]], logits: NDArray[np.floating[Any]]) -> Metrics:
+def measure(
+    labels: NDArray[np.integer[Any]],
+    logits: NDArray[np.floating[Any]],
+    *,
+    threshold: float | None = None,
+    unlabelled: int = UNLABELLED,
+) -> Metrics:
     """Measure one set of images.
 
     Args:
         labels: (N,) 0 real, 1 synthetic.
         logits: (N,) finite, > 0 means synthetic. The order of the rows changes nothing.
+        threshold: the logit from :func:`stages.evaluate.thresholds.calibrated_threshold`; None where there is none.
+        unlabelled: how many images set the threshold of ``unlabelled_accuracy``.
 
     Raises:
         ValueError: the shapes differ or a logit is not finite.
     """
     if labels.shape != logits.shape or labels.ndim != 1:
         raise ValueError(f"expected labels and logits of one shape (N,), got {labels.shape} and {logits.shape}")
-    exact = logits.astype(np.float64)
-    if not np.isfinite(exact).all():
-        raise ValueError(f"expected finite logits, got {int((~np.isfinite(exact)).sum())} that are not")
-    fake = labels == 1
-    right = (exact > 0) == fake
-    n_fake = int(fake.sum())
-    n_real = len(fake) - n_fake
-    reasons = [word for word, count in (("no real images", n_real), ("no synthetic images", n_fake)) if count == 0]
-    reason = "no images" if len(reasons) == 2 else "".join(reasons)
-    undefined = {
-        "ap": reason,
-        "roc_auc": reason,
-        "accuracy": "" if len(fake) else reason,
-        "accuracy_real": "" if n_real else reason,
-        "accuracy_fake": "" if n_fake else reason,
+    if not np.isfinite(logits).all():
+        raise ValueError(f"expected finite logits, got {int((~np.isfinite(logits)).sum())} that are not")
+    ranked = Ranked.of(labels, logits)
+    undefined = _undefined(ranked, calibrated=threshold is not None, unlabelled=unlabelled)
+    values: dict[str, float | None] = {}
+    if "ap" not in undefined:
+        values |= _of_ranks(ranked)
+    if len(ranked.fake):
+        values |= _of_scores(ranked)
+        values["oracle_accuracy"], values["oracle_threshold"] = oracle(ranked)
+        values |= _accuracies(ranked)
+    if threshold is not None and len(ranked.fake):
+        values["calibrated_accuracy"] = int(ranked.right_over(np.array([threshold]))[0]) / len(ranked.fake)
+    if "unlabelled_accuracy" not in undefined:
+        values["unlabelled_accuracy"] = unlabelled_accuracy(ranked, unlabelled)
+    defined = {
+        name: values[name] for name in (*METRICS, "oracle_threshold") if name in values and name not in undefined
     }
-    values: dict[str, float] = {}
-    if not reason:
-        from sklearn.metrics import average_precision_score, roc_auc_score  # noqa: PLC0415 - slow to import
-
-        values = {"ap": float(average_precision_score(fake, exact)), "roc_auc": float(roc_auc_score(fake, exact))}
-    for name, chosen in (("accuracy", slice(None)), ("accuracy_real", ~fake), ("accuracy_fake", fake)):
-        if not undefined[name]:
-            values[name] = float(right[chosen].mean())
-    return Metrics(n_real, n_fake, **values, undefined={name: why for name, why in undefined.items() if why})
+    return Metrics(ranked.n_real, ranked.n_fake, **defined, undefined=undefined)
 
 
-def measure_sets(scores: Scores) -> dict[str, Metrics]:
+def measure_sets(scores: Scores, *, threshold: float | None = None, unlabelled: int = UNLABELLED) -> dict[str, Metrics]:
     """Measure every named test set of a scores file, in order of name; rows that name no set are in none."""
-    return {name: measure(scores.label[rows], scores.logit[rows]) for name, rows in scores.members.items()}
+    return {
+        name: measure(scores.label[rows], scores.logit[rows], threshold=threshold, unlabelled=unlabelled)
+        for name, rows in scores.members.items()
+    }
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean that says what it covers.
-
-    Attributes:
-        value: mean of the defined values; None when there is none.
-        std: their standard deviation (ddof = 1); None with fewer than two, there is no spread then.
-        count: how many values are defined.
-        total: how many there are.
-    """
-
-    value: float | None
-    std: float | None
-    count: int
-    total: int
-
-
-def mean_of(values: Sequence[float | None]) -> Mean:
-    """Return the mean and spread of the defined values, exactly rounded, so that their order changes nothing."""
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return Mean(None, None, 0, len(values))
-    mean = math.fsum(defined) / len(defined)
-    std = None
-    if len(defined) > 1:
-        std = math.sqrt(math.fsum((value - mean) ** 2 for value in defined) / (len(defined) - 1))
-    return Mean(mean, std, len(defined), len(values))
+def _undefined(ranked: Ranked, *, calibrated: bool, unlabelled: int) -> dict[str, str]:
+    total = len(ranked.fake)
+    lacking = [word for word, n in (("real", ranked.n_real), ("synthetic", ranked.n_fake)) if n == 0]
+    if not total:
+        return dict.fromkeys(METRICS, "no images")
+    undefined = {}
+    if lacking:
+        undefined = dict.fromkeys((*_NEED_BOTH, "unlabelled_accuracy"), f"no {lacking[0]} images")
+        undefined["accuracy_real" if lacking == ["real"] else "accuracy_fake"] = f"no {lacking[0]} images"
+    for name, rate in _FPR.items():
+        if name not in undefined and ranked.n_real * rate < 1 - 1e-9:
+            undefined[name] = f"{ranked.n_real} real images, fewer than the {round(1 / rate):,} that this rate needs"
+    if "calibrated_accuracy" not in undefined and not calibrated:
+        undefined["calibrated_accuracy"] = "no held-out scores of the training domain"
+    if "unlabelled_accuracy" not in undefined and total < 2 * unlabelled:
+        undefined["unlabelled_accuracy"] = f"{total} images, fewer than twice the {unlabelled} that set the threshold"
+    return undefined
 
 
-def mean_over_seeds(by_seed: Sequence[Metrics | None], metric: str) -> Mean:
-    """Return the mean and spread of a metric of one set over seeds; None stands for a seed without scores."""
-    return mean_of([None if metrics is None else metrics.value(metric) for metrics in by_seed])
+def _of_ranks(ranked: Ranked) -> dict[str, float | None]:
+    from sklearn.metrics import auc, average_precision_score, roc_curve  # noqa: PLC0415 - slow to import
+
+    fpr, tpr, _ = roc_curve(ranked.fake, ranked.logits, drop_intermediate=False)
+    values = {name: float(tpr[fpr <= rate * (1 + 1e-9)].max()) for name, rate in _FPR.items()}
+    ap = float(average_precision_score(ranked.fake, ranked.logits))
+    return {**values, "ap": ap, "roc_auc": float(auc(fpr, tpr))}
 
 
-def mean_over_sets(by_seed: Sequence[Mapping[str, Metrics]], names: Sequence[str], metric: str) -> Mean:
-    """Return the headline: the mean over sets, its spread over seeds, and how many of the sets it covers.
+def _of_scores(ranked: Ranked) -> dict[str, float | None]:
+    from sklearn.metrics import brier_score_loss  # noqa: PLC0415 - slow to import
 
-    Only sets with a defined value for every seed are averaged, so that all seeds average the same sets.
+    scores = sigmoid(ranked.logits)
+    bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=scores - ranked.fake, minlength=ECE_BINS)
+    brier = float(brier_score_loss(ranked.fake, scores, pos_label=True))
+    return {"ece": float(np.abs(gaps).sum() / len(scores)), "brier": brier}
 
-    Args:
-        by_seed: for each seed, set name -> metrics.
-        names: all sets that the mean should cover.
-        metric: one of ``METRICS``.
 
-    Returns:
-        ``value`` and ``std`` over seeds of the mean over sets; ``count`` of ``total`` sets.
-    """
-
-    def of(metrics: Mapping[str, Metrics], name: str) -> float | None:
-        return metrics[name].value(metric) if name in metrics else None
-
-    covered = [name for name in names if by_seed and all(of(metrics, name) is not None for metrics in by_seed)]
-    if not covered:
-        return Mean(None, None, 0, len(names))
-    over_seeds = mean_of([mean_of([of(metrics, name) for name in covered]).value for metrics in by_seed])
-    return Mean(over_seeds.value, over_seeds.std, len(covered), len(names))
+def _accuracies(ranked: Ranked) -> dict[str, float | None]:
+    cut = np.searchsorted(ranked.logits, [0.0], side="right")
+    real, fake = (int(right[0]) for right in ranked.right_at(cut))
+    on_real = real / ranked.n_real if ranked.n_real else None
+    on_fake = fake / ranked.n_fake if ranked.n_fake else None
+    balanced = None if on_real is None or on_fake is None else (on_real + on_fake) / 2
+    return {
+        "accuracy": (real + fake) / len(ranked.fake),
+        "accuracy_real": on_real,
+        "accuracy_fake": on_fake,
+        "balanced_accuracy": balanced,
+    }

@@ -6,7 +6,7 @@ Metrics are always computed from these files, so a new metric needs neither the 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.atomic import atomic_path
 from storage.errors import DataError
-from storage.manifest import read_parquet
+from storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,6 +33,9 @@ SCORES_SCHEMA = pa.schema(
         pa.field("score", pa.float64()),
     ]
 )
+
+# The view that stands for the images held out of a head's training.
+HELD_OUT = "held-out"
 
 _METADATA_KEY = b"ltdpipe"
 _REMEDY = "run `ltdpipe evaluate` again"
@@ -51,6 +53,7 @@ class ScoreCard:
         feature_key: key of the features that were scored.
         head_sha256: sha256 of the head's file, hex.
         failed: how many images of the corpus could not be read and so have no row.
+        facts: what else is known of the head, plain JSON: its window, the corpus it was trained on.
     """
 
     head: str
@@ -60,6 +63,7 @@ class ScoreCard:
     feature_key: str
     head_sha256: str
     failed: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +122,22 @@ def write_scores(path: Path, *, card: ScoreCard, images: pa.Table, logits: NDArr
     table = pa.table(columns, names=SCORES_SCHEMA.names).cast(SCORES_SCHEMA)
     _check(table, path)
     metadata = json.dumps({**asdict(card), "rows": len(exact)}, sort_keys=True, separators=(",", ":"))
-    with atomic_path(path) as partial:
-        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: metadata.encode()}), partial)
+    write_parquet(table.replace_schema_metadata({_METADATA_KEY: metadata.encode()}), path)
+
+
+def read_card(path: Path) -> ScoreCard:
+    """Read what a scores file is about, and none of its scores.
+
+    Raises:
+        DataError: it is missing, is no Parquet file, or has no such metadata.
+    """
+    try:
+        found = pq.read_metadata(path).metadata
+    except FileNotFoundError as error:
+        raise DataError(f"scores file {path} does not exist; {_REMEDY}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"scores file {path} cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from error
+    return _card(path, found, ())[0]
 
 
 def read_scores(path: Path) -> Scores:
@@ -129,22 +147,18 @@ def read_scores(path: Path) -> Scores:
         DataError: it is missing or damaged, has other columns or no metadata, or holds what cannot be a score.
     """
     table = read_parquet(path, what="scores file", remedy=_REMEDY)
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    names = [field.name for field in fields(ScoreCard)]
-    lacking = [name for name in [*names, "rows"] if name not in metadata]
-    lacking += [name for name in SCORES_SCHEMA.names if name not in table.column_names]
-    if lacking:
-        raise DataError(f"{path} is no scores file: it lacks {', '.join(lacking)}; {_REMEDY}")
+    missing = [name for name in SCORES_SCHEMA.names if name not in table.column_names]
+    card, rows = _card(path, table.schema.metadata, missing)
     try:
         table = table.select(SCORES_SCHEMA.names).cast(SCORES_SCHEMA)
     except pa.ArrowException as error:
         raise DataError(f"{path} is no scores file: {error}; {_REMEDY}") from error
-    if metadata["rows"] != table.num_rows:
-        raise DataError(f"{path} states {metadata['rows']} rows and has {table.num_rows}; {_REMEDY}")
+    if rows != table.num_rows:
+        raise DataError(f"{path} states {rows} rows and has {table.num_rows}; {_REMEDY}")
     _check(table, path)
     return Scores(
         source=path,
-        card=ScoreCard(**{name: metadata[name] for name in names}),
+        card=card,
         path=_objects(table["path"]),
         generator=_objects(table["generator"]),
         label=table["label"].to_numpy(),
@@ -152,6 +166,16 @@ def read_scores(path: Path) -> Scores:
         score=table["score"].to_numpy(),
         members=_members(table["sets"].combine_chunks()),
     )
+
+
+def _card(path: Path, metadata: Mapping[bytes, bytes] | None, missing: Sequence[str]) -> tuple[ScoreCard, int]:
+    """Return the card and the stated number of rows; ``missing`` are columns that the file lacks."""
+    found: dict[str, Any] = {"facts": {}, **json.loads((metadata or {}).get(_METADATA_KEY, b"{}"))}
+    names = [of_card.name for of_card in fields(ScoreCard)]
+    lacking = [name for name in [*names, "rows"] if name not in found] + list(missing)
+    if lacking:
+        raise DataError(f"{path} is no scores file: it lacks {', '.join(lacking)}; {_REMEDY}")
+    return ScoreCard(**{name: found[name] for name in names}), int(found["rows"])
 
 
 def _check(table: pa.Table, path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import open_clip
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.transformer import QuickGELU, VisionTransformer
+from torch import Tensor, nn
 
-from stages.extract.demo_vit import demo_vit
-from storage.atomic import sha256_of
-from storage.errors import ResourceError, SettingError
+from stages.extract.fetch import fetch_weights
+from stages.extract.registry import BACKBONES, BackboneCard
+from stages.extract.towers import Tower, build_tower
+from stages.extract.weights import load_weights, weights_hash
+from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -28,139 +27,144 @@ class Backbone:
     """A frozen vision transformer on its device.
 
     Attributes:
-        name: in ``BACKBONES``.
-        model: open_clip's image tower, in eval mode, without gradients.
+        card: what it is.
+        tower: its model, in eval mode, without gradients.
         weights: sha256 over names and values of all its parameters, hex.
         device: where it runs.
         precision: "fp32", or "fp16": fp16 matrix products, with the residual stream in fp32.
     """
 
-    name: str
-    model: VisionTransformer
+    card: BackboneCard
+    tower: Tower
     weights: str
     device: torch.device
     precision: str
-    mean: tuple[float, float, float] = OPENAI_DATASET_MEAN
-    std: tuple[float, float, float] = OPENAI_DATASET_STD
-
-    @property
-    def blocks(self) -> int:
-        """L, the number of transformer blocks."""
-        return len(self.model.transformer.resblocks)
-
-    @property
-    def width(self) -> int:
-        """D, the width of a token."""
-        return int(self.model.transformer.width)
-
-    @property
-    def embedding(self) -> int:
-        """E, the width of the final embedding."""
-        return int(self.model.output_dim)
-
-    @property
-    def activation(self) -> str:
-        """Name of the activation of the feed-forward layers."""
-        return "quickgelu" if isinstance(self.model.transformer.resblocks[0].mlp.gelu, QuickGELU) else "gelu"
 
     @torch.inference_mode()
-    def taps(self, pixels: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
-        """Run the backbone.
+    def taps(
+        self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
+    ) -> dict[str, Tensor]:
+        """Run the backbone as far as the taps need it.
+
+        Blocks behind the last one wanted are not computed, and in the last one computed only the class token's row,
+        unless a tap needs the patches there.
 
         Args:
-            pixels: (N, H, W, 3) uint8 RGB.
+            pixels: (N, S, S, 3) uint8 RGB.
+            taps: what to read, from "cls", "ln2_cls", "grid" and "embedding".
+            blocks: the L' blocks to read, 0-based, ascending.
+            grid: G, for the tap "grid".
 
         Returns:
-            "cls": (L, N, D), the class token after each residual block, before the final norm, raw;
-            "embedding": (N, E), after final norm and projection. Both float32 on the CPU.
+            "cls": (L', N, D), the class token (or the mean of the patch tokens, see the card) after each residual
+            block, before the final norm, raw; "ln2_cls": (L', N, D), the same behind the LayerNorm before the block's
+            feed-forward layers; "grid": (L', N, G*G, D), the patch tokens after each block, averaged over G x G cells,
+            row by row; "embedding": (N, E), after final norm and projection. All float32, on the device.
         """
-        scaled = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)  # (N, 3, H, W)
-        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (self.mean, self.std))
-        tokens = self.model._embeds((scaled - mean) / std)  # (N, 1 + patches, D)
-        cls = []
-        with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
-            for block in self.model.transformer.resblocks:
-                tokens = block(tokens)
-                cls.append(tokens[:, 0].float())
-        pooled, _ = self.model._pool(tokens.float())
-        return {"cls": torch.stack(cls).cpu(), "embedding": (pooled @ self.model.proj).cpu()}
+        tower = self.tower
+        depth = len(tower.blocks) if "embedding" in taps else max(blocks) + 1
+        class_only = "grid" not in taps and tower.has_class_token
+        class_only = class_only and ("embedding" not in taps or tower.embeds_class_token)
+        found: dict[str, list[Tensor]] = {tap: [] for tap in taps if tap != "embedding"}
+        normed: list[Tensor] = []
+        read = [tower.second_norms[block] for block in blocks] if "ln2_cls" in taps else []
+        hooks = [norm.register_forward_hook(lambda _module, _in, out: normed.append(self._token(out))) for norm in read]
+        try:
+            with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
+                tokens, beside = tower.start(self._normalise(pixels))
+                for block in range(depth):
+                    run = tower.run_class_token if class_only and block == depth - 1 else tower.run
+                    tokens = run(block, tokens, beside)
+                    if block in blocks and "cls" in found:
+                        found["cls"].append(self._token(tokens))
+                    if block in blocks and "grid" in found:
+                        found["grid"].append(self._grid(tokens, grid or 1))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if "ln2_cls" in found:
+            found["ln2_cls"] = normed
+        stacked = {tap: torch.stack(parts) for tap, parts in found.items()}
+        return stacked | ({"embedding": tower.embed(tokens.float())} if "embedding" in taps else {})
+
+    def _normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 on the device; bytes travel, floats are made there."""
+        images = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            images = images.pin_memory().to(self.device, non_blocking=True)
+        scaled = images.permute(0, 3, 1, 2).float().div_(255)
+        mean, std = (
+            torch.tensor(values, device=self.device).view(3, 1, 1) for values in (self.card.mean, self.card.std)
+        )
+        return (scaled - mean) / std
+
+    def _token(self, tokens: Tensor) -> Tensor:
+        """(N, T, D) -> (N, D) float32: the class token, or where there is none the mean of the patch tokens."""
+        token = tokens[:, 0] if self.tower.has_class_token else tokens[:, self.tower.prefix :].mean(1)
+        return token.float().clone()
+
+    def _grid(self, tokens: Tensor, grid: int) -> Tensor:
+        """(N, T, D) -> (N, G*G, D) float32: patch tokens averaged over the cells of a G x G grid."""
+        patches = tokens[:, self.tower.prefix :].float().transpose(1, 2)  # (N, D, P*P)
+        side = round(patches.shape[2] ** 0.5)
+        cells = nn.functional.adaptive_avg_pool2d(patches.reshape(*patches.shape[:2], side, side), grid)
+        return cells.flatten(2).transpose(1, 2)
 
 
-def load_backbone(name: str, *, weights: str, precision: str) -> Backbone:
-    """Build a backbone on the best device at hand, with its weights.
+def load_backbone(
+    name: str,
+    *,
+    weights: str,
+    precision: str,
+    note: Callable[[str], None] = lambda _line: None,
+    device: str | None = None,
+    compiled: bool = False,
+) -> Backbone:
+    """Build a backbone with its weights.
 
     Args:
         name: in ``BACKBONES``.
-        weights: "default", "random:SEED" or the path of a local weights file.
+        weights: "default" (fetched where they are not here yet), "random:SEED" or the path of a local weights file.
         precision: "fp32", "fp16" or "auto" (fp16 on CUDA, else fp32; a CPU without native bf16 or fp16 is slower
             with them, and bf16 moves mid-block features by 1 %).
+        note: gets a line for a download.
+        device: where it runs; None for the best at hand.
+        compiled: compile the blocks with torch.compile; slow to start, and equal but for rounding.
 
     Raises:
         SettingError: unknown name, unusable weights setting, or fp16 without CUDA.
+        DataError: a weights file does not belong to this backbone.
         ResourceError: weights can neither be found nor downloaded.
     """
     if name not in BACKBONES:
         raise SettingError(f"backbone {name!r} is not known; choose from {', '.join(BACKBONES)}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if precision == "fp16" and device.type != "cuda":
+    card = BACKBONES[name]
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if precision == "fp16" and place.type != "cuda":
         raise SettingError("extract.precision fp16 needs a CUDA device, and none is here; use auto or fp32")
-    model = BACKBONES[name](weights).to(device).eval().requires_grad_(False)
-    resolved = ("fp16" if device.type == "cuda" else "fp32") if precision == "auto" else precision
-    return Backbone(name, model, _weights_hash(model), device, resolved)
-
-
-def _demo(weights: str) -> VisionTransformer:
-    if weights == "default":
-        weights = "random:0"
-    seed = _random_seed(weights)
+    seed = random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
+    tower = build_tower(card, seed or 0)
     if seed is None:
-        raise SettingError(f"extract.weights {weights!r}: demo-vit has no weights file; use default or random:SEED")
-    return demo_vit(seed)
+        load_weights(tower, fetch_weights(card, note) if weights == "default" else Path(weights), card)
+    if tower.activation != card.activation:
+        raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
+    tower.module.to(place).eval().requires_grad_(False)
+    if compiled:
+        for block in tower.blocks:
+            block.compile()
+    resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
+    return Backbone(card, tower, weights_hash(tower.module), place, resolved)
 
 
-def _open_clip(model_name: str, tag: str) -> Callable[[str], VisionTransformer]:
-    """Return a builder of the image tower of an open_clip model."""
+def random_seed(weights: str) -> int | None:
+    """Return the seed of a weights setting ``random:SEED``, None for any other.
 
-    def build(weights: str) -> VisionTransformer:
-        seed = _random_seed(weights)
-        if seed is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                return open_clip.create_model(model_name).visual
-        if weights != "default":
-            sha256_of(Path(weights))  # a missing file gets the same clear message as everywhere
-        try:
-            return open_clip.create_model(model_name, pretrained=tag if weights == "default" else weights).visual
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise ResourceError(
-                f"weights {weights!r} of {model_name} cannot be loaded ({reason}); without internet, name a local "
-                "file in extract.weights, or use the backbone demo-vit"
-            ) from error
-
-    return build
-
-
-# Name -> builder of the image tower from a weights setting. A name fixes the activation: OpenAI's weights belong to
-# QuickGELU, and the plain open_clip model of the same shape silently gives other features.
-BACKBONES: dict[str, Callable[[str], VisionTransformer]] = {
-    "demo-vit": _demo,
-    "clip-vit-l-14": _open_clip("ViT-L-14-quickgelu", "openai"),
-}
-
-
-def _random_seed(weights: str) -> int | None:
+    Raises:
+        SettingError: it begins with ``random`` but has no whole number.
+    """
     kind, _, seed = weights.partition(":")
     if kind != "random":
         return None
     if not seed.isdecimal():
         raise SettingError(f"extract.weights {weights!r}: expected random:SEED with a whole number, as in random:0")
     return int(seed)
-
-
-def _weights_hash(model: VisionTransformer) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

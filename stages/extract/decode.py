@@ -1,26 +1,40 @@
 """From an image file to RGB pixels, and the facts that a reader learns on the way.
 
-Pillow is the reference decoder. EXIF orientation is not applied, as in the protocols of the field; a second frame is
-not read; alpha, palettes, CMYK and 16 bits become RGB as Pillow's ``convert("RGB")`` makes them.
+Pillow is the reference decoder; the format is told by the content, whatever the file is called. EXIF orientation is not
+applied unless asked for, as in the protocols of the field; of several frames the first is read; alpha, palettes, CMYK
+and 16 bits become RGB as Pillow's ``convert("RGB")`` makes them (docs/views.md says what that means for each).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import importlib
 import io
+import stat
+import time
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from storage.sources import Sources
+    from storage.sources import Source
 
-DECODER = "pillow-rgb-1"
+# What a decompression bomb may unfold to; the largest photographs of public corpora have a fifth of it.
+MAX_PIXELS = 178_956_970
+# Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
+# EPS would start another program.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
 
 # Luminance quantisation table of the JPEG standard (ITU-T T.81, table K.1), which encoders scale by quality.
 _LUMINANCE = np.array(
@@ -39,26 +53,90 @@ _LUMINANCE = np.array(
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file after reading: ``facts`` for the index, and the RGB image, None where it could not be decoded."""
+    """One file after reading.
+
+    Attributes:
+        facts: columns of the index: sha256, format, width, height, mode, jpeg_quality, status, error.
+        image: RGB, or None where it could not be decoded; then ``error`` begins with the kind of failure.
+        read_s: seconds that reading and hashing took.
+        decode_s: seconds that decoding took.
+    """
 
     facts: dict[str, Any]
     image: Image.Image | None
+    read_s: float = 0.0
+    decode_s: float = 0.0
 
 
-def decode(sources: Sources, path: str) -> Decoded:
-    """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash."""
+def decoder_name(*, apply_exif: bool) -> str:
+    """Return the decoder's name and version for the feature key."""
+    return "pillow-rgb-exif-1" if apply_exif else "pillow-rgb-1"
+
+
+def decode(file: Path | Source, *, apply_exif: bool = False) -> Decoded:
+    """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash.
+
+    Args:
+        file: a path, or an image of a corpus wherever it lies.
+        apply_exif: turn the picture as its EXIF orientation says.
+    """
     facts: dict[str, Any] = dict.fromkeys(("sha256", "format", "width", "height", "mode", "jpeg_quality", "error"))
+    started = read = time.perf_counter()
     try:
-        content = sources.read(path)
+        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):  # a FIFO would wait for ever
+            raise OSError(errno.EINVAL, "No regular file")
+        content = file.read_bytes()
         facts["sha256"] = hashlib.sha256(content).hexdigest()
-        with Image.open(io.BytesIO(content)) as image:
-            facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
-            facts["jpeg_quality"] = _jpeg_quality(image)
-            pixels = image.convert("RGB")
+        read = time.perf_counter()
+        if not content:
+            raise EOFError("the file is empty")
+        with warnings.catch_warnings():  # what decoders warn of changes no pixel
+            warnings.simplefilter("ignore")
+            pixels = _pixels(content, facts, apply_exif=apply_exif)
     except Exception as error:  # decoders raise nearly anything on broken input; all of it is recorded
-        reason = str(error).splitlines()[0] if str(error) else "no further reason"
-        return Decoded(facts | {"status": "failed", "error": f"{type(error).__name__}: {reason}"}, None)
-    return Decoded(facts | {"status": "ok"}, pixels)
+        return Decoded(facts | {"status": "failed", "error": _reason(error)}, None, read - started)
+    return Decoded(facts | {"status": "ok"}, pixels, read - started, time.perf_counter() - read)
+
+
+def failure_kind(error: str) -> str:
+    """Return the kind of failure that a recorded ``error`` begins with, as summaries count it."""
+    return error.partition(":")[0]
+
+
+def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
+    with Image.open(io.BytesIO(content), formats=_formats()) as image:
+        facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+        facts["jpeg_quality"] = _jpeg_quality(image)
+        pixels = image.convert("RGB")
+        return ImageOps.exif_transpose(pixels) if apply_exif else pixels
+
+
+def _reason(error: Exception) -> str:
+    """Return ``kind: what the decoder said``, in one line."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: {text}"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image: the content is of no format that is read"
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return f"truncated: {text}"
+    if isinstance(error, DataError):
+        return f"unreadable: {text}"
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"unreadable: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return f"damaged: {type(error).__name__}: {text}"
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats to look for; HEIC only where the package pillow-heif is installed."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _jpeg_quality(image: Image.Image) -> int | None:

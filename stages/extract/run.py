@@ -1,18 +1,28 @@
-"""Extract one corpus: plan the shards, run the backbone over what is missing, merge the index."""
+"""Extract one corpus: plan the shards of all views, run the backbone over what is missing, merge the indexes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
+from stages.extract.plan import Chunk, plan_chunks
+from stages.extract.reading import Job
+from stages.extract.registry import BACKBONES
+from stages.extract.runtime import Runtime
 from stages.extract.settings import VIEW
-from stages.extract.shards import ShardMaker
+from stages.extract.shards import Timing
+from stages.extract.summary import ExtractSummary, summarise
+from stages.extract.view_names import View, expand_views
 from stages.extract.views import view_spec
+from stages.extract.work import Target, make_shards
+from storage.archives import is_url
+from storage.atomic import write_text
 from storage.errors import DataError
 from storage.publish import publish
 from storage.sources import Sources
@@ -20,28 +30,17 @@ from storage.spec import FeatureSpec
 from storage.store import Finished, ShardFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
     from stages.extract.backbone import Backbone
     from stages.extract.settings import ExtractSettings
-    from stages.reporter import Reporter
+    from stages.reporter import Progress, Reporter
 
-# Raise by hand when an edit changes features without changing a setting; tests/stages/extract guards it with
-# golden values.
+# Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
 EXTRACTOR_VERSION = 1
-
-
-@dataclass(frozen=True)
-class ExtractSummary:
-    """What a run did: images usable in the index, failed ones by reason, and how many were extracted just now."""
-
-    usable: int
-    failed: dict[str, int]
-    extracted: int
-    key: str
+QUARANTINE = "quarantine.txt"
 
 
 def run(
@@ -52,74 +51,159 @@ def run(
     manifest: pa.Table,
     settings: ExtractSettings,
     geometry: str,
+    views: Sequence[str] = (VIEW,),
     store: Path,
     out: Path,
     reporter: Reporter,
-    shard_size: int = 1024,
-    batch: int = 32,
+    runtime: Runtime | None = None,
 ) -> ExtractSummary:
-    """Bring ``out/clean`` up to date with the manifest; finished shards are kept and never made again.
+    """Bring ``out/<view>`` up to date with the manifest for every view; finished shards are never made again.
 
     Args:
         corpus: its name.
         root: folder that the manifest's paths are relative to (see :mod:`storage.sources`).
         reals: folder of the real images that several sets share, the second root of a manifest's paths.
         manifest: rows as ``ltdpipe scan`` makes them.
-        settings: backbone, taps and precision; they and the geometry decide the feature key.
-        geometry: a name in ``stages.extract.views.GEOMETRIES``.
+        settings: backbone, taps and precision; they, the geometry and the view decide the feature key.
+        geometry: a name in ``stages.extract.geometry.GEOMETRIES``.
+        views: as ``corpora.<name>.views`` has them; all of one run come from one decode.
         store: where shards are kept under their key between runs.
-        out: ``features/<corpus>``; its view folder gets hard links to the shards, and the index.
+        out: ``features/<corpus>``; its view folders get hard links to the shards, and the index.
         reporter: gets notes, warnings and progress.
-        shard_size: images a shard; changes no feature.
-        batch: images a forward pass; changes no feature beyond rounding.
+        runtime: knobs that change speed and no feature.
 
     Raises:
+        SettingError: a setting does not fit the backbone.
         DataError: an image that has to be read is gone or has another size than the manifest says, no image at all
-            can be read, or features are broken.
+            can be read, features are broken, or a shard took too many workers with it.
     """
-    sources = Sources.of(root, reals)
-    backbone = load_backbone(settings.backbone, weights=settings.weights, precision=settings.precision)
-    spec = feature_spec(backbone, settings, geometry)
-    folder = ShardFolder(store / spec.key / corpus, spec)
-    with folder.lock(reporter.note):
-        finished = folder.clean(reporter.warn)
-        located = locate(manifest, finished, sources)
-        pending = manifest.filter(np.array([place is None for place in located], dtype=bool)).to_pylist()
-        check_on_disk(pending, sources, corpus)
-        numbers = folder.free_numbers(finished)
-        maker = ShardMaker(backbone, spec.taps, geometry, sources, batch)
-        with reporter.progress(f"extract {corpus}", len(pending), "images") as progress:
-            for start in range(0, len(pending), shard_size):
-                rows, arrays = maker.make(pending[start : start + shard_size], progress)
-                folder.add(next(numbers), arrays, rows)
-        if pending:
-            finished = folder.clean(reporter.warn)
-            located = locate(manifest, finished, sources)
-        index = folder.write_index(manifest, finished, located, corpus)
-        failed = _failures(index.table)
-        if sum(failed.values()) == len(manifest):
-            reasons = "; ".join(failed)
+    runtime = runtime or Runtime()
+    sources = Sources.of(_absolute(root), None if reals is None else _absolute(reals))
+    card = BACKBONES[settings.backbone]
+    if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
+        reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
+    recipe = Recipe(geometry, card.size, settings.augmentation_seed)
+    job = Job(sources, expand_views(views), recipe, settings.apply_exif)
+    worker = _Cluster(runtime) if runtime.workers > 1 or runtime.scheduler else _Here(runtime)
+    with ExitStack() as stack:
+        backbone = worker.start(settings, reporter, stack)
+        specs = [feature_spec(backbone, settings, job, view) for view in job.views]
+        folders = [ShardFolder((store / spec.key / corpus).absolute(), spec) for spec in specs]
+        for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
+            stack.enter_context(folder.lock(reporter.note))
+        finished = [folder.clean(reporter.warn) for folder in folders]
+        located = [locate(manifest, each, sources) for each in finished]
+        pending = [_lacking(manifest, places) for places in located]
+        check_on_disk({row["path"]: row for rows in pending for row in rows}.values(), sources, corpus)
+        numbers = [folder.free_numbers(each) for folder, each in zip(folders, finished, strict=True)]
+        chunks = plan_chunks(pending, numbers, runtime.shard_size)
+        timing = Timing()
+        if chunks:
+            targets = tuple(Target(folder.directory, folder.spec) for folder in folders)
+            total = sum(len(chunk.rows) for chunk in chunks)
+            with reporter.progress(f"extract {corpus}", total, "images") as progress:
+                timing, deadly = worker.make(job, targets, chunks, progress)
+            if deadly:
+                raise _quarantined(deadly, folders, corpus)
+            finished = [folder.clean(reporter.warn) for folder in folders]
+            located = [locate(manifest, each, sources) for each in finished]
+        indexes = [
+            folder.write_index(manifest, each, places, corpus)
+            for folder, each, places in zip(folders, finished, located, strict=True)
+        ]
+        summary = summarise(
+            {view.directory: index for view, index in zip(job.views, indexes, strict=True)},
+            pending={view.directory: len(rows) for view, rows in zip(job.views, pending, strict=True)},
+            size=card.size,
+            timing=timing,
+        )
+        if not summary.usable:
+            reasons = "; ".join(summary.failed)
             raise DataError(f"corpus {corpus!r}: none of {len(manifest)} images below {root} can be read ({reasons})")
-        publish(folder.directory, out / VIEW, index.shards, reporter.note)
-    return ExtractSummary(len(manifest) - sum(failed.values()), failed, len(pending), spec.key)
+        for view, folder, index in zip(job.views, folders, indexes, strict=True):
+            publish(folder.directory, out / view.directory, index.shards, reporter.note)
+    return summary
 
 
-def feature_spec(backbone: Backbone, settings: ExtractSettings, geometry: str) -> FeatureSpec:
-    """Return what the features will be: every setting that can change them."""
+class _Here:
+    """Makes shards in this process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def start(self, settings: ExtractSettings, reporter: Reporter, _stack: ExitStack) -> Backbone:
+        self._backbone = load_backbone(
+            settings.backbone,
+            weights=settings.weights,
+            precision=settings.precision,
+            note=reporter.note,
+            compiled=self._runtime.compiled,
+        )
+        return self._backbone
+
+    def make(
+        self, job: Job, targets: tuple[Target, ...], chunks: list[Chunk], progress: Progress
+    ) -> tuple[Timing, list[Chunk]]:
+        knobs = self._runtime
+        return (
+            make_shards(self._backbone, job, targets, chunks, progress, batch=knobs.batch, loaders=knobs.loaders),
+            [],
+        )
+
+
+class _Cluster:
+    """Makes shards on a Dask cluster, a local one or any other."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def start(self, settings: ExtractSettings, reporter: Reporter, stack: ExitStack) -> Backbone:
+        from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
+
+        self._cluster = cluster
+        self._client = stack.enter_context(cluster.open_cluster(self._runtime))
+        weights = settings.weights
+        if weights != "default" and not weights.startswith("random:"):
+            weights = str(Path(weights).absolute())
+        self._model = cluster.Model(settings.backbone, weights, settings.precision, self._runtime.compiled)
+        self._backbone = cluster.describe_on_worker(self._client, self._model)
+        workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        reporter.note(f"{workers} workers, {self._backbone.device.type}, {self._backbone.precision}")
+        return self._backbone
+
+    def make(
+        self, job: Job, targets: tuple[Target, ...], chunks: list[Chunk], progress: Progress
+    ) -> tuple[Timing, list[Chunk]]:
+        work = self._cluster.ClusterWork(
+            model=self._model,
+            weights_hash=self._backbone.weights,
+            job=job,
+            targets=targets,
+            batch=self._runtime.batch,
+            loaders=self._runtime.loaders,
+            share=1 if self._runtime.scheduler else self._runtime.workers,
+        )
+        return self._cluster.make_shards_on(self._client, work, chunks, progress)
+
+
+def feature_spec(backbone: Backbone, settings: ExtractSettings, job: Job, view: View) -> FeatureSpec:
+    """Return what the features of a view will be: every setting that can change them."""
+    card = backbone.card
     return FeatureSpec(
-        backbone=backbone.name,
+        backbone=card.name,
         weights=backbone.weights,
-        activation=backbone.activation,
-        blocks=backbone.blocks,
-        stored_blocks=tuple(range(backbone.blocks)),
-        width=backbone.width,
-        embedding=backbone.embedding,
+        activation=card.activation,
+        blocks=card.blocks,
+        stored_blocks=settings.stored_blocks(card.blocks),
+        width=card.width,
+        embedding=card.embedding,
         taps=tuple(sorted(settings.taps)),
-        view=view_spec(geometry),
-        mean=backbone.mean,
-        std=backbone.std,
+        view=view_spec(view, job.recipe, apply_exif=job.apply_exif),
+        mean=card.mean,
+        std=card.std,
         precision=backbone.precision,
         extractor=EXTRACTOR_VERSION,
+        grid=settings.grid,
     )
 
 
@@ -144,7 +228,7 @@ def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int
     return located
 
 
-def check_on_disk(rows: Sequence[dict[str, Any]], sources: Sources, corpus: str) -> None:
+def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
     Raises:
@@ -162,6 +246,23 @@ def check_on_disk(rows: Sequence[dict[str, Any]], sources: Sources, corpus: str)
             )
 
 
-def _failures(index: pa.Table) -> dict[str, int]:
-    """Reason -> number of images that could not be read."""
-    return dict(Counter(error for error in index["error"].to_pylist() if error is not None))
+def _lacking(manifest: pa.Table, located: Sequence[int | None]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = manifest.filter(np.array([place is None for place in located], dtype=bool)).to_pylist()
+    return rows
+
+
+def _absolute(root: Path | str) -> Path | str:
+    """Make a local folder absolute, since workers run elsewhere; leave a URL."""
+    return root if isinstance(root, str) and is_url(root) else Path(root).absolute()
+
+
+def _quarantined(deadly: list[Chunk], folders: Sequence[ShardFolder], corpus: str) -> DataError:
+    """Write down the files of the shards that killed their workers, and return the error that names the list."""
+    paths = [row["path"] for chunk in deadly for row in chunk.rows]
+    lists = folders[min(deadly[0].shards)].directory / QUARANTINE
+    write_text(lists, "\n".join(paths) + "\n")
+    return DataError(
+        f"corpus {corpus!r}: {len(deadly)} shard(s) of {len(paths)} images killed every worker that took them, all "
+        f"others are done; their files are listed in {lists}. Give workers more memory or a smaller --batch, or move a "
+        "broken file away and scan again; the same command then makes only what is missing"
+    )

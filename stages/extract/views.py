@@ -1,43 +1,33 @@
-"""From a decoded image to the backbone's input pixels: a view is a geometry, and later augmentations on top."""
+"""What a view is in the feature key: every setting on the way from the file to the backbone's input pixels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-from torchvision.transforms.functional import center_crop
-
-from stages.extract.decode import DECODER
+from stages.extract.decode import decoder_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from stages.extract.augment import Recipe
+    from stages.extract.view_names import View
 
-    from numpy.typing import NDArray
-
-
-def _crop224_pad(image: Image.Image) -> Image.Image:
-    """Centre crop; a smaller image is zero-padded. UFD's, RINE's and LTD's protocol."""
-    cropped: Image.Image = center_crop(image, [224, 224])
-    return cropped
+# Raise one by hand when an edit changes what its views look like; tests/stages/extract guards them.
+AUGMENTATION_VERSION = 1
+_OWN_CROP = frozenset({"train", "val"})  # METHOD: training; the corpus's geometry plays no part
 
 
-def _squash256_crop224(image: Image.Image) -> Image.Image:
-    """Resize to 256 x 256 whatever the shape (bilinear), then centre crop. LTD's protocol on DRCT-2M."""
-    return _crop224_pad(image.resize((256, 256), Image.Resampling.BILINEAR))
+def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]:
+    """Return the part of the feature key that describes the way from file to pixels.
 
-
-GEOMETRIES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "crop224-pad": _crop224_pad,
-    "squash256-crop224": _squash256_crop224,
-}
-
-
-def view_spec(geometry: str) -> dict[str, Any]:
-    """Return the part of the feature key that describes the way from file to pixels."""
-    return {"decoder": DECODER, "geometry": geometry, "augmentation": "none"}
-
-
-def pixels_of(image: Image.Image, geometry: str) -> NDArray[np.uint8]:
-    """Return (224, 224, 3) uint8 pixels of an RGB image."""
-    return np.asarray(GEOMETRIES[geometry](image))
+    Only what can change this view is in it: the seed of views without a draw is not.
+    """
+    spec = {
+        "decoder": decoder_name(apply_exif=apply_exif),
+        "geometry": "short256-crop224" if view.kind in _OWN_CROP else recipe.geometry,
+        "size": recipe.size,
+        "augmentation": "none" if view.kind == "clean" else view.directory,
+    }
+    if view.kind != "clean":
+        spec["augmentation_version"] = AUGMENTATION_VERSION
+    if view.kind in _OWN_CROP or any(step.kind == "noise" for step in view.steps):
+        spec["seed"] = recipe.seed
+    return spec

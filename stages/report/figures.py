@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stages.evaluate.metrics import Mean
+    from stages.evaluate.means import Mean
 
 WIDTH = 360
 
@@ -107,18 +107,18 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
 
 
-def bar_chart(title: str, heads: Sequence[tuple[str, Sequence[tuple[str, str, Mean]]]]) -> BarChart:
+def bar_chart(
+    title: str, heads: Sequence[tuple[str, Sequence[tuple[str, str, Mean, tuple[float, float] | None]]]]
+) -> BarChart:
     """Lay out grouped bars.
 
     Args:
         title: what the figure shows.
-        heads: head name -> (kind for the colour, metric name, value) of each bar.
+        heads: head name -> (kind for the colour, metric name, value, interval) of each bar.
     """
     groups, words, y = [], [], 0.0
     for head, values in heads:
-        bars = tuple(
-            _bar(kind, name, mean, y + _LABEL_HEIGHT + i * _BAR_STEP) for i, (kind, name, mean) in enumerate(values)
-        )
+        bars = tuple(_bar(*value, y=y + _LABEL_HEIGHT + i * _BAR_STEP) for i, value in enumerate(values))
         groups.append(BarGroup(head if len(head) <= 44 else f"{head[:43]}…", y + _LABEL_HEIGHT - 6, bars))
         words.append(f"{head}: {', '.join(f'{bar.name} {bar.text}' for bar in bars)}.")
         y += _LABEL_HEIGHT + len(values) * _BAR_STEP + _GROUP_GAP
@@ -127,16 +127,25 @@ def bar_chart(title: str, heads: Sequence[tuple[str, Sequence[tuple[str, str, Me
 
 
 def line_chart(
-    title: str, x: Sequence[int], series: Sequence[Series], *, limits: tuple[float, float], scale: tuple[float, float]
+    title: str,
+    x: Sequence[int],
+    series: Sequence[Series],
+    *,
+    limits: tuple[float, float],
+    scale: tuple[float, float],
+    x_label: str = "transition k (block k to block k + 1)",
+    x_names: Sequence[str] = (),
 ) -> LineChart:
     """Lay out curves with bands.
 
     Args:
         title: what the figure shows.
-        x: transition numbers, ascending.
+        x: whole numbers, ascending: transitions, or places.
         series: curves over ``x``.
         limits: smallest and largest value that the quantity can have; bands are cut there.
         scale: the values at the floor and the top of the y axis, common to figures that are to be compared.
+        x_label: name of the x axis.
+        x_names: texts of the places on the x axis, one for each of ``x``; none: the numbers themselves.
     """
     low, high = scale
     span = max(x[-1] - x[0], 1)
@@ -155,12 +164,13 @@ def line_chart(
         edge += [(k, bottom) for k, (bottom, _) in reversed(list(zip(x, bounds, strict=True)))]
         lines.append(Line(curve.kind, curve.label, points, " ".join(f"{px(k)},{py(value)}" for k, value in edge)))
         least, most = min(curve.mean), max(curve.mean)
-        words.append(f"{curve.label}: from {least:.3g} to {most:.3g}, most at transition {_arg_max(x, curve.mean)}.")
+        where = x_names[_arg_max(curve.mean)] if x_names else f"transition {x[_arg_max(curve.mean)]}"
+        words.append(f"{curve.label}: from {least:.3g} to {most:.3g}, most at {where}.")
     y_ticks = tuple(Tick(py(value), f"{value:g}") for value in ticks_between(low, high))
     steps = range(x[0], x[-1] + 1, max(1, math.ceil(len(x) / 8)))
-    x_ticks = tuple(Tick(px(k), str(k)) for k in steps)
+    marks = list(zip(x, x_names, strict=True)) if x_names else [(k, str(k)) for k in steps]
+    x_ticks = tuple(Tick(px(k), text) for k, text in marks)
     frame = (_LINE_HEIGHT, _LINE_LEFT, _LINE_RIGHT, _LINE_BOTTOM)
-    x_label = "transition k (block k to block k + 1)"
     return LineChart(title, " ".join(words), *frame, x_label, tuple(lines), x_ticks, y_ticks)
 
 
@@ -186,12 +196,10 @@ def _step(low: float, high: float) -> float:
     return next(factor * power for factor in (0.2, 0.25, 0.5, 1.0, 2.0) if span / (factor * power) <= 5 + 1e-9)
 
 
-def _bar(kind: str, name: str, mean: Mean, y: float) -> Bar:
+def _bar(kind: str, name: str, mean: Mean, interval: tuple[float, float] | None, *, y: float) -> Bar:
     if mean.value is None:
         return Bar(kind, name, y, None, None, "undefined")
-    whisker = None
-    if mean.std is not None:
-        whisker = (_x(max(0.0, mean.value - mean.std)), _x(min(1.0, mean.value + mean.std)))
+    whisker = None if interval is None else (_x(interval[0]), _x(interval[1]))
     spread = "" if mean.std is None else f" ±{mean.std:.3f}"
     return Bar(kind, name, y, round(_x(mean.value) - _BAR_LEFT, 2), whisker, f"{mean.value:.3f}{spread}")
 
@@ -200,5 +208,5 @@ def _x(value: float) -> float:
     return round(_BAR_LEFT + value * (_BAR_RIGHT - _BAR_LEFT), 2)
 
 
-def _arg_max(x: Sequence[int], values: Sequence[float]) -> int:
-    return x[max(range(len(values)), key=values.__getitem__)]
+def _arg_max(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from stages.evaluate.metrics import METRICS, Mean
+from stages.evaluate.metrics import METRICS
 from stages.report.names import printable
-from stages.report.tables import MAIN_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stages.evaluate.means import Mean
+    from stages.report.intervals import Uncertainty
     from stages.report.results import Results
 
 MEAN_KEY = "mean"
+HEADLINE = ("ap", "accuracy")
 
 
 def short_metrics(results: Results) -> dict[str, Any]:
@@ -27,19 +29,19 @@ def short_metrics(results: Results) -> dict[str, Any]:
     short: dict[str, Any] = {}
     for entry in results.entries:
         means: dict[str, float] = {"sets": len(results.sets)}
-        for metric in MAIN_METRICS:
+        for metric in HEADLINE:
             mean = results.of_sets(entry, metric)
             means |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
         lines = {MEAN_KEY: means}
         for tested in results.sets:
-            cells = [_numbers(metric, results.of_set(entry, tested, metric)) for metric in MAIN_METRICS]
+            cells = [_numbers(metric, results.of_set(entry, tested, metric)) for metric in HEADLINE]
             lines[tested.key] = {name: value for cell in cells for name, value in cell.items()}
         short[entry.label] = lines
     return short
 
 
-def full_metrics(results: Results) -> dict[str, Any]:
-    """Return head -> "corpus/set" -> metric -> mean, std, per seed and, where undefined, null and the reason."""
+def full_metrics(results: Results, uncertainty: Uncertainty) -> dict[str, Any]:
+    """Return head -> "corpus/set" -> metric -> mean, std, 95 % interval, per seed and, where undefined, the reason."""
     full: dict[str, Any] = {}
     for entry in results.entries:
         lines: dict[str, Any] = {}
@@ -50,6 +52,7 @@ def full_metrics(results: Results) -> dict[str, Any]:
                 mean = results.of_set(entry, tested, metric)
                 by_seed = results.by_seed(entry, tested).items()
                 cell: dict[str, Any] = {"mean": mean.value, "std": mean.std}
+                cell["interval"] = uncertainty.of_set(entry, tested, metric)
                 cell["seeds"] = {str(seed): None if found is None else found.value(metric) for seed, found in by_seed}
                 if why := results.why_undefined(entry, tested, metric):
                     cell["undefined"] = why
@@ -90,4 +93,4 @@ def _numbers(metric: str, mean: Mean) -> dict[str, float]:
 
 
 def _pair(line: Mapping[str, float]) -> str:
-    return " / ".join(f"{line[metric]:.3f}" if metric in line else "undefined" for metric in MAIN_METRICS)
+    return " / ".join(f"{line[metric]:.3f}" if metric in line else "undefined" for metric in HEADLINE)

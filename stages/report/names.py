@@ -4,6 +4,26 @@ from __future__ import annotations
 
 import re
 
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "[": "{[}",
+    "]": "{]}",
+}
+
 
 def printable(text: str) -> str:
     """Spell out what a terminal or a browser would obey instead of show: control and direction characters."""
@@ -14,3 +34,8 @@ def markdown(text: str) -> str:
     """Make text inert in a Markdown table cell: no markup, no HTML, no end of cell or line."""
     escaped = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", printable(" ".join(text.split())))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def latex(text: str) -> str:
+    """Make text inert in a LaTeX table cell: no command, no end of cell or line, no optional argument."""
+    return "".join(_LATEX.get(char, char) for char in printable(" ".join(text.split())))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages.report.figures import Series, common_scale, line_chart
+from stages.report.results import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stages.analyse.run import ProfileFile
+    from stages.analyse.files import AnalysisFile
 
 # Column prefix in the profile file -> title, and the least and greatest value that the quantity can have.
 _QUANTITIES = {
@@ -21,16 +22,19 @@ _QUANTITIES = {
 _Groups = dict[tuple[int | None, str], list[dict[str, Any]]]
 
 
-def observations(profiles: Sequence[ProfileFile], numbers: Iterator[int]) -> list[dict[str, object]]:
+def observations(
+    profiles: Sequence[AnalysisFile], numbers: Iterator[int], order: Sequence[str]
+) -> list[dict[str, object]]:
     """Return for every corpus and quantity one figure a generator, with the reals of the corpus in each.
 
     Args:
         profiles: profile files of the study.
         numbers: gives each figure its number in the page.
+        order: generators in the order of the tables; others follow.
     """
     found: list[dict[str, object]] = []
     for profile in profiles:
-        groups = _groups(profile)
+        groups = _groups(profile, order)
         for column, (title, limits) in _QUANTITIES.items():
             curves = {group: _series(group, rows, column) for group, rows in groups.items()}
             scale = common_scale(list(curves.values()), limits)
@@ -47,9 +51,9 @@ def observations(profiles: Sequence[ProfileFile], numbers: Iterator[int]) -> lis
     return found
 
 
-def _groups(profile: ProfileFile) -> _Groups:
+def _groups(profile: AnalysisFile, order: Sequence[str]) -> _Groups:
     groups: _Groups = {}
-    for row in profile.table.to_pylist():
+    for row in sorted(profile.table.to_pylist(), key=lambda row: place_in(order, row["group"])):
         groups.setdefault((row["label"], row["group"]), []).append(row)
     return {group: sorted(rows, key=lambda row: int(row["transition"])) for group, rows in groups.items()}
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stages.evaluate.metrics import METRICS, Mean, Metrics, mean_over_seeds, mean_over_sets, measure_sets
-from stages.evaluate.scores import ScoreCard, Scores, read_scores
+from stages.evaluate.means import Mean, mean_over_seeds, mean_over_sets
+from stages.evaluate.metrics import METRICS, UNLABELLED, Metrics, measure_sets
+from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
+from stages.evaluate.thresholds import calibrated_threshold
+from stages.report.sample import Sample, same_images
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +38,7 @@ class NamedSet:
 
 @dataclass(frozen=True, order=True)
 class Entry:
-    """A line of the tables: a head, and the view it was tested on where the study has several views of a corpus."""
+    """A line of the tables: a head, and the degraded view it was tested on; no view stands for undegraded images."""
 
     head: str
     view: str = ""
@@ -43,38 +50,30 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """How many images of a corpus view were scored and how many could not be read."""
-
-    name: str
-    view: str
-    n_real: int
-    n_fake: int
-    failed: int
-    in_no_set: int
-
-
-@dataclass(frozen=True)
 class Results:
     """The results of a study.
 
     Attributes:
-        entries: lines of the tables, in order.
+        entries: lines of the tables, in order: heads on undegraded images.
+        views: names of the degraded views, in order of name.
         sets: columns of the tables, in order.
         cards: what each scores file is about, in order of the tables' heads, then corpus, view, seed.
-        corpora: the images that were scored.
-        measured: entry -> seed -> set key -> metrics.
+        measured: entry (also of degraded views) -> seed -> set key -> metrics.
+        thresholds: (head, seed) -> threshold on the logit from held-out images of its training domain.
+        samples: corpus -> its images and what every head says about them, undegraded.
     """
 
     entries: tuple[Entry, ...]
+    views: tuple[str, ...]
     sets: tuple[NamedSet, ...]
     cards: tuple[ScoreCard, ...]
-    corpora: tuple[Corpus, ...]
     measured: Mapping[Entry, Mapping[int, Mapping[str, Metrics]]]
+    thresholds: Mapping[tuple[str, int], float]
+    samples: Mapping[str, Sample] = field(compare=False)
 
     def seeds(self, entry: Entry) -> tuple[int, ...]:
         """Return the seeds of an entry, ascending."""
-        return tuple(sorted(self.measured[entry]))
+        return tuple(sorted(self.measured.get(entry, {})))
 
     def by_seed(self, entry: Entry, tested: NamedSet) -> dict[int, Metrics | None]:
         """Return the metrics of a set for every seed; None where the seed has no scores of it."""
@@ -84,10 +83,10 @@ class Results:
         """Return mean and spread over seeds."""
         return mean_over_seeds(list(self.by_seed(entry, tested).values()), metric)
 
-    def of_sets(self, entry: Entry, metric: str) -> Mean:
-        """Return the mean over sets, its spread over seeds, and how many of the sets it covers."""
+    def of_sets(self, entry: Entry, metric: str, names: Sequence[NamedSet] | None = None) -> Mean:
+        """Return the mean over sets (all, or those named), its spread over seeds, and how many sets it covers."""
         by_seed = [self.measured[entry][seed] for seed in self.seeds(entry)]
-        return mean_over_sets(by_seed, [tested.key for tested in self.sets], metric)
+        return mean_over_sets(by_seed, [tested.key for tested in (self.sets if names is None else names)], metric)
 
     def why_undefined(self, entry: Entry, tested: NamedSet, metric: str) -> str:
         """Return why a metric of a set is undefined for some or all seeds of an entry; empty when it is not."""
@@ -103,84 +102,126 @@ class Results:
 
     def size(self, tested: NamedSet) -> tuple[int, int]:
         """Return (real, synthetic) image counts of a set; they are the same for every head that scored it."""
-        found = (m for seeds in self.measured.values() for sets in seeds.values() if (m := sets.get(tested.key)))
-        metrics = next(found)
-        return metrics.n_real, metrics.n_fake
+        return self.samples[tested.corpus].size(tested.name)
 
     def undefined(self) -> list[tuple[Entry, NamedSet, str, str]]:
-        """Return (entry, set, metric, reason) of everything that is undefined."""
+        """Return (entry, set, metric, reason) of everything that is undefined on undegraded images."""
         every = ((entry, tested, metric) for entry in self.entries for tested in self.sets for metric in METRICS)
         return [(*place, why) for place in every if (why := self.why_undefined(*place))]
 
 
-def load_results(score_files: Iterable[Path], *, heads: Sequence[str] = (), sets: Sequence[str] = ()) -> Results:
+def load_results(
+    score_files: Iterable[Path],
+    *,
+    heads: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    unlabelled: int = UNLABELLED,
+    names: Mapping[Path, str] | None = None,
+) -> Results:
     """Read scores files and measure them.
 
     Args:
-        score_files: any order; it changes nothing.
+        score_files: any order; it changes nothing. Those of the view "held-out" give the calibrated thresholds.
         heads: heads in the order of the tables; those not named follow in order of name.
         sets: names of sets in the order of the protocol; those not named follow in order of name.
+        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
+        names: scores file -> what its head is called here instead, to tell heads of several studies apart.
 
     Raises:
         DataError: no file, a file is unusable, two are of the same head, seed, corpus and view, two score different
             images of one corpus view, or no image names a test set.
     """
-    cards: dict[tuple[str, str, str, int], ScoreCard] = {}
-    first: dict[tuple[str, str], Scores] = {}
+    paths = sorted(score_files)
+    cards = {path: _named(read_card(path), (names or {}).get(path)) for path in paths}
+    _check_once(cards)
+    thresholds = _thresholds(cards)
+    tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
+    shown = _shown_views(tested.values())
     measured: list[tuple[ScoreCard, dict[str, Metrics]]] = []
-    for path in sorted(score_files):
+    samples: dict[tuple[str, str], Sample] = {}
+    for path, card in tested.items():
         scores = read_scores(path)
-        card = scores.card
-        place = (card.head, card.corpus, card.view, card.seed)
-        if place in cards:
-            raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
-        cards[place] = card
-        _check_same_images(first.setdefault((card.corpus, card.view), scores), scores)
-        measured.append((card, measure_sets(scores)))
-    corpora = tuple(_corpus(scores) for _, scores in sorted(first.items()))
-    several_views = len({corpus for corpus, _ in first}) < len(first)
+        logits = _collect(samples, scores)
+        if card.view == shown[card.corpus]:
+            samples[card.corpus, card.view].logits[card.head, card.seed] = logits
+        threshold = thresholds.get((card.head, card.seed))
+        measured.append((card, measure_sets(scores, threshold=threshold, unlabelled=unlabelled)))
     found = {NamedSet(card.corpus, name) for card, by_set in measured for name in by_set}
     if not found:
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
     table: dict[Entry, dict[int, dict[str, Metrics]]] = {}
     for card, by_set in measured:
-        entry = Entry(card.head, card.view if several_views else "")
+        entry = Entry(card.head, "" if card.view == shown[card.corpus] else card.view)
         row = table.setdefault(entry, {}).setdefault(card.seed, {})
         row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
+    plain = [entry for entry in table if not entry.view]
     return Results(
-        entries=tuple(sorted(table, key=lambda entry: (_rank(entry.head, heads), entry))),
-        sets=tuple(sorted(found, key=lambda tested: (_rank(tested.name, sets), tested))),
-        cards=tuple(card for _, card in sorted(cards.items(), key=lambda item: (_rank(item[0][0], heads), item[0]))),
-        corpora=corpora,
+        entries=tuple(sorted(plain, key=lambda entry: (place_in(heads, entry.head), entry))),
+        views=tuple(sorted({entry.view for entry in table} - {""})),
+        sets=tuple(sorted(found, key=lambda tested: (place_in(sets, tested.name), tested))),
+        cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
         measured=table,
+        thresholds=thresholds,
+        samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
     )
 
 
-def _rank(name: str, order: Sequence[str]) -> int:
-    return order.index(name) if name in order else len(order)
+def place_in(order: Sequence[str], name: str | None) -> int:
+    """Return the place of a name in an order; names that are not in it come after it."""
+    return order.index(name) if name is not None and name in order else len(order)
 
 
-def _corpus(scores: Scores) -> Corpus:
-    n_fake = int((scores.label == 1).sum())
-    in_sets = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *scores.members.values()]))
-    card = scores.card
-    return Corpus(card.corpus, card.view, len(scores) - n_fake, n_fake, card.failed, len(scores) - len(in_sets))
+def read_heads(score_files: Iterable[Path]) -> dict[Path, str]:
+    """Return scores file -> the name of its head."""
+    return {path: read_card(path).head for path in score_files}
 
 
-def _check_same_images(first: Scores, other: Scores) -> None:
-    """Heads and seeds are only comparable on the same images with the same labels in the same sets."""
-    same = len(first) == len(other) and first.members.keys() == other.members.keys()
-    if same:
-        mine, theirs = np.argsort(first.path), np.argsort(other.path)
-        same = bool(np.all(first.path[mine] == other.path[theirs]))
-        same = same and bool(np.all(first.label[mine] == other.label[theirs]))
-        rank = np.argsort(mine), np.argsort(theirs)
-        same = same and all(
-            np.array_equal(np.sort(rank[0][rows]), np.sort(rank[1][other.members[name]]))
-            for name, rows in first.members.items()
-        )
-    if not same:
+def _named(card: ScoreCard, head: str | None) -> ScoreCard:
+    return card if head is None else replace(card, head=head)
+
+
+def _place(card: ScoreCard) -> tuple[str, str, str, int]:
+    return card.head, card.corpus, card.view, card.seed
+
+
+def _check_once(cards: Mapping[Path, ScoreCard]) -> None:
+    seen: dict[tuple[str, str, str, int], ScoreCard] = {}
+    for path, card in cards.items():
+        twin = seen.setdefault(_place(card), card)
+        # the held-out scores of a head lie beside those of each corpus; they are the same
+        if twin is not card and (card.view != HELD_OUT or card.head_sha256 != twin.head_sha256):
+            raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
+
+
+def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]:
+    thresholds: dict[tuple[str, int], float] = {}
+    for path, card in cards.items():
+        if card.view == HELD_OUT and (card.head, card.seed) not in thresholds:
+            scores = read_scores(path)
+            threshold = calibrated_threshold(scores.label, scores.logit)
+            if threshold is not None:
+                thresholds[card.head, card.seed] = threshold
+    return thresholds
+
+
+def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
+    """Return corpus -> the view that stands for undegraded images: "clean", else the first by name."""
+    views: dict[str, set[str]] = defaultdict(set)
+    for card in cards:
+        views[card.corpus].add(card.view)
+    return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}
+
+
+def _collect(samples: dict[tuple[str, str], Sample], scores: Scores) -> NDArray[np.float64]:
+    """Check a file's images against the sample of its corpus view, and return its logits in the sample's order."""
+    place = (scores.card.corpus, scores.card.view)
+    if place not in samples:
+        samples[place] = Sample.of(scores)
+    order = same_images(samples[place], scores)
+    if order is None:
+        first = samples[place]
         raise DataError(
-            f"{first.source} and {other.source} score different images of corpus {first.card.corpus!r} "
-            f"({len(first)} and {len(other)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
+            f"{first.source} and {scores.source} score different images of corpus {scores.card.corpus!r} "
+            f"({len(first)} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
         )
+    return scores.logit[order]

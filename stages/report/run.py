@@ -1,4 +1,4 @@
-"""The report stage: scores files and transition profiles -> everything under ``reports/<study>/``."""
+"""The report stage: scores and analyses -> everything under ``reports/<study>/``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.csv_file import csv_text
-from stages.analyse.run import read_profile
+from stages.analyse.files import (
+    WINDOW_SCHEMA,
+    projection_path,
+    read_profile,
+    read_projection,
+    read_windows,
+    windows_path,
+)
+from stages.evaluate.bootstrap import REPLICATES
+from stages.evaluate.metrics import UNLABELLED
 from stages.report import tables
+from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics
-from stages.report.page import render_page
+from stages.report.page import Analyses, Background, render_page
+from stages.report.published import ablation_reference, covered_lists, mean_table, set_table
 from stages.report.results import load_results
+from stages.report.robustness import robustness_table
+from stages.report.table import WRITERS, Table, to_csv
+from stages.report.thumbnails import surest_errors
 from storage.atomic import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from storage.sources import Sources
 
 
 def run(
@@ -27,21 +43,33 @@ def run(
     notes: Sequence[str] = (),
     head_order: Sequence[str] = (),
     set_order: Sequence[str] = (),
+    set_lists: Mapping[str, Sequence[str]] | None = None,
     head_cards: Mapping[str, Mapping[str, object]] | None = None,
     versions: Mapping[str, str] | None = None,
+    images: Mapping[str, Sources] | None = None,
+    audits: Sequence[Mapping[str, Any]] = (),
+    reproduce: Sequence[str] = (),
+    unlabelled: int = UNLABELLED,
+    replicates: int = REPLICATES,
 ) -> dict[str, Any]:
     """Write metrics.json, tables, plot data and report.html; equal inputs give equal bytes.
 
     Args:
         study: name of the study, the title of the report.
-        score_files: scores files of all heads, seeds, corpora and views, in any order.
-        profile_files: profile files of ``ltdpipe analyse``, may be empty.
+        score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
+        profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
         out: folder to write to, ``reports/<study>``.
         notes: what a reader has to know before the numbers; printed first.
-        head_order: heads in the order of the tables; others follow in order of name.
+        head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
         set_order: test sets in the order of the protocol; others follow in order of name.
+        set_lists: named lists of test sets -> members, for the published numbers.
         head_cards: head -> setting -> value, shown under provenance.
         versions: program -> version, shown under provenance.
+        images: corpus -> where its images are; the surest errors on them are pictured.
+        audits: contents of the audit files; their warnings are printed on top.
+        reproduce: commands that make this report again.
+        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
+        replicates: bootstrap samples.
 
     Returns:
         What metrics.json holds (see :func:`stages.report.metrics_file.short_metrics`).
@@ -49,30 +77,62 @@ def run(
     Raises:
         DataError: a file is missing or unusable, or the scores cannot be compared.
     """
-    results = load_results(score_files, heads=head_order, sets=set_order)
-    profiles = [read_profile(path) for path in profile_files]
-    profiles.sort(key=lambda profile: (profile.corpus, profile.view))
+    cards = dict(head_cards or {})
+    results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled)
+    uncertainty = resample(results, replicates=replicates)
+    analyses = _read_analyses(profile_files)
+    first, *others = [entry.head for entry in results.entries]
+    lists = covered_lists(results, set_lists or {})
+    published = [table for found in lists for table in (mean_table(results, found), set_table(results, found)) if table]
+    settings = {name: dict(card) for name, card in cards.items()}
+    named: dict[str, Table | None] = {
+        "main": tables.main_table(results, f"{study}: main results"),
+        "per_set": tables.per_set_table(results, uncertainty),
+        "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
+        "robustness": robustness_table(results),
+        "robustness_paper_grid": robustness_table(results, paper=True),
+        "ablation": tables.ablation_table(results, settings),
+    }
+    if named["ablation"] is not None:
+        named["ablation_published"] = ablation_reference()
+    if not others:
+        named["tests"] = None
+    for at, table in enumerate(published, 1):
+        named[f"published_{at}"] = table
     metrics = short_metrics(results)
+    background = Background(study, notes, audits, versions or {}, cards, reproduce)
     files = {
         "metrics.json": _json(metrics),
-        "tables/metrics.json": _json(full_metrics(results)),
-        "tables/main.csv": _csv(tables.main_table(results)),
-        "tables/main.md": tables.main_markdown(results),
-        "tables/per_set.csv": _csv(tables.per_set_table(results)),
-        "tables/per_set.md": tables.per_set_markdown(results),
-        "tables/per_seed.csv": _csv(tables.per_seed_table(results)),
-        "plots/sets.csv": _csv(tables.plot_table(results)),
+        "tables/metrics.json": _json(full_metrics(results, uncertainty)),
+        "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
+        "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": render_page(
-            results, profiles, study=study, notes=notes, versions=versions or {}, head_cards=head_cards or {}
+            results,
+            uncertainty,
+            background,
+            analyses=analyses,
+            tables=named,
+            published=published,
+            errors=surest_errors(results, first, images or {}),
         ),
     }
+    for name, found in named.items():
+        files |= {f"tables/{name}.{suffix}": write(found) for suffix, write in WRITERS.items() if found is not None}
+    if analyses.windows:
+        rows = [[f.corpus, *row.values()] for f in analyses.windows for row in f.table.to_pylist()]
+        files["tables/windows.csv"] = csv_text(["corpus", *WINDOW_SCHEMA.names], rows)
     for name, text in files.items():
         write_text(out / name, text)
     return metrics
 
 
-def _csv(table: tables.Table) -> str:
-    return csv_text(table.header, table.rows)
+def _read_analyses(profile_files: Sequence[Path]) -> Analyses:
+    profiles = [read_profile(path) for path in profile_files]
+    windows = [read_windows(path) for path in map(windows_path, profile_files) if path.exists()]
+    projections = [read_projection(path) for path in map(projection_path, profile_files) if path.exists()]
+    for files in (profiles, windows, projections):
+        files.sort(key=lambda file: (file.corpus, file.view))
+    return Analyses(profiles, windows, projections)
 
 
 def _json(content: Mapping[str, Any]) -> str:

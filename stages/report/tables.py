@@ -1,18 +1,18 @@
-"""The result tables as rows of plain cells, written as CSV (full precision) and Markdown (three decimals)."""
+"""The result tables of a study: rows of cells, written by ``stages/report/table.py``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.evaluate.metrics import METRICS, Mean
-from stages.report.names import markdown
+from stages.evaluate.metrics import ERRORS, METRICS
+from stages.report.table import Block, Cell, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stages.analyse.csv_file import Cell
-    from stages.report.results import NamedSet, Results
+    from stages.evaluate.means import Mean
+    from stages.report.intervals import Uncertainty
+    from stages.report.results import Entry, NamedSet, Results
 
 METRIC_NAMES = {
     "ap": "AP",
@@ -20,17 +20,17 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "accuracy_real": "accuracy on real",
     "accuracy_fake": "accuracy on fake",
+    "balanced_accuracy": "balanced accuracy",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_01": "TPR at 0.1 % FPR",
+    "oracle_accuracy": "oracle accuracy",
+    "calibrated_accuracy": "accuracy, held-out threshold",
+    "unlabelled_accuracy": "accuracy, unlabelled threshold",
+    "ece": "ECE",
+    "brier": "Brier score",
 }
 # The metrics of the main table, as in the field's papers.
-MAIN_METRICS = ("ap", "accuracy")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Header and rows of plain cells."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+MAIN_METRICS = ("ap", "accuracy", "oracle_accuracy", "calibrated_accuracy")
 
 
 def column_names(results: Results) -> dict[NamedSet, str]:
@@ -39,46 +39,89 @@ def column_names(results: Results) -> dict[NamedSet, str]:
     return {tested: tested.key if several else tested.name for tested in results.sets}
 
 
-def main_table(results: Results) -> Table:
-    """Heads by sets: AP and accuracy, means over seeds; the mean over sets with how many of how many it covers."""
-    header = ["head", "metric", "seeds", *column_names(results).values(), "mean", "mean_std", "sets_in_mean", "sets"]
-    rows: list[list[Cell]] = []
+def scaled(mean: Mean, metric: str, *, interval: tuple[float, float] | None = None, spread: bool = True) -> Value:
+    """Return a mean as a cell: in percent, or as it is for errors."""
+    percent = metric not in ERRORS
+    std = mean.std if spread else None
+    return Value(mean.value, std, interval, scale=100.0 if percent else 1.0, digits=2 if percent else 4)
+
+
+def main_table(results: Results, title: str) -> Table:
+    """Heads by sets: AP and accuracies, means over seeds; the mean over sets with how many of how many it covers."""
+    names = list(column_names(results).values())
+    header = ["head", "seeds", *names, "mean", "mean_std", "sets_in_mean", "sets"]
+    blocks = []
     for metric in MAIN_METRICS:
+        rows: list[list[Cell]] = []
         for entry in results.entries:
-            values = [results.of_set(entry, tested, metric).value for tested in results.sets]
+            values = [scaled(results.of_set(entry, t, metric), metric, spread=False) for t in results.sets]
             mean = results.of_sets(entry, metric)
-            start: list[Cell] = [entry.label, metric, len(results.seeds(entry))]
-            rows.append([*start, *values, mean.value, mean.std, mean.count, mean.total])
-    return Table(header, rows)
+            std = Value(mean.std) if mean.std is not None else None
+            average = scaled(mean, metric, spread=False)
+            rows.append([entry.label, len(results.seeds(entry)), *values, average, std, mean.count, mean.total])
+        blocks.append(Block(METRIC_NAMES[metric], rows))
+    ranked = frozenset(range(2, 3 + len(names)))
+    sizes = [f"{name}: {n_real:,} real, {n_fake:,} synthetic" for name, (n_real, n_fake) in _sizes(results)]
+    notes = [
+        "Percent; means over seeds. The mean is over the sets named in the columns, in that order; "
+        "sets_in_mean says how many of them it covers, and mean_std is its standard deviation over seeds.",
+        "Accuracy is at score 0.5. The oracle's threshold is chosen on the tested images themselves: nobody has it. "
+        "The held-out threshold comes from images of the training domain that training did not see.",
+        f"Images: {'; '.join(sizes)}.",
+    ]
+    return Table(title, header, blocks, ranked=ranked, block_name="metric", notes=notes)
 
 
-def per_set_table(results: Results) -> Table:
-    """Every metric of every head and set: mean and standard deviation over seeds, or why it is undefined."""
-    header = ["head", "view", "corpus", "set", "n_real", "n_fake", "metric"]
-    header += ["mean", "std", "seeds_in_mean", "seeds", "undefined"]
+def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
+    """Every metric of every head and set: mean, spread over seeds, interval over images, or why it is undefined."""
+    header = ["head", "corpus", "set", "n_real", "n_fake", "metric", "mean", "std", "low", "high"]
+    header += ["seeds_in_mean", "seeds", "undefined"]
     rows: list[list[Cell]] = []
     for entry in results.entries:
         for tested in results.sets:
             for metric in METRICS:
                 mean = results.of_set(entry, tested, metric)
-                start: list[Cell] = [entry.head, entry.view, tested.corpus, tested.name, *results.size(tested), metric]
+                low, high = uncertainty.of_set(entry, tested, metric) or (None, None)
+                start: list[Cell] = [entry.head, tested.corpus, tested.name, *results.size(tested), metric]
                 why = results.why_undefined(entry, tested, metric)
-                rows.append([*start, mean.value, mean.std, mean.count, mean.total, why])
-    return Table(header, rows)
+                rows.append([*start, mean.value, mean.std, low, high, mean.count, mean.total, why])
+    notes = ["low and high: 95 % bootstrap interval over images of the mean over seeds; std: over seeds."]
+    return Table("Every metric of every head and test set", header, [Block("", rows)], text_columns=3, notes=notes)
 
 
 def per_seed_table(results: Results) -> Table:
-    """Every metric of every head, seed and set, one seed a row; an undefined one is an empty cell."""
+    """Every metric of every head, seed, view and set, one seed a row; an undefined one is an empty cell."""
     header = ["head", "view", "seed", "corpus", "set", "n_real", "n_fake", *METRICS]
     rows: list[list[Cell]] = []
-    for entry in results.entries:
+    for entry in sorted(results.measured):
         for tested in results.sets:
             for seed, metrics in results.by_seed(entry, tested).items():
                 if metrics is not None:
-                    start: list[Cell] = [entry.head, entry.view, seed, tested.corpus, tested.name]
+                    view = entry.view or results.samples[tested.corpus].view
+                    start: list[Cell] = [entry.head, view, seed, tested.corpus, tested.name]
                     values = [metrics.value(metric) for metric in METRICS]
                     rows.append([*start, metrics.n_real, metrics.n_fake, *values])
-    return Table(header, rows)
+    return Table("Every metric of every head, seed, view and test set", header, [Block("", rows)], text_columns=2)
+
+
+def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence[tuple[str, str]]) -> Table:
+    """Paired tests between heads, set by set."""
+    names = column_names(results)
+    header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "test"]
+    rows: list[list[Cell]] = []
+    for head, other in pairs:
+        for found in uncertainty.compare(head, other):
+            test = "paired bootstrap" if found.seed is None else f"McNemar, seed {found.seed}"
+            ends: list[Cell] = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
+            row: list[Cell] = [found.head, found.other, names[found.tested], METRIC_NAMES[found.metric], *ends]
+            rows.append([*row, found.p, found.p_holm, test])
+    notes = [
+        "difference: first head minus the other, in percentage points, means over seeds, with its 95 % paired "
+        "bootstrap interval over images (low, high).",
+        "p_holm: Holm-corrected over the sets of a pair of heads and a metric. McNemar's test compares the decisions "
+        "of one seed, whereas the difference is over all seeds.",
+    ]
+    return Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
 
 
 def plot_table(results: Results) -> Table:
@@ -89,53 +132,48 @@ def plot_table(results: Results) -> Table:
         for entry in results.entries:
             values = [results.of_set(entry, tested, metric).value for metric in METRICS]
             rows.append([f"{name}: {entry.label}", entry.label, name, *values])
-    return Table(header, rows)
+    return Table("Plot data", header, [Block("", rows)], text_columns=3)
 
 
-def main_markdown(results: Results) -> str:
-    """Return the main table, one Markdown table a metric."""
-    names = list(column_names(results).values())
-    parts = []
-    for metric in MAIN_METRICS:
+def ablation_entries(results: Results, settings: dict[str, dict[str, object]]) -> dict[Entry, tuple[bool, bool, bool]]:
+    """Return the heads that differ from the first LTD head in branches and position only -> (raw, LTD, position)."""
+    free = ("branches", "position")
+    found: dict[Entry, tuple[bool, bool, bool]] = {}
+    kind: dict[str, object] | None = None
+    for entry in results.entries:
+        head = settings.get(entry.head, {})
+        fixed = {name: value for name, value in head.items() if name not in free}
+        if head.get("type") == "ltd" and kind in (None, fixed):
+            kind = fixed
+            branches = head.get("branches")
+            names = branches if isinstance(branches, (list, tuple)) else ()
+            found[entry] = ("raw" in names, "delta" in names, bool(head.get("position")))
+    return found if len(found) > 1 else {}
+
+
+def ablation_table(results: Results, settings: dict[str, dict[str, object]]) -> Table | None:
+    """Which branches the LTD head needs, as in the paper's ablation; None where the study has no ablated head."""
+    found = ablation_entries(results, settings)
+    corpora = list(dict.fromkeys(tested.corpus for tested in results.sets))
+    blocks = []
+    for metric in ("accuracy", "ap"):
         rows: list[list[Cell]] = []
-        for entry in results.entries:
-            cells = [_mean_text(results.of_set(entry, tested, metric)) for tested in results.sets]
-            mean = results.of_sets(entry, metric)
-            covered = f"{_mean_text(mean)} ({mean.count} of {mean.total} sets)"
-            rows.append([entry.label, len(results.seeds(entry)), *cells, covered])
-        title = f"{METRIC_NAMES[metric]}{' at score 0.5' if metric == 'accuracy' else ''}"
-        body = _markdown(["head", "seeds", *names, "mean"], rows, text_columns=1)
-        parts.append(f"## {title[0].upper()}{title[1:]}\n\n{body}")
-    note = "Mean over seeds ± standard deviation over seeds (one seed: no spread)."
-    return "\n".join([*parts, f"{note}\n"])
+        for entry, parts in found.items():
+            by_corpus = [
+                scaled(results.of_sets(entry, metric, [t for t in results.sets if t.corpus == corpus]), metric)
+                for corpus in corpora
+            ]
+            marks: list[Cell] = ["yes" if part else "no" for part in parts]
+            rows.append([entry.head, *marks, *by_corpus, scaled(results.of_sets(entry, metric), metric)])
+        blocks.append(Block(METRIC_NAMES[metric], rows))
+    header = ["head", "raw", "LTD", "position", *corpora, "mean over sets"]
+    ranked = frozenset(range(4, 5 + len(corpora)))
+    notes = [f"Percent, mean over the test sets of each corpus ({len(results.sets)} in all), ± over seeds."]
+    title = "Ablation of the LTD head"
+    return (
+        Table(title, header, blocks, text_columns=4, ranked=ranked, block_name="metric", notes=notes) if found else None
+    )
 
 
-def per_set_markdown(results: Results) -> str:
-    """Return every metric per head and set, with the reasons of undefined ones below."""
-    names = column_names(results)
-    header = ["set", "head", "real images", "synthetic images", *(METRIC_NAMES[metric] for metric in METRICS)]
-    rows: list[list[Cell]] = []
-    for tested in results.sets:
-        for entry in results.entries:
-            values = [_mean_text(results.of_set(entry, tested, metric)) for metric in METRICS]
-            rows.append([names[tested], entry.label, *results.size(tested), *values])
-    text = _markdown(header, rows, text_columns=2)
-    reasons = [
-        f"- {markdown(names[tested])}, {markdown(entry.label)}: {METRIC_NAMES[metric]} is undefined: {markdown(why)}"
-        for entry, tested, metric, why in results.undefined()
-    ]
-    return "\n".join([text, *reasons, ""]) if reasons else text
-
-
-def _mean_text(mean: Mean) -> str:
-    if mean.value is None:
-        return "undefined"
-    spread = "" if mean.std is None else f" ± {mean.std:.3f}"
-    return f"{mean.value:.3f}{spread}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]], *, text_columns: int) -> str:
-    """Lay out a table whose first ``text_columns`` are text; the others are aligned right."""
-    rule = ["---" if column < text_columns else "---:" for column in range(len(header))]
-    lines = [[markdown(cell) for cell in header], rule, *([markdown(str(cell)) for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _sizes(results: Results) -> list[tuple[str, tuple[int, int]]]:
+    return [(name, results.size(tested)) for tested, name in column_names(results).items()]

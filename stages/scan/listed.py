@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from stages.scan.classes import SPLITS, label_of
 from stages.scan.found import Folder
 from stages.scan.layouts.layout import Place
+from storage import names
 from storage.archives import opened
 from storage.errors import DataError
 from storage.sources import REALS, Sources
@@ -59,8 +60,8 @@ def read_list(source: str, sources: Sources, progress: Progress, corpus: str) ->
     seen: dict[str, Place] = {}
     first_line = 1 if source.lower().endswith(".parquet") else 2
     for line, row in enumerate(_rows(table), start=first_line):
-        path = row["path"]
         place = _place(row, f"{source}, line {line}", corpus)
+        path = names.to_text(row["path"])
         known = seen.get(path)
         if known is not None:
             if (known.label, known.generator, known.split) != (place.label, place.generator, place.split):
@@ -94,12 +95,12 @@ def _table(source: str) -> pa.Table:
             if source.lower().endswith(".parquet"):
                 return pq.read_table(file)
             delimiter = "\t" if source.lower().endswith(".tsv") else ","
-            names = file.readline().decode("utf-8-sig").strip().split(delimiter)
+            header = file.readline().decode("utf-8-sig").strip().split(delimiter)
             file.seek(0)
             return pa.csv.read_csv(
                 file,
                 parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-                convert_options=pa.csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in names}),
+                convert_options=pa.csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in header}),
             )
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
@@ -125,11 +126,10 @@ def _place(row: dict[str, Any], where: str, corpus: str) -> Place:
         raise DataError(f"{where}: split {split!r} is not known; expected train, val or test")
     generator = (row.get("generator") or "").strip() or None if label else None
     stated = row.get("set")
-    names = stated.split(";") if isinstance(stated, str) else list(stated or ())
-    sets = tuple(sorted({name.strip() for name in names if name.strip()}))
-    pool = None
-    if not sets:
-        sets, pool = (generator or corpus,), ""
+    spelled = stated.split(";") if isinstance(stated, str) else list(stated or ())
+    sets = tuple(sorted({name.strip() for name in spelled if name.strip()}))
+    pool = "" if label or not sets else None  # reals without a set are those of all synthetic images
+    sets = sets or (generator or corpus,)
     if path.startswith(f"{REALS}/") and label == 1:
         raise DataError(f"{where}: {path!r} lies below the root of the shared real images and is listed as synthetic")
     return Place(

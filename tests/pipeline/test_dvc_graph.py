@@ -19,9 +19,9 @@ READS = {
     "demo-images": {"demo.*", "corpora.*"},
     "extract": {"extract", "corpora.*"},
     "train": {"heads.*", "train.corpus", "train.lr", "train.epochs", "train.batch", "train.validation_share"},
-    "evaluate": set(),
+    "evaluate": {"train.corpus"},
     "analyse": set(),
-    "report": {"study", "notes", "demo", "heads", "train.seeds", "evaluate"},
+    "report": {"study", "notes", "demo", "corpora", "heads", "train.seeds", "evaluate"},
 }
 
 
@@ -63,7 +63,8 @@ def test_outs_lie_where_the_commands_write():
     assert outs["extract"] == [str(paths.features(corpus))]
     assert outs["train"] == [str(Path("heads", head, f"{seed}{suffix}")) for suffix in (".safetensors", ".csv")]
     assert outs["evaluate"] == [str(paths.scores(corpus, head, seed))]  # type: ignore[arg-type]
-    assert outs["analyse"] == [str(paths.analysis(corpus)), str(paths.analysis(corpus).with_suffix(".csv"))]
+    suffixes = (".parquet", ".windows.parquet", ".projection.parquet", ".csv")
+    assert outs["analyse"] == [str(paths.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]
     assert all(out.startswith(str(paths.report("${study}"))) for out in outs["report"])
 
 

@@ -17,7 +17,6 @@ from storage.shard import to_stored, write_shard
 from storage.shard_reader import Shard
 
 CLS = spec(taps=("cls",), grid=None)
-HALF = st.floats(width=16, allow_nan=False, allow_infinity=False)
 
 
 def test_h5py_alone_reads_a_shard(tmp_path):
@@ -53,8 +52,9 @@ def test_a_shard_is_read_only_and_takes_little_more_room_than_its_numbers(tmp_pa
 
 
 @settings(max_examples=30)
-@given(any_array(np.float16, st.tuples(st.just(4), st.integers(1, 5), st.just(8)), elements=HALF))
-def test_any_finite_features_survive_the_round_trip(tmp_path_factory, values):
+@given(any_array(np.uint16, st.tuples(st.just(4), st.integers(1, 5), st.just(8))))
+def test_any_finite_features_survive_the_round_trip(tmp_path_factory, bits):
+    values = (bits & 0xBFFF).view(np.float16)  # without the highest bit of the exponent all are finite
     values[0, :, 0] = 1  # no image without any number
     path = tmp_path_factory.mktemp("round") / "s.h5"
     write_shard(path, {"cls": values}, CLS)

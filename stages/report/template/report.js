@@ -36,3 +36,8 @@ document.querySelectorAll("table.sortable").forEach((table) => {
     header.append(button);
   });
 });
+
+// What is folded away on the screen is printed.
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+});

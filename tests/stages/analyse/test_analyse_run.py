@@ -6,37 +6,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.analyse.csv_file import csv_text
+from stages.analyse.files import (
+    PROFILE_SCHEMA,
+    projection_path,
+    read_profile,
+    read_projection,
+    read_windows,
+    windows_path,
+)
 from stages.analyse.profiles import transition_profiles
-from stages.analyse.files import PROFILE_SCHEMA, read_profile
 from stages.analyse.run import run
 from storage.errors import DataError
-from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
-from storage.shard import write_shard
-from storage.spec import FeatureSpec
-
-
-def _spec(blocks):
-    return FeatureSpec(
-        backbone="toy", weights="0" * 64, activation="quickgelu", blocks=6, stored_blocks=tuple(blocks), width=8,
-        embedding=4, taps=("cls",), view={"crop": 224}, mean=(0, 0, 0), std=(1, 1, 1), precision="fp32", extractor=1,
-    )  # fmt: skip
-
-
-def _write_features(folder, rows, cls, blocks=range(5)):
-    """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D)."""
-    folder.mkdir(parents=True)
-    spec = _spec(blocks)
-    sha256 = write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
-    index = [
-        {"path": path, "label": label, "generator": generator, "sets": [], "size_bytes": 1, "mtime_ns": 1,
-         "status": "ok", "shard": "shard-0.h5", "row": row}
-        for row, (path, label, generator) in enumerate(rows)
-    ]  # fmt: skip
-    index.append({"path": "z", "label": 0, "sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "failed"})
-    record = ShardRecord("shard-0.h5", (folder / "shard-0.h5").stat().st_size, sha256, len(rows))
-    table = pa.Table.from_pylist(index, schema=INDEX_SCHEMA)
-    write_index(folder / INDEX_NAME, Index(table, spec, "demo", (record,)))
-    return spec
 
 
 @pytest.fixture
@@ -55,8 +35,8 @@ ROWS = [
 ]
 
 
-def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens):
-    spec = _write_features(tmp_path / "demo" / "test", ROWS, tokens)
+def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens, write):
+    spec = write(tmp_path / "demo" / "test", ROWS, tokens)
     run(features=tmp_path / "demo" / "test", out=tmp_path / "analysis" / "demo.parquet")
     profile = read_profile(tmp_path / "analysis" / "demo.parquet")
     assert (profile.corpus, profile.view, profile.feature_key) == ("demo", "test", spec.key)
@@ -71,8 +51,8 @@ def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens):
     assert all(row["l2_std"] is None for row in rows if row["n"] == 1)
 
 
-def test_the_csv_holds_the_same_rows(tmp_path, tokens):
-    _write_features(tmp_path / "v", ROWS, tokens)
+def test_the_csv_holds_the_same_rows(tmp_path, tokens, write):
+    write(tmp_path / "v", ROWS, tokens)
     run(features=tmp_path / "v", out=tmp_path / "p.parquet")
     with (tmp_path / "p.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
@@ -82,27 +62,43 @@ def test_the_csv_holds_the_same_rows(tmp_path, tokens):
     assert [row["cosine_std"] for row in read if row["n"] == "1"] == [""] * 12
 
 
-def test_running_twice_gives_the_same_bytes(tmp_path, tokens):
-    _write_features(tmp_path / "v", ROWS, tokens)
+def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, write):
+    spec = write(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    windows = read_windows(windows_path(tmp_path / "p.parquet"))
+    rows = windows.table.to_pylist()
+    groups = list(dict.fromkeys((row["generator"], row["n_real"], row["n_fake"]) for row in rows))
+    assert groups == [(None, 2, 5), ("alpha", 2, 1), ("real", 2, 1), ("unnamed generator", 2, 1), ("zeta", 2, 2)]
+    assert {(row["start"], row["blocks"]) for row in rows} == {
+        (start, n) for n in (2, 3, 4, 5) for start in range(6 - n)
+    }
+    projection = read_projection(projection_path(tmp_path / "p.parquet"))
+    assert projection.feature_key == windows.feature_key == spec.key
+    assert sorted(row["path"] for row in projection.table.to_pylist()) == list("abcdefg")
+    assert {row["path"]: row["label"] for row in projection.table.to_pylist()}["b"] == 0
+
+
+def test_running_twice_gives_the_same_bytes(tmp_path, tokens, write):
+    write(tmp_path / "v", ROWS, tokens)
     for name in ("one", "two"):
         run(features=tmp_path / "v", out=tmp_path / name / "p.parquet")
-    for suffix in (".parquet", ".csv"):
+    for suffix in (".parquet", ".csv", ".windows.parquet", ".projection.parquet"):
         one, two = (tmp_path / name / f"p{suffix}" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_features_without_neighbouring_blocks_or_images_are_refused(tmp_path, tokens):
-    _write_features(tmp_path / "gaps", ROWS, tokens[:, :2], blocks=[1, 4])
+def test_features_without_neighbouring_blocks_or_images_are_refused(tmp_path, tokens, write):
+    write(tmp_path / "gaps", ROWS, tokens[:, :2], blocks=[1, 4])
     with pytest.raises(DataError, match=r"blocks \[1, 4\]"):
         run(features=tmp_path / "gaps", out=tmp_path / "p.parquet")
-    _write_features(tmp_path / "empty", [], tokens[:0])
+    write(tmp_path / "empty", [], tokens[:0])
     with pytest.raises(DataError, match="no usable image"):
         run(features=tmp_path / "empty", out=tmp_path / "p.parquet")
 
 
-def test_a_damaged_token_names_the_features(tmp_path, tokens):
+def test_a_damaged_token_names_the_features(tmp_path, tokens, write):
     tokens[2, 3] = 0
-    _write_features(tmp_path / "v", ROWS, tokens)
+    write(tmp_path / "v", ROWS, tokens)
     with pytest.raises(DataError, match=r"v: row 2: .* block 3 .* extract again"):
         run(features=tmp_path / "v", out=tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()

@@ -1,4 +1,3 @@
-import math
 import statistics
 from dataclasses import replace
 
@@ -6,43 +5,82 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from score_sets import SCORE_SETS
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from stages.evaluate.metrics import METRICS, Mean, Metrics, mean_of, mean_over_seeds, mean_over_sets, measure
+from stages.evaluate.metrics import METRICS, measure
+from stages.evaluate.scores import sigmoid
+
+SMALL = ("tpr_at_fpr_1", "tpr_at_fpr_01", "unlabelled_accuracy")
 
 
 def _labels(*values):
     return np.array(values, dtype=np.int8)
 
 
-_RANDOM = np.random.default_rng(5)
-_SCORE_SETS = {
-    "overlapping": (_RANDOM.integers(0, 2, 300), _RANDOM.normal(0, 2, 300)),
-    "ties": (_RANDOM.integers(0, 2, 300), _RANDOM.integers(-2, 3, 300).astype(float)),
-    "all equal": (_labels(0, 1, 1, 0, 1), np.full(5, 0.25)),
-    "separable": (_labels(0, 0, 0, 1, 1), np.array([-3.0, -2.0, -1.0, 1.0, 2.0])),
-    "inverted": (_labels(1, 1, 1, 0, 0), np.array([-3.0, -2.0, -1.0, 1.0, 2.0])),
-    "imbalanced": (np.repeat(_labels(0, 1), [57, 3]), _RANDOM.normal(0, 1, 60)),
-    "exactly at the threshold": (_labels(0, 1, 0, 1), np.zeros(4)),
-    "tiny": (_RANDOM.integers(0, 2, 100), _RANDOM.normal(0, 1e-9, 100)),
-    "huge": (_RANDOM.integers(0, 2, 100), _RANDOM.normal(0, 1e3, 100)),
-}
-
-
-@pytest.mark.parametrize("name", _SCORE_SETS)
+@pytest.mark.parametrize("name", SCORE_SETS)
 def test_values_are_those_of_scikit_learn_and_of_counting(name):
-    labels, logits = _SCORE_SETS[name]
-    found = measure(labels, logits)
+    labels, logits = SCORE_SETS[name]
+    found = measure(labels, logits, threshold=0.5)
     assert found.ap == pytest.approx(average_precision_score(labels, logits), abs=1e-12)
     assert found.roc_auc == pytest.approx(roc_auc_score(labels, logits), abs=1e-12)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, logits > 0), abs=1e-12)
+    assert found.brier == pytest.approx(brier_score_loss(labels, sigmoid(logits)), abs=1e-12)
     right = [float((logit > 0) == (label == 1)) for label, logit in zip(labels, logits, strict=True)]
     real = [hit for hit, label in zip(right, labels, strict=True) if label == 0]
     fake = [hit for hit, label in zip(right, labels, strict=True) if label == 1]
     assert found.accuracy == pytest.approx(statistics.mean(right))
     assert found.accuracy_real == pytest.approx(statistics.mean(real))
     assert found.accuracy_fake == pytest.approx(statistics.mean(fake))
+    assert found.calibrated_accuracy == pytest.approx(np.mean((logits > 0.5) == (labels == 1)))
     assert (found.n_real, found.n_fake) == (len(real), len(fake))
-    assert not found.undefined
+    assert set(found.undefined) <= set(SMALL)
+    assert {metric for metric in METRICS if found.value(metric) is None} == set(found.undefined)
+
+
+@pytest.mark.parametrize("name", SCORE_SETS)
+def test_the_oracle_is_the_best_of_all_thresholds(name):
+    labels, logits = SCORE_SETS[name]
+    found = measure(labels, logits)
+    tried = [np.mean((logits > threshold) == (labels == 1)) for threshold in [-np.inf, *logits]]
+    assert found.oracle_accuracy == pytest.approx(max(tried), abs=1e-12)
+    assert np.mean((logits > found.oracle_threshold) == (labels == 1)) == pytest.approx(max(tried), abs=1e-12)
+
+
+def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
+    random = np.random.default_rng(1)
+    labels = np.repeat(_labels(0, 1), [1500, 400])
+    logits = np.round(random.normal(0, 1, 1900) + 1.5 * labels, 2)
+    found = measure(labels, logits)
+    for value, rate in ((found.tpr_at_fpr_1, 0.01), (found.tpr_at_fpr_01, 0.001)):
+        allowed = [t for t in [*logits, np.inf] if np.mean(logits[labels == 0] > t) <= rate]
+        assert value == pytest.approx(max(np.mean(logits[labels == 1] > t) for t in allowed))
+
+
+def test_a_rate_below_one_image_is_undefined():
+    labels = np.repeat(_labels(0, 1), [999, 50])
+    found = measure(labels, np.linspace(-1, 1, 1049))
+    assert found.tpr_at_fpr_1 == 1.0
+    assert found.undefined["tpr_at_fpr_01"] == "999 real images, fewer than the 1,000 that this rate needs"
+    assert "tpr_at_fpr_01" not in measure(np.append(labels, _labels(0)), np.zeros(1050)).undefined
+
+
+def test_the_calibration_error_is_that_of_bins_counted_by_hand():
+    labels = _labels(0, 1, 1, 0)
+    scores = np.array([0.05, 0.06, 0.95, 0.99])
+    found = measure(labels, np.log(scores / (1 - scores)))
+    assert found.ece == pytest.approx((2 * abs(0.055 - 0.5) + 2 * abs(0.97 - 0.5)) / 4)
+    assert measure(labels, np.where(labels == 1, 800.0, -800.0)).ece == 0.0
+
+
+def test_the_unlabelled_threshold_repairs_a_shifted_score():
+    random = np.random.default_rng(2)
+    labels = np.repeat(_labels(0, 1), 400)
+    logits = random.normal(-6, 1, 800) + 6 * labels
+    found = measure(labels, logits, unlabelled=100)
+    assert found.accuracy < 0.8
+    assert found.unlabelled_accuracy > 0.97
+    assert measure(labels[:199], logits[:199], unlabelled=100).unlabelled_accuracy is None
 
 
 @given(
@@ -52,7 +90,10 @@ def test_values_are_those_of_scikit_learn_and_of_counting(name):
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_rows_changes_nothing(rows, random):
     shuffled = random.sample(rows, len(rows))
-    one, other = (measure(_labels(*(r[0] for r in part)), np.array([r[1] for r in part])) for part in (rows, shuffled))
+    one, other = (
+        measure(_labels(*(r[0] for r in part)), np.array([r[1] for r in part]), unlabelled=2, threshold=-0.1)
+        for part in (rows, shuffled)
+    )
     assert one == other
 
 
@@ -74,17 +115,21 @@ def test_a_logit_of_exactly_zero_says_real():
 
 
 @pytest.mark.parametrize(
-    ("labels", "missing", "reason"),
-    [
-        (_labels(1, 1), {"ap", "roc_auc", "accuracy_real"}, "no real images"),
-        (_labels(0, 0), {"ap", "roc_auc", "accuracy_fake"}, "no synthetic images"),
-        (_labels(), set(METRICS), "no images"),
-    ],
+    ("labels", "side", "reason"),
+    [(_labels(1, 1), "accuracy_real", "no real images"), (_labels(0, 0), "accuracy_fake", "no synthetic images")],
 )
-def test_what_cannot_be_computed_is_undefined_with_its_reason(labels, missing, reason):
-    found = measure(labels, np.ones(len(labels)))
+def test_what_needs_both_classes_is_undefined_with_its_reason(labels, side, reason):
+    found = measure(labels, np.ones(2), threshold=0.0)
+    missing = {"ap", "roc_auc", "balanced_accuracy", *SMALL, side}
     assert {metric for metric in METRICS if found.value(metric) is None} == missing
     assert found.undefined == dict.fromkeys(missing, reason)
+
+
+def test_no_images_and_no_held_out_threshold_are_reasons_too():
+    found = measure(_labels(), np.empty(0), threshold=0.0)
+    assert found.undefined == dict.fromkeys(METRICS, "no images")
+    assert all(found.value(metric) is None for metric in METRICS)
+    assert measure(_labels(0, 1), np.zeros(2)).undefined["calibrated_accuracy"].startswith("no held-out scores")
 
 
 def test_logits_that_are_not_finite_or_do_not_fit_are_refused():
@@ -94,31 +139,7 @@ def test_logits_that_are_not_finite_or_do_not_fit_are_refused():
         measure(_labels(0, 1), np.zeros(3))
 
 
-def test_a_mean_covers_only_defined_values_and_says_so():
-    assert mean_of([0.5, None, 1.0]) == Mean(0.75, pytest.approx(math.sqrt(0.125)), 2, 3)
-    assert mean_of([0.5, None]) == Mean(0.5, None, 1, 2)
-    assert mean_of([None]) == Mean(None, None, 0, 1)
-    assert mean_of([]) == Mean(None, None, 0, 0)
-
-
-def test_spread_over_seeds_is_the_sample_standard_deviation():
-    seeds = [Metrics(1, 1, ap=value) for value in (0.9, 0.8, 0.4)]
-    mean = mean_over_seeds(seeds, "ap")
-    assert mean.value == pytest.approx(0.7)
-    assert mean.std == pytest.approx(statistics.stdev([0.9, 0.8, 0.4]))
-
-
-def test_the_mean_over_sets_averages_the_same_sets_for_every_seed():
-    whole = {"a": Metrics(1, 1, ap=0.8), "b": Metrics(1, 1, ap=0.6), "c": Metrics(1, 0)}
-    lacking = {"a": Metrics(1, 1, ap=0.9), "c": Metrics(1, 0)}
-    assert mean_over_sets([whole, whole], "abc", "ap") == Mean(pytest.approx(0.7), 0.0, 2, 3)
-    assert mean_over_sets([whole, lacking], "abc", "ap") == Mean(
-        pytest.approx(0.85), pytest.approx(0.0707, abs=1e-4), 1, 3
-    )
-    assert mean_over_sets([whole], "c", "ap") == Mean(None, None, 0, 1)
-
-
 def test_metrics_are_plain_values():
-    found = measure(_labels(0, 1), np.array([-1.0, 1.0]))
+    found = measure(np.tile(_labels(0, 1), 1000), np.tile([-1.0, 1.0], 1000), threshold=0.0)
     assert all(type(found.value(metric)) is float for metric in METRICS)
     assert replace(found, ap=None).value("ap") is None

@@ -1,13 +1,17 @@
 """Real scores and profile files of small studies, written the way the stages write them."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from stages.analyse.run import PROFILE_SCHEMA
+from stages.analyse.files import (
+    PROFILE_SCHEMA,
+    PROJECTION_SCHEMA,
+    WINDOW_SCHEMA,
+    projection_path,
+    windows_path,
+    write_analysis,
+)
 from stages.evaluate.scores import ScoreCard, write_scores
 
 HOSTILE = {
@@ -26,7 +30,9 @@ class StudyFiles:
     def __init__(self, root):
         self.root, self.scores, self.profiles = root, [], []
 
-    def add_scores(self, head, seed, sets, *, corpus="demo", view="test", shift=1.5, failed=0, reals=12, order=None):
+    def add_scores(
+        self, head, seed, sets, *, corpus="demo", view="test", shift=1.5, failed=0, reals=12, order=None, facts=None
+    ):
         """Score ``reals`` shared real images and 10 synthetic ones a set; ``sets``: name -> has real images."""
         rows = [
             (f"{HOSTILE['path']}-{i}", [name for name, real in sets.items() if real], None, 0) for i in range(reals)
@@ -38,9 +44,10 @@ class StudyFiles:
         columns = [list(column) for column in zip(*(rows[i] for i in order), strict=True)]
         images = pa.table(dict(zip(("path", "sets", "generator", "label"), columns, strict=True)))
         card = ScoreCard(
-            head=head, seed=seed, corpus=corpus, view=view, feature_key="ab" * 16, head_sha256="cd" * 32, failed=failed
-        )
-        path = self.root / f"scores-{len(self.scores)}.parquet"
+            head=head, seed=seed, corpus=corpus, view=view, feature_key="ab" * 16, head_sha256="cd" * 32,
+            failed=failed, facts=facts or {},
+        )  # fmt: skip
+        path = self.root / f"scores-{len(self.scores)}" / f"{view}.parquet"
         write_scores(path, card=card, images=images, logits=logits[order])
         self.scores.append(path)
         return path
@@ -51,12 +58,28 @@ class StudyFiles:
             for k in range(transitions):
                 values = (group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10)
                 rows.append(dict(zip(PROFILE_SCHEMA.names, values, strict=True)))
-        metadata = json.dumps({"corpus": corpus, "view": "test", "feature_key": "ab" * 16}).encode()
-        table = pa.Table.from_pylist(rows, schema=PROFILE_SCHEMA).replace_schema_metadata({b"ltdpipe": metadata})
+        facts = {"corpus": corpus, "view": "test", "feature_key": "ab" * 16}
         path = self.root / f"profile-{len(self.profiles)}.parquet"
-        pq.write_table(table, path)
+        write_analysis(path, rows, PROFILE_SCHEMA, facts)
+        windows = [
+            (name, start, n, 0.5 + 0.4 * start / transitions, 0.3, 10, 10)
+            for name in (None, *generators)
+            for n in (2, 3)
+            for start in range(transitions - n + 2)
+        ]
+        write_analysis(windows_path(path), _rows(windows, WINDOW_SCHEMA), WINDOW_SCHEMA, facts)
+        points = [(f"{HOSTILE['path']}-{i}", "real", 0, 0.1 * i, 1.0, -i, 0.5) for i in range(5)]
+        points += [(f"fake-{i}", generators[0], 1, -0.1 * i, 2.0, i, -0.5) for i in range(5)]
+        explained = {"blocks": [1, 2, 3], "explained": {"raw": [0.5, 0.2], "ltd": [0.4, 0.1]}}
+        write_analysis(
+            projection_path(path), _rows(points, PROJECTION_SCHEMA), PROJECTION_SCHEMA, {**facts, **explained}
+        )
         self.profiles.append(path)
         return path
+
+
+def _rows(values, schema):
+    return [dict(zip(schema.names, row, strict=True)) for row in values]
 
 
 @pytest.fixture
@@ -74,8 +97,12 @@ def hostile_study(tmp_path_factory):
     """Three heads, two seeds, three sets of which one has no real images; every name tries to break out."""
     files = StudyFiles(tmp_path_factory.mktemp("hostile"))
     sets = {"plain": True, HOSTILE["set"]: True, HOSTILE["other set"]: False}
-    for head, shift in (("ltd", 2.0), ("linear", 0.3), (HOSTILE["head"], 1.0)):
+    for head, shift in (("ltd", 0.3), ("linear", 2.0), (HOSTILE["head"], 1.0)):
         for seed in (1, 2):
-            files.add_scores(head, seed, sets, shift=shift, failed=3)
+            facts = {"window_start": 2, "window": 3, "window_moved": False, "trained_on": "train"}
+            files.add_scores(head, seed, sets, view="clean", shift=shift, failed=3, facts=facts)
+            files.add_scores(head, seed, sets, view="jpeg-70", shift=shift / 2)
+            files.add_scores(head, seed, sets, view="blur-2+jpeg-70", shift=shift / 2)
+            files.add_scores(head, seed, {"x": True}, view="held-out", corpus="train", shift=shift)
     files.add_profile(["plain", HOSTILE["generator"]])
     return files

@@ -2,12 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evaluate.metrics import Mean
+from stages.evaluate.means import Mean
 from stages.report.figures import Series, bar_chart, common_scale, line_chart, ticks_between
 
 
 def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
-    values = [("ap", "AP", Mean(1.0, 0.1, 2, 2)), ("x", "x", Mean(0.5, 0.1, 2, 2)), ("y", "y", Mean(0.0, None, 1, 1))]
+    values = [
+        ("ap", "AP", Mean(1.0, 0.1, 2, 2), (0.9, 1.0)),
+        ("x", "x", Mean(0.5, 0.1, 2, 2), (0.4, 0.6)),
+        ("y", "y", Mean(0.0, None, 1, 1), None),
+    ]
     chart = bar_chart("t", [("ltd", values)])
     full, half, none = chart.groups[0].bars
     assert half.width == pytest.approx(full.width / 2)
@@ -20,7 +24,7 @@ def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
 
 
 def test_an_undefined_value_has_no_bar():
-    chart = bar_chart("t", [("ltd", [("ap", "AP", Mean(None, None, 0, 2))])])
+    chart = bar_chart("t", [("ltd", [("ap", "AP", Mean(None, None, 0, 2), None)])])
     assert chart.groups[0].bars[0].width is None
     assert "AP undefined" in chart.description
 

@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from stages.report.run import run
+from storage.sources import Sources
 
 webdriver = pytest.importorskip("selenium.webdriver")
 
@@ -33,6 +35,9 @@ def browser():
 @pytest.fixture(scope="module")
 def report(hostile_study, hostile, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
+    images = tmp_path_factory.mktemp("images")
+    for number in range(12):
+        Image.new("RGB", (300, 200), (number * 20, 80, 80)).save(images / f"{hostile['path']}-{number}", "PNG")
     run(
         study="demo <i>",
         score_files=hostile_study.scores,
@@ -43,6 +48,9 @@ def report(hostile_study, hostile, tmp_path_factory):
         set_order=["plain"],
         versions={"<u>torch": "2"},
         head_cards={"ltd": {"window": "<s>15"}},
+        images={"demo": Sources.of(images)},
+        reproduce=["dvc repro # <b>"],
+        replicates=100,
     )
     return (out / "report.html").as_uri()
 
@@ -72,21 +80,24 @@ def test_names_are_shown_as_they_are_and_run_nothing(page, hostile):
     assert _texts(page, ".matrix tbody th")[:3] == ["plain", hostile["other set"], hostile["set"]]
     assert hostile["note"] in _texts(page, ".caveats li")
     assert hostile["generator"] in _texts(page, "#observation figcaption b")
-    assert _texts(page, "img, i, u, s, main script, svg svg") == []
+    assert _texts(page, "i, u, s, main script, svg svg") == []
 
 
-def test_the_caveats_come_first(page):
+def test_the_caveats_come_first(page, hostile):
     assert _texts(page, "main > *:first-child li")[0] == "simulated fingerprints"
-    assert "3 image(s) could not be read" in _texts(page, ".caveats li")[-1]
+    caveats = _texts(page, ".caveats li")
+    assert any("3 image(s) could not be read" in line for line in caveats)
+    assert f"Head {hostile['head']}: for some seed" in caveats[-3]
 
 
 def test_every_plot_is_drawn(page):
     drawn = page.execute_script(
         """return [...document.querySelectorAll("svg.plot")].map((svg) => {
           const box = svg.getBoundingClientRect();
-          const marks = [...svg.querySelectorAll("rect.bar, polyline.line, polygon.band")];
-          const colour = getComputedStyle(svg.querySelector("text")).fill;
-          return {kind: svg.classList[1], width: box.width, height: box.height, colour,
+          const marks = [...svg.querySelectorAll("rect.bar, polyline.line:not(.threshold), polygon.band")];
+          return {kind: svg.classList[1], width: box.width, height: box.height,
+            section: svg.closest("section").id, dots: svg.querySelectorAll(".dots").length,
+            cells: svg.querySelectorAll(".heat").length, frames: svg.querySelectorAll(".frame").length,
             bars: svg.querySelectorAll("rect.bar").length, whiskers: svg.querySelectorAll(".whisker").length,
             lines: svg.querySelectorAll("polyline").length, bands: svg.querySelectorAll("polygon").length,
             empty: marks.filter((mark) => mark.getBBox().width === 0 && !mark.matches("[width='0.0']")).length};
@@ -95,15 +106,36 @@ def test_every_plot_is_drawn(page):
     bars = [plot for plot in drawn if plot["kind"] == "bars"]
     lines = [plot for plot in drawn if plot["kind"] == "lines"]
     assert [plot["bars"] for plot in bars] == [9, 3, 9]
-    assert [plot["whiskers"] for plot in bars] == [9, 3, 9]
-    assert [(plot["lines"], plot["bands"]) for plot in lines] == [(2, 2)] * 4
-    assert all(plot["width"] > 200 and plot["height"] > 100 and plot["empty"] == 0 for plot in drawn)
+    assert [plot["whiskers"] for plot in bars] == [9, 0, 9]
+    by_section = {name: [p for p in lines if p["section"] == name] for name in ("sets", "robustness", "observation")}
+    # two sets with both classes: ROC and reliability with a diagonal, precision, a histogram a head with its threshold
+    assert [plot["lines"] for plot in by_section["sets"]] == [4, 3, 4, 3, 3, 3] * 2
+    assert [(plot["lines"], plot["bands"]) for plot in by_section["robustness"]] == [(3, 3)] * 2
+    assert [(plot["lines"], plot["bands"]) for plot in by_section["observation"]] == [(2, 2)] * 4
+    heats = [plot for plot in drawn if plot["kind"] == "heats"]
+    assert [(plot["cells"], plot["frames"]) for plot in heats] == [(13, 1)] * 4
+    assert [plot["dots"] for plot in drawn if plot["kind"] == "clouds"] == [2, 2]
+    assert all(plot["width"] > 200 and plot["height"] > 60 and plot["empty"] == 0 for plot in drawn)
+
+
+def test_the_surest_errors_are_pictured(page, hostile):
+    groups = _texts(page, "#errors h3")
+    assert groups[0].startswith("real images")
+    pictures = page.execute_script(
+        """return [...document.querySelectorAll('#errors img')].map(
+             (img) => [img.alt, img.naturalWidth, img.src.slice(0, 23)])"""
+    )
+    assert pictures
+    assert all(alt.startswith(hostile["path"]) for alt, _, _ in pictures)
+    assert {(width, start) for _, width, start in pictures} == {(96, "data:image/jpeg;base64,")}
+    # the synthetic images are not at hand
+    assert "no picture at hand" in _texts(page, "#errors .missing")
 
 
 def test_undefined_values_are_named_with_their_reason(page, hostile):
     rows = _texts(page, "#undefined tbody tr")
-    assert len(rows) == 9
-    assert all(hostile["other set"] in row and "no real images" in row for row in rows)
+    assert f"{hostile['other set']}allAPno real images" in rows
+    assert f"plain, {hostile['set']}allTPR at 1 % FPR12 real images, fewer than the 100 that this rate needs" in rows
     assert "2 of 3" in _texts(page, ".matrix tfoot td")[0]
 
 

@@ -2,17 +2,22 @@ import csv
 import io
 import json
 import re
+from unittest.mock import ANY
 
 import pytest
 from rich.console import Console
 
+from stages.evaluate.metrics import METRICS
+from stages.report.intervals import resample
 from stages.report.metrics_file import result_table
+from stages.report.results import load_results
 from stages.report.run import run
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
 
 def _run(study, out, **settings):
+    settings = {"replicates": 100, **settings}
     return run(study="demo", score_files=study.scores, profile_files=study.profiles, out=out, **settings)
 
 
@@ -42,10 +47,10 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp
     plain.scores.reverse()
     _run(plain, tmp_path / "two", **settings)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    assert [str(path) for path in files] == [
-        "metrics.json", "plots/sets.csv", "report.html", "tables/main.csv", "tables/main.md", "tables/metrics.json",
-        "tables/per_seed.csv", "tables/per_set.csv", "tables/per_set.md",
-    ]  # fmt: skip
+    formats = ("csv", "json", "md", "tex")
+    expected = [f"tables/{name}.{suffix}" for name in ("main", "per_set", "tests") for suffix in formats]
+    expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
+    assert sorted(map(str, files)) == sorted(["metrics.json", "plots/sets.csv", "report.html", *expected])
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
 
 
@@ -69,37 +74,86 @@ def test_the_full_metrics_hold_every_seed_and_the_reasons(plain, tmp_path):
     ap = full["linear"]["demo/one"]["ap"]
     assert ap["mean"] == pytest.approx(sum(ap["seeds"].values()) / 2)
     assert full["linear"]["demo/fakes only"]["ap"] == {
-        "mean": None, "std": None, "seeds": {"1": None, "2": None}, "undefined": "no real images",
+        "mean": None, "std": None, "interval": None, "seeds": {"1": None, "2": None}, "undefined": "no real images",
     }  # fmt: skip
+    low, high = ap["interval"]
+    assert low <= ap["mean"] <= high
+    assert low < high
 
 
 def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_covers(plain, tmp_path):
     metrics = _run(plain, tmp_path, set_order=["two", "one"], head_order=["ltd"])
     rows = _csv(tmp_path / "tables" / "main.csv")
-    assert [(row["head"], row["metric"]) for row in rows] == [
-        ("ltd", "ap"), ("linear", "ap"), ("ltd", "accuracy"), ("linear", "accuracy"),
+    assert [(row["head"], row["metric"]) for row in rows[:4]] == [
+        ("ltd", "AP"), ("linear", "AP"), ("ltd", "accuracy"), ("linear", "accuracy"),
     ]  # fmt: skip
     assert list(rows[0])[3:6] == ["two", "one", "fakes only"]
     assert (rows[0]["fakes only"], rows[0]["sets_in_mean"], rows[0]["sets"]) == ("", "2", "3")
     assert float(rows[0]["mean"]) == metrics["ltd"]["mean"]["ap"]
     text = (tmp_path / "tables" / "main.md").read_text()
-    assert "| head | seeds | two | one | fakes only | mean |" in text
-    assert re.search(r"\| ltd \| 2 \| 0\.\d{3} ± 0\.\d{3} \|.*\| undefined \| .* \(2 of 3 sets\) \|", text)
+    assert "| head | seeds | two | one | fakes only | mean | mean\\_std | sets\\_in\\_mean | sets |" in text
+    assert re.search(r"\| ltd \| 2 \| .*\| undefined \| .* \| 2 \| 3 \|", text)
+    assert "one: 12 real, 10 synthetic" in text
 
 
 def test_the_long_tables_hold_every_value(plain, tmp_path):
     metrics = _run(plain, tmp_path)
     per_set = _csv(tmp_path / "tables" / "per_set.csv")
     per_seed = _csv(tmp_path / "tables" / "per_seed.csv")
-    assert (len(per_set), len(per_seed)) == (2 * 3 * 5, 2 * 3 * 2)
+    assert (len(per_set), len(per_seed)) == (2 * 3 * len(METRICS), 2 * 3 * 2)
     row = next(row for row in per_set if (row["head"], row["set"], row["metric"]) == ("ltd", "one", "ap"))
     assert float(row["mean"]) == metrics["ltd"]["demo/one"]["ap"]
+    assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
     assert (row["n_real"], row["n_fake"], row["seeds_in_mean"], row["undefined"]) == ("12", "10", "2", "")
     seeds = [float(row["ap"]) for row in per_seed if (row["head"], row["set"]) == ("ltd", "one")]
     assert float(row["mean"]) == pytest.approx(sum(seeds) / 2)
-    undefined = [row for row in per_set if row["undefined"]]
-    assert {(row["set"], row["undefined"], row["mean"]) for row in undefined} == {("fakes only", "no real images", "")}
-    assert "- fakes only, ltd: AP is undefined: no real images" in (tmp_path / "tables" / "per_set.md").read_text()
+    undefined = {row["set"]: (row["undefined"], row["mean"]) for row in per_set if row["metric"] == "ap"}
+    assert undefined == {"one": ("", ANY), "two": ("", ANY), "fakes only": ("no real images", "")}
+
+
+def test_degraded_views_make_a_table_of_what_is_lost(study, tmp_path):
+    for view, shift in (("clean", 2.0), ("jpeg-90", 1.5), ("jpeg-30", 0.1), ("scale-0.5+jpeg-70", 0.1)):
+        study.add_scores("ltd", 1, SETS, view=view, shift=shift)
+    metrics = _run(study, tmp_path)
+    rows = [row for row in _csv(tmp_path / "tables" / "robustness.csv") if row["metric"] == "AP"]
+    assert [row["view"] for row in rows] == ["clean", "jpeg-90", "jpeg-30", "scale-0.5+jpeg-70"]
+    assert float(rows[0]["mean"]) == metrics["ltd"]["mean"]["ap"]
+    assert float(rows[2]["relative to clean"]) == pytest.approx(float(rows[2]["mean"]) - float(rows[0]["mean"]))
+    paper = _csv(tmp_path / "tables" / "robustness_paper_grid.csv")
+    assert {row["view"] for row in paper} == {"clean", "jpeg-90"}
+
+
+def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path):
+    results = load_results(plain.scores)
+    uncertainty = resample(results, replicates=300)
+    entry = results.entries[0]
+    low, high = uncertainty.of_sets(entry, "ap")
+    assert low < results.of_sets(entry, "ap").value < high
+    sets = [uncertainty.of_set(entry, tested, "ap") for tested in results.sets if tested.name != "fakes only"]
+    assert high - low < max(set_high - set_low for set_low, set_high in sets)
+    assert uncertainty.of_set(entry, results.sets[0], "ece") is None
+
+
+def test_heads_are_tested_in_pairs_and_corrected_over_the_sets(plain, tmp_path):
+    _run(plain, tmp_path, head_order=["ltd"])
+    rows = _csv(tmp_path / "tables" / "tests.csv")
+    assert {(row["head"], row["other"], row["set"]) for row in rows} == {
+        ("ltd", "linear", "one"), ("ltd", "linear", "two"),
+    }  # fmt: skip
+    assert [row["metric"] for row in rows] == ["AP", "AP", "ROC AUC", "ROC AUC", "accuracy", "accuracy"]
+    assert {row["test"] for row in rows if row["metric"] == "accuracy"} == {"McNemar, seed 1"}
+    for row in rows:
+        assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
+        assert float(row["p"]) <= float(row["p_holm"]) <= 1
+
+
+def test_audit_warnings_and_unmoved_windows_are_printed_on_top(study, tmp_path):
+    study.add_scores("ltd", 1, {"one": True}, facts={"window_moved": False})
+    audit = {"corpus": "demo", "warnings": [{"kind": "format", "set": "one", "text": "reals are <JPEG>, fakes PNG"}]}
+    _run(study, tmp_path, audits=[audit])
+    page = (tmp_path / "report.html").read_text()
+    assert "Audit of demo/one: reals are &lt;JPEG&gt;, fakes PNG" in page
+    assert "Head ltd: for some seed the window is still that of the random draw" in page
 
 
 def test_plot_data_names_each_bar(plain, tmp_path):
@@ -114,7 +168,6 @@ def test_one_seed_has_no_spread(study, tmp_path):
     metrics = _run(study, tmp_path)
     assert not [name for line in metrics["ltd"].values() for name in line if name.endswith("_std")]
     page = (tmp_path / "report.html").read_text()
-    assert 'class="whisker"' not in page
     assert "each head has one seed, so there is no spread" in page
     assert "±" not in (tmp_path / "tables" / "main.csv").read_text()
 
@@ -124,12 +177,20 @@ def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path
     assert "'" + hostile["set"] in [row["set"] for row in _csv(tmp_path / "tables" / "per_set.csv")]
     for path in tmp_path.rglob("*.csv"):
         cells = [cell for row in _csv(path) for pair in row.items() for cell in pair]
-        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))], path
+        text = [cell for cell in cells if not re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell)]
+        assert not [cell for cell in text if cell.startswith(("=", "+", "-", "@"))], path
     for path in tmp_path.rglob("*.md"):
         text = path.read_text()
-        assert "<" not in text
+        assert "<" not in re.sub(r"<ins>[\d.]+</ins>", "", text)
         tables = [[len(re.findall(r"(?<!\\)\|", line)) for line in block.split("\n")] for block in text.split("\n\n")]
         assert all(len({count for count in block if count}) <= 1 for block in tables), path
+    for path in tmp_path.rglob("*.tex"):
+        body = [line for line in path.read_text().splitlines() if not line.startswith("%")]
+        assert not re.search(r"(?<!\\)[#$%_^~<>|](?!\\pm\$)", " ".join(body).replace(r"$\pm$", "")), path
+        assert (
+            len({len(re.findall(r"(?<!\\)&", line)) for line in body if line.endswith(r"\\") and "multi" not in line})
+            == 1
+        )
     page = (tmp_path / "report.html").read_text()
     assert page.count("<script>") == 1
     assert not re.search(r"<(img|b onmouseover|svg onload)\b", page)

@@ -3,6 +3,7 @@ import pytest
 
 from stages.evaluate.metrics import METRICS, measure_sets
 from stages.evaluate.scores import read_scores
+from stages.evaluate.thresholds import calibrated_threshold
 from stages.report.results import Entry, NamedSet, load_results
 from storage.errors import DataError
 
@@ -34,7 +35,11 @@ def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     study.add_scores("ltd", 1, SETS)
     results = load_results(study.scores)
     undefined = {(tested.name, metric): why for _, tested, metric, why in results.undefined()}
-    assert undefined == {("fakes only", m): "no real images" for m in ("ap", "roc_auc", "accuracy_real")}
+    assert {key: why for key, why in undefined.items() if key[1] in ("ap", "accuracy", "accuracy_real")} == {
+        ("fakes only", "ap"): "no real images",
+        ("fakes only", "accuracy_real"): "no real images",
+    }
+    assert undefined["one", "tpr_at_fpr_1"] == "12 real images, fewer than the 100 that this rate needs"
     mean = results.of_sets(Entry("ltd"), "ap")
     assert (mean.count, mean.total, mean.std) == (2, 3, None)
     values = [results.of_set(Entry("ltd"), NamedSet("demo", name), "ap").value for name in ("one", "two")]
@@ -54,10 +59,31 @@ def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
     assert {results.of_set(Entry("linear"), second, metric).count for metric in METRICS} == {0}
 
 
-def test_several_views_of_a_corpus_are_lines_of_their_own(study):
-    for view in ("clean", "jpeg-50"):
-        study.add_scores("ltd", 1, SETS, view=view)
-    assert [entry.label for entry in load_results(study.scores).entries] == ["ltd on clean", "ltd on jpeg-50"]
+def test_degraded_views_are_kept_apart_from_the_clean_one(study):
+    clean = study.add_scores("ltd", 1, SETS, view="clean")
+    worse = study.add_scores("ltd", 1, SETS, view="blur-2", shift=0.5)
+    results = load_results(study.scores)
+    assert [entry.label for entry in results.entries] == ["ltd"]
+    assert results.views == ("blur-2",)
+    tested = NamedSet("demo", "one")
+    for entry, path in ((Entry("ltd"), clean), (Entry("ltd", "blur-2"), worse)):
+        assert results.of_set(entry, tested, "ap").value == measure_sets(read_scores(path))["one"].ap
+
+
+def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
+    for seed in (1, 2):
+        study.add_scores("ltd", seed, SETS, view="clean", shift=0.5)
+    held_out = study.add_scores("ltd", 2, {"x": True}, view="held-out", corpus="training", shift=3)
+    results = load_results(study.scores)
+    scores = read_scores(held_out)
+    assert results.thresholds == {("ltd", 2): calibrated_threshold(scores.label, scores.logit)}
+    assert [tested.corpus for tested in results.sets] == ["demo"] * 3
+    by_seed = results.by_seed(Entry("ltd"), NamedSet("demo", "one"))
+    assert by_seed[1].calibrated_accuracy is None
+    test = read_scores(study.scores[1])
+    rows = test.members["one"]
+    right = (test.logit[rows] > results.thresholds["ltd", 2]) == (test.label[rows] == 1)
+    assert by_seed[2].calibrated_accuracy == pytest.approx(right.mean())
 
 
 def test_one_view_per_corpus_makes_no_extra_lines(study):
@@ -80,8 +106,8 @@ def test_heads_and_sets_come_in_the_asked_order(study):
 def test_images_are_counted_once_and_what_no_set_names_is_counted(study):
     study.add_scores("ltd", 1, {"one": False, "two": False}, failed=5)
     study.add_scores("ltd", 2, {"one": False, "two": False}, failed=5)
-    (corpus,) = load_results(study.scores).corpora
-    assert (corpus.n_real, corpus.n_fake, corpus.failed, corpus.in_no_set) == (12, 20, 5, 12)
+    (sample,) = load_results(study.scores).samples.values()
+    assert (len(sample), sample.n_fake, sample.failed, sample.in_no_set) == (32, 20, 5, 12)
 
 
 @pytest.mark.parametrize("other", [{"reals": 11}, {"sets": {**SETS, "two": False}}])

@@ -1,0 +1,84 @@
+"""Two heads or two studies side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import paths
+from pipeline.commands.arguments import PATH, project_params
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from rich.table import Table as PrintedTable
+
+    from pipeline.params import Params
+    from stages.report.table import Table
+
+
+@click.command()
+@click.argument("one")
+@click.argument("other")
+@click.option("--out", type=PATH, help="Also write the table; its suffix says how: .csv, .json, .md or .tex.")
+def compare(one: str, other: str, out: Path | None) -> None:
+    """Compare two heads, or two studies, on the same images, set by set, with paired tests.
+
+    ONE and OTHER are heads of params.yaml, or folders of scores, as `scores` of another checkout. Of two folders, heads
+    of one name are compared.
+    """
+    from rich.console import Console
+
+    from stages.report.compare import run
+    from stages.report.table import WRITERS
+    from storage.atomic import write_text
+
+    if out is not None and out.suffix.removeprefix(".") not in WRITERS:
+        raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(WRITERS)}")
+    params = project_params() if paths.PARAMS.exists() else None
+    files = [_scores_of(params, side) for side in (one, other)]
+    order = []
+    if params is not None:
+        from pipeline.study import set_order
+
+        order = set_order(params)
+    table = run(one=files[0], other=files[1], names=(one, other), set_order=order)
+    for printed in _printed(table):
+        Console().print(printed)
+    if out is not None:
+        write_text(out, WRITERS[out.suffix.removeprefix(".")](table))
+
+
+def _scores_of(params: Params | None, side: str) -> list[Path]:
+    if params is not None and side in params.heads:
+        from pipeline.study import score_files
+
+        return score_files(params, heads=[side])
+    found = sorted(Path(side).rglob("*.parquet")) if Path(side).is_dir() else []
+    if not found:
+        heads = ", ".join(params.heads) if params is not None else "none: there is no params.yaml here"
+        raise SettingError(f"{side!r} is neither a head of params.yaml ({heads}) nor a folder with scores")
+    return found
+
+
+def _printed(table: Table) -> list[PrintedTable]:
+    from rich.table import Table as PrintedTable
+    from rich.text import Text
+
+    from stages.report.names import printable
+    from stages.report.table import Value
+
+    printed = []
+    for block in table.blocks:
+        layout = PrintedTable(title=Text(printable(block.title)), title_justify="left")
+        for column, name in enumerate(table.header):
+            layout.add_column(name, justify="left" if column < table.text_columns else "right")
+        for row in block.rows:
+            texts = [
+                cell.text if isinstance(cell, Value) else f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+                for cell in row
+            ]
+            layout.add_row(*(Text(printable(text)) for text in texts))
+        printed.append(layout)
+    return printed

@@ -1,0 +1,29 @@
+"""Bundle x image -> a page that shows what the verdict rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.arguments import PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("bundle", type=PATH)
+@click.argument("image", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The HTML page to write.")
+@click.option("--features", type=PATH, help="The extracted clean view of the training corpus, for nearest neighbours.")
+@click.option(
+    "--weights", default="default", show_default=True, help="Backbone: default, random:SEED, or a local file."
+)
+def explain(bundle: Path, image: Path, out: Path, features: Path | None, weights: str) -> None:
+    """Write a page on one image: its transition profile, the blocks that decide, and what each branch adds."""
+    from stages.predict.detector import Detector
+    from stages.predict.explain import run
+
+    found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out, features=features)
+    click.echo(f"{out}: {found.prediction.verdict}, probability of synthetic {found.prediction.probability:.4f}")

@@ -1,0 +1,79 @@
+"""How far extraction is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import paths
+from pipeline.commands.arguments import corpus_option, defined, project_params
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from storage.inventory import StoredCorpus
+
+
+@click.command()
+@corpus_option
+def status(corpus: str | None) -> None:
+    """Say for each corpus of params.yaml what is extracted, what failed, what is missing, and how long it takes.
+
+    Counted are the images of the manifest, in every view and under every feature key that the store holds work for;
+    the time left comes from when the last shards were finished. No backbone is loaded and no shard is read.
+    """
+    from storage.inventory import stored_corpora
+    from storage.manifest import read_manifest
+    from storage.store import store_root
+
+    corpora = project_params().corpora
+    for name in [corpus] if corpus else corpora:
+        defined(corpora, name, "corpora")
+        if not paths.manifest(name).exists():
+            click.echo(f"{name}: no manifest yet; `ltdpipe scan --corpus {name}` makes it")
+            continue
+        manifest = read_manifest(paths.manifest(name))
+        click.echo(f"{name}: {len(manifest)} images in the manifest")
+        entries = stored_corpora(store_root(), name)
+        for entry in entries:
+            click.echo(f"  {_progress(entry, manifest)}")
+        views = sorted(paths.features(name).glob("*/")) if paths.features(name).is_dir() else []
+        for view in views:
+            click.echo(f"  {_published(view, manifest)}")
+        if not entries and not views:
+            click.echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
+
+
+def _progress(entry: StoredCorpus, manifest: pa.Table) -> str:
+    """Describe one entry of the store against the manifest."""
+    import pyarrow as pa
+
+    located = pa.array(entry.finished.locate(manifest), pa.int64())
+    missing = located.null_count
+    failed = entry.finished.rows["row"].take(located.drop_null()).null_count
+    parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing} missing"]
+    parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
+    rate = entry.images_per_second()
+    if missing and rate:
+        parts.append(f"{missing / rate:.0f} s left at {rate:.1f} images/s")
+    parts.append("not running" if entry.writer is None else f"process {entry.writer} is at work")
+    settings = entry.spec.describe() if entry.spec else "settings unknown"
+    return f"store {entry.key[:8]}: {', '.join(parts)} ({settings})"
+
+
+def _published(view: Path, manifest: pa.Table) -> str:
+    """Describe one published view against the manifest."""
+    from storage.errors import DataError
+    from storage.index import read_index
+
+    try:
+        index = read_index(view / "index.parquet")
+    except DataError as error:
+        return f"{view}: {error}"
+    failed = index.table["row"].null_count
+    stale = not index.table.select(manifest.column_names).equals(manifest)
+    fits = "; the manifest has changed since, extract again" if stale else ""
+    return f"{view}: {len(index.table) - failed} done, {failed} failed, key {index.spec.key[:8]}{fits}"

@@ -1,0 +1,100 @@
+"""The feature store: what lies in it, and what may go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import paths
+
+if TYPE_CHECKING:
+    from storage.inventory import StoredCorpus
+
+
+@click.group()
+def store() -> None:
+    """The feature store: finished shards by feature key. Published features are hard links into it."""
+
+
+@store.command("ls")
+def store_ls() -> None:
+    """List keys with their settings, and each corpus's size, images and whether it is linked from elsewhere."""
+    from storage.inventory import stored_corpora
+    from storage.store import store_root
+
+    entries = stored_corpora(store_root())
+    key = None
+    for entry in entries:
+        if entry.key != key:
+            key = entry.key
+            click.echo(f"{key}  {entry.spec.describe() if entry.spec else 'settings unknown: no readable sidecar'}")
+        click.echo(f"  {entry.corpus}: {_contents(entry)}")
+    total, linked = (sum(getattr(entry, name) for entry in entries) for name in ("size_bytes", "linked_bytes"))
+    click.echo(f"{store_root()}: {_size(total)}, of which {_size(total - linked)} are linked from nowhere else")
+
+
+@store.command("prune")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+def store_prune(dry_run: bool) -> None:
+    """Delete what nobody needs, and say what it frees.
+
+    Kept are features that are published or in the DVC cache (linked, or of the key of a published copy), unfinished
+    work of the corpora in params.yaml, and what a process extracts into now. `dvc gc` releases old versions.
+    """
+    from storage.inventory import delete, disposable, stored_corpora
+    from storage.store import store_root
+
+    published, corpora = _published_keys(), _corpora()
+    freed = 0
+    for entry in stored_corpora(store_root()):
+        reason = disposable(entry, published=published, corpora=corpora)
+        if reason is not None:
+            click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
+            continue
+        click.echo(f"{'would delete' if dry_run else 'deleted'} {entry.key}/{entry.corpus}: {_contents(entry)}")
+        freed += entry.size_bytes
+        if not dry_run:
+            delete(entry)
+    click.echo(f"{_size(freed)} {'would be freed' if dry_run else 'freed'}")
+
+
+def _contents(entry: StoredCorpus) -> str:
+    rows = entry.finished.rows
+    failed = rows["row"].null_count
+    parts = [f"{len(rows) - failed} images", f"{len(entry.finished.shards)} shards", _size(entry.size_bytes)]
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
+    parts += ["linked"] if entry.linked_bytes else []
+    parts += [] if entry.complete else ["unfinished"]
+    return ", ".join(parts)
+
+
+def _published_keys() -> set[str]:
+    """Return the keys of all features that lie published in the project."""
+    from storage.errors import DataError
+    from storage.index import read_index
+
+    keys = set()
+    for path in paths.features("x").parent.glob("*/*/index.parquet"):
+        try:
+            keys.add(read_index(path).spec.key)
+        except DataError as error:
+            click.echo(f"warning: {error}", err=True)
+    return keys
+
+
+def _corpora() -> set[str]:
+    """Return the corpora of params.yaml; none where there is no such file, as outside a project."""
+    from pipeline.commands.arguments import project_params
+
+    return set(project_params().corpora) if paths.PARAMS.exists() else set()
+
+
+def _size(size: float) -> str:
+    """Spell a number of bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,108 @@
+"""Is what was extracted still what was written?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import paths
+from pipeline.commands.arguments import PATH, corpus_option, project_params
+from pipeline.commands.extract import extract
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from storage.verification import Fault
+
+
+@click.command()
+@click.argument("folder", required=False, type=PATH)
+@corpus_option
+@click.option("--repair", is_flag=True, help="Restore damaged files from the store; make again what it lacks.")
+@click.pass_context
+def verify(context: click.Context, folder: Path | None, corpus: str | None, repair: bool) -> None:
+    """Hash extracted features again and compare with what was written.
+
+    Without an argument, all corpora of params.yaml that were extracted; or one --corpus; or FOLDER, as `ltdpipe extract
+    FOLDER --out` wrote it. With --repair, damaged files are replaced by the store's sound copies; a lost index is put
+    together from the sidecars, without inference; and shards without a sound copy are extracted again, no others.
+    Exits with 3 while anything is damaged.
+    """
+    if folder is not None:
+        remaining = _verify(folder, repair)
+        if remaining and repair:
+            raise DataError(
+                f"{len(remaining)} files of {folder} have no sound copy and were removed; run the `ltdpipe extract` "
+                "command that made the folder again: it makes these shards and no others"
+            )
+    else:
+        remaining = []
+        for name in [corpus] if corpus else list(project_params().corpora):
+            remaining += _verify_corpus(context, name, repair, needed=corpus is not None)
+    if remaining:
+        raise DataError(f"{len(remaining)} files are damaged; `ltdpipe verify --repair` restores them")
+
+
+def _verify_corpus(context: click.Context, name: str, repair: bool, *, needed: bool) -> list[Fault]:
+    """Verify and repair one corpus of params.yaml; return what remains."""
+    from storage.manifest import read_manifest
+    from storage.store import store_root
+    from storage.verification import rebuild_index, store_folder
+
+    folder = paths.features(name)
+    if not folder.is_dir() and not needed:
+        click.echo(f"{name}: not extracted")
+        return []
+    views = {view: store_folder(view, store_root()) for view in _views(folder)}
+    remaining = _verify(folder, repair)
+    if not (remaining and repair):
+        return remaining
+    for fault in [fault for fault in remaining if fault.path.name == "index.parquet"]:
+        view = fault.path.parent
+        alone = all(other is fault or other.path.parent != view for other in remaining)
+        if alone and (home := views.get(view)) is not None:
+            rebuild_index(view, home, read_manifest(paths.manifest(name)), name, click.echo)
+            click.echo(f"{fault.path}: put together from the sidecars")
+            remaining.remove(fault)
+    if remaining:
+        context.invoke(extract, corpus=name)
+        remaining = _verify(folder, repair=False)
+    return remaining
+
+
+def _verify(folder: Path, repair: bool) -> list[Fault]:
+    """Verify all views in a folder, restore what the store can, say what was found; return what remains."""
+    from storage.store import store_root
+    from storage.verification import faults, restore_from_store, store_folder
+
+    remaining: list[Fault] = []
+    for view in _views(folder):
+        found = faults(view)
+        click.echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
+        for fault in found:
+            click.echo(f"  {fault}")
+        if found and repair:
+            home = store_folder(view, store_root())
+            cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
+            left = restore_from_store(found, home or store_root() / "none", [cache])
+            for fault in found:
+                click.echo(f"  {fault.path}: {'no sound copy, removed' if fault in left else 'restored'}")
+            found = left
+        remaining += found
+    return remaining
+
+
+def _views(folder: Path) -> list[Path]:
+    """Return the views in a folder of features; the folder itself if it is one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if any(folder.glob("shard-*")):
+        return [folder]
+    views = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not views:
+        raise DataError(f"{folder} holds no extracted features; make them with `ltdpipe extract`")
+    return views

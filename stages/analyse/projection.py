@@ -1,0 +1,76 @@
+"""Raw against transition features in two dimensions: where a picture shows what the differences bring out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.train.heads.settings import LtdSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from storage.features import FeatureTable
+
+SAMPLE = 1200
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Principal components of a sample of images.
+
+    Attributes:
+        blocks: the blocks whose CLS tokens were projected.
+        rows: (M,) row numbers of the images in the feature table.
+        points: (M, 2, 2) first two components of the raw tokens and of their differences.
+        explained: (2, 2) share of the variance that each component holds.
+    """
+
+    blocks: tuple[int, ...]
+    rows: NDArray[np.int64]
+    points: NDArray[np.float64]
+    explained: NDArray[np.float64]
+
+
+def sample_rows(groups: NDArray[np.int64], size: int = SAMPLE) -> NDArray[np.int64]:
+    """Return at most ``size`` row numbers, spread evenly over groups (N,) and over the rows of each."""
+    numbers = np.unique(groups)
+    share = max(1, size // max(len(numbers), 1))
+    chosen = []
+    for number in numbers:
+        rows = np.flatnonzero(groups == number)
+        chosen.append(rows[np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)])
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def candidate_blocks(stored: Sequence[int], blocks: int) -> tuple[int, ...]:
+    """Return the stored blocks among the method's default candidates, or all stored ones when fewer than two are."""
+    first, last = LtdSettings().candidates_for(blocks)
+    found = tuple(block for block in sorted(stored) if first <= block <= last)
+    return found if len(found) > 1 else tuple(sorted(stored))
+
+
+def project(table: FeatureTable, groups: NDArray[np.int64]) -> Projection | None:
+    """Project a sample of a feature table; None with fewer than three images, where there is nothing to see.
+
+    Args:
+        table: features with the tap "cls".
+        groups: (N,) number of each image's group.
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
+
+    rows = sample_rows(groups)
+    if len(rows) < 3:
+        return None
+    blocks = candidate_blocks(table.spec.stored_blocks, table.spec.blocks)
+    tokens = table.read("cls", blocks=blocks, rows=rows).astype(np.float32)  # (M, n, D)
+    points, explained = [], []
+    for features in (tokens, np.diff(tokens, axis=1)):
+        pca = PCA(n_components=2, svd_solver="randomized", random_state=0)
+        points.append(pca.fit_transform(features.reshape(len(rows), -1)))
+        explained.append(pca.explained_variance_ratio_)
+    return Projection(blocks, rows, np.stack(points, axis=1).astype(np.float64), np.array(explained, dtype=np.float64))

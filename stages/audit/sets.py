@@ -1,0 +1,144 @@
+"""Sizes of the test sets against the published ones, classes that are missing, images that cannot be used well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from stages.audit.finding import Finding
+from stages.scan.set_lists import expected_sizes
+from storage.index import rows_of_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from stages.scan.set_lists import Expected
+
+
+def set_names(index: pa.Table) -> list[str]:
+    """Return the names of all sets of an index."""
+    names: list[str] = sorted(pc.unique(pc.list_flatten(index["sets"])).to_pylist())
+    return names
+
+
+def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
+    """Count the images of every set.
+
+    Args:
+        index: all rows, failed ones among them.
+        layout: the corpus's layout, whose published sizes are looked up.
+        crop: side of the crop in pixels.
+
+    Returns:
+        One mapping a set: ``name``, ``real``, ``synthetic`` (usable or not), ``expected`` (published size or None),
+        ``unreadable``, and ``below_crop``: class -> images with a side shorter than the crop.
+    """
+    label = index["label"].to_numpy()
+    failed = pc.not_equal(index["status"], "ok").to_numpy()
+    shorter = pc.less(pc.min_element_wise(index["width"], index["height"]), crop).fill_null(False).to_numpy()
+    published = expected_sizes(layout)
+    found = []
+    for name in set_names(index):
+        rows = rows_of_set(index, name)
+        real, fake = rows[label[rows] == 0], rows[label[rows] == 1]
+        size = published.get(name)
+        found.append(
+            {
+                "name": name,
+                "real": len(real),
+                "synthetic": len(fake),
+                "expected": None
+                if size is None
+                else {"images": size.images, "real": size.real, "synthetic": size.synthetic},
+                "unreadable": int(failed[rows].sum()),
+                "below_crop": {"real": int(shorter[real].sum()), "synthetic": int(shorter[fake].sum())},
+            }
+        )
+    return found
+
+
+def size_findings(sets: Sequence[dict[str, Any]], layout: str, asked: Sequence[str], crop: int) -> Iterator[Finding]:
+    """Say where sizes differ from the published ones, where a class or a set is missing, and what is too small.
+
+    Args:
+        sets: as :func:`sizes` returns them.
+        layout: the corpus's layout.
+        asked: the sets that the study asks for.
+        crop: side of the crop in pixels.
+    """
+    published = expected_sizes(layout)
+    for entry in sets:
+        name, real, fake = entry["name"], entry["real"], entry["synthetic"]
+        for lacks, count, other in (("real", real, fake), ("synthetic", fake, real)):
+            if not count and other:
+                yield Finding(
+                    "one-class", name, f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
+                )
+        size = published.get(name)
+        if size is not None and not _agrees(size, real, fake):
+            stated = (
+                f"{size.images} images" if size.real is None else f"{size.real} real and {size.synthetic} synthetic"
+            )
+            yield Finding("counts", name, f"{real} real and {fake} synthetic images; published: {stated}")
+        below = entry["below_crop"]
+        if any(below.values()):
+            yield Finding(
+                "below-crop",
+                name,
+                f"{below['real']} of {real} real and {below['synthetic']} of {fake} synthetic images are smaller than "
+                f"the crop of {crop} pixels and are padded or enlarged; where the classes differ, that gives them away",
+            )
+    present = {entry["name"] for entry in sets}
+    for name in asked:
+        if name not in present:
+            yield Finding("missing-set", name, "asked for, and the corpus has no image of it")
+
+
+def unreadable(index: pa.Table) -> dict[str, Any]:
+    """Count the images that could not be read, by reason, with a few examples."""
+    failed = index.filter(pc.not_equal(index["status"], "ok"))
+    reasons = Counter((error or "unknown").partition(":")[0] for error in failed["error"].to_pylist())
+    examples = failed.slice(0, 20).select(["path", "error"]).to_pylist()
+    return {"images": failed.num_rows, "reasons": dict(sorted(reasons.items())), "examples": examples}
+
+
+def distributions(usable: pa.Table) -> dict[str, dict[str, Any]]:
+    """Describe format, size and JPEG quality of each class: class -> numbers."""
+    label = usable["label"].to_numpy()
+    return {
+        name: _describe(usable.take(np.flatnonzero(label == number)))
+        for number, name in enumerate(("real", "synthetic"))
+    }
+
+
+def _describe(rows: pa.Table) -> dict[str, Any]:
+    formats = Counter(rows["format"].to_pylist())
+    pairs = Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
+    quality = rows["jpeg_quality"].drop_null().to_numpy()
+    bins = Counter((quality // 5 * 5).tolist())
+    return {
+        "images": rows.num_rows,
+        "formats": dict(formats.most_common()),
+        "distinct_sizes": len(pairs),
+        "most_common_sizes": [[f"{width}x{height}", count] for (width, height), count in pairs.most_common(5)],
+        "width": _quantiles(rows["width"].to_numpy()),
+        "height": _quantiles(rows["height"].to_numpy()),
+        "jpeg_quality": {f"{low}-{low + 4}": bins[low] for low in sorted(bins)},
+    }
+
+
+def _quantiles(values: NDArray[np.integer[Any]]) -> list[float]:
+    """Minimum, quartiles and maximum; empty without values."""
+    return [] if not len(values) else np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
+
+
+def _agrees(size: Expected, real: int, fake: int) -> bool:
+    if size.real is None:
+        return size.images == real + fake
+    return (size.real, size.synthetic) == (real, fake)

@@ -1,0 +1,237 @@
+"""Loader processes: decoding beside the backbone, pixels over shared memory, results in the order asked for.
+
+Why not torch's DataLoader: its workers import torch, need room in /dev/shm and a file descriptor a tensor, and stay
+behind or hang when one side is killed. Here a loader is a small program of its own, the shared memory has no name and
+no file that could be left behind, and either side's death closes the socket between them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.extract.reading import Job, Read, Task, read_image
+from storage.errors import ResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+_TRIES = 2  # an image whose loader dies this often is recorded as failed
+_SECONDS_TO_END = 5.0
+# One thread a loader: BLAS and OpenMP threads of many loaders would fight for the cores.
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+@contextmanager
+def open_loaders(job: Job, count: int, ahead: int) -> Iterator[Loaders | InlineLoader]:
+    """Give something to read images with; its processes are gone when the block ends.
+
+    Args:
+        job: what is the same for all images.
+        count: loader processes; 0 reads in this process.
+        ahead: images that may be read before they are asked for.
+
+    Raises:
+        ResourceError: there is no room for the shared memory, or no process can be started.
+    """
+    if count == 0:
+        yield InlineLoader(job)
+        return
+    loaders = Loaders(job, count, max(ahead, count))
+    try:
+        yield loaders
+    finally:
+        loaders.close()
+
+
+class InlineLoader:
+    """Reads in this process, one image when it is asked for."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._slot = np.zeros(job.shape, np.uint8)
+
+    def read(self, tasks: Iterable[Task]) -> Iterator[Read]:
+        """Yield what reading each task gave, in order."""
+        for task in tasks:
+            yield read_image(self._job, task, self._slot)
+
+
+@dataclass
+class _Loader:
+    """One process, its socket, and the numbers of the tasks it has, in the order it works on them."""
+
+    process: subprocess.Popen[bytes]
+    socket: Connection
+    waiting: deque[int] = field(default_factory=deque)
+
+
+class Loaders:
+    """A pool of loader processes that share a ring of slots, each with room for one image in all views."""
+
+    def __init__(self, job: Job, count: int, slots: int) -> None:
+        self._job = job
+        self._memory, self._slots = _shared_slots(job, slots)
+        self._free = list(range(slots))
+        self._loaders: list[_Loader] = []
+        self._tasks: dict[int, tuple[int, Task]] = {}  # number -> (slot, task), of all tasks under way
+        self._results: dict[int, Read] = {}
+        self._deaths: dict[int, int] = {}
+        try:
+            self._loaders = [self._start() for _ in range(count)]
+            for loader in self._loaders:
+                _await_ready(loader)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, tasks: Iterable[Task]) -> Iterator[Read]:
+        """Yield what reading each task gave, in order; later tasks are read meanwhile.
+
+        A loader that dies (a decoder may crash, or the system may kill it) is replaced, and what it had is read again;
+        an image that takes two loaders with it is recorded as failed.
+        """
+        numbered = enumerate(tasks)
+        exhausted = False
+        wanted = 0
+        while True:
+            while self._free and not exhausted:
+                item = next(numbered, None)
+                if item is None:
+                    exhausted = True
+                else:
+                    self._send(item[0], self._free.pop(), item[1])
+            if wanted not in self._results:
+                if not self._tasks:
+                    return
+                self._collect()
+                continue
+            result = self._results.pop(wanted)
+            slot, _ = self._tasks.pop(wanted)
+            yield result
+            self._free.append(slot)
+            wanted += 1
+
+    def close(self) -> None:
+        """End all processes: they stop when their socket closes, or are killed where a decoder hangs."""
+        for loader in self._loaders:
+            loader.socket.close()
+        for loader in self._loaders:
+            try:
+                loader.process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                loader.process.kill()
+                loader.process.wait()
+        self._loaders = []
+        os.close(self._memory)
+
+    def _start(self) -> _Loader:
+        ours, theirs = Pipe()
+        with theirs:
+            handles = (theirs.fileno(), self._memory)
+            # -P: a folder called `storage` where the user works must not shadow ours
+            command = [sys.executable, "-P", "-m", "stages.extract.loader_process", *map(str, handles)]
+            try:
+                process = subprocess.Popen(
+                    command, pass_fds=handles, stdin=subprocess.DEVNULL, env=os.environ | _ENVIRONMENT
+                )
+            except OSError as error:
+                ours.close()
+                raise ResourceError(
+                    f"cannot start a loader process ({error.strerror}); use fewer with --loaders, or --loaders 0"
+                ) from error
+        ours.send(self._job)
+        return _Loader(process, ours)
+
+    def _send(self, number: int, slot: int, task: Task) -> None:
+        loader = min(self._loaders, key=lambda loader: len(loader.waiting))
+        self._tasks[number] = slot, task
+        loader.waiting.append(number)
+        with suppress(ConnectionError):  # it died; its socket reads as closed, and what it had is sent again then
+            loader.socket.send((number, slot, task))
+
+    def _collect(self) -> None:
+        """Wait for results, and take them."""
+        sockets: dict[Any, _Loader] = {loader.socket: loader for loader in self._loaders}
+        for socket in wait(list(sockets)):
+            loader = sockets[socket]
+            try:
+                message = loader.socket.recv()
+            except (EOFError, ConnectionError):
+                self._replace(loader)
+                continue
+            if isinstance(message, str):
+                raise RuntimeError(f"a loader process failed:\n{message}")
+            number, facts, usable, errors, seconds = message
+            loader.waiting.remove(number)
+            pixels = self._slots[self._tasks[number][0]] if usable else None
+            self._results[number] = Read(facts, pixels, errors, seconds)
+
+    def _replace(self, loader: _Loader) -> None:
+        """Start another loader in the place of one that died, and give it what that one had."""
+        loader.socket.close()
+        code = loader.process.wait()
+        fresh = self._start()
+        self._loaders[self._loaders.index(loader)] = fresh
+        _await_ready(fresh)
+        waiting = list(loader.waiting)
+        if waiting:  # it worked on the first of these when it died
+            suspect = waiting[0]
+            self._deaths[suspect] = self._deaths.get(suspect, 0) + 1
+            if self._deaths[suspect] >= _TRIES:
+                waiting.remove(suspect)
+                self._results[suspect] = Read(_crashed(code), None)
+        for number in waiting:
+            slot, task = self._tasks[number]
+            fresh.waiting.append(number)
+            fresh.socket.send((number, slot, task))
+
+
+def _shared_slots(job: Job, slots: int) -> tuple[int, NDArray[np.uint8]]:
+    """Return a nameless file in memory and the (slots, V, S, S, 3) array on it; /dev/shm plays no part on Linux."""
+    size = slots * int(np.prod(job.shape))
+    if hasattr(os, "memfd_create"):
+        memory = os.memfd_create("ltdpipe-pixels")
+    else:
+        with tempfile.TemporaryFile() as file:
+            memory = os.dup(file.fileno())
+    try:
+        os.ftruncate(memory, size)
+        if hasattr(os, "posix_fallocate"):  # claim the memory now: an error here, not a killed process later
+            os.posix_fallocate(memory, 0, size)
+        return memory, np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(slots, *job.shape)
+    except OSError as error:
+        os.close(memory)
+        raise ResourceError(
+            f"no {size >> 20} MB of shared memory for the loaders ({error.strerror}); use a smaller --batch, or "
+            "--loaders 0"
+        ) from error
+
+
+def _await_ready(loader: _Loader) -> None:
+    try:
+        loader.socket.recv()
+    except (EOFError, ConnectionError) as error:
+        raise ResourceError(
+            f"a loader process ended with status {loader.process.wait()} before it read an image (its message is "
+            "above); with --loaders 0 images are read without one"
+        ) from error
+
+
+def _crashed(code: int) -> dict[str, Any]:
+    names = ("sha256", "format", "width", "height", "mode", "jpeg_quality")
+    reason = f"crashed the decoder: the loader process ended with status {code} on it, {_TRIES} times"
+    return dict.fromkeys(names) | {"status": "failed", "error": reason}

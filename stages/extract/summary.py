@@ -1,0 +1,134 @@
+"""What a run did, counted from the indexes it wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.extract.decode import failure_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stages.extract.shards import Timing
+    from storage.index import Index
+
+_LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}
+
+
+@dataclass(frozen=True)
+class FormatRow:
+    """How the images of one class in one format look.
+
+    Attributes:
+        label: "real", "synthetic" or "unlabelled".
+        format: as the decoder names it; "none" where it told none.
+        images: how many, failed ones included.
+        median_size: width and height in pixels, each the median; None where no size is known.
+        median_quality: of JPEG, estimated; None for others.
+    """
+
+    label: str
+    format: str
+    images: int
+    median_size: tuple[int, int] | None
+    median_quality: int | None
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a run did.
+
+    Attributes:
+        usable: images usable in every view.
+        failed: reason -> number of images that failed in at least one view.
+        extracted: images that were read and encoded just now, in at least one view.
+        keys: view folder -> feature key.
+        views: view folder -> images encoded just now.
+        formats: how the images look, per class and format.
+        small: usable images with a side smaller than the backbone's input: their crop is padded or repeated.
+        timing: where the seconds went.
+    """
+
+    usable: int
+    failed: dict[str, int]
+    extracted: int
+    keys: dict[str, str]
+    views: dict[str, int]
+    formats: tuple[FormatRow, ...]
+    small: int
+    timing: Timing
+
+    @property
+    def key(self) -> str:
+        """The feature key of the first view."""
+        return next(iter(self.keys.values()))
+
+    @property
+    def failed_kinds(self) -> dict[str, int]:
+        """Kind of failure -> number of images."""
+        kinds: Counter[str] = Counter()
+        for reason, count in self.failed.items():
+            kinds[failure_kind(reason)] += count
+        return dict(kinds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return asdict(self)
+
+
+def summarise(indexes: Mapping[str, Index], *, pending: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
+    """Count what the indexes of all views hold.
+
+    Args:
+        indexes: view folder -> its index; all over the same images.
+        pending: view folder -> images encoded in this run.
+        size: S, the backbone's input side.
+        timing: where the seconds went.
+    """
+    tables = [index.table for index in indexes.values()]
+    errors = [
+        next(filter(None, reasons), None) for reasons in zip(*(t["error"].to_pylist() for t in tables), strict=True)
+    ]
+    first = tables[0]
+    sides = pc.min_element_wise(first["width"], first["height"])
+    small = pc.sum(pc.and_(pc.less(sides, size), pc.equal(first["status"], "ok"))).as_py() or 0
+    failed = Counter(error for error in errors if error is not None)
+    return ExtractSummary(
+        usable=len(errors) - failed.total(),
+        failed=dict(failed),
+        extracted=max(pending.values()),
+        keys={view: index.spec.key for view, index in indexes.items()},
+        views=dict(pending),
+        formats=_formats(first),
+        small=int(small),
+        timing=timing,
+    )
+
+
+def _formats(table: pa.Table) -> tuple[FormatRow, ...]:
+    labels = [_LABELS[label] for label in table["label"].to_pylist()]
+    formats = [name or "none" for name in table["format"].to_pylist()]
+    columns = {name: table[name].to_pylist() for name in ("width", "height", "jpeg_quality")}
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, group in enumerate(zip(labels, formats, strict=True)):
+        groups.setdefault(group, []).append(row)
+    return tuple(
+        FormatRow(label, name, len(rows), _sizes(columns, rows), _median(columns["jpeg_quality"], rows))
+        for (label, name), rows in sorted(groups.items())
+    )
+
+
+def _sizes(columns: Mapping[str, list[int | None]], rows: list[int]) -> tuple[int, int] | None:
+    width, height = (_median(columns[name], rows) for name in ("width", "height"))
+    return None if width is None or height is None else (width, height)
+
+
+def _median(values: list[int | None], rows: list[int]) -> int | None:
+    known = [value for row in rows if (value := values[row]) is not None]
+    return int(np.median(known)) if known else None

@@ -1,0 +1,117 @@
+"""The names of views: what ``corpora.<name>.views`` may say, and the one folder that each view's features lie in.
+
+A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, or a chain of degradations such as ``scale:0.5+jpeg:70``.
+``train:5`` stands for the five views train-0 .. train-4, ``tencrop`` for tencrop-0 .. tencrop-9: a view always gives
+one picture an image. How the pixels of each view are made is told in docs/views.md. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TEN_CROPS = 10
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One step of a chain.
+
+    Attributes:
+        kind: in ``DEGRADATIONS``.
+        amount: its strength, in the unit that ``DEGRADATIONS`` tells.
+    """
+
+    kind: str
+    amount: float
+
+    def __str__(self) -> str:
+        """As the setting spells it, in one spelling: ``jpeg:70``, ``scale:0.5``."""
+        return f"{self.kind}:{self.amount:g}"
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at every image of a corpus.
+
+    Attributes:
+        kind: "clean", "train", "val", "tencrop" or "degraded".
+        number: which of the augmented views or crops; 0 where there is only one.
+        steps: the degradations, in the order they are applied; empty for other kinds.
+    """
+
+    kind: str
+    number: int = 0
+    steps: tuple[Degradation, ...] = ()
+
+    @property
+    def directory(self) -> str:
+        """Name of its folder below ``features/<corpus>``: ``train-0``, ``scale-0.5+jpeg-70``."""
+        if self.kind == "degraded":
+            return "+".join(str(step) for step in self.steps).replace(":", "-")
+        return f"{self.kind}-{self.number}" if self.kind in {"train", "tencrop"} else self.kind
+
+
+def _whole(amount: float) -> bool:
+    return amount == int(amount)
+
+
+# Kind -> (what its number means, which numbers are allowed).
+DEGRADATIONS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "jpeg": ("a quality, a whole number in 1..100", lambda amount: 1 <= amount <= 100 and _whole(amount)),
+    "webp": ("a quality, a whole number in 1..100", lambda amount: 1 <= amount <= 100 and _whole(amount)),
+    "blur": ("sigma in pixels, above 0 and at most 20", lambda amount: 0 < amount <= 20),
+    "scale": ("a factor, above 0 and at most 4", lambda amount: 0 < amount <= 4),
+    "noise": ("a standard deviation in grey levels, above 0 and at most 255", lambda amount: 0 < amount <= 255),
+}
+
+
+def expand_views(settings: Iterable[str]) -> tuple[View, ...]:
+    """Return all views that the settings of a corpus stand for, in their order.
+
+    Raises:
+        ValueError: a setting is no view, or two stand for the same view; the message says what is allowed.
+    """
+    views = [view for setting in settings for view in _expand(setting)]
+    twins = sorted({view.directory for view in views if views.count(view) > 1})
+    if twins:
+        raise ValueError(f"the view {', '.join(twins)} is asked for twice; name each view once")
+    return tuple(views)
+
+
+def view_directories(settings: Iterable[str]) -> tuple[str, ...]:
+    """Return the folder names of all views that the settings of a corpus stand for, in their order."""
+    return tuple(view.directory for view in expand_views(settings))
+
+
+def _expand(setting: str) -> list[View]:
+    kind, _, count = setting.partition(":")
+    if setting in {"clean", "val"}:
+        return [View(setting)]
+    if setting == "tencrop":
+        return [View("tencrop", number) for number in range(TEN_CROPS)]
+    if kind == "train":
+        if not count.isdecimal() or not 1 <= int(count) <= 1000:
+            raise ValueError(f"view {setting!r}: expected train:V with V views in 1..1000, as in train:5")
+        return [View("train", number) for number in range(int(count))]
+    return [View("degraded", steps=tuple(_step(setting, step) for step in setting.split("+")))]
+
+
+def _step(setting: str, step: str) -> Degradation:
+    kind, _, text = step.partition(":")
+    if kind not in DEGRADATIONS:
+        raise ValueError(
+            f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, tencrop, and "
+            f"{', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in scale:0.5+jpeg:70"
+        )
+    meaning, allowed = DEGRADATIONS[kind]
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = float("nan")
+    if amount != amount or not allowed(amount):  # noqa: PLR0124 - NaN is the one number unequal to itself
+        raise ValueError(f"view {setting!r}: {kind} takes {meaning}, found {text or 'nothing'!r}")
+    return Degradation(kind, amount)

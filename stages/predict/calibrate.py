@@ -1,0 +1,148 @@
+"""Calibrate a bundle on images that its head was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from stages.evaluate.metrics import UNLABELLED
+from stages.evaluate.scores import HELD_OUT, read_scores
+from stages.predict.bundle import Bundle, read_bundle, weights_of, write_bundle
+from stages.predict.card import unread
+from stages.predict.fitting import calibrate, calibrate_unlabelled
+from stages.predict.rows import format_of, read_rows
+from stages.train.data import held_out_rows
+from storage.errors import DataError, SettingError
+from storage.features import FeatureTable
+from storage.index import INDEX_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stages.predict.calibration import Calibration
+
+Classes = Literal["labelled", "real", "unlabelled"]
+_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """Logits (N,) float64, labels (N,) where they are known, and what the images are."""
+
+    logits: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    source: str
+
+
+def run(
+    *,
+    bundle: Path,
+    on: Path,
+    out: Path,
+    classes: Classes = "labelled",
+    target_fpr: float = 0.01,
+    unsure: float | None = None,
+    scaling: Literal["temperature", "isotonic"] | None = "temperature",
+    share: float = 0.5,
+) -> Calibration:
+    """Write a bundle with a new calibration.
+
+    Args:
+        bundle: the bundle.
+        on: a scores file of ``ltdpipe evaluate``, the folder of an extracted view, or a result file of
+            ``ltdpipe predict`` (.csv, .jsonl).
+        out: the calibrated bundle; may be ``bundle``.
+        classes: "labelled": as the scores or the index state; "real": every image is; "unlabelled": nobody knows.
+        target_fpr: the share of real images that may be called synthetic.
+        unsure: the share of synthetic images that may be called real; None: there is no band.
+        scaling: how probabilities are fitted; None: they stay the sigmoid of the logit.
+        share: with "unlabelled", the share of the images that is synthetic.
+
+    Raises:
+        DataError: too few images (the message says how many are needed), images that trained the head, another head's
+            scores, or a damaged file.
+    """
+    loaded = read_bundle(bundle)
+    images = _images(loaded, on)
+    if classes == "unlabelled":
+        found = calibrate_unlabelled(images.logits, source=images.source, share=share, at_least=UNLABELLED)
+    else:
+        labels = np.zeros(len(images.logits), np.int64) if classes == "real" else images.labels
+        if labels is None:
+            raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
+        found = calibrate(
+            labels, images.logits, source=images.source, target_fpr=target_fpr, unsure=unsure, scaling=scaling
+        )
+    write_bundle(out, weights_of(loaded.head), loaded.card.model_copy(update={"calibration": found}))
+    return found
+
+
+def _images(bundle: Bundle, on: Path) -> _Images:
+    if on.is_dir():
+        return _of_features(bundle, on)
+    if on.suffix == ".parquet":
+        return _of_scores(bundle, on)
+    return _of_results(bundle, on)
+
+
+def _of_scores(bundle: Bundle, path: Path) -> _Images:
+    scores = read_scores(path)
+    if scores.card.head_sha256 != bundle.card.head_sha256:
+        raise DataError(
+            f"{path} has the scores of another head ({scores.card.head}, seed {scores.card.seed}) than {bundle.source} "
+            f"holds ({bundle.card.name}, seed {bundle.card.seed}); evaluate the head that the bundle was made from"
+        )
+    if scores.card.corpus == _trained_on(bundle) and scores.card.view != HELD_OUT:
+        raise DataError(
+            f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
+            f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
+        )
+    source = f"scores of corpus {scores.card.corpus}, {scores.card.view}"
+    return _Images(scores.logit, scores.label.astype(np.int64), source)
+
+
+def _of_features(bundle: Bundle, directory: Path) -> _Images:
+    if not (directory / INDEX_NAME).exists():
+        raise DataError(f"{directory} is no extracted view: it has no {INDEX_NAME}; name features/<corpus>/<view>")
+    table = FeatureTable.open(directory)
+    card = bundle.card
+    difference = replace(unread(card.features), view={}).difference(replace(unread(table.spec), view={}))
+    if difference:
+        raise DataError(f"{directory} is not of the bundle's backbone: {difference}; extract with its settings")
+    rows, source = np.arange(len(table)), f"features of corpus {table.corpus}, {directory.name}"
+    if table.corpus == _trained_on(bundle):
+        train: Any = card.provenance.get("train") or {}
+        used, chosen = held_out_rows(table, train["validation_share"])
+        rows, source = used[chosen], f"{source}, the images held out of training"
+    logits = [np.empty(0)]
+    with torch.inference_mode():
+        for start in range(0, len(rows), _BATCH):
+            part = table.read(card.tap, blocks=card.blocks or None, rows=rows[start : start + _BATCH])
+            logits.append(bundle.head(torch.from_numpy(part).float()).numpy().astype(np.float64))
+    labels = table.index["label"].take(rows)
+    stated = None if labels.null_count else labels.to_numpy().astype(np.int64)
+    return _Images(np.concatenate(logits), stated, source)
+
+
+def _of_results(bundle: Bundle, path: Path) -> _Images:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; expected a scores file, an extracted view or results of predict")
+    logits = []
+    for row in read_rows(path, format_of(path), check=False):
+        if row["detector"] != bundle.identity:
+            raise DataError(
+                f"{path} was made by detector {row['detector']}, {bundle.source} is {bundle.identity}; predict again "
+                "with this bundle"
+            )
+        if row["logit"] is not None:
+            logits.append(row["logit"])
+    return _Images(np.array(logits, dtype=np.float64), None, f"results in {path.name}")
+
+
+def _trained_on(bundle: Bundle) -> object:
+    return bundle.card.provenance.get("corpus")

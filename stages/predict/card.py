@@ -1,0 +1,145 @@
+"""What a bundle says beside the head's weights: checked as a whole, since a bundle may come from anybody."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from stages.extract.registry import BACKBONES
+from stages.extract.settings import GeometryName
+from stages.predict.calibration import Calibration
+from stages.train.heads.settings import HeadSettings
+from storage.spec import FeatureSpec
+
+# No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us allocate.
+MOST = 1 << 16
+MOST_LAYERS = 64
+
+_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+_Text = Annotated[str, Field(max_length=64 * 1024)]
+_Profile = Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]
+_Blocks = Annotated[tuple[Annotated[int, Field(ge=0, lt=1024)], ...], Field(strict=False, max_length=1024)]
+
+
+class Band(BaseModel):
+    """How one quantity moves over the transitions in the images of one class: mean and standard deviation of each."""
+
+    model_config = _CONFIG
+
+    mean: _Profile
+    std: _Profile
+
+
+class ClassBands(BaseModel):
+    """The bands of one class.
+
+    Attributes:
+        images: how many they are from.
+        cosine: similarity of the class token after adjacent blocks.
+        l2: their distance.
+        contributions: name of a branch -> (mean, standard deviation) of what it adds to the logit.
+    """
+
+    model_config = _CONFIG
+
+    images: Annotated[int, Field(ge=2)]
+    cosine: Band
+    l2: Band
+    contributions: dict[str, Annotated[tuple[float, float], Field(strict=False)]] = {}
+
+
+class Bands(BaseModel):
+    """Real and synthetic images of the training corpus, for ``ltdpipe explain`` to draw an image against.
+
+    Attributes:
+        corpus: name of the corpus.
+        transitions: T block numbers k; transition k leads from block k to block k + 1.
+        real: bands over the T transitions.
+        synthetic: the same.
+    """
+
+    model_config = _CONFIG
+
+    corpus: _Text
+    transitions: _Blocks
+    real: ClassBands
+    synthetic: ClassBands
+
+
+class Card(BaseModel):
+    """All that a bundle states.
+
+    Attributes:
+        kind: tells a bundle from other files.
+        version: of this form.
+        name: of the head.
+        seed: that it was trained with.
+        settings: of the head.
+        tap: what it reads of the backbone.
+        blocks: of which blocks; empty for the embedding.
+        spec: the features it reads in the view it predicts from: backbone, sha256 of its weights, activation, decoder,
+            geometry, normalisation, precision.
+        geometry: how an image becomes the backbone's square input.
+        apply_exif: whether pictures are turned as their EXIF orientation says.
+        calibration: threshold, band and probabilities.
+        provenance: what the head file says of its training.
+        head_sha256: sha256 of the head file.
+        bands: see there; None where the bundle was made without the features of the training corpus.
+        about: the model card, plain text.
+    """
+
+    model_config = _CONFIG
+
+    kind: Literal["ltdpipe-bundle"] = "ltdpipe-bundle"
+    version: Literal[1] = 1
+    name: Annotated[str, Field(max_length=1024)]
+    seed: int | None
+    settings: HeadSettings
+    tap: Literal["cls", "ln2_cls", "embedding"]
+    blocks: _Blocks
+    spec: dict[str, JsonValue]
+    geometry: GeometryName
+    apply_exif: bool = False
+    calibration: Calibration = Calibration()
+    provenance: dict[str, JsonValue]
+    head_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    bands: Bands | None = None
+    about: _Text = ""
+
+    @field_validator("settings", mode="after")
+    @classmethod
+    def _moderate(cls, settings: Any) -> Any:
+        for name, value in settings.model_dump(exclude={"train"}).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            most = MOST_LAYERS if name == "depth" else MOST
+            if any(isinstance(number, int) and number > most for number in numbers):
+                raise ValueError(f"{name} {value} is beyond any head ({most})")
+        return settings
+
+    @field_validator("spec", mode="after")
+    @classmethod
+    def _of_known_backbone(cls, spec: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            features = FeatureSpec.from_json(json.dumps(spec))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"these are no feature settings ({error})") from error
+        card = BACKBONES.get(features.backbone)
+        if card is None:
+            raise ValueError(f"backbone {features.backbone!r} is not known here")
+        for name in ("blocks", "width", "embedding"):
+            if getattr(features, name) != getattr(card, name):
+                raise ValueError(f"{name} {getattr(features, name)}, but {card.name} has {getattr(card, name)}")
+        return spec
+
+    @property
+    def features(self) -> FeatureSpec:
+        """``spec`` as the storage floor knows it."""
+        return FeatureSpec.from_json(json.dumps(self.spec))
+
+
+def unread(spec: FeatureSpec) -> FeatureSpec:
+    """A spec without what a head may differ in from the features it reads: which taps and blocks are stored."""
+    return replace(spec, taps=(), stored_blocks=(), grid=None)

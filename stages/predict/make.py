@@ -1,0 +1,167 @@
+"""A trained head -> a bundle: one file that predicts without the project it came from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from stages.analyse.profiles import transition_profiles
+from stages.extract.augment import Recipe
+from stages.extract.decode import decoder_name
+from stages.extract.geometry import GEOMETRIES
+from stages.extract.registry import BACKBONES
+from stages.extract.view_names import View
+from stages.extract.views import view_spec
+from stages.predict.bundle import write_bundle
+from stages.predict.card import Band, Bands, Card, ClassBands, unread
+from stages.predict.contributions import CONSTANT, contributions
+from stages.train.heads.registry import build_head
+from stages.train.heads.settings import HeadSettings
+from storage.atomic import sha256_of
+from storage.errors import DataError, SettingError
+from storage.features import FeatureTable
+from storage.headfile import load_head
+from storage.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stages.analyse.profiles import Profile
+    from stages.train.heads.head import Head
+
+DEFAULT_GEOMETRY = "crop224-pad"
+_BATCH = 256
+_SAMPLE = 2000  # images of a class from which the spread of contributions is taken
+
+
+def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | None = None, about: str = "") -> Card:
+    """Write a bundle, not calibrated yet.
+
+    Args:
+        head: a head file.
+        out: the bundle.
+        features: the clean view of the training corpus; its bands go into the bundle, for ``ltdpipe explain``.
+        geometry: how images become the backbone's input; None: as in training where it read the clean view, else
+            crop224-pad.
+        about: the model card; empty: a few lines from what the head file says.
+
+    Returns:
+        What the bundle states.
+
+    Raises:
+        DataError: a file is missing or damaged, or the features are not those of the head's backbone.
+        SettingError: the backbone or the geometry is not known.
+    """
+    weights, metadata = load_head(head)
+    lacking = [name for name in ("settings", "feature_spec") if name not in metadata]
+    if lacking:
+        raise DataError(f"head {head} does not say its {', '.join(lacking)}; train it again with `ltdpipe train`")
+    trained = FeatureSpec.from_json(metadata["feature_spec"])
+    if trained.backbone not in BACKBONES:
+        raise SettingError(f"head {head} reads the backbone {trained.backbone!r}, which is not known here")
+    settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
+    module = build_head(settings, blocks=trained.blocks, width=trained.width, embedding=trained.embedding).eval()
+    module.load_state_dict(weights)
+    chosen = _geometry(geometry, trained)
+    apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
+    view = view_spec(View("clean"), Recipe(chosen, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
+    spec = replace(
+        trained,
+        view=view | {"decoder": trained.view.get("decoder", view["decoder"])},
+        taps=(module.reads.tap,),
+        stored_blocks=module.reads.blocks,
+        grid=None,
+    )
+    known = {name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}}
+    try:
+        card = Card(
+            name=str(metadata.get("head", head.stem)),
+            seed=metadata.get("seed"),
+            settings=settings,
+            tap=module.reads.tap,
+            blocks=module.reads.blocks,
+            spec=TypeAdapter(dict[str, Any]).validate_json(spec.to_json()),
+            geometry=chosen,  # type: ignore[arg-type]
+            apply_exif=apply_exif,
+            provenance=known,
+            head_sha256=sha256_of(head),
+            bands=None if features is None else _bands(features, module, spec),
+            about=about or _about(known, spec),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
+    write_bundle(out, {name: tensor.float() for name, tensor in weights.items()}, card)
+    return card
+
+
+def _geometry(geometry: str | None, trained: FeatureSpec) -> str:
+    if geometry is None:
+        clean = trained.view.get("augmentation", "none") == "none"
+        geometry = trained.view.get("geometry", DEFAULT_GEOMETRY) if clean else DEFAULT_GEOMETRY
+    if geometry not in GEOMETRIES:
+        raise SettingError(f"geometry {geometry!r} is not known; choose from {', '.join(GEOMETRIES)}")
+    return geometry
+
+
+def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
+    table = FeatureTable.open(features)
+    difference = replace(unread(spec), view={}).difference(replace(unread(table.spec), view={}))
+    if difference:
+        raise DataError(f"{features} is not of the head's backbone: {difference}; name the features it was trained on")
+    labels = table.index["label"]
+    if labels.null_count:
+        raise DataError(f"{features} holds images without a label; bands need the features of a labelled corpus")
+    groups = labels.to_numpy().astype(np.int64)
+    blocks = sorted(table.spec.stored_blocks)
+    batches = ((cls, groups[rows]) for rows, cls in table.batches("cls", blocks=blocks, size=_BATCH))
+    try:
+        profile = transition_profiles(batches, blocks=blocks, groups=2)
+    except ValueError as error:
+        raise DataError(f"{features}: {error}; bands need the class tokens of neighbouring blocks") from error
+    if (profile.count < 2).any():
+        raise DataError(
+            f"{features} has {profile.count[0]} real and {profile.count[1]} synthetic images; bands need two"
+        )
+    parts = [_contributions(table, head, np.flatnonzero(groups == label)) for label in (0, 1)]
+    transitions = tuple(profile.transitions.tolist())
+    real, synthetic = (_class_bands(profile, label, parts[label]) for label in (0, 1))
+    return Bands(corpus=table.corpus, transitions=transitions, real=real, synthetic=synthetic)
+
+
+def _contributions(table: FeatureTable, head: Head, rows: np.ndarray[Any, Any]) -> dict[str, tuple[float, float]]:
+    sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
+    found: list[dict[str, np.ndarray[Any, Any]]] = []
+    for start in range(0, len(sample), _BATCH):
+        part = table.read(head.reads.tap, blocks=head.reads.blocks or None, rows=sample[start : start + _BATCH])
+        of_batch = contributions(head, torch.from_numpy(part).float())
+        found.append({name: values.numpy() for name, values in of_batch.items() if name != CONSTANT})
+    joined = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+    return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in joined.items()}
+
+
+def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, float]]) -> ClassBands:
+    cosine, l2 = (
+        Band(mean=tuple(profile.mean[label, :, at].tolist()), std=tuple(profile.std[label, :, at].tolist()))
+        for at in (0, 1)
+    )
+    return ClassBands(images=int(profile.count[label]), cosine=cosine, l2=l2, contributions=parts)
+
+
+def _about(known: dict[str, Any], spec: FeatureSpec) -> str:
+    images = known.get("images") or {}
+    best = known.get("best") or {}
+    lines = [
+        f"Head {known.get('head')}, seed {known.get('seed')}, on the frozen backbone {spec.backbone}.",
+        f"Trained on corpus {known.get('corpus')}: {images.get('training', '?')} images; best epoch chosen on "
+        f"{known.get('validation', 'images not stated')} ({images.get('validation', '?')} images, accuracy "
+        f"{best.get('validation_accuracy', '?')}).",
+        "It tells images like those of its training apart. On other generators, cameras and processing it may be "
+        "wrong without a sign: calibrate it on real images of the place of use (`ltdpipe calibrate`), measure it, "
+        "and do not let its verdict decide alone.",
+    ]
+    return "\n".join(lines)

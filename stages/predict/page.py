@@ -1,0 +1,116 @@
+"""The page of ``ltdpipe explain``: one self-contained HTML file in the look of the report, without any request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from stages.predict.contributions import CONSTANT
+from stages.predict.looks import CHECK_VIEWS
+from stages.report.figures import WIDTH, Series, common_scale, line_chart
+from stages.report.names import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.predict.card import Bands, Card
+    from stages.predict.explain import Explanation
+
+_QUANTITIES = (
+    ("cosine", "Cosine similarity between adjacent blocks", (-1.0, 1.0)),
+    ("l2", "L2 distance between adjacent blocks", (0.0, float("inf"))),
+)
+_BRANCHES = {"raw": "raw branch (the tokens)", "delta": "LTD branch (their differences)"}
+
+
+def render(explanation: Explanation, card: Card, identity: str) -> str:
+    """Return the page's HTML; the same arguments give the same bytes.
+
+    Args:
+        explanation: of one image.
+        card: of the bundle.
+        identity: of the bundle.
+    """
+    loader = ChoiceLoader([PackageLoader("stages.predict", "template"), PackageLoader("stages.report", "template")])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["name"] = printable
+    style = "".join(loader.get_source(environment, name)[0] for name in ("report.css", "explain.css"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = environment.get_template("explain.html.j2").render(
+        style=Markup(style),  # noqa: S704 - our own files, not data
+        style_hash=f"sha256-{digest}",
+        width=WIDTH,
+        prediction=explanation.prediction,
+        picture=_data_uri(explanation.pixels),
+        side=explanation.pixels.shape[0],
+        card=card,
+        identity=identity,
+        window=explanation.window,
+        charts=list(_charts(explanation, card.bands)),
+        rows=list(_transitions(explanation, card.bands)),
+        parts=list(_parts(explanation, card.bands)),
+        neighbours=explanation.neighbours,
+        views=", ".join(CHECK_VIEWS),
+    )
+    return page + "\n"
+
+
+def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    """A figure a quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
+    numbers = count(1)
+    x = explanation.transitions.tolist()
+    for name, title, limits in _QUANTITIES:
+        curves = []
+        if bands is not None:
+            at = [bands.transitions.index(k) for k in x if k in bands.transitions]
+            for kind, label, of_class in (("real", "real images", bands.real), ("fake", "synthetic", bands.synthetic)):
+                band = getattr(of_class, name)
+                curves.append(Series(kind, label, [band.mean[i] for i in at], [band.std[i] for i in at]))
+            x = [k for k in x if k in bands.transitions]
+        own = [float(getattr(explanation, name)[explanation.transitions.tolist().index(k)]) for k in x]
+        curves.append(Series("image", "this image", own, [None] * len(own)))
+        scale = common_scale(curves, limits)
+        yield {
+            "title": title,
+            "number": next(numbers),
+            "chart": line_chart(title, x, curves, limits=limits, scale=scale),
+        }
+
+
+def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    for at, k in enumerate(explanation.transitions.tolist()):
+        row: dict[str, Any] = {"k": k, "read": False, "cosine": float(explanation.cosine[at]), "bands": []}
+        if explanation.window is not None:
+            row["read"] = explanation.window[0] <= k < explanation.window[1]
+        if bands is not None and k in bands.transitions:
+            place = bands.transitions.index(k)
+            for of_class in (bands.real, bands.synthetic):
+                row["bands"].append((of_class.cosine.mean[place], of_class.cosine.std[place]))
+        yield row
+
+
+def _parts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    for name, value in explanation.parts.items():
+        classes: Sequence[tuple[float, float] | None] = (None, None)
+        if bands is not None:
+            classes = (bands.real.contributions.get(name), bands.synthetic.contributions.get(name))
+        shown = "constant of the classifier" if name == CONSTANT else _BRANCHES.get(name, name)
+        yield {"name": shown, "value": value, "classes": classes}
+
+
+def _data_uri(pixels: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

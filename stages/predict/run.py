@@ -1,0 +1,109 @@
+"""Predict: images of any number in, one result each out, in their order and in constant memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any
+
+from stages.extract.loaders import open_loaders
+from stages.extract.runtime import auto_loaders
+from stages.extract.shards import auto_batch
+from stages.predict.inputs import Item, find_images
+from stages.predict.seen import Seen, seen_of, task_of
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from stages.extract.loaders import InlineLoader, Loaders
+    from stages.extract.reading import Job, Task
+    from stages.predict.cached import CachedFeatures
+    from stages.predict.detector import Detector
+    from stages.predict.looks import Looks
+    from stages.predict.prediction import Prediction
+
+
+def run(
+    *,
+    detector: Detector,
+    paths: Sequence[str],
+    stdin: IO[bytes],
+    looks: Looks,
+    done: Iterable[dict[str, Any]] = (),
+    features: CachedFeatures | None = None,
+    follow_links: bool = False,
+    loaders: int | None = None,
+    batch: int | None = None,
+) -> Iterator[Prediction]:
+    """Yield the results of all images below ``paths``, in order.
+
+    Args:
+        detector: what scores.
+        paths: files, folders, archives, or "-" for a list on ``stdin``.
+        stdin: where "-" reads.
+        looks: which views are scored.
+        done: rows of a stopped run: these images are passed over.
+        features: extracted features to use where they hold an image.
+        follow_links: whether links inside a folder may lead out of it.
+        loaders: decoding processes; None for what suits the machine, 0 to decode in this one.
+        batch: pictures a forward pass; None for what suits the device.
+
+    Raises:
+        DataError: a path does not exist or holds no image, or ``done`` is not the beginning of the images now found.
+    """
+    items = find_images(paths, stdin, follow_links=follow_links)
+    items = _after(items, done, f"{detector.bundle.identity}{looks.suffix}")
+    job = detector.job(looks)
+    device = detector.backbone.device.type
+    size = batch or auto_batch(detector.backbone.device)
+    count = auto_loaders(device) if loaders is None else loaders
+    with open_loaders(job, count, ahead=2 * size) as loader:
+        yield from detector.predictions(_seen(items, job, loader, features), looks, size)
+
+
+def _after(items: Iterator[Item], done: Iterable[dict[str, Any]], detector: str) -> Iterator[Item]:
+    """Pass over the images that have a row."""
+    for number, row in enumerate(done, 1):
+        if row["detector"] != detector:
+            raise DataError(
+                f"row {number} was made by detector {row['detector']}, this is {detector}; resume with the same bundle "
+                "and options, or name another file"
+            )
+        item = next(items, None)
+        if item is None or item.name != row["path"]:
+            found = "there is no such image" if item is None else f"the image there is now {item.name!r}"
+            raise DataError(
+                f"row {number} is of {row['path']!r}, but {found}: the images changed since the run was stopped; name "
+                "another file"
+            )
+    return items
+
+
+def _seen(
+    items: Iterable[Item], job: Job, loader: Loaders | InlineLoader, features: CachedFeatures | None
+) -> Iterator[Seen]:
+    """Read the images; runs of them that need no decoding, because they are known or refused, go past the loaders."""
+    known = ((item, _known(item, job, features)) for item in items)
+    for is_known, group in groupby(known, key=lambda pair: pair[1] is not None):
+        if is_known:
+            yield from (seen for _, seen in group if seen is not None)
+            continue
+        ahead: deque[str] = deque()  # names of the images that loaders have
+        for read in loader.read(_tasks((item for item, _ in group), job, ahead)):
+            yield seen_of(ahead.popleft(), read)
+
+
+def _tasks(items: Iterable[Item], job: Job, ahead: deque[str]) -> Iterator[Task]:
+    for item in items:
+        ahead.append(item.name)
+        yield task_of(item.name, job)
+
+
+def _known(item: Item, job: Job, features: CachedFeatures | None) -> Seen | None:
+    if item.error is not None:
+        return Seen(item.name, error=item.error)
+    if features is None:
+        return None
+    found = features.find(job.sources, task_of(item.name, job).path)
+    return None if found is None else Seen(item.name, features=found)

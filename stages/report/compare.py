@@ -1,0 +1,90 @@
+"""Two heads, or two studies, side by side on the same images: values, difference and paired tests, set by set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages.evaluate.bootstrap import REPLICATES
+from stages.report.intervals import resample
+from stages.report.results import Entry, load_results, read_heads
+from stages.report.table import Block, Cell, Table, Value
+from stages.report.tables import METRIC_NAMES, column_names, scaled
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stages.report.intervals import Uncertainty
+    from stages.report.results import Results
+
+
+def run(
+    *,
+    one: Sequence[Path],
+    other: Sequence[Path],
+    names: tuple[str, str],
+    set_order: Sequence[str] = (),
+    replicates: int = REPLICATES,
+) -> Table:
+    """Compare what two sides say about the same images.
+
+    Args:
+        one: scores files of the one side: of one head, or of all heads of a study.
+        other: scores files of the other side.
+        names: what the sides are called.
+        set_order: test sets in the order of the protocol.
+        replicates: bootstrap samples.
+
+    Returns:
+        A block a pair of heads. Where each side has a single head, these are the pair; else heads of one name are.
+
+    Raises:
+        DataError: the sides have no head in common, or score different images.
+    """
+    heads = [read_heads(files) for files in (one, other)]
+    distinct = [sorted(set(found.values())) for found in heads]
+    if [len(found) for found in distinct] == [1, 1]:
+        pairs = [(distinct[0][0], distinct[1][0])]
+    else:
+        pairs = [(head, head) for head in distinct[0] if head in distinct[1]]
+    if not pairs:
+        raise DataError(
+            f"{names[0]} and {names[1]} have no head in common: {', '.join(distinct[0])} and {', '.join(distinct[1])}; "
+            "compare two heads by name, or two studies with a head of one name"
+        )
+    labels = [
+        {path: _label(head, name) for path, head in found.items()} for found, name in zip(heads, names, strict=True)
+    ]
+    wanted = [{head for head, _ in pairs}, {head for _, head in pairs}]
+    files = [path for found, keep in zip(heads, wanted, strict=True) for path, head in found.items() if head in keep]
+    results = load_results(files, sets=set_order, names=labels[0] | labels[1])
+    chosen = [(_label(head, names[0]), _label(against, names[1])) for head, against in pairs]
+    uncertainty = resample(results, heads=[head for pair in chosen for head in pair], replicates=replicates)
+    blocks = [
+        Block(f"{head} against {against}", _rows(results, uncertainty, head, against)) for head, against in chosen
+    ]
+    header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm"]
+    notes = [
+        "Percent, means over seeds; difference: first minus second in points, with its 95 % paired bootstrap interval.",
+        "p: McNemar's exact test of the first common seed for accuracy, paired bootstrap otherwise; p_holm is "
+        "corrected over the sets.",
+    ]
+    title = f"{names[0]} against {names[1]}"
+    return Table(title, header, blocks, text_columns=2, block_name="pair", notes=notes)
+
+
+def _label(head: str, side: str) -> str:
+    return head if head == side else f"{head} ({side})"
+
+
+def _rows(results: Results, uncertainty: Uncertainty, head: str, against: str) -> list[list[Cell]]:
+    columns = column_names(results)
+    rows: list[list[Cell]] = []
+    for found in uncertainty.compare(head, against):
+        values = [
+            scaled(results.of_set(Entry(name), found.tested, found.metric), found.metric) for name in (head, against)
+        ]
+        ends: list[Cell] = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
+        rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, *ends, found.p, found.p_holm])
+    return rows

@@ -1,0 +1,196 @@
+"""One table, four ways to paste it: Markdown, CSV, LaTeX (booktabs) and JSON.
+
+Markdown and LaTeX are for reading: rounded, the best value of a column bold and the second best underlined. CSV and
+JSON are for computing: full precision, undefined values empty or null.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stages.analyse.csv_file import csv_text
+from stages.report.names import latex, markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stages.analyse.csv_file import Cell as PlainCell
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with its spread.
+
+    Attributes:
+        value: None where it is undefined.
+        std: standard deviation over seeds, where there is one.
+        interval: 95 % interval, where there is one.
+        scale: what the number is multiplied by to be read: 100 for percent.
+        digits: decimals after that.
+        signed: whether a plus is printed.
+    """
+
+    value: float | None
+    std: float | None = None
+    interval: tuple[float, float] | None = None
+    scale: float = 100.0
+    digits: int = 2
+    signed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The rounded number alone."""
+        if self.value is None:
+            return "undefined"
+        return f"{self.value * self.scale:{'+' if self.signed else ''}.{self.digits}f}"
+
+    @property
+    def spread(self) -> str:
+        """The rounded standard deviation, else the interval, else nothing."""
+        if self.value is None or (self.std is None and self.interval is None):
+            return ""
+        if self.std is not None:
+            return f"± {self.std * self.scale:.{self.digits}f}"
+        low, high = self.interval or (0.0, 0.0)
+        return f"({low * self.scale:.{self.digits}f} to {high * self.scale:.{self.digits}f})"
+
+
+Cell = str | int | float | Value | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that belong together; the best of a column is looked for among them."""
+
+    title: str
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of named columns.
+
+    Attributes:
+        title: what it shows.
+        header: names of the columns.
+        blocks: its rows.
+        text_columns: how many leading columns are text.
+        ranked: numbers of the columns whose best and second best values are marked.
+        block_name: name of the CSV column that holds the titles of the blocks; empty with a single block.
+        smaller_is_better: titles of the blocks where the smallest value is the best one.
+        notes: sentences below the table.
+    """
+
+    title: str
+    header: Sequence[str]
+    blocks: Sequence[Block]
+    text_columns: int = 1
+    ranked: frozenset[int] = frozenset()
+    block_name: str = ""
+    smaller_is_better: frozenset[str] = frozenset()
+    notes: Sequence[str] = field(default=())
+
+    def marks(self, block: Block) -> dict[tuple[int, int], str]:
+        """Return (row, column) -> "best" or "second" of a block, by the numbers as printed; nobody beats nobody."""
+        marks: dict[tuple[int, int], str] = {}
+        for column in self.ranked:
+            cells = [(row, cells[column]) for row, cells in enumerate(block.rows)]
+            printed = {
+                row: float(cell.text) for row, cell in cells if isinstance(cell, Value) and cell.value is not None
+            }
+            order = sorted(set(printed.values()), reverse=block.title not in self.smaller_is_better)
+            for name, value in zip(("best", "second"), order if len(printed) > 1 else [], strict=False):
+                marks |= {(row, column): name for row, number in printed.items() if number == value}
+        return marks
+
+
+def to_csv(table: Table) -> str:
+    """Return the table as CSV."""
+    header = [table.block_name, *table.header] if table.block_name else list(table.header)
+    return csv_text(header, [list(record.values()) for record in _records(table, header)])
+
+
+def to_json(table: Table) -> str:
+    """Return the table as a JSON object: title, notes, and rows as objects."""
+    header = [table.block_name, *table.header] if table.block_name else list(table.header)
+    content = {"title": table.title, "notes": list(table.notes), "rows": _records(table, header)}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table as Markdown, a heading a block."""
+    parts = [f"# {markdown(table.title)}"]
+    rule = ["---" if column < table.text_columns else "---:" for column in range(len(table.header))]
+    for block in table.blocks:
+        if block.title:
+            parts.append(f"## {markdown(block.title)}")
+        rows = _marked(table, block, markdown, {"best": "**{}**", "second": "<ins>{}</ins>"}, " {}")
+        lines = [[markdown(name) for name in table.header], rule, *rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    parts += [f"- {markdown(note)}" for note in table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """Return the table as a LaTeX tabular for the package booktabs (and graphicx, to fit the line when it is wide)."""
+    width = len(table.header)
+    wide = width > 9
+    lines = [f"% {latex(table.title)}; needs \\usepackage{{booktabs{',graphicx' if wide else ''}}}"]
+    lines += [r"\resizebox{\linewidth}{!}{"] if wide else []
+    lines += [f"\\begin{{tabular}}{{{'l' * table.text_columns}{'r' * (width - table.text_columns)}}}", r"\toprule"]
+    lines += [f"{' & '.join(map(latex, table.header))} \\\\"]
+    for block in table.blocks:
+        lines.append(r"\midrule")
+        if block.title and len(table.blocks) > 1:
+            lines.append(f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{latex(block.title)}}}}} \\\\")
+        styles = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
+        rows = _marked(table, block, latex, styles, " {{\\scriptsize {}}}")
+        lines += [f"{' & '.join(row)} \\\\" for row in rows]
+    lines += [r"\bottomrule", f"\\end{{tabular}}{'}' if wide else ''}"]
+    lines += [f"% {latex(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "json": to_json, "md": to_markdown, "tex": to_latex}
+
+
+def _records(table: Table, header: Sequence[str]) -> list[dict[str, PlainCell]]:
+    records = []
+    for block in table.blocks:
+        start: list[Cell] = [block.title] if table.block_name else []
+        for row in block.rows:
+            plain = [cell.value if isinstance(cell, Value) else cell for cell in [*start, *row]]
+            records.append(dict(zip(_unique(header), plain, strict=True)))
+    return records
+
+
+def _unique(header: Sequence[str]) -> list[str]:
+    """Tell columns of one name apart: no value may hide another."""
+    names: list[str] = []
+    for name in header:
+        twins = sum(other == name for other in header[: len(names)])
+        names.append(f"{name} ({twins + 1})" if twins else name)
+    return names
+
+
+def _marked(
+    table: Table, block: Block, escape: Callable[[str], str], styles: Mapping[str, str], small: str
+) -> list[list[str]]:
+    marks = table.marks(block)
+    return [
+        [
+            _text(cell, escape, styles.get(marks.get((row, column), ""), "{}"), small)
+            for column, cell in enumerate(cells)
+        ]
+        for row, cells in enumerate(block.rows)
+    ]
+
+
+def _text(cell: Any, escape: Callable[[str], str], style: str, small: str) -> str:
+    if isinstance(cell, Value):
+        return style.format(escape(cell.text)) + (small.format(escape(cell.spread)) if cell.spread else "")
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
+    return "" if cell is None else escape(str(cell))

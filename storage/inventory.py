@@ -1,0 +1,156 @@
+"""What the store holds: finished work per feature key and corpus, how fast it grows, and what nobody needs any more."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from storage.errors import DataError
+from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_sidecar
+from storage.store import LOCK_NAME, Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from storage.spec import FeatureSpec
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+# The rate comes from so many last shards; a longer time between two of them is a pause, not work.
+_RATE_SHARDS, _PAUSE_S = 10, 600.0
+
+
+@dataclass(frozen=True)
+class StoredCorpus:
+    """One corpus in one view in the store.
+
+    Attributes:
+        directory: ``<store>/<key>/<corpus>``.
+        spec: its settings; None where no sidecar can be read.
+        finished: rows of all readable sidecars, and their shards.
+        damaged: names of sidecars that cannot be read, or whose shard is missing or of another size.
+        size_bytes: all its files.
+        linked_bytes: those of its files that are hard-linked from elsewhere: deleting them here frees nothing.
+        complete: whether its index was written.
+    """
+
+    directory: Path
+    spec: FeatureSpec | None
+    finished: Finished
+    damaged: tuple[str, ...]
+    size_bytes: int
+    linked_bytes: int
+    complete: bool
+
+    @property
+    def key(self) -> str:
+        """The feature key."""
+        return self.directory.parent.name
+
+    @property
+    def corpus(self) -> str:
+        """The corpus's name."""
+        return self.directory.name
+
+    @property
+    def writer(self) -> str | None:
+        """Number of the process that extracts into it now, None if there is none."""
+        path = self.directory / LOCK_NAME
+        if not path.exists():
+            return None
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip()
+        return None
+
+    def images_per_second(self) -> float | None:
+        """Return the rate of the last shards, from when each was finished; None for less than two in one go."""
+        finished = sorted(
+            (path.stat().st_mtime, record.name)
+            for record in self.finished.shards.values()
+            if (path := (self.directory / record.name).with_suffix(".parquet")).exists()
+        )[-_RATE_SHARDS:]
+        pauses = [at for at in range(1, len(finished)) if finished[at][0] - finished[at - 1][0] > _PAUSE_S]
+        finished = finished[pauses[-1] :] if pauses else finished
+        seconds = finished[-1][0] - finished[0][0] if finished else 0
+        counts = dict(zip(*_counts(self.finished.rows), strict=True))
+        images = sum(counts.get(name, 0) for _, name in finished[1:])
+        return images / seconds if seconds > 0 else None
+
+
+def stored_corpora(store: Path, corpus: str | None = None) -> list[StoredCorpus]:
+    """Return what the store holds, by key and corpus; nothing is changed, locked or hashed.
+
+    Args:
+        store: the store's folder; it may be absent.
+        corpus: only this corpus.
+    """
+    keys = sorted(path for path in store.iterdir() if _KEY.fullmatch(path.name)) if store.is_dir() else []
+    folders = (path for key in keys for path in sorted(key.iterdir()) if path.is_dir())
+    return [_look(path) for path in folders if corpus in {None, path.name}]
+
+
+def disposable(entry: StoredCorpus, *, published: Collection[str], corpora: Collection[str]) -> str | None:
+    """Say why ``entry`` may not be deleted, in words; None when nobody needs it.
+
+    Args:
+        entry: of the store.
+        published: keys of the features that the project shows.
+        corpora: names of the project's corpora.
+    """
+    if entry.writer is not None:
+        return f"process {entry.writer} extracts into it"
+    if entry.linked_bytes:
+        return "linked from published features or the DVC cache"
+    if entry.key in published:
+        return "published as a copy"
+    if not entry.complete and entry.corpus in corpora:
+        return "unfinished work of a corpus in params.yaml"
+    return None
+
+
+def delete(entry: StoredCorpus) -> None:
+    """Delete an entry of the store, and its key's folder when nothing else is in it."""
+    shutil.rmtree(entry.directory)
+    if not any(entry.directory.parent.iterdir()):
+        entry.directory.parent.rmdir()
+
+
+def _look(directory: Path) -> StoredCorpus:
+    tables, shards, damaged, spec = [], {}, [], None
+    for sidecar in sorted(directory.glob("shard-*.parquet")):
+        try:
+            rows, record, spec = read_sidecar(sidecar)
+        except DataError:
+            damaged.append(sidecar.name)
+            continue
+        shard = directory / record.name
+        if record.rows and (not shard.exists() or shard.stat().st_size != record.size_bytes):
+            damaged.append(shard.name)
+            continue
+        tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
+        shards[record.name] = record
+    schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
+    files = [path.stat() for path in directory.iterdir() if path.is_file()]
+    return StoredCorpus(
+        directory=directory,
+        spec=spec,
+        finished=Finished(pa.concat_tables([schema.empty_table(), *tables]), shards),
+        damaged=tuple(damaged),
+        size_bytes=sum(status.st_size for status in files),
+        linked_bytes=sum(status.st_size for status in files if status.st_nlink > 1),
+        complete=(directory / INDEX_NAME).exists(),
+    )
+
+
+def _counts(rows: pa.Table) -> tuple[Sequence[str], Sequence[int]]:
+    """Return shard names and the number of images, usable or not, of each."""
+    counted = rows.group_by("shard").aggregate([([], "count_all")])
+    return counted["shard"].to_pylist(), counted["count_all"].to_pylist()

@@ -1,0 +1,178 @@
+"""Looking for damage in extracted features, and undoing it: from the store's good copies, or by clearing the way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage.atomic import remove
+from storage.checked import CheckedShards
+from storage.errors import DataError
+from storage.index import INDEX_NAME, Index, read_index, read_sidecar
+from storage.publish import publish, restore
+from storage.shard_reader import Shard
+from storage.store import ShardFolder, checked_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import pyarrow as pa
+
+    from storage.index import ShardRecord
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A damaged or missing file: its path, and what is wrong in words that follow the path."""
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        return f"{self.path} {self.what}"
+
+
+def faults(directory: Path) -> list[Fault]:
+    """Hash every shard of one view again, and check index and sidecars against them.
+
+    Args:
+        directory: a published view, or its folder in the store.
+
+    Returns:
+        At most one fault a file; none when all is sound.
+    """
+    try:
+        index = read_index(directory / INDEX_NAME)
+    except DataError as error:
+        return [Fault(directory / INDEX_NAME, f"is missing or damaged ({error})"), *_faults_without_index(directory)]
+    found = [_shard_fault(directory, record, index) for record in index.shards]
+    found += [_sidecar_fault(directory, record, index) for record in index.shards]
+    return [fault for fault in found if fault is not None]
+
+
+def restore_from_store(found: Iterable[Fault], store: Path, caches: Iterable[Path]) -> list[Fault]:
+    """Replace each damaged file by the store's copy of it where that is sound, and delete it everywhere where not.
+
+    What is deleted is made again by the next extraction, and nothing else is. A damaged file that is hard-linked into
+    a cache is deleted there too: the cache would put it back when it sees the same content announced.
+
+    Args:
+        found: faults of a published view.
+        store: the folder of the same key and corpus in the store; it may be absent.
+        caches: folders whose links to damaged files are deleted.
+
+    Returns:
+        The faults that remain.
+    """
+    sick = {fault.path.name for fault in faults(store)} if store.is_dir() else set()
+    remaining = []
+    for fault in found:
+        copy = store / fault.path.name
+        _remove_links(fault.path, caches)
+        if copy.exists() and copy.name not in sick:
+            restore(copy, fault.path)
+        else:
+            remove(fault.path, copy)
+            remaining.append(fault)
+    return remaining
+
+
+def rebuild_index(view: Path, store: Path, manifest: pa.Table, corpus: str, tell: Callable[[str], None]) -> None:
+    """Make a lost index again from the store's sidecars and the manifest, and publish it; nothing is extracted.
+
+    Args:
+        view: the published view.
+        store: its folder in the store.
+        manifest: of the corpus.
+        corpus: its name.
+        tell: gets one line for each thing done.
+
+    Raises:
+        DataError: the store does not hold all images of the manifest.
+    """
+    sidecar = next(store.glob("shard-*.parquet"), None)
+    if sidecar is None:
+        raise DataError(f"{store} holds no shard; run `ltdpipe extract --corpus {corpus}`")
+    folder = ShardFolder(store, read_sidecar(sidecar)[2])
+    with folder.lock(tell):
+        finished = folder.clean(tell)
+        index = folder.write_index(manifest, finished, finished.locate(manifest), corpus)
+        publish(store, view, index.shards, tell)
+
+
+def store_folder(view: Path, store: Path) -> Path | None:
+    """Return the folder of the store that a published view came from, None where it cannot be told or is gone.
+
+    Without a readable index, the sidecars tell: the folder holds a shard of the same hash.
+    """
+    try:
+        index = read_index(view / INDEX_NAME)
+    except DataError:
+        return _folder_by_sidecars(view, store)
+    folder = store / index.spec.key / index.corpus
+    return folder if folder.is_dir() else None
+
+
+def _folder_by_sidecars(view: Path, store: Path) -> Path | None:
+    for sidecar in sorted(view.glob("shard-*.parquet")):
+        try:
+            _, record, spec = read_sidecar(sidecar)
+            for twin in sorted((store / spec.key).glob(f"*/{sidecar.name}")):
+                if read_sidecar(twin)[1] == record:
+                    return twin.parent
+        except DataError:
+            continue
+    return None
+
+
+def _faults_without_index(directory: Path) -> list[Fault]:
+    found = []
+    for sidecar in sorted(directory.glob("shard-*.parquet")):
+        try:
+            _, record, _ = read_sidecar(sidecar)
+        except DataError as error:
+            found.append(Fault(sidecar, f"is damaged ({error})"))
+            continue
+        shard = directory / record.name
+        what = CheckedShards(checked_root()).fault(shard, record, rehash=True) if record.rows else None
+        if what is not None:
+            found.append(Fault(shard, what))
+    return found
+
+
+def _shard_fault(directory: Path, record: ShardRecord, index: Index) -> Fault | None:
+    path = directory / record.name
+    what = CheckedShards(checked_root()).fault(path, record, rehash=True)
+    if what is None:
+        try:
+            Shard.open(path).check(index.spec, record.rows)
+        except DataError as error:
+            what = f"does not fit the index ({error})"
+    return None if what is None else Fault(path, what)
+
+
+def _sidecar_fault(directory: Path, record: ShardRecord, index: Index) -> Fault | None:
+    path = (directory / record.name).with_suffix(".parquet")
+    try:
+        _, stated, spec = read_sidecar(path)
+    except DataError as error:
+        return Fault(path, f"is missing or damaged ({error})")
+    if stated != record or spec.key != index.spec.key:
+        return Fault(path, "does not describe the shard that the index lists")
+    return None
+
+
+def _remove_links(damaged: Path, caches: Iterable[Path]) -> None:
+    """Delete all links to a file below ``caches``."""
+    if not damaged.exists() or damaged.stat().st_nlink == 1:
+        return
+    status = damaged.stat()
+    for cache in caches:
+        for folder, _, files in os.walk(cache):
+            for name in files:
+                link = Path(folder, name)
+                if os.path.samestat(link.stat(), status):
+                    remove(link)

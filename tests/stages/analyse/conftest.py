@@ -1,0 +1,58 @@
+"""A small extracted view on disk."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from storage.features import FeatureTable
+from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
+from storage.shard import write_shard
+from storage.spec import FeatureSpec
+
+
+@pytest.fixture(autouse=True)
+def _own_store(own_store):
+    """What is remembered of sound shards lies in the test's own store."""
+
+
+def _spec(blocks):
+    return FeatureSpec(
+        backbone="toy", weights="0" * 64, activation="quickgelu", blocks=6, stored_blocks=tuple(blocks), width=8,
+        embedding=4, taps=("cls",), view={"crop": 224}, mean=(0, 0, 0), std=(1, 1, 1), precision="fp32", extractor=1,
+    )  # fmt: skip
+
+
+def write_features(folder, rows, cls, blocks=range(5)):
+    """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D)."""
+    folder.mkdir(parents=True)
+    spec = _spec(blocks)
+    sha256 = write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
+    index = [
+        {"path": path, "label": label, "generator": generator, "sets": [], "size_bytes": 1, "mtime_ns": 1,
+         "status": "ok", "shard": "shard-0.h5", "row": row}
+        for row, (path, label, generator) in enumerate(rows)
+    ]  # fmt: skip
+    index.append({"path": "z", "label": 0, "sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "failed"})
+    record = ShardRecord("shard-0.h5", (folder / "shard-0.h5").stat().st_size, sha256, len(rows))
+    table = pa.Table.from_pylist(index, schema=INDEX_SCHEMA)
+    write_index(folder / INDEX_NAME, Index(table, spec, "demo", (record,)))
+    return spec
+
+
+@pytest.fixture
+def write():
+    """Write a view: ``write(folder, rows, tokens, blocks)``."""
+    return write_features
+
+
+@pytest.fixture
+def small_table(tmp_path):
+    """A table of 30 images in five blocks, three of them directions of large variance, and its tokens."""
+    random = np.random.default_rng(3)
+    tokens = random.normal(size=(30, 5, 8)) * 0.1 + random.normal(size=(30, 1, 1)) * np.arange(5)[:, None]
+    tokens[:, :, 0] += random.normal(size=(30, 1)) * 2
+    tokens = (tokens + 1).astype(np.float16)
+    write_features(tmp_path / "view", [(f"{i:02d}", i % 2, None) for i in range(30)], tokens)
+    table = FeatureTable.open(tmp_path / "view")
+    blocks = [2, 3, 4]  # the default candidates of six blocks
+    return table, tokens[:, blocks].astype(np.float64)

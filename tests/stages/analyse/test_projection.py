@@ -1,0 +1,39 @@
+import numpy as np
+from sklearn.decomposition import PCA
+
+from stages.analyse.projection import candidate_blocks, project, sample_rows
+from storage.features import FeatureTable
+
+
+def test_a_sample_is_spread_over_groups_and_rows():
+    groups = np.repeat([0, 1, 2], [1000, 10, 500])
+    rows = sample_rows(groups, 60)
+    assert np.bincount(groups[rows]).tolist() == [20, 10, 20]
+    assert rows[0] == 0
+    assert 999 in rows
+    assert (np.diff(rows) > 0).all()
+    assert sample_rows(groups[:5], 60).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_blocks_are_the_default_candidates_that_are_stored():
+    assert candidate_blocks(range(24), 24) == tuple(range(11, 20))
+    assert candidate_blocks([0, 11, 12, 23], 24) == (11, 12)
+    assert candidate_blocks([0, 1], 24) == (0, 1)
+
+
+def test_points_are_principal_components_of_tokens_and_of_differences(small_table):
+    table, tokens = small_table
+    found = project(table, np.zeros(len(table), dtype=int))
+    for at, features in enumerate((tokens, np.diff(tokens, axis=1))):
+        flat = features.reshape(len(tokens), -1)
+        exact = PCA(2).fit(flat)
+        np.testing.assert_allclose(found.explained[at], exact.explained_variance_ratio_, atol=1e-3)
+        points = exact.transform(flat)
+        similarity = [abs(np.corrcoef(found.points[:, at, c], points[:, c])[0, 1]) for c in range(2)]
+        assert min(similarity) > 0.99
+
+
+def test_two_images_are_too_few_to_show(small_table):
+    table, _ = small_table
+    few = FeatureTable.open(table.directory)
+    assert project(few, np.zeros(2, dtype=int)) is None

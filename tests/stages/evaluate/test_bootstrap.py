@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from stages.evaluate.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
+from stages.evaluate.metrics import measure
+
+
+def _scores(n, seed, *, decimals=None):
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat([0, 1], [n - n // 3, n // 3]))
+    logits = random.normal(size=n) + labels
+    return labels, logits if decimals is None else np.round(logits, decimals)
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.parametrize("n", [30, 400])
+def test_a_replicate_has_the_metrics_of_the_images_drawn(n, decimals):
+    labels, logits = _scores(n, n, decimals=decimals)
+    resampler = Resampler(labels, logits, threshold=0.3)
+    (counts,) = draw_counts(labels, replicates=15)
+    found = resampler.metrics(counts)
+    for row, drawn in zip(found, counts, strict=True):
+        images = np.repeat(np.arange(n), drawn)
+        expected = measure(labels[images], logits[images], threshold=0.3)
+        for value, metric in zip(row, BOOTSTRAPPED, strict=True):
+            if metric not in expected.undefined:
+                assert value == pytest.approx(expected.value(metric), abs=1e-12), metric
+
+
+def test_strata_keep_their_size_and_images_are_drawn_alike():
+    strata = np.array([0] * 5 + [1] * 3 + [2])
+    counts = np.concatenate(list(draw_counts(strata, replicates=4000)))
+    assert (counts[:, :5].sum(axis=1) == 5).all()
+    assert (counts[:, 5:8].sum(axis=1) == 3).all()
+    assert (counts[:, 8] == 1).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(9), abs=0.06)
+    assert counts[:, 0].var() == pytest.approx(4 / 5, abs=0.08)
+
+
+def test_the_same_seed_draws_the_same_images():
+    strata = np.repeat([0, 1], 50)
+    one, two, other = (np.concatenate(list(draw_counts(strata, replicates=20, seed=s))) for s in (1, 1, 2))
+    assert (one == two).all()
+    assert (one != other).any()
+
+
+def test_one_class_cannot_be_resampled():
+    with pytest.raises(ValueError, match="both classes"):
+        Resampler(np.ones(3, dtype=int), np.zeros(3))
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Two normal classes 1.5 apart: the true AUC is Phi(1.5 / sqrt 2), the true accuracy on real is Phi(0.75)."""
+    truth = {"roc_auc": 0.855578, "accuracy_real": 0.773373, "balanced_accuracy": 0.773373}
+    random = np.random.default_rng(11)
+    labels = np.repeat([0, 1], 150)
+    studies = 500
+    covered = dict.fromkeys(truth, 0)
+    for study in range(studies):
+        logits = random.normal(size=300) + 1.5 * labels - 0.75
+        resampler = Resampler(labels, logits)
+        replicates = np.concatenate([resampler.metrics(c) for c in draw_counts(labels, replicates=400, seed=study)])
+        for metric, value in truth.items():
+            low, high = interval(replicates[:, BOOTSTRAPPED.index(metric)])
+            covered[metric] += low <= value <= high
+    assert all(0.93 <= count / studies <= 0.97 for count in covered.values()), covered

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from small_features import spec_of, write_view
+
+from stages.evaluate.run import run, run_views
+from stages.evaluate.scores import read_scores
+from stages.train.data import split_rows
+from stages.train.heads.registry import build_head
+from stages.train.heads.settings import LinearSettings
+from stages.train.settings import TrainSettings
+from storage.errors import DataError
+from storage.features import FeatureTable
+from storage.headfile import load_head, save_head
+
+SETTINGS = TrainSettings(validation_share=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _own_store(own_store):
+    """What is remembered of sound shards lies in the test's own store."""
+
+
+@pytest.fixture
+def head(tmp_path):
+    torch.manual_seed(0)
+    settings = LinearSettings(block="last")
+    module = build_head(settings, blocks=3, width=8, embedding=4)
+    metadata = {
+        "head": "probe", "seed": 7, "settings": settings.model_dump(mode="json"), "corpus": "training",
+        "train": SETTINGS.model_dump(mode="json"), "feature_key": spec_of("train-0").key,
+        "feature_spec": spec_of("train-0").to_json(), "facts": {"window_start": None},
+    }  # fmt: skip
+    save_head(tmp_path / "head.safetensors", module.state_dict(), metadata)
+    return tmp_path / "head.safetensors"
+
+
+def _logits_by_hand(head, tokens):
+    weights, _ = load_head(head)
+    weight, bias = (next(w for name, w in weights.items() if name.endswith(end)) for end in ("weight", "bias"))
+    return tokens[:, -1].astype(np.float32) @ weight.numpy()[0] + bias.numpy()[0]
+
+
+def test_every_view_is_scored_and_training_views_are_not(tmp_path, head):
+    tokens = {name: write_view(tmp_path / "features" / name, seed=i) for i, name in enumerate(("clean", "jpeg-70"))}
+    for name in ("train-0", "train-1", "val"):
+        write_view(tmp_path / "features" / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blur-9.parquet").write_text("of a view that is no longer there")
+    counts = run_views(features=tmp_path / "features", head=head, out=tmp_path / "out")
+    assert counts == {"clean": 60, "jpeg-70": 60}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clean.parquet", "jpeg-70.parquet"]
+    for name, of_view in tokens.items():
+        scores = read_scores(tmp_path / "out" / f"{name}.parquet")
+        np.testing.assert_allclose(scores.logit, _logits_by_hand(head, of_view), atol=1e-5)
+        assert (scores.card.view, scores.card.head, scores.card.seed) == (name, "probe", 7)
+        assert scores.card.facts["trained_on"] == "training"
+
+
+def test_the_images_held_out_of_training_are_scored_and_no_other(tmp_path, head):
+    write_view(tmp_path / "features" / "clean")
+    write_view(tmp_path / "training" / "clean", corpus="training", prefix="t", images=80)
+    counts = run_views(
+        features=tmp_path / "features", head=head, out=tmp_path / "out", trained_on=tmp_path / "training"
+    )
+    scores = read_scores(tmp_path / "out" / "held-out.parquet")
+    table = FeatureTable.open(tmp_path / "training" / "clean")
+    rows = split_rows(table, SETTINGS).validation
+    assert scores.path.tolist() == table.index["path"].take(rows).to_pylist()
+    assert 0 < counts["held-out"] == len(rows) < 80
+    assert (scores.card.corpus, scores.card.view) == ("training", "held-out")
+
+
+def test_ten_crops_are_one_view_with_the_mean_of_their_logits(tmp_path, head):
+    crops = [write_view(tmp_path / "features" / f"tencrop-{i}", seed=i) for i in range(3)]
+    assert run_views(features=tmp_path / "features", head=head, out=tmp_path / "out") == {"tencrop": 60}
+    expected = np.mean([_logits_by_hand(head, crop) for crop in crops], axis=0)
+    np.testing.assert_allclose(read_scores(tmp_path / "out" / "tencrop.parquet").logit, expected, atol=1e-5)
+    write_view(tmp_path / "other" / "tencrop-0")
+    write_view(tmp_path / "other" / "tencrop-1", prefix="x")
+    with pytest.raises(DataError, match="different images"):
+        run_views(features=tmp_path / "other", head=head, out=tmp_path / "out")
+
+
+def test_another_view_of_the_same_backbone_is_scored_and_another_backbone_is_not(tmp_path, head):
+    write_view(tmp_path / "squashed", view={"decoder": "pillow", "geometry": "squash"})
+    assert run(features=tmp_path / "squashed", head=head, out=tmp_path / "s.parquet") == 60
+    write_view(tmp_path / "gelu", activation="gelu")
+    with pytest.raises(DataError, match="activation: quickgelu here, gelu there"):
+        run(features=tmp_path / "gelu", head=head, out=tmp_path / "s.parquet")
+
+
+def test_images_without_labels_and_folders_without_views_are_refused(tmp_path, head):
+    write_view(tmp_path / "clean", labelled=False)
+    with pytest.raises(DataError, match="without a label"):
+        run(features=tmp_path / "clean", head=head, out=tmp_path / "s.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no view to evaluate"):
+        run_views(features=tmp_path / "empty", head=head, out=tmp_path / "out")
+
+
+def test_scoring_twice_gives_the_same_bytes(tmp_path, head):
+    write_view(tmp_path / "clean")
+    for name in ("one", "two"):
+        run(features=tmp_path / "clean", head=head, out=tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

@@ -1,0 +1,126 @@
+"""Views: training augmentation against values from SciPy, seeds, degradations."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from extract_pictures import picture
+from PIL import Image
+from scipy.ndimage import gaussian_filter1d
+
+from stages.extract.augment import Recipe, apply_view, blur, degrade, draws
+from stages.extract.view_names import Degradation, View
+
+RECIPE = Recipe("crop224-pad", 224)
+
+
+def view_pixels(image: Image.Image, view: View, path: str = "a.png", recipe: Recipe = RECIPE) -> np.ndarray:
+    return np.asarray(apply_view(image, view, recipe, path))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 1.73, 2.0])
+def test_blur_floors_after_each_pass(sigma):
+    image = picture(90, 70)
+    values = np.asarray(image).astype(np.float64)
+    for axis in (0, 1):  # vertical first
+        values = np.floor(gaussian_filter1d(values, sigma, axis=axis, mode="reflect", truncate=4.0))
+    blurred = np.asarray(blur(image, sigma))
+    assert np.array_equal(blurred, values)
+    rounded = gaussian_filter1d(np.asarray(image).astype(float), sigma, axis=0, mode="reflect")
+    rounded = np.rint(gaussian_filter1d(rounded, sigma, axis=1, mode="reflect"))
+    assert 0.7 < (rounded - blurred).mean() < 1.3  # about one level darker than a rounded blur
+
+
+def test_blur_keeps_channels_apart_and_sigma_zero_is_the_identity():
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[10, 10, 1] = 255
+    blurred = np.asarray(blur(Image.fromarray(pixels), 1.0))
+    assert blurred[..., 1].any()
+    assert not blurred[..., [0, 2]].any()
+    image = picture()
+    assert blur(image, 0.0) is image
+
+
+def test_training_view_follows_the_draws_of_its_image():
+    """The chain of METHOD, from the same draws: 256, blur, JPEG, crop, flip."""
+    for seed in range(12):
+        image, view = picture(300, 400, seed=seed), View("train", seed % 3)
+        draw = draws("a.png", view, seed)
+        blurred, sigma = draw.random() < 0.2, draw.uniform(0, 2)
+        compressed, quality = draw.random() < 0.5, draw.integers(70, 101)
+        expected = image.resize((256, int(256 * 400 / 300)), Image.Resampling.BILINEAR)
+        expected = blur(expected, sigma) if blurred else expected
+        if compressed:
+            buffer = io.BytesIO()
+            expected.save(buffer, "JPEG", quality=int(quality))
+            expected = Image.open(buffer).convert("RGB")
+        left, top = draw.integers(256 - 224 + 1), draw.integers(expected.height - 224 + 1)
+        pixels = np.asarray(expected)[top : top + 224, left : left + 224]
+        pixels = pixels[:, ::-1] if draw.random() < 0.5 else pixels
+        assert np.array_equal(view_pixels(image, view, recipe=Recipe("tile224", 224, seed)), pixels)
+
+
+def test_training_draws_have_the_published_frequencies():
+    drawn = [draws(f"{n}.png", View("train", 0), 0) for n in range(3000)]
+    numbers = [(d.random(), d.uniform(0, 2), d.random(), d.integers(70, 101)) for d in drawn]
+    assert abs(np.mean([n[0] < 0.2 for n in numbers]) - 0.2) < 0.03
+    assert abs(np.mean([n[2] < 0.5 for n in numbers]) - 0.5) < 0.03
+    assert {n[3] for n in numbers} == set(range(70, 101))
+
+
+def test_views_differ_by_path_number_and_seed_and_by_nothing_else():
+    image = picture(400, 400)
+    pixels = {
+        (path, number, seed): view_pixels(image, View("train", number), path, Recipe("crop224-pad", 224, seed))
+        for path in ("a.png", "b.png")
+        for number in (0, 1)
+        for seed in (0, 1)
+    }
+    values = list(pixels.values())
+    assert all(not np.array_equal(a, b) for n, a in enumerate(values) for b in values[:n])
+    again = view_pixels(image, View("train", 1), "b.png", Recipe("squash256-crop224", 224, 1))
+    assert np.array_equal(again, pixels["b.png", 1, 1])
+
+
+def test_validation_view_is_a_centre_crop_that_is_sometimes_blurred_or_compressed():
+    image = picture(256, 256)
+    plain = np.asarray(image)[16:240, 16:240]
+    seen = {view_pixels(image, View("val"), f"{n}.png").tobytes() for n in range(60)}
+    assert plain.tobytes() in seen
+    assert len(seen) == 4  # with and without each of the two
+
+
+def test_degradations_come_before_the_geometry_in_their_order():
+    image = picture(500, 400)
+    chain = View("degraded", steps=(Degradation("scale", 0.5), Degradation("jpeg", 70)))
+    buffer = io.BytesIO()
+    image.resize((250, 200), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=70)
+    small = np.asarray(Image.open(buffer).convert("RGB"))
+    expected = np.zeros((224, 224, 3), np.uint8)
+    expected[12:212] = small[:, 13:237]
+    assert np.array_equal(view_pixels(image, chain), expected)
+
+
+def test_scale_truncates_sizes_and_never_reaches_zero():
+    rng = np.random.default_rng(0)
+    assert degrade(picture(99, 51), Degradation("scale", 0.5), rng).size == (49, 25)
+    assert degrade(picture(3, 1), Degradation("scale", 0.1), rng).size == (1, 1)
+
+
+def test_noise_has_its_deviation_and_is_the_same_each_time():
+    grey = Image.new("RGB", (224, 224), (128, 128, 128))
+    view = View("degraded", steps=(Degradation("noise", 8),))
+    noisy = view_pixels(grey, view)
+    assert abs((noisy.astype(float) - 128).std() - 8) < 0.1
+    assert np.array_equal(noisy, view_pixels(grey, view))
+    assert not np.array_equal(noisy, view_pixels(grey, view, "b.png"))
+
+
+def test_webp_and_jpeg_change_the_picture():
+    image = picture(224, 224)
+    plain = view_pixels(image, View("clean"))
+    for kind in ("webp", "jpeg"):
+        changed = view_pixels(image, View("degraded", steps=(Degradation(kind, 50),)))
+        assert 0 < np.abs(changed.astype(int) - plain).mean() < 10

@@ -1,0 +1,195 @@
+"""Taps against the libraries' own ways to the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from stages.extract.backbone import Backbone, load_backbone
+from stages.extract.registry import BACKBONES, BackboneCard
+from stages.extract.towers import TimmTower, build_tower
+from storage.errors import SettingError
+
+ALL = ("cls", "ln2_cls", "grid", "embedding")
+CPU = torch.device("cpu")
+
+
+def pixels(card: BackboneCard, count: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, card.size, card.size, 3), dtype=np.uint8)
+
+
+def normalised(card: BackboneCard, values: np.ndarray) -> torch.Tensor:
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (card.mean, card.std))
+    return (torch.from_numpy(values).permute(0, 3, 1, 2) / 255 - mean) / std
+
+
+def closeness(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference relative to the largest number."""
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def reference(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(L, N, D) class tokens, (L, N, D, P, P) patches and (N, E) by the library's forward_intermediates."""
+    with torch.inference_mode():
+        out = backbone.tower.module.forward_intermediates(images, output_extra_tokens=True)
+    cls = torch.stack([prefix[:, 0] for prefix in out["image_intermediates_prefix"]])
+    return cls, torch.stack(out["image_intermediates"]), out["image_features"]
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-gelu", "demo-vit"])
+def test_taps_equal_open_clips_intermediates(tiny, name):
+    backbone = load_backbone(name, weights="random:3", precision="fp32")
+    card = backbone.card
+    values = pixels(card)
+    cls, patches, embedding = reference(backbone, normalised(card, values))
+    blocks = range(card.blocks)
+    for taps in (ALL, ("cls",), ("cls", "embedding")):  # the last block is computed in another way for these
+        found = backbone.taps(values, taps, blocks, 2)
+        assert set(found) == set(taps)
+        assert closeness(found["cls"], cls) < 1e-5
+        cosine = torch.nn.functional.cosine_similarity(found["cls"], cls, dim=-1)
+        assert cosine.min() > 0.9999
+    full = backbone.taps(values, ALL, blocks, 2)
+    assert closeness(full["embedding"], embedding) < 1e-5
+    assert closeness(backbone.taps(values, ("embedding",), blocks)["embedding"], embedding) < 1e-5
+    half = patches.shape[-1] // 2
+    expected = patches[..., :half, half:].mean((-2, -1))  # top right quarter: cell 1 of 2 x 2
+    if patches.shape[-1] % 2 == 0:
+        assert closeness(full["grid"][:, :, 1], expected) < 1e-5
+
+
+def test_ln2_is_the_norm_inside_each_block(tiny):
+    backbone = load_backbone("tiny", weights="random:3", precision="fp32")
+    values = pixels(backbone.card)
+    seen: list[torch.Tensor] = []
+    hooks = [
+        block.ln_2.register_forward_hook(lambda _m, _i, out: seen.append(out[:, 0]))
+        for block in backbone.tower.module.transformer.resblocks
+    ]
+    with torch.inference_mode():
+        backbone.tower.module(normalised(backbone.card, values))
+    for hook in hooks:
+        hook.remove()
+    found = backbone.taps(values, ("ln2_cls",), [0, 2])["ln2_cls"]
+    assert closeness(found, torch.stack([seen[0], seen[2]])) < 1e-5
+
+
+def test_blocks_behind_the_last_wanted_one_are_not_computed(tiny):
+    backbone = load_backbone("tiny", weights="random:0", precision="fp32")
+    values = pixels(backbone.card)
+    whole = backbone.taps(values, ("cls",), [0, 1, 2])["cls"]
+
+    def forbidden(*_arguments: object) -> None:
+        raise AssertionError("block 2 ran")
+
+    hook = backbone.tower.blocks[2].ln_1.register_forward_pre_hook(forbidden)
+    assert closeness(backbone.taps(values, ("cls", "ln2_cls"), [0, 1])["cls"], whole[:2]) < 1e-6
+    with pytest.raises(AssertionError):
+        backbone.taps(values, ("embedding",), [0, 1])
+    hook.remove()
+
+
+def test_last_block_feeds_one_token_forward(tiny):
+    backbone = load_backbone("tiny", weights="random:0", precision="fp32")
+    widths: list[int] = []
+    hook = backbone.tower.blocks[1].mlp.register_forward_pre_hook(lambda _m, args: widths.append(args[0].shape[1]))
+    backbone.taps(pixels(backbone.card), ("cls",), [1])
+    backbone.taps(pixels(backbone.card), ("cls", "grid"), [1], 1)
+    hook.remove()
+    assert widths == [1, 5]
+
+
+SMALL = {"depth": 3, "embed_dim": 64, "num_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("vit_base_patch14_reg4_dinov2", {"img_size": 224, "global_pool": "token"}),
+        ("vit_base_patch16_dinov3", {"global_pool": "token"}),
+        ("vit_pe_core_base_patch16_224", {"ref_feat_shape": None}),
+        ("vit_base_patch16_siglip_224", {}),
+    ],
+)
+def test_timm_families_give_their_own_intermediates(model, options):
+    import timm
+
+    options = {key: value for key, value in options.items() if value is not None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk = timm.create_model(model, num_classes=0, **SMALL, **options)
+    tower = TimmTower(trunk.eval().requires_grad_(False))
+    card = BackboneCard(
+        name="small",
+        library="timm",
+        model=model,
+        activation="gelu",
+        blocks=3,
+        width=64,
+        embedding=64,
+        licence="",
+        token="class" if tower.has_class_token else "patch-mean",
+    )
+    backbone = Backbone(card, tower, "", CPU, "fp32")
+    values = pixels(card)
+    with torch.inference_mode():
+        final, blocks = trunk.forward_intermediates(
+            normalised(card, values), return_prefix_tokens=tower.prefix > 0, output_fmt="NLC"
+        )
+        embedding = trunk.forward_head(final)
+    prefixed = tower.prefix > 0
+    patches = torch.stack([block[0] if prefixed else block for block in blocks])
+    token = torch.stack([block[1][:, 0] for block in blocks]) if prefixed else patches.mean(2)
+    assert (card.token == "class") == prefixed
+    for taps in (("cls",), ("cls", "embedding"), ALL):
+        found = backbone.taps(values, taps, range(3), 1)
+        assert closeness(found["cls"], token) < 1e-5, taps
+    assert closeness(found["embedding"], embedding) < 1e-5
+    assert closeness(found["grid"][:, :, 0], patches.mean(2)) < 1e-5
+
+
+def test_full_size_clip_matches_open_clip_end_to_end():
+    """One image through the real architecture with random weights, against open_clip's own model."""
+    backbone = load_backbone("clip-vit-b-32", weights="random:1", precision="fp32")
+    values = pixels(backbone.card, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.create_model("ViT-B-32-quickgelu").eval()
+    model.visual.load_state_dict(backbone.tower.module.state_dict())
+    with torch.inference_mode():
+        expected = model.encode_image(normalised(backbone.card, values))
+    found = backbone.taps(values, ("cls", "embedding"), range(12))
+    assert closeness(found["embedding"], expected) < 1e-5
+    assert found["cls"].shape == (12, 1, 768)
+
+
+def test_random_weights_are_the_seeds_and_leave_torchs_generator_alone(tiny):
+    state = torch.random.get_rng_state()
+    first, again, other = (load_backbone("tiny", weights=f"random:{s}", precision="fp32").weights for s in (1, 1, 2))
+    assert first == again != other
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_only_the_image_tower_is_built():
+    with torch.device("meta"):
+        tower = build_tower(BACKBONES["clip-vit-l-14"])
+    names = {name.split(".")[0] for name in tower.module.state_dict()}
+    assert names == {"class_embedding", "positional_embedding", "proj", "conv1", "ln_pre", "transformer", "ln_post"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "clip"}, "choose from clip-vit-l-14"),
+        ({"weights": "random:x"}, "expected random:SEED"),
+        ({"precision": "fp16"}, "needs a CUDA device"),
+    ],
+)
+def test_unusable_settings_are_explained(tiny, arguments, words):
+    if torch.cuda.is_available() and "precision" in arguments:
+        pytest.skip("this machine can do it")
+    with pytest.raises(SettingError, match=words):
+        load_backbone(**{"name": "tiny", "weights": "random:0", "precision": "fp32"} | arguments)

@@ -1,0 +1,245 @@
+"""Whole extractions of small folders: what users of other tools reported, and what must not change a feature."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from extract_pictures import picture, save
+from PIL import Image
+from safetensors.torch import save_file
+
+from stages.extract.registry import BACKBONES
+from stages.extract.runtime import Runtime
+from stages.extract.towers import build_tower
+from storage.errors import DataError, SettingError
+
+
+def cut(path: Path, share: float = 0.6) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_one_picture_in_six_formats_beside_a_text(tiny, folder, extract, reporter):
+    formats = {"a.JPG": "JPEG", "b.jpeg": "JPEG", "c.WEBP": "WEBP", "d.Png": "PNG", "e.tif": "TIFF", "f.bmp": "BMP"}
+    for name, kind in formats.items():
+        save(folder / name, format=kind)
+    (folder / "notes.txt").write_text("no picture")
+    summary, table = extract(folder)
+    assert table.index["path"].to_pylist() == list(formats)
+    assert table.index["format"].to_pylist() == list(formats.values())
+    assert summary.usable == 6
+    assert np.array_equal(table.read()[3], table.read()[4])  # the lossless ones are one picture
+    assert sum(row.images for row in summary.formats) == 6
+
+
+@pytest.mark.parametrize("loaders", [0, 1, 2])
+def test_one_cut_file_of_twenty(tiny, folder, extract, loaders):
+    for number in range(20):
+        save(folder / f"{number:02d}.jpg", seed=number)
+    cut(folder / "07.jpg")
+    summary, table = extract(folder, runtime=Runtime(loaders=loaders))
+    assert len(table) == 19
+    assert summary.failed_kinds == {"truncated": 1}
+    assert table.failed["path"].to_pylist() == ["07.jpg"]
+    assert table.failed["error"][0].as_py().startswith("truncated: ")
+
+
+@pytest.mark.parametrize("broken", [2, 5])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_broken_file_shifts_no_other_ones_vector(tiny, folder, extract, broken, batch):
+    names = [f"{'1_fake' if number == 3 else '0_real'}/{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        save(folder / name, seed=number)
+    (folder / names[broken]).write_bytes(b"broken")
+    _, table = extract(folder, runtime=Runtime(loaders=0, batch=batch))
+    vectors = dict(zip(table.index["path"].to_pylist(), table.read(), strict=True))
+    assert sorted(vectors) == sorted(name for name in names if name != names[broken])
+    assert len({vector.tobytes() for vector in vectors.values()}) == 5
+    for number, name in enumerate(names):
+        if number != broken:
+            alone = folder.parent / f"alone-{number}"
+            shutil.copytree(folder / name.split("/")[0], alone / name.split("/")[0], ignore=keep_only(Path(name).name))
+            _, one = extract(alone, out=f"out-{number}", store=f"store-{number}")
+            assert one.index["label"].to_pylist() == [int("fake" in name)]
+            assert np.abs(one.read()[0].astype(float) - vectors[name].astype(float)).max() < 1e-3
+
+
+def keep_only(name: str):
+    return lambda _folder, names: [other for other in names if other != name]
+
+
+def test_loaders_change_no_byte(tiny, folder, extract, tmp_path):
+    for number in range(23):
+        save(folder / f"{number}.png", seed=number)
+    cut(folder / "5.png")
+    views = ["clean", "train:2", "jpeg:70"]
+    for loaders in (0, 1, 3):
+        runtime = Runtime(loaders=loaders, batch=4, shard_size=10)
+        extract(folder, out=f"out{loaders}", store=f"store{loaders}", views=views, runtime=runtime)
+    for view in ("clean", "train-0", "train-1", "jpeg-70"):
+        first, *others = (published(tmp_path / f"out{loaders}" / view) for loaders in (0, 1, 3))
+        assert len(first) == 2 * 3 + 1
+        assert all(first == other for other in others)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32, 33])
+def test_batch_size_changes_rounding_alone(tiny, folder, extract, batch):
+    for number in range(35):
+        save(folder / f"{number}.png", seed=number)
+    _, expected = extract(folder, runtime=Runtime(loaders=0, batch=16), taps=("cls", "ln2_cls", "embedding"))
+    _, table = extract(
+        folder,
+        out="other",
+        store="other",
+        runtime=Runtime(loaders=0, batch=batch),
+        taps=("cls", "ln2_cls", "embedding"),
+    )
+    assert table.index["path"].to_pylist() == expected.index["path"].to_pylist()
+    for tap in ("cls", "ln2_cls", "embedding"):
+        found, wanted = (each.read(tap).astype(float) for each in (table, expected))
+        assert found.shape[0] == 35
+        # float16 holds 11 bits: one unit in the last place of the largest numbers here is 2e-3
+        assert (np.abs(found - wanted) <= 1e-4 + 2**-10 * np.abs(wanted)).all()
+
+
+def test_order_of_the_manifest_changes_rounding_alone(tiny, folder, extract):
+    """Adding images one by one gives them other neighbours in the batch and other shards."""
+    for number in (3, 1, 4, 0, 2):
+        save(folder / f"{number}.png", seed=number)
+        _, grown = extract(folder)
+    _, whole = extract(folder, out="whole", store="whole")
+    assert len(grown) == len(whole) == 5
+    difference = np.abs(grown.read().astype(float) - whole.read().astype(float))
+    assert (difference <= 1e-4 + 2**-10 * np.abs(whole.read().astype(float))).all()
+
+
+def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extract, reporter):
+    for number in range(3):
+        save(folder / f"{number}.png", seed=number)
+    extract(folder)
+    assert reporter.done == 3
+    summary, _ = extract(folder, views=["clean", "val"])
+    assert summary.views == {"clean": 0, "val": 3}
+    assert summary.extracted == 3
+    assert len(set(summary.keys.values())) == 2
+    summary, _ = extract(folder, views=["clean", "val"])
+    assert summary.extracted == 0
+    save(folder / "3.png", seed=3)
+    summary, _ = extract(folder, views=["clean", "val"])
+    assert summary.views == {"clean": 1, "val": 1}
+    assert reporter.done == 3 + 3 + 1  # one decode serves both views
+
+
+def test_views_of_one_run_equal_those_of_runs_of_their_own(tiny, folder, extract, tmp_path):
+    for number in range(4):
+        save(folder / f"{number}.png", seed=number)
+    views = ["clean", "train:2", "val", "blur:2+noise:4", "tencrop"]
+    summary, _ = extract(folder, views=views)
+    assert len(summary.keys) == 15
+    for view in views:
+        extract(folder, out="alone", store="alone", views=[view])
+    for name in summary.keys:
+        assert published(tmp_path / "out" / name) == published(tmp_path / "alone" / name), name
+
+
+def test_a_view_that_cannot_be_made_fails_alone(tiny, folder, extract, tmp_path):
+    save(folder / "a.png")
+    Image.new("RGB", (17_000, 2)).save(folder / "b.png")  # WebP ends at 16,383 pixels
+    summary, clean = extract(folder, views=["clean", "webp:50"])
+    assert len(clean) == 2
+    assert summary.usable == 1
+    assert summary.failed_kinds == {"view": 1}
+
+
+def test_weights_with_another_activation_are_kept_apart(tiny, folder, extract, tmp_path):
+    save(folder / "a.png")
+    save_file(build_tower(tiny, 5).module.state_dict(), tmp_path / "vit.safetensors")
+    quick, features = extract(folder, weights=str(tmp_path / "vit.safetensors"))
+    plain, others = extract(folder, out="gelu", backbone="tiny-gelu", weights=str(tmp_path / "vit.safetensors"))
+    assert quick.key != plain.key
+    assert features.spec.weights == others.spec.weights
+    assert "activation: quickgelu here, gelu there" in features.spec.difference(others.spec)
+    reference, _ = extract(folder, out="seed", weights="random:5")
+    assert reference.key == quick.key
+
+
+def test_chosen_blocks_and_grid_are_stored(tiny, folder, extract):
+    save(folder / "a.png")
+    _, whole = extract(folder)
+    _, some = extract(folder, out="some", taps=("cls", "grid"), blocks="1-2", grid=2)
+    assert some.spec.stored_blocks == (1, 2)
+    assert some.read("grid").shape == (1, 2, 4, 32)
+    assert np.abs(some.read("cls", blocks=[1]).astype(float) - whole.read("cls", blocks=[1]).astype(float)).max() < 2e-3
+    with pytest.raises(SettingError, match="has the blocks 0-2"):
+        extract(folder, blocks="11-19")
+    with pytest.raises(DataError, match="lacks block"):
+        some.read("cls", blocks=[0])
+
+
+def test_nothing_readable_is_an_error_that_names_the_reasons(tiny, folder, extract):
+    (folder / "a.jpg").write_text("x")
+    (folder / "b.png").touch()
+    with pytest.raises(DataError, match=r"none of 2 images .* can be read \(no image.*; truncated"):
+        extract(folder)
+
+
+def test_small_images_and_formats_are_counted(tiny, folder, extract):
+    save(folder / "0_real/a.png", size=(31, 100))
+    save(folder / "0_real/b.jpg", size=(100, 100), quality=90)
+    save(folder / "1_fake/c.jpg", size=(50, 60), quality=80)
+    summary, _ = extract(folder)
+    assert summary.small == 1
+    assert [(row.label, row.format, row.images, row.median_size, row.median_quality) for row in summary.formats] == [
+        ("real", "JPEG", 1, (100, 100), 90),
+        ("real", "PNG", 1, (31, 100), None),
+        ("synthetic", "JPEG", 1, (50, 60), 80),
+    ]
+
+
+def test_a_model_without_class_token_says_what_its_tap_holds(folder, extract, reporter, monkeypatch, tiny):
+    import dataclasses
+
+    monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, token="patch-mean"))
+    save(folder / "a.png")
+    extract(folder)
+    assert any("cls holds the mean of its patch tokens" in note for note in reporter.notes)
+
+
+def test_memory_error_of_the_gpu_halves_the_batch(tiny, folder, extract, monkeypatch):
+    from stages.extract.backbone import Backbone
+
+    for number in range(9):
+        save(folder / f"{number}.png", seed=number)
+    _, expected = extract(folder, runtime=Runtime(loaders=0, batch=2))
+    taps, sizes = Backbone.taps, []
+
+    def small(self, pixels, *arguments):
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError
+        return taps(self, pixels, *arguments)
+
+    monkeypatch.setattr(Backbone, "taps", small)
+    _, table = extract(folder, out="other", store="other", runtime=Runtime(loaders=0, batch=8))
+    assert np.array_equal(table.read(), expected.read())
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+
+
+def test_features_are_those_of_the_picture(tiny, folder, extract):
+    """The vector of a row is what the backbone says of that file's pixels."""
+    from stages.extract.backbone import load_backbone
+
+    save(folder / "a.png", seed=1, size=(32, 32))
+    _, table = extract(folder)
+    pixels = np.array(picture(32, 32, seed=1))[None]
+    taps = load_backbone("tiny", weights="random:0", precision="fp32").taps(pixels, ("cls",), range(3))
+    assert np.abs(table.read()[0].astype(float) - taps["cls"][:, 0].numpy()).max() < 2e-3

@@ -1,0 +1,153 @@
+"""Weights files: every known form gives the same tower, and what does not belong is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import tempfile
+import warnings
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stages.extract.backbone import load_backbone
+from stages.extract.registry import BACKBONES
+from stages.extract.towers import build_tower
+from storage.atomic import sha256_of
+from storage.errors import DataError
+
+
+@pytest.fixture
+def state(tiny) -> dict[str, torch.Tensor]:
+    return build_tower(tiny, 7).module.state_dict()
+
+
+def load(path, name: str = "tiny"):
+    return load_backbone(name, weights=str(path), precision="fp32")
+
+
+def visual(state, prefix: str = "visual."):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def test_every_form_of_file_gives_the_same_weights(tiny, state, tmp_path):
+    model = open_clip.create_model("tiny")
+    model.visual.load_state_dict(state)
+    whole = model.state_dict()
+    authors = {"model": {f"model.{name}": value for name, value in whole.items()} | {"selector.logits": torch.zeros(5)}}
+    forms = {
+        "alone.pt": state,
+        "open_clip.pt": whole,
+        "training.pt": {"state_dict": {f"module.{name}": value for name, value in whole.items()}, "epoch": 3},
+        "authors.pth": authors | {"optimizer": {"state": {}}, "total_steps": 10},
+    }
+    for name, content in forms.items():
+        torch.save(content, tmp_path / name)
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(whole, tmp_path / "whole.safetensors")
+    expected = load_backbone("tiny", weights="random:7", precision="fp32").weights
+    assert {path.name: load(path).weights == expected for path in tmp_path.iterdir()} == dict.fromkeys(
+        [*forms, "old.pt", "whole.safetensors"], True
+    )
+
+
+def test_openai_key_names_fit_the_full_architecture(tmp_path):
+    """A checkpoint with the key set of OpenAI's ViT-B/32, in half precision as they publish it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = open_clip.create_model("ViT-B-32-quickgelu")
+    openai = {name: value.half() for name, value in model.state_dict().items()}
+    openai |= {
+        "input_resolution": torch.tensor(224),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
+    }
+    assert {"visual.conv1.weight", "visual.transformer.resblocks.0.attn.in_proj_weight", "visual.proj"} < set(openai)
+    torch.save(openai, tmp_path / "ViT-B-32.pt")
+    backbone = load(tmp_path / "ViT-B-32.pt", "clip-vit-b-32")
+    assert torch.equal(backbone.tower.module.conv1.weight, model.visual.conv1.weight.half().float())
+
+
+def test_own_archive_of_a_known_hash_is_opened_and_an_unknown_one_is_not(tiny, state, tmp_path, monkeypatch):
+    tower = build_tower(tiny, 7).module.eval()
+    path = tmp_path / "archive.pt"
+    with warnings.catch_warnings():  # torch calls its old archives deprecated; OpenAI's weights are one
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(tower, torch.zeros(1, 3, 32, 32), check_trace=False), path)
+    with pytest.raises(DataError, match="TorchScript archive with an unknown sha256"):
+        load(path)
+    monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, sha256=sha256_of(path)))
+    assert load(path).weights == load_backbone("tiny", weights="random:7", precision="fp32").weights
+
+
+def test_known_file_under_another_backbone_is_refused(tiny, state, tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    torch.save(state, path)
+    monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, sha256=sha256_of(path)))
+    with pytest.raises(DataError, match=r"holds the weights of tiny \(quickgelu\).*backbone is tiny-gelu \(gelu\)"):
+        load(path, "tiny-gelu")
+    load(path)
+
+
+def test_activation_that_a_file_tells_must_be_the_backbones(tiny, state, tmp_path):
+    save_file(state, tmp_path / "told.safetensors", metadata={"activation": "gelu"})
+    torch.save({"model": visual(state, "model.visual.")}, tmp_path / "authors.pth")
+    load(tmp_path / "told.safetensors", "tiny-gelu")
+    with pytest.raises(DataError, match="belongs to the activation gelu, but the backbone tiny has quickgelu"):
+        load(tmp_path / "told.safetensors")
+    with pytest.raises(DataError, match="belongs to the activation quickgelu"):
+        load(tmp_path / "authors.pth", "tiny-gelu")
+
+
+MARK = Path(tempfile.gettempdir(), f"executed-{os.getpid()}")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {MARK}",)
+
+
+def test_nothing_in_a_file_is_executed(tiny, tmp_path):
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Evil(), 2))
+    torch.save(Evil(), tmp_path / "zip.pt")
+    for name in ("pickle.pt", "zip.pt"):
+        with pytest.raises(DataError, match="without running code"):
+            load(tmp_path / name)
+    assert not MARK.exists()
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda state: state.pop("ln_post.bias"), r"1 missing \(ln_post.bias\), 0 not known"),
+        (lambda state: state.update({"extra": torch.zeros(1)}), r"0 missing, 1 not known \(extra\)"),
+        (lambda state: state.update({"proj": torch.zeros(2, 2)}), "size mismatch for proj"),
+    ],
+)
+def test_file_that_does_not_fit_is_refused_in_one_line(tiny, state, tmp_path, edit, words):
+    state = dict(state)
+    edit(state)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=words) as error:
+        load(tmp_path / "w.pt")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_damaged_and_strange_files_are_explained(tiny, state, tmp_path):
+    save_file(state, tmp_path / "cut.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-100])
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "empty.pt").touch()
+    for name, words in {
+        "cut.safetensors": "no weights file",
+        "list.pt": "holds a list",
+        "empty.pt": "no weights file",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            load(tmp_path / name)
+    with pytest.raises(DataError, match="does not exist"):
+        load(tmp_path / "nowhere.pt")

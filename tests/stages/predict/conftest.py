@@ -1,0 +1,103 @@
+"""One miniature demo study, made once: images, features, a head, its bundle, and the scores that evaluation gives."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stages.demo.images import run as make_images
+from stages.demo.settings import DemoCorpus
+from stages.evaluate.run import run as evaluate
+from stages.extract.run import run as extract
+from stages.extract.settings import ExtractSettings
+from stages.predict.detector import Detector
+from stages.predict.make import run as make_bundle
+from stages.scan.run import run as scan
+from stages.train.heads.settings import LtdSettings
+from stages.train.run import run as train
+from stages.train.settings import TrainSettings
+
+GEOMETRY = "crop224-pad"
+_CORPORA = {"train": ("left", 0, 50), "held": ("right", 1, 40), "test": ("right", 2, 30)}
+
+
+class _Quiet:
+    def note(self, line):
+        pass
+
+    warn = note
+
+    @contextmanager
+    def progress(self, what, total, unit):
+        yield self
+
+    def advance(self, count, **facts):
+        pass
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where the files of the study lie."""
+
+    root: Path
+
+    @property
+    def head(self) -> Path:
+        return self.root / "head.safetensors"
+
+    @property
+    def bundle(self) -> Path:
+        return self.root / "detector.ltd"
+
+    def images(self, corpus: str) -> Path:
+        return self.root / "images" / corpus
+
+    def features(self, corpus: str) -> Path:
+        return self.root / "features" / corpus / "clean"
+
+    def scores(self, corpus: str) -> Path:
+        return self.root / f"{corpus}.parquet"
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Study:
+    made = Study(tmp_path_factory.mktemp("study"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(made.root / "store"))
+        reporter = _Quiet()
+        for name, (half, seed, per_set) in _CORPORA.items():
+            corpus = DemoCorpus(half=half, generators=("nearest",), per_set=per_set, seed=seed)
+            make_images(corpus=corpus, out=made.images(name))
+            manifest, _ = scan(corpus=name, root=made.images(name), layout="folder")
+            extract(
+                corpus=name,
+                root=made.images(name),
+                manifest=manifest,
+                settings=ExtractSettings(backbone="demo-vit"),
+                geometry=GEOMETRY,
+                store=made.root / "store",
+                out=made.root / "features" / name,
+                reporter=reporter,
+            )
+        train(
+            views=[made.features("train")],
+            validation_view=made.features("train"),
+            name="ltd",
+            head=LtdSettings(),
+            settings=TrainSettings(lr=1e-3, epochs=12, batch=32, validation_share=0.2),
+            seed=0,
+            out=made.head,
+            reporter=reporter,
+        )
+        for name in ("train", "held", "test"):
+            evaluate(features=made.features(name), head=made.head, out=made.scores(name))
+        make_bundle(head=made.head, out=made.bundle, features=made.features("train"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def detector(study) -> Detector:
+    return Detector.load(study.bundle)

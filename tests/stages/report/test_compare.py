@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import ltdpipe
+from stages.evaluate.metrics import measure_sets
+from stages.evaluate.scores import read_scores
+from stages.report.compare import run
+from storage.errors import DataError, SettingError
+
+SETS = {"one": True, "two": True, "fakes only": False}
+
+
+def _records(block, header):
+    return [dict(zip(header, row, strict=True)) for row in block.rows]
+
+
+def test_two_heads_are_compared_set_by_set(study):
+    better = study.add_scores("good", 1, SETS, shift=2.0)
+    worse = study.add_scores("poor", 1, SETS, shift=0.2)
+    table = run(one=[better], other=[worse], names=("good", "poor"), replicates=200)
+    (block,) = table.blocks
+    assert block.title == "good against poor"
+    rows = _records(block, table.header)
+    assert {row["set"] for row in rows} == {"one", "two"}
+    values = [measure_sets(read_scores(path))["one"].ap for path in (better, worse)]
+    ap = rows[0]
+    assert [ap["first"].value, ap["second"].value] == values
+    assert ap["difference"].value == pytest.approx(values[0] - values[1])
+    assert ap["p"] < 0.1
+    assert ap["p_holm"] >= ap["p"]
+
+
+def test_a_head_is_no_better_than_itself(study):
+    path = study.add_scores("ltd", 1, SETS)
+    again = study.add_scores("ltd", 1, SETS)
+    table = run(one=[path], other=[again], names=("before", "after"), replicates=50)
+    for row in _records(table.blocks[0], table.header):
+        assert (row["difference"].value, row["low"].value, row["high"].value, row["p"]) == (0, 0, 0, 1.0)
+    assert table.blocks[0].title == "ltd (before) against ltd (after)"
+
+
+def test_two_studies_are_compared_head_by_head_of_one_name(study):
+    one = [study.add_scores(head, 1, SETS) for head in ("a", "b", "c")]
+    other = [study.add_scores(head, 1, SETS, shift=0.5) for head in ("b", "c", "d")]
+    table = run(one=one, other=other, names=("x", "y"), replicates=50)
+    assert [block.title for block in table.blocks] == ["b (x) against b (y)", "c (x) against c (y)"]
+    with pytest.raises(DataError, match="no head in common: a and c, d"):
+        run(one=one[:1], other=other[1:], names=("x", "y"))
+
+
+def test_other_images_cannot_be_compared(study):
+    one, other = study.add_scores("a", 1, SETS), study.add_scores("b", 1, SETS, reals=11)
+    with pytest.raises(DataError, match="different images"):
+        run(one=[one], other=[other], names=("a", "b"))
+
+
+def test_the_command_compares_folders_and_writes_the_table(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for name, shift in (("old", 0.3), ("new", 2.0)):
+        path = study.add_scores("ltd", 1, SETS, shift=shift)
+        folder = tmp_path / name
+        path.parent.rename(folder)
+        folders.append(str(folder))
+    done = CliRunner().invoke(ltdpipe, ["compare", *folders, "--out", "table.tex"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "two" in done.output
+    assert r"\toprule" in (tmp_path / "table.tex").read_text()
+    with pytest.raises(SettingError, match=r"neither a head of params\.yaml"):
+        CliRunner().invoke(ltdpipe, ["compare", "nothing", "here"], catch_exceptions=False)
+    with pytest.raises(SettingError, match=r"ends in \.csv"):
+        CliRunner().invoke(ltdpipe, ["compare", *folders, "--out", "table.pdf"], catch_exceptions=False)
+
+
+def test_the_order_of_rows_in_the_files_changes_nothing(study):
+    one = study.add_scores("a", 1, SETS)
+    files = [
+        study.add_scores("b", 1, SETS, shift=0.5, order=order)
+        for order in (None, lambda n: np.random.default_rng(0).permutation(n))
+    ]
+    tables = [run(one=[one], other=[path], names=("a", "b"), replicates=50) for path in files]
+    assert tables[0] == tables[1]

@@ -1,0 +1,98 @@
+import pytest
+
+from stages.report.published import HERE, covered_lists, mean_table, published, set_table
+from stages.report.results import load_results
+from stages.report.run import run
+from stages.scan.set_lists import set_lists
+
+LISTS = {name: found.members for name, found in set_lists().items()}
+
+
+def test_every_published_figure_has_its_list_its_source_and_a_plausible_value():
+    for line in published()["means"]:
+        assert line["set_list"] in LISTS, line
+        assert line["source"], line
+        assert line["mark"] in ("read", "computed", "secondary"), line
+        values = [line[metric] for metric in ("accuracy", "ap") if metric in line]
+        assert values, line
+        assert all(39 < value <= 100 for value in values), line
+    for line in published()["sets"]:
+        assert line["source"], line
+        assert set(line["values"]) <= set(LISTS[line["set_list"]]), line
+
+
+def test_all_peers_are_there():
+    methods = " ".join(line["method"] for line in published()["means"])
+    peers = "CNNSpot UnivFD FreqNet NPR RINE FatFormer ForgeLens Effort C2P-CLIP DRCT LTD"
+    assert [peer for peer in peers.split() if peer not in methods] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "trained_on", "mean"),
+    [("RINE", "ProGAN, 1 class", 90.31), ("RINE", "ProGAN, 4 classes", 91.45)],
+)
+def test_the_rows_of_single_sets_average_to_the_published_mean(method, trained_on, mean):
+    (line,) = [one for one in published()["sets"] if (one["method"], one["trained_on"]) == (method, trained_on)]
+    values = [accuracy for accuracy, _ in line["values"].values()]
+    assert len(values) == 20
+    assert sum(values) / 20 == pytest.approx(mean, abs=0.05)
+
+
+@pytest.fixture
+def genimage(study):
+    sets = dict.fromkeys([*LISTS["genimage8"], "mine"], True)
+    for head in ("ltd", "linear"):
+        study.add_scores(head, 1, sets, facts={"trained_on": "sdv1.4"})
+    return study
+
+
+def test_a_list_counts_only_when_one_corpus_covers_all_of_it(genimage):
+    results = load_results(genimage.scores)
+    found = {covered.name: covered for covered in covered_lists(results, LISTS)}
+    assert set(found) == {"genimage8", "genimage7"}
+    assert [tested.name for tested in found["genimage8"].sets] == list(LISTS["genimage8"])
+
+
+def test_measured_and_published_stand_side_by_side_with_the_difference(genimage):
+    results = load_results(genimage.scores, heads=["ltd"])
+    (covered,) = [one for one in covered_lists(results, LISTS) if one.name == "genimage8"]
+    rows = {row[0]: row for row in mean_table(results, covered).blocks[0].rows}
+    assert rows["ltd"][1] == "sdv1.4"
+    assert rows["ltd"][6] == HERE
+    measured = results.of_sets(results.entries[0], "accuracy", covered.sets).value
+    assert rows["LTD"][2].value == pytest.approx(0.9162)
+    assert rows["LTD"][4].value == pytest.approx(measured - 0.9162)
+    assert "secondary" in rows["LTD"][6]
+    assert rows["NPR"][3] is None
+    by_set = set_table(results, covered)
+    npr = next(row for row in by_set.blocks[0].rows if str(row[0]).startswith("NPR"))
+    assert [cell.value for cell in npr[2:]] == pytest.approx([0.81, 0.982, 0.979, 0.769, 0.898, 0.969, 0.841, 0.842])
+
+
+def test_the_report_shows_them_and_the_ablation_of_the_paper(genimage, tmp_path):
+    genimage.add_scores("ltd-raw", 1, dict.fromkeys([*LISTS["genimage8"], "mine"], True))
+    cards = {
+        "ltd": {"type": "ltd", "branches": ["raw", "delta"], "position": True, "window": 5},
+        "ltd-raw": {"type": "ltd", "branches": ["raw"], "position": True, "window": 5},
+        "linear": {"type": "linear"},
+    }
+    settings = {"set_lists": LISTS, "head_cards": cards, "replicates": 20}
+    run(study="s", score_files=genimage.scores, profile_files=[], out=tmp_path, head_order=["ltd"], **settings)
+    page = (tmp_path / "report.html").read_text()
+    assert "Published and measured: genimage8" in page
+    assert "published, read in a secondary source" in page
+    text = (tmp_path / "tables" / "ablation.md").read_text()
+    assert "| ltd | yes | yes | yes |" in text
+    assert "| ltd-raw | yes | no | yes |" in text
+    assert "linear" not in text
+    assert "96.90" in (tmp_path / "tables" / "ablation_published.md").read_text()
+
+
+def test_a_biggan_of_another_benchmark_is_not_compared(study):
+    sets = dict.fromkeys(LISTS["ufd16"], True)
+    study.add_scores("ltd", 1, sets)
+    results = load_results(study.scores)
+    (covered,) = covered_lists(results, LISTS)
+    methods = [str(row[1]) for row in set_table(results, covered).blocks[0].rows]
+    assert covered.name == "ufd16"
+    assert not any("genimage" in origin for origin in methods)

@@ -1,0 +1,93 @@
+import csv
+import io
+import json
+
+import pytest
+
+from stages.report.names import latex
+from stages.report.table import Block, Table, Value, to_csv, to_json, to_latex, to_markdown
+
+
+def _value(value, **settings):
+    return Value(value, **settings)
+
+
+@pytest.fixture
+def table():
+    rows = [
+        ["a_b", 3, _value(0.9712, std=0.004), _value(0.5)],
+        ["c", 3, _value(0.97118), _value(0.7)],
+        ["d", 1, _value(0.8), _value(0.6)],
+        ["e", 1, _value(None), None],
+    ]
+    errors = [["a_b", 3, _value(0.3, scale=1, digits=3), None], ["c", 3, _value(0.1, scale=1, digits=3), None]]
+    blocks = [Block("AP", rows), Block("ECE", errors)]
+    return Table(
+        "Results & more", ["head", "seeds", "x", "y"], blocks, ranked=frozenset({2, 3}), block_name="metric",
+        smaller_is_better=frozenset({"ECE"}), notes=["50 % of <all>"],
+    )  # fmt: skip
+
+
+def test_best_and_second_are_marked_as_printed_and_within_their_block(table):
+    text = to_markdown(table)
+    assert "| a\\_b | 3 | **97.12** ± 0.40 | 50.00 |" in text
+    assert "| c | 3 | **97.12** | **70.00** |" in text  # equal as printed: both are best
+    assert "| d | 1 | <ins>80.00</ins> | <ins>60.00</ins> |" in text
+    assert "| e | 1 | undefined |  |" in text
+    assert "| a\\_b | 3 | <ins>0.300</ins> |  |" in text
+    assert "| c | 3 | **0.100** |  |" in text
+
+
+def test_latex_is_a_booktabs_table_with_escaped_names(table):
+    text = to_latex(table)
+    for line in (
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"a\_b & 3 & \textbf{97.12} {\scriptsize $\pm$ 0.40} & 50.00 \\",
+        r"d & 1 & \underline{80.00} & \underline{60.00} \\",
+        r"\multicolumn{4}{l}{\textit{ECE}} \\",
+        r"% 50 \% of \textless{}all\textgreater{}",
+        r"\bottomrule",
+    ):
+        assert line in text.splitlines()
+    assert text.count(r"\midrule") == 2
+
+
+def test_a_wide_table_is_fitted_to_the_line():
+    table = Table("wide", [str(i) for i in range(12)], [Block("", [["a", *range(11)]])])
+    text = to_latex(table)
+    assert r"\resizebox{\linewidth}{!}{" in text
+    assert text.count("{") == text.count("}")
+
+
+def test_csv_and_json_hold_full_precision_and_no_rounded_text(table):
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [(row["metric"], row["head"], row["x"]) for row in rows[:2]] == [
+        ("AP", "a_b", "0.9712"), ("AP", "c", "0.97118"),
+    ]  # fmt: skip
+    assert rows[3]["x"] == ""
+    content = json.loads(to_json(table))
+    assert content["rows"][3] == {"metric": "AP", "head": "e", "seeds": 1, "x": None, "y": None}
+    assert content["notes"] == ["50 % of <all>"]
+
+
+def test_columns_of_one_name_hide_no_value():
+    table = Table("t", ["head", "mean", "mean"], [Block("", [["a", 1, 2]])])
+    assert json.loads(to_json(table))["rows"] == [{"head": "a", "mean": 1, "mean (2)": 2}]
+
+
+def test_nobody_is_best_alone():
+    table = Table("t", ["head", "x"], [Block("", [["a", _value(0.5)]])], ranked=frozenset({1}))
+    assert "**" not in to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    "text", ["\\input{/etc/passwd}", "$x$", "a & b \\\\ c", "100% off", "#1 ~ ^", "[x]", "{", "a\nb"]
+)
+def test_latex_obeys_no_name(text):
+    escaped = latex(text)
+    for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\{", r"\}"):
+        escaped = escaped.replace(command, "")
+    for special in "&%$#_":
+        escaped = escaped.replace(f"\\{special}", "")
+    assert not set(escaped.replace("{[}", "").replace("{]}", "")) & set("\\&%$#_{}~^[]\n")

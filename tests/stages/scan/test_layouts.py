@@ -1,0 +1,240 @@
+"""Each layout on a miniature of its benchmark: labels, sets, splits and shared reals, and what `auto` makes of it."""
+
+from collections import Counter
+
+import miniatures
+import pytest
+
+from stages.scan.layouts.drct import DRCT_GENERATORS
+from stages.scan.run import run
+from stages.scan.set_lists import set_list
+
+
+def scanned(root, layout="auto", **options):
+    table, summary = run(corpus="mini", root=root, layout=layout, **options)
+    return {row["path"]: row for row in table.to_pylist()}, summary
+
+
+def members(rows):
+    """Set -> [real, synthetic] images."""
+    found = {}
+    for row in rows.values():
+        for name in row["sets"]:
+            found.setdefault(name, [0, 0])[row["label"]] += 1
+    return found
+
+
+def test_forensynths(tmp_path):
+    miniatures.forensynths(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "forensynths"
+    assert "aigcdetect" not in summary.decided
+    assert "ufd would fit too" in summary.decided
+    assert summary.skipped == {".txt": 1}
+    found = members(rows)
+    assert found == {
+        **{name: [2, 2] for name in miniatures.NESTED},
+        **{("sitd" if name == "seeingdark" else name): [1, 1] for name in miniatures.FLAT},
+        "train/progan": [2, 2],
+    }
+    in_train_class = rows["test/progan/train/1_fake/00.PNG"]
+    assert (in_train_class["split"], in_train_class["category"], in_train_class["label"]) == ("test", "train", 1)
+    assert rows["train/train/0_real/4.png"]["category"] == "train"
+    assert rows["train/chair/1_fake/2.png"]["generator"] == "progan"
+    assert rows["test/san/0_real/n01440764.10026.jpg"]["generator"] is None
+
+
+def test_forensynths_categories_and_splits_can_be_chosen(tmp_path):
+    miniatures.forensynths(tmp_path)
+    from stages.scan.sharing import Keep
+
+    rows, summary = scanned(tmp_path, keep=Keep(splits=("train",), categories=("chair",)))
+    assert sorted(rows) == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
+    assert summary.skipped["image of another set, split or category"] == 36
+
+
+def test_training_classes_alone_are_the_set_progan(tmp_path):
+    miniatures.forensynths(tmp_path)
+    rows, _ = scanned(tmp_path / "train", "forensynths")
+    assert members(rows) == {"progan": [2, 2]}
+    assert {row["category"] for row in rows.values()} == {"chair", "train"}
+
+
+def test_ufd_authors_archive_shares_its_reals(tmp_path):
+    miniatures.ufd_archive(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "ufd"
+    assert not summary.warnings
+    assert rows["diffusion_datasets/imagenet/0_real/r1.jpg"]["sets"] == ["guided"]
+    assert rows["diffusion_datasets/laion/0_real/r1.jpg"]["sets"] == sorted(miniatures.LAION_SETS)
+    found = members(rows)
+    assert found["guided"] == found["dalle"] == [2, 1]
+    assert found["sitd"] == found["progan"] == [1, 1]
+    assert len(rows) == summary.real + summary.fake == 4 + 4 + 8  # shared reals are listed once
+
+
+def test_ufd_repack_has_reals_of_its_own(tmp_path):
+    miniatures.ufd_repack(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "ufd"
+    assert members(rows) == {key: [1, 1] for key in ("biggan", "guided", *miniatures.LAION_SETS)}
+
+
+def test_ufd_reals_are_not_given_to_a_set_that_has_its_own(tmp_path):
+    miniatures.ufd_archive(tmp_path)
+    miniatures.write(tmp_path, "diffusion_datasets/dalle/0_real/own.png")
+    rows, _ = scanned(tmp_path)
+    assert members(rows)["dalle"] == [1, 1]
+    assert members(rows)["ldm_100"] == [2, 1]
+
+
+def test_genimage_with_any_inner_name(tmp_path):
+    miniatures.genimage(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "genimage"
+    assert members(rows) == {**{key: [1, 1] for key in set_list("genimage8").members}, "train/adm": [1, 1]}
+    path = "stable_diffusion_v_1_4/imagenet_ai_0419_sdv4/val/ai/1_sd.v1.4_2.png"
+    assert (rows[path]["generator"], rows[path]["split"]) == ("sdv1.4", "val")
+
+
+def test_genimage_by_its_inner_names_alone(tmp_path):
+    miniatures.write(tmp_path, "imagenet_ai_0419_sdv4/val/ai/1.png", "imagenet_ai_0419_sdv4/val/nature/1.JPEG")
+    rows, _ = scanned(tmp_path, "genimage")
+    assert members(rows) == {"sdv1.4": [1, 1]}
+
+
+def test_genimage_repack(tmp_path):
+    miniatures.genimage_repack(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "genimage"
+    assert members(rows) == {key: [1, 1] for key in set_list("genimage8").members}
+
+
+def test_drct_shares_coco_reals_and_reads_archives(tmp_path):
+    root, reals = tmp_path / "drct", tmp_path / "coco"
+    miniatures.drct(root, reals)
+    rows, summary = scanned(root, reals=reals)
+    assert summary.layout == "drct-2m"
+    assert members(rows) == {**{key: [2, 1] for key in miniatures.DRCT}, "train/stable-diffusion-v1-4": [1, 1]}
+    assert f"images/{miniatures.DRCT[0]}.zip!/{miniatures.DRCT[0]}/val2017/1.png" in rows
+    assert rows["@reals/val2017/000000000139.jpg"]["sets"] == sorted(miniatures.DRCT)
+    assert summary.skipped == {
+        ".txt": 1,
+        "archive beside its unpacked folder": 1,
+        "reconstruction of a real image": 1,
+        "shared real image outside train2017 and val2017": 1,
+    }
+
+
+def test_drct_without_reals_says_that_every_set_lacks_them(tmp_path):
+    miniatures.drct(tmp_path / "drct", tmp_path / "coco")
+    _, summary = scanned(tmp_path / "drct", "drct-2m")
+    assert len(summary.warnings) == len(miniatures.DRCT) + 1
+    assert all("has no real image" in warning and "--reals" in warning for warning in summary.warnings)
+
+
+def test_drct_rearranged(tmp_path):
+    miniatures.drct_rearranged(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "drct-2m"
+    assert members(rows) == {key: [1, 1] for key in miniatures.DRCT}
+    assert set(miniatures.DRCT) <= set(DRCT_GENERATORS)
+
+
+def test_aigcdetect_flat_and_nested(tmp_path):
+    miniatures.aigcdetect(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "aigcdetect"
+    assert members(rows) == {key: [1, 1] for key in set_list("aigcdetect16").members}
+
+
+@pytest.mark.parametrize("name", ["Chameleon", "data-chameleon"])
+def test_chameleon_is_recognised_by_its_name(tmp_path, name):
+    miniatures.chameleon(tmp_path / name)
+    rows, summary = scanned(tmp_path / name)
+    assert summary.layout == "chameleon"
+    assert members(rows) == {"chameleon": [2, 1]}
+    assert rows["test/1_fake/a.b.c.jpg"]["split"] == "test"
+
+
+def test_synthbuster_shares_raise(tmp_path):
+    miniatures.synthbuster(tmp_path / "s", tmp_path / "raise")
+    rows, summary = scanned(tmp_path / "s", reals=tmp_path / "raise")
+    assert summary.layout == "synthbuster"
+    assert members(rows) == {key: [2, 1] for key in miniatures.SYNTHBUSTER}
+    assert summary.skipped == {".txt": 9, ".py": 1}
+
+
+def test_synthbuster_reals_beside_the_generators(tmp_path):
+    miniatures.synthbuster(tmp_path, tmp_path / "real_RAISE_1k")
+    rows, _ = scanned(tmp_path, "synthbuster")
+    assert members(rows) == {key: [2, 1] for key in miniatures.SYNTHBUSTER}
+
+
+def test_community_forensics_folders_keep_dots_in_generator_names(tmp_path):
+    miniatures.community_folders(tmp_path / "CommunityForensics")
+    rows, summary = scanned(tmp_path / "CommunityForensics")
+    assert summary.layout == "community-forensics"
+    assert members(rows) == {"stable.diffusion.v1.4": [1, 1], "dcgan": [1, 1]}
+
+
+def test_community_forensics_parquet(tmp_path):
+    miniatures.community_parquet(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "community-forensics"
+    assert members(rows) == {"PublicEval": [1, 2], "Manual": [1, 1]}
+    fake = rows["data/PublicEval-00000-of-00001.parquet!/00000002/c.v1.png"]
+    assert (fake["label"], fake["generator"]) == (1, "model.c")
+
+
+def test_folder_layout_and_names_with_dots(tmp_path):
+    miniatures.folders(tmp_path)
+    rows, summary = scanned(tmp_path)
+    assert (summary.layout, "called like a class" in summary.decided) == ("folder", True)
+    assert members(rows) == {"stable.diffusion.v1.4": [2, 1], "other": [2, 1]}
+    assert rows["fake/stable.diffusion.v1.4/sd.v1.5_seed.42.png"]["generator"] == "stable.diffusion.v1.4"
+
+
+def test_folder_layout_tells_splits_apart(tmp_path):
+    miniatures.write(tmp_path, *(f"{split}/{kind}/1.png" for split in ("train", "test") for kind in ("real", "fake")))
+    rows, _ = scanned(tmp_path, "folder")
+    assert members(rows) == {"mini": [1, 1], "train/mini": [1, 1]}
+
+
+def test_no_class_names_means_no_labels(tmp_path):
+    miniatures.write(tmp_path, "holiday/1.png", "2.png")
+    rows, summary = scanned(tmp_path)
+    assert summary.layout == "unlabelled"
+    assert Counter(row["label"] for row in rows.values()) == {None: 2}
+
+
+@pytest.mark.parametrize(
+    ("layout", "path"),
+    [
+        ("forensynths", "test/newgan/0_real/1.png"),
+        ("forensynths", "test/progan/car/1.png"),
+        ("ufd", "diffusion_datasets/laion/1_fake/1.png"),
+        ("genimage", "ADM/inner/val/1.png"),
+        ("drct-2m", "images/sd-turbo/other/1.png"),
+        ("aigcdetect", "guided/0_real/1.png"),
+        ("chameleon", "test/other/0_real/1.png"),
+        ("synthbuster", "imagen/1.png"),
+        ("community-forensics", "real/1.png"),
+        ("folder", "holiday/1.png"),
+    ],
+)
+def test_a_folder_whose_class_cannot_be_told_is_named(tmp_path, layout, path):
+    from storage.errors import DataError
+
+    miniatures.write(tmp_path, path)
+    with pytest.raises(DataError, match=path.rpartition("/")[0]):
+        scanned(tmp_path, layout)
+
+
+def test_fakes_below_the_root_of_the_reals_are_refused(tmp_path):
+    from storage.errors import DataError
+
+    miniatures.synthbuster(tmp_path / "s", tmp_path / "r")
+    miniatures.write(tmp_path / "r", "1_fake/1.png")
+    with pytest.raises(DataError, match="@reals/1_fake"):
+        scanned(tmp_path / "s", "synthbuster", reals=tmp_path / "r")

@@ -1,0 +1,121 @@
+"""What a scan says of roots that are wrong, what it leaves out, and what it writes."""
+
+import os
+
+import miniatures
+import pytest
+
+from stages.scan.run import run
+from stages.scan.sharing import Keep
+from storage.errors import DataError, SettingError
+from storage.manifest import read_manifest
+
+
+def message(root, layout="auto", **options):
+    with pytest.raises(DataError) as caught:
+        run(corpus="mini", root=root, layout=layout, out=root.parent / "manifest.parquet", **options)
+    assert not list(root.parent.glob("manifest.parquet*"))  # nothing half-written
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_wrong_path(tmp_path):
+    assert f"{tmp_path / 'nope'} does not exist; expected a folder" in message(tmp_path / "nope")
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert f"no image file below {tmp_path / 'empty'} (it is empty)" in message(tmp_path / "empty")
+
+
+def test_a_folder_with_only_notes(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.md").write_text("x")
+    assert "(1 .md)" in message(tmp_path / "notes")
+
+
+def test_an_image_given_as_folder(tmp_path):
+    miniatures.write(tmp_path, "a/1.png")
+    assert "1.png is a file; expected a folder of images, an archive" in message(tmp_path / "a" / "1.png")
+
+
+def test_a_wrong_second_root(tmp_path):
+    miniatures.write(tmp_path, "a/fake/1.png")
+    assert "reals does not exist" in message(tmp_path / "a", reals=tmp_path / "reals")
+
+
+def test_an_unknown_layout_is_a_setting_error(tmp_path):
+    with pytest.raises(SettingError, match="layout 'imagenet' is not known; choose from auto, list, forensynths"):
+        run(corpus="mini", root=tmp_path, layout="imagenet")
+
+
+def test_what_was_asked_for_is_not_there(tmp_path):
+    miniatures.write(tmp_path, "a/real/1.png", "a/fake/1.png")
+    said = message(tmp_path / "a", keep=Keep(sets=("b",)))
+    assert "none of 2 images" in said
+    assert "it has the sets mini" in said
+
+
+def test_sets_keep_the_order_asked_for_and_missing_ones_are_named(tmp_path):
+    miniatures.aigcdetect(tmp_path)
+    keep = Keep(sets=("wukong", "progan", "sd_xl"))
+    table, summary = run(corpus="mini", root=tmp_path, layout="aigcdetect", keep=keep)
+    assert summary.sets == ("wukong", "progan")
+    assert summary.warnings == ("set sd_xl was asked for and has no image",)
+    assert table.num_rows == 4
+
+
+def test_links_hidden_files_and_unreadable_names(tmp_path):
+    miniatures.write(tmp_path, "real/1.png", "fake/1.png", "real/.hidden.png", ".git/2.png")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "fake" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "Makefile").write_text("")
+    os.mkfifo(tmp_path / "real" / "pipe.png")
+    (tmp_path / "fake" / "1.png").rename(tmp_path / "fake" / os.fsdecode(b"\xff\\.png"))
+    (tmp_path / "fake" / "linked").unlink()
+    table, summary = run(corpus="mini", root=tmp_path, layout="folder")
+    assert table["path"].to_pylist() == ["fake/\\xff\\\\.png", "real/1.png"]
+    assert summary.skipped == {
+        "hidden": 2,
+        "circular link": 1,
+        "dangling link": 1,
+        "no extension": 1,
+        "no regular file": 1,
+    }
+
+
+def test_archives_that_cannot_be_read_in_place_are_a_warning(tmp_path):
+    miniatures.write(tmp_path, "real/1.png", "fake/1.png")
+    (tmp_path / "train.tar.gz").write_bytes(b"x")
+    (tmp_path / "imagenet.z01").write_bytes(b"x")
+    _, summary = run(corpus="mini", root=tmp_path, layout="folder")
+    assert any(warning.startswith("2 archive(s) cannot be read in place") for warning in summary.warnings)
+
+
+def test_reals_that_no_set_needs_are_a_warning(tmp_path):
+    miniatures.write(tmp_path, "root/real/1.png", "root/fake/1.png", "more/2.png")
+    _, summary = run(corpus="mini", root=tmp_path / "root", layout="folder", reals=tmp_path / "more")
+    assert summary.warnings == (
+        "1 image(s) are in no test set: they are real, and every set has real images of its own",
+    )
+
+
+def test_the_manifest_is_sorted_and_the_same_twice(tmp_path, reporter):
+    miniatures.forensynths(tmp_path / "root")
+    for name in ("first", "second"):
+        run(corpus="mini", root=tmp_path / "root", layout="auto", out=tmp_path / name, reporter=reporter)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    manifest = read_manifest(tmp_path / "first")
+    assert manifest["path"].to_pylist() == sorted(manifest["path"].to_pylist())
+    assert reporter.done == 2 * manifest.num_rows
+    file = tmp_path / "root" / manifest["path"][0].as_py()
+    assert manifest["size_bytes"][0].as_py() == file.stat().st_size
+    assert manifest["mtime_ns"][0].as_py() == file.stat().st_mtime_ns
+
+
+def test_reals_shared_by_absurdly_many_sets_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.scan.run._MOST_MEMBERSHIPS", 5)
+    miniatures.write(tmp_path, "real/1.png", "real/2.png", *(f"fake/g{number}/1.png" for number in range(3)))
+    with pytest.raises(DataError, match="5 images are 9 times in a test set"):
+        run(corpus="mini", root=tmp_path, layout="folder")

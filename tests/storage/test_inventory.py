@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from synthetic import SPEC, extract, manifest, names, spec
+
+from storage.errors import DataError
+from storage.inventory import delete, disposable, stored_corpora
+from storage.store import ShardFolder
+
+pytestmark = pytest.mark.usefixtures("own_store")
+TABLE = manifest(names(10))
+
+
+def only(store):
+    (entry,) = stored_corpora(store)
+    return entry
+
+
+def free(entry, *, published=(), corpora=()):
+    return disposable(entry, published=published, corpora=corpora) is None
+
+
+def test_an_absent_store_holds_nothing(tmp_path):
+    assert stored_corpora(tmp_path / "absent") == []
+
+
+def test_an_entry_says_what_it_holds(own_store, tmp_path):
+    extract(own_store, TABLE, out=tmp_path / "out", broken={"fake/003.png"})
+    extract(own_store, TABLE, corpus="other", spec=spec(precision="fp16"))
+    first, second = sorted(stored_corpora(own_store), key=lambda entry: entry.corpus == "toy", reverse=True)
+    assert (first.key, first.corpus, first.spec, first.complete) == (SPEC.key, "toy", SPEC, True)
+    assert (len(first.finished.rows), first.finished.rows["row"].null_count) == (10, 1)
+    assert first.size_bytes == sum(path.stat().st_size for path in first.directory.iterdir())
+    assert first.linked_bytes == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert (second.corpus, second.linked_bytes) == ("other", 0)
+    assert [entry.corpus for entry in stored_corpora(own_store, "other")] == ["other"]
+
+
+def test_damaged_shards_and_sidecars_are_named(own_store):
+    extract(own_store, TABLE)
+    folder = own_store / SPEC.key / "toy"
+    (folder / "shard-00000.h5").unlink()
+    (folder / "shard-00001.parquet").write_text("damaged")
+    entry = only(own_store)
+    assert entry.damaged == ("shard-00000.h5", "shard-00001.parquet")
+    assert len(entry.finished.rows) == 2
+
+
+def finish_at(folder, *times):
+    for number, time in enumerate(times):
+        os.utime(folder / f"shard-{number:05d}.parquet", (time, time))
+
+
+def test_the_rate_is_that_of_the_last_shards_without_pauses(own_store):
+    extract(own_store, TABLE)  # shards of 4, 4 and 2 images
+    folder = own_store / SPEC.key / "toy"
+    finish_at(folder, 1000, 1002, 1003)
+    assert only(own_store).images_per_second() == pytest.approx(6 / 3)
+    finish_at(folder, 1000, 5000, 5004)  # a night between the first and the second
+    assert only(own_store).images_per_second() == pytest.approx(2 / 4)
+    finish_at(folder, 1000, 5000, 9000)
+    assert only(own_store).images_per_second() is None
+
+
+def test_the_process_at_work_is_named(own_store):
+    extract(own_store, TABLE)
+    assert only(own_store).writer is None
+    with ShardFolder(own_store / SPEC.key / "toy", SPEC).lock(lambda _: None):
+        assert only(own_store).writer == str(os.getpid())
+        assert not free(only(own_store))
+
+
+def test_published_features_are_kept_whether_linked_or_copied(own_store, tmp_path):
+    extract(own_store, TABLE, out=tmp_path / "out")
+    assert not free(only(own_store))
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    assert not free(only(own_store), published={SPEC.key})
+    assert free(only(own_store))
+
+
+def test_unfinished_work_is_kept_while_its_corpus_is_in_the_project(own_store):
+    extract(own_store, TABLE)
+    (own_store / SPEC.key / "toy" / "index.parquet").unlink()
+    assert not free(only(own_store), corpora={"toy"})
+    assert free(only(own_store), corpora={"other"})
+
+
+def test_what_is_deleted_is_gone_and_its_neighbours_stay(own_store):
+    extract(own_store, TABLE)
+    extract(own_store, TABLE, corpus="other")
+    toy, other = sorted(stored_corpora(own_store), key=lambda entry: entry.corpus, reverse=True)
+    delete(toy)
+    assert [entry.corpus for entry in stored_corpora(own_store)] == ["other"]
+    delete(other)
+    assert not (own_store / SPEC.key).exists()
+
+
+def test_a_deleted_corpus_is_extracted_anew(own_store, tmp_path):
+    extract(own_store, TABLE, out=tmp_path / "out")
+    delete(only(own_store))
+    assert extract(own_store, TABLE, out=tmp_path / "out")[1] == names(10)
+
+
+def test_settings_are_told_in_words():
+    assert SPEC.describe() == (
+        "toy (quickgelu, weights 00000000, fp32), cls+embedding+grid of blocks 1..4 of 6; "
+        "augmentation none, decoder none, geometry toy"
+    )
+    assert "blocks 1, 3, 4 of 6" in spec(stored_blocks=(1, 3, 4)).describe()
+
+
+def test_a_mixture_of_keys_in_one_folder_is_refused(own_store):
+    extract(own_store, TABLE)
+    with pytest.raises(DataError, match="precision: fp16 here, fp32 there"):
+        ShardFolder(own_store / SPEC.key / "toy", spec(precision="fp16")).clean(lambda _: None)

@@ -1,0 +1,159 @@
+"""Images in folders, archives, Parquet files and behind URLs are read through one resolver."""
+
+import io
+import os
+import tarfile
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.scan.run import run
+from storage.errors import DataError
+from storage.sources import Sources, open_source
+
+CONTENT = {"a/1.png": b"one", "a/b.c/2.JPG": b"two two", "notes.txt": b"no image"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, content in CONTENT.items():
+        (tmp_path / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "plain" / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "x.ZIP", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in CONTENT.items():
+            archive.writestr(name, content)
+    with tarfile.open(tmp_path / "y.tar", "w") as tar:
+        for name, content in CONTENT.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    images = [b"p0", b"p1", None, b"p3"]
+    pq.write_table(
+        pa.table({"image": [None if i is None else {"bytes": i, "path": "x"} for i in images]}),
+        tmp_path / "z.parquet",
+        row_group_size=2,
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "size"),
+    [
+        ("plain/a/b.c/2.JPG", b"two two", 7),
+        ("x.ZIP!/a/b.c/2.JPG", b"two two", 7),
+        ("y.tar!/./a/1.png", b"one", 3),
+        ("z.parquet!/00000003", b"p3", None),
+        ("z.parquet!/00000001/name.png", b"p1", None),
+    ],
+)
+def test_the_bytes_and_size_of_every_kind_of_source(folder, path, content, size):
+    assert open_source(folder, path) == content
+    sources = Sources.of(folder)
+    assert sources.source(path).read_bytes() == content
+    assert sources.size(path) == (size or (folder / "z.parquet").stat().st_size)
+    assert sources.where(path) == f"{folder}/{path}"
+
+
+@pytest.mark.parametrize("path", ["plain/a/9.png", "x.ZIP!/a/9.png", "y.tar!/9", "z.parquet!/00000004", "no.zip!/a"])
+def test_what_is_not_there_has_no_size_and_cannot_be_read(folder, path):
+    assert Sources.of(folder).size(path) is None
+    with pytest.raises((DataError, FileNotFoundError)):
+        open_source(folder, path)
+
+
+def test_a_parquet_row_without_bytes_is_an_error(folder):
+    with pytest.raises(DataError, match="no image bytes in row 2"):
+        open_source(folder, "z.parquet!/00000002")
+
+
+def test_the_second_root(folder):
+    assert open_source(folder, "@reals/a/1.png", reals=folder / "plain") == b"one"
+    assert open_source(folder, "@reals/x.ZIP!/a/1.png", reals=folder / "x.ZIP") == b"one"
+    with pytest.raises(DataError, match=r"second root of its corpus, and none is set.*corpora.<name>.reals"):
+        open_source(folder, "@reals/a/1.png")
+
+
+def test_a_root_that_is_one_file_counts_from_its_folder(folder):
+    assert open_source(folder / "x.ZIP", "x.ZIP!/a/1.png") == b"one"
+    table, _ = run(corpus="x", root=folder / "x.ZIP", layout="unlabelled")
+    assert table["path"].to_pylist() == ["x.ZIP!/a/1.png", "x.ZIP!/a/b.c/2.JPG"]
+    assert table["size_bytes"].to_pylist() == [3, 7]
+
+
+def test_an_archive_that_changed_is_read_anew(folder):
+    assert open_source(folder, "x.ZIP!/a/1.png") == b"one"
+    with zipfile.ZipFile(folder / "x.ZIP", "w") as archive:
+        archive.writestr("a/1.png", b"another")
+    assert open_source(folder, "x.ZIP!/a/1.png") == b"another"
+
+
+def test_a_damaged_archive_is_named(folder):
+    (folder / "x.ZIP").write_bytes(b"PK no more")
+    with pytest.raises(DataError, match=r"archive .*x.ZIP cannot be read"):
+        open_source(folder, "x.ZIP!/a/1.png")
+
+
+def test_names_that_are_not_utf8_and_folders_that_end_in_an_exclamation_mark(tmp_path):
+    (tmp_path / "wow!").mkdir()
+    (tmp_path / "wow!" / "1.png").write_bytes(b"wow")
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"bytes")
+    assert open_source(tmp_path, "wow!/1.png") == b"wow"
+    assert open_source(tmp_path, "\\xff.png") == b"bytes"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="no regular file"):
+        open_source(tmp_path, "pipe.png")
+
+
+def test_many_threads_read_one_archive(folder):
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.extend(open_source(folder, "x.ZIP!/a/1.png") for _ in range(50)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [b"one"] * 200
+
+
+def test_a_remote_store_is_scanned_and_read(folder):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder / "plain"), "/bucket/fake", recursive=True)
+    memory.put(str(folder / "x.ZIP"), "/bucket/real/x.ZIP")
+    try:
+        table, summary = run(corpus="remote", root="memory://bucket", layout="folder")
+        paths = table["path"].to_pylist()
+        assert paths == ["fake/a/1.png", "fake/a/b.c/2.JPG", "real/x.ZIP!/a/1.png", "real/x.ZIP!/a/b.c/2.JPG"]
+        assert [open_source("memory://bucket", path) for path in paths] == [b"one", b"two two"] * 2
+        assert summary.skipped == {".txt": 2}
+        assert Sources.of("memory://bucket").is_remote
+    finally:
+        memory.rm("/bucket", recursive=True)
+
+
+def test_a_web_server_is_scanned_and_read(folder):
+    pytest.importorskip("aiohttp")
+    handler = partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_port}/plain/a"
+        try:
+            table, _ = run(corpus="web", root=root, layout="unlabelled")
+            assert [open_source(root, path) for path in table["path"].to_pylist()] == [b"one", b"two two"]
+        finally:
+            server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
