@@ -90,7 +90,7 @@ def check_corpus(name: str, corpus: Corpus, reporter: Reporter) -> CorpusCheck:
 def plan(params: Params, manifests: dict[str, pa.Table], store: Path) -> Plan:
     """Count images, forward passes and bytes of the corpora in ``manifests``."""
     card = BACKBONES[params.extract.backbone]
-    blocks = len(params.extract.chosen_blocks(card.blocks))
+    blocks = len(params.extract.stored_blocks(card.blocks))
     per_image = 0
     for tap in params.extract.taps:
         cells = (params.extract.grid or 1) ** 2 if tap == "grid" else 1
