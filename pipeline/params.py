@@ -41,18 +41,6 @@ class Corpus(ScanSettings):
     views: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known_views)] = ("clean",)
 
 
-class TrainParams(TrainSettings):
-    """Training settings, the corpus that heads are trained on, and the seeds of each head."""
-
-    corpus: Name
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False)] = (3407,)
-
-    @property
-    def settings(self) -> TrainSettings:
-        """The settings alone, as the training stage takes them."""
-        return TrainSettings(**self.model_dump(exclude={"corpus", "seeds"}))
-
-
 class EvaluateParams(BaseModel):
     """What every head is evaluated on.
 
@@ -77,6 +65,8 @@ class Params(BaseModel):
         corpora: all corpora by name.
         extract: how features are made.
         heads: all heads by name.
+        train_on: the corpora that heads are trained on; every head is trained on each of them.
+        seeds: every head is trained with each of them.
         train: how heads are trained.
         evaluate: what they are evaluated on.
     """
@@ -89,18 +79,24 @@ class Params(BaseModel):
     corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
     extract: ExtractSettings
     heads: Annotated[dict[Name, HeadSettings], Field(min_length=1)]
-    train: TrainParams
+    train_on: Annotated[tuple[Name, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (3407,)
+    train: TrainSettings
     evaluate: EvaluateParams
 
     @model_validator(mode="after")
     def _references(self) -> Params:
-        references = [("train.corpus", self.train.corpus)]
+        references = [(f"train_on.{at}", name) for at, name in enumerate(self.train_on)]
         references += [(f"evaluate.corpora.{at}", name) for at, name in enumerate(self.evaluate.corpora)]
         references += [(f"demo.{name}", name) for name in self.demo]
         for key, name in references:
             if name not in self.corpora:
                 raise ValueError(f"{key}: {name!r} is no corpus; `corpora` defines {', '.join(self.corpora)}")
         return self
+
+    def label(self, head: str, trained_on: str) -> str:
+        """What a head is called in tables: its name, and the corpus it was trained on where there are several."""
+        return head if len(self.train_on) == 1 else f"{head} ({trained_on})"
 
 
 def load_params(path: Path) -> Params:

@@ -27,14 +27,19 @@ def view(corpus: str) -> Path:
     return features(corpus) / VIEW
 
 
-def head(name: str, seed: int) -> Path:
-    """A trained head's file."""
+def head(trained_on: str, name: str, seed: int | str) -> Path:
+    """The file of a head trained on a corpus."""
+    return Path("heads", trained_on, name, f"{seed}.safetensors")
+
+
+def head_by_hand(name: str, seed: int) -> Path:
+    """The file of a head trained without params.yaml."""
     return Path("heads", name, f"{seed}.safetensors")
 
 
-def scores(corpus: str, name: str, seed: int) -> Path:
+def scores(corpus: str, trained_on: str, name: str, seed: int | str) -> Path:
     """The scores of a head on a corpus: a folder with one file a view."""
-    return Path("scores", corpus, f"{name}-{seed}")
+    return Path("scores", corpus, trained_on, f"{name}-{seed}")
 
 
 def analysis(corpus: str) -> Path:
@@ -42,9 +47,9 @@ def analysis(corpus: str) -> Path:
     return Path("analysis", f"{corpus}.parquet")
 
 
-def audit(corpus: str) -> Path:
-    """What the audit of a corpus found."""
-    return Path("audit", f"{corpus}.json")
+def audit(corpus: str, trained_on: str) -> Path:
+    """The audit of a corpus beside one that heads are trained on."""
+    return Path("audit", corpus, f"{trained_on}.json")
 
 
 def report(study: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,14 @@ def write_report(params: Params) -> tuple[Path, Table]:
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
         out=out,
         notes=params.notes,
-        head_order=list(params.heads),
+        head_order=[params.label(head, corpus) for corpus in params.train_on for head in params.heads],
         set_order=set_order(params),
         set_lists={name: found.members for name, found in set_lists().items()},
-        head_cards={name: head.model_dump(mode="json") for name, head in params.heads.items()},
+        head_cards={
+            params.label(name, corpus): head.model_dump(mode="json")
+            for corpus in params.train_on
+            for name, head in params.heads.items()
+        },
         versions={package: version(package) for package in _SHOWN_VERSIONS},
         images=dict(_images_at_hand(params)),
         audits=list(_audits(params)),
@@ -57,17 +62,18 @@ def score_files(params: Params, *, heads: list[str] | None = None) -> list[Path]
         DataError: a head has not been scored on a corpus.
     """
     found: list[Path] = []
-    for corpus in params.evaluate.corpora:
-        for head in params.heads if heads is None else heads:
-            for seed in params.train.seeds:
-                folder = paths.scores(corpus, head, seed)
-                files = sorted(folder.glob("*.parquet"))
-                if not files:
-                    raise DataError(
-                        f"{folder} holds no scores; run `ltdpipe evaluate --corpus {corpus} --head {head} "
-                        f"--seed {seed}`, or `dvc repro`"
-                    )
-                found += files
+    runs = itertools.product(
+        params.evaluate.corpora, params.train_on, params.heads if heads is None else heads, params.seeds
+    )
+    for corpus, trained_on, head, seed in runs:
+        folder = paths.scores(corpus, trained_on, head, seed)
+        files = sorted(folder.glob("*.parquet"))
+        if not files:
+            raise DataError(
+                f"{folder} holds no scores; run `ltdpipe evaluate --corpus {corpus} --trained-on {trained_on} "
+                f"--head {head} --seed {seed}`, or `dvc repro`"
+            )
+        found += files
     return found
 
 
@@ -95,7 +101,13 @@ def _images_at_hand(params: Params) -> Iterator[tuple[str, Sources]]:
 
 
 def _audits(params: Params) -> Iterator[dict[str, Any]]:
+    """Yield the audits of the study's corpora; one that stands beside several training corpora says a thing once."""
     for corpus in params.evaluate.corpora:
-        path = paths.audit(corpus)
-        if path.exists():
-            yield json.loads(path.read_text(encoding="utf-8"))
+        said: list[dict[str, Any]] = []
+        for trained_on in params.train_on:
+            path = paths.audit(corpus, trained_on)
+            if path.exists():
+                found = json.loads(path.read_text(encoding="utf-8"))
+                found["warnings"] = [warning for warning in found["warnings"] if warning not in said]
+                said += found["warnings"]
+                yield found

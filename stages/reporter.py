@@ -12,7 +12,7 @@ class Progress(Protocol):
     """One long piece of work under way."""
 
     def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Count ``count`` more units as done, ``failed`` of them without success, ``waiting`` seconds spent on input."""
+        """Count ``count`` more units as done, ``failed`` of them in vain, ``waiting`` seconds spent on input."""
 
 
 class Reporter(Protocol):

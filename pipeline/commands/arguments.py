@@ -18,6 +18,27 @@ T = TypeVar("T")
 PATH = click.Path(path_type=Path)
 corpus_option = click.option("--corpus", metavar="NAME", help="A corpus of params.yaml.")
 
+trained_on_option = click.option(
+    "--trained-on",
+    "learnt_from",
+    metavar="NAME",
+    help="The corpus a head is trained on; not needed where params.yaml names one only.",
+)
+
+
+def trained_on(params: Params, name: str | None) -> str:
+    """Return the corpus that a head is trained on: the one named, or the only one of the study.
+
+    Raises:
+        SettingError: the study does not train on it, or trains on several and none is named.
+    """
+    listed = ", ".join(params.train_on)
+    if name is None and len(params.train_on) > 1:
+        raise SettingError(f"this command needs --trained-on, one of {listed}")
+    if name is not None and name not in params.train_on:
+        raise SettingError(f"--trained-on {name!r} is not in `train_on` of {paths.PARAMS}; it has {listed}")
+    return name or params.train_on[0]
+
 
 def project_params() -> Params:
     """Read and validate the project's params.yaml."""

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import (
+    PATH,
+    corpus_option,
+    defined,
+    needed,
+    project_params,
+    trained_on,
+    trained_on_option,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +27,10 @@ if TYPE_CHECKING:
 @corpus_option
 @click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
 @click.option("--layout", default="folder", show_default=True, help="For --features: whose published sizes to compare.")
-@click.option("--train", type=PATH, help="Features of the training images, for duplicates; default: params.yaml's.")
+@trained_on_option
+@click.option(
+    "--train", type=PATH, help="Features of the training images, for duplicates; default: those of --trained-on."
+)
 @click.option("--out", type=PATH, help="The JSON file to write.")
 @click.option("--near", default=0.98, show_default=True, help="Cosine from which images are near duplicates.")
 @click.option("--no-near", is_flag=True, help="Leave near duplicates out (quadratic in the number of images).")
@@ -27,6 +38,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
     corpus: str | None,
     features: Path | None,
     layout: str,
+    learnt_from: str | None,
     train: Path | None,
     out: Path | None,
     near: float,
@@ -48,9 +60,9 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
         params = project_params()
         entry = defined(params.corpora, name, "corpora")
         layout, asked = entry.layout, entry.set_order
-        features, out = paths.view(name), out or paths.audit(name)
-        learnt = paths.view(params.train.corpus)
-        train = train or (learnt if learnt.is_dir() else None)
+        learnt_from = trained_on(params, learnt_from)
+        features, out = paths.view(name), out or paths.audit(name, learnt_from)
+        train = train or paths.view(learnt_from)
     else:
         name = corpus or features.absolute().parent.name
     out = needed(out, "--out, where the audit goes")

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import (
+    PATH,
+    corpus_option,
+    defined,
+    needed,
+    project_params,
+    trained_on,
+    trained_on_option,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--head", "name", metavar="NAME", help="A head of params.yaml.")
 @click.option("--seed", type=int, help="The seed it was trained with.")
+@trained_on_option
 @corpus_option
 @click.option("--head-file", type=PATH, help="Any head file, instead of --head and --seed.")
 @click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     name: str | None,
     seed: int | None,
+    learnt_from: str | None,
     corpus: str | None,
     head_file: Path | None,
     features: Path | None,
@@ -45,12 +55,13 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     name, corpus, seed = needed(name, "--head"), needed(corpus, "--corpus"), needed(seed, "--seed")
     defined(params.heads, name, "heads")
     defined(params.corpora, corpus, "corpora")
-    folder = paths.scores(corpus, name, seed)
+    learnt_from = trained_on(params, learnt_from)
+    folder = paths.scores(corpus, learnt_from, name, seed)
     counts = run_views(
         features=paths.features(corpus),
-        head=paths.head(name, seed),
+        head=paths.head(learnt_from, name, seed),
         out=folder,
-        trained_on=paths.features(params.train.corpus),
+        trained_on=paths.features(learnt_from),
     )
     for view, count in counts.items():
         click.echo(f"{folder / view}.parquet: {count} images scored")

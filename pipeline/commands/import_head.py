@@ -49,7 +49,7 @@ def import_head(  # noqa: PLR0917 - click hands over one argument an option
     from stages.train.import_head import run
 
     name = name or kind
-    out = out or paths.head(name, seed)
+    out = out or paths.head_by_hand(name, seed)
     settings = run(
         file=file,
         kind=kind,

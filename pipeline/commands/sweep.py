@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, defined, needed, project_params
+from pipeline.commands.arguments import PATH, defined, needed, project_params, trained_on, trained_on_option
 from pipeline.commands.head_options import (
     assignments_option,
     head_of_family,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--head", "names", metavar="NAME", multiple=True, help="A head of params.yaml, or a family; repeatable.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds, as 0,1,2; each trains every head.")
 @click.option("--vary", "varied", metavar="KEY=[V, ...]", multiple=True, help="For heads: a setting and its values.")
+@trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
 @click.option("--test", "tests", type=PATH, multiple=True, help="With --features: score this extracted view.")
 @assignments_option
@@ -48,6 +49,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
     names: tuple[str, ...],
     seeds: str,
     varied: tuple[str, ...],
+    learnt_from: str | None,
     features: Path | None,
     tests: tuple[Path, ...],
     assignments: tuple[str, ...],
@@ -69,8 +71,8 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
 
     if features is None:
         params = project_params()
-        settings, known = params.train.settings, params.heads
-        features = paths.features(params.train.corpus)
+        settings, known = params.train, params.heads
+        features = paths.features(trained_on(params, learnt_from))
         tests = tests or tuple(paths.view(corpus) for corpus in params.evaluate.corpora)
     else:
         settings, known = TrainSettings(), None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, defined, needed, project_params
+from pipeline.commands.arguments import PATH, defined, needed, project_params, trained_on, trained_on_option
 from pipeline.commands.head_options import (
     assignments_option,
     head_of_family,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--head", "name", metavar="NAME", required=True, help="A head of params.yaml; with --features, a family.")
 @click.option("--seed", type=click.IntRange(min=0), help="Fixes everything that is random; with --features, 0.")
+@trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
 @assignments_option
 @click.option("--out", type=PATH, help="The head file to write.")
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def train(  # noqa: PLR0917 - click hands over one argument an option
     name: str,
     seed: int | None,
+    learnt_from: str | None,
     features: Path | None,
     assignments: tuple[str, ...],
     out: Path | None,
@@ -50,29 +52,31 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
 
     if features is None:
         params = project_params()
-        head, settings = defined(params.heads, name, "heads"), params.train.settings
-        features = paths.features(params.train.corpus)
+        corpus = trained_on(params, learnt_from)
+        head, settings, features = defined(params.heads, name, "heads"), params.train, paths.features(corpus)
         seed = needed(seed, "--seed")
         if assignments:
             out = needed(out, "--out: what --set changes is not the head of params.yaml")
+        out, label = out or paths.head(corpus, name, seed), params.label(name, corpus)
     else:
         head, settings = head_of_family(name), TrainSettings()
-        name, seed = name.replace(":", "-"), seed or 0
+        label, seed = name.replace(":", "-"), seed or 0
+        out = out or paths.head_by_hand(label, seed)
     head, settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
     summary = run(
         views=views,
         validation_view=validation_view,
-        name=name,
+        name=label,
         head=head,
         settings=settings,
         seed=seed,
-        out=out or paths.head(name, seed),
+        out=out,
         reporter=ConsoleReporter(),
         memory=memory,
         threads=threads,
     )
     click.echo(
-        f"{name}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
+        f"{label}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
         f"{summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
     )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from conftest import PROJECT, run_command
 from pipeline import paths
-from stages.train.settings import TrainSettings
 
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
@@ -19,10 +17,11 @@ GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 READS = {
     "demo-images": {"demo.*", "corpora.*"},
     "extract": {"extract", "corpora.*"},
-    "train": {"heads.*", "train.corpus", *(f"train.{name}" for name in TrainSettings.model_fields)},
-    "evaluate": {"train.corpus"},
+    "train": {"heads.*", "train"},
+    "evaluate": set(),
     "analyse": set(),
-    "report": {"study", "notes", "demo", "corpora", "heads", "train.seeds", "evaluate"},
+    "audit": {"corpora.*"},
+    "report": {"study", "notes", "demo", "corpora", "heads", "train_on", "seeds", "evaluate"},
 }
 
 
@@ -51,7 +50,7 @@ def test_commands_carry_identity_only():
         commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
         for command in commands:
             options = {word for word in shlex.split(command) if word.startswith("--")}
-            assert options <= {"--corpus", "--head", "--seed"}
+            assert options <= {"--corpus", "--trained-on", "--head", "--seed"}
 
 
 def test_outs_lie_where_the_commands_write():
@@ -59,11 +58,13 @@ def test_outs_lie_where_the_commands_write():
         name: [out if isinstance(out, str) else next(iter(out)) for out in [*stage["outs"], *stage.get("plots", [])]]
         for name, stage in GRAPH.items()
     }
-    corpus, head, seed = "${item.corpus}", "${item.head}", "${item.seed}"
+    corpus, trained, head, seed = (f"${{item.{axis}}}" for axis in ("corpus", "trained", "head", "seed"))
     assert str(paths.manifest(corpus)) in outs["demo-images"]
     assert outs["extract"] == [str(paths.features(corpus))]
-    assert outs["train"] == [str(Path("heads", head, f"{seed}{suffix}")) for suffix in (".safetensors", ".csv")]
-    assert outs["evaluate"] == [str(paths.scores(corpus, head, seed))]  # type: ignore[arg-type]
+    head_file = paths.head(trained, head, seed)
+    assert outs["train"] == [str(head_file), str(head_file).replace(".safetensors", ".csv")]
+    assert outs["evaluate"] == [str(paths.scores(corpus, trained, head, seed))]
+    assert outs["audit"] == [str(paths.audit(corpus, trained))]
     suffixes = (".parquet", ".windows.parquet", ".projection.parquet", ".csv")
     assert outs["analyse"] == [str(paths.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]
     assert all(out.startswith(str(paths.report("${study}"))) for out in outs["report"])
@@ -80,6 +81,15 @@ def test_a_study_without_demo_images_is_a_valid_graph(tmp_path, clone_of_project
 
 
 def test_what_the_graph_makes_is_ignored_by_git():
-    made = ["data/x", "heads/x", "scores/x", "analysis/x", "reports/x", "corpora/demo-x.parquet", ".ltdpipe/x"]
+    made = [
+        "data/x",
+        "heads/x",
+        "scores/x",
+        "analysis/x",
+        "audit/x/y.json",
+        "reports/x",
+        "corpora/demo-x.parquet",
+        ".ltdpipe/x",
+    ]
     done = subprocess.run(["git", "check-ignore", *made], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == made

@@ -25,10 +25,11 @@ def study(tmp_path_factory, clone_of_project) -> Path:
         "demo-test": {"half": "right", "generators": ["nearest", "grid"], "per_set": 8, "seed": 1},
     }
     params["heads"] = HEADS
-    params["train"] |= {"seeds": [0], "epochs": 2, "batch": 8, "validation_share": 0.25}
+    params["seeds"] = [0]
+    params["train"] |= {"epochs": 2, "batch": 8, "validation_share": 0.25}
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ran, _ = repro(clone)
-    assert len(ran) == 2 + 2 + 2 + 2 + 1 + 1
+    assert len(ran) == 2 + 2 + 2 + 2 + 1 + 1 + 1
     commit(clone, "first run")
     return clone
 
@@ -44,8 +45,8 @@ def repro(clone: Path) -> tuple[list[str], list[str]]:
 def edit(clone: Path, **changes: object) -> None:
     params = yaml.safe_load((clone / "params.yaml").read_text())
     for key, value in changes.items():
-        section, name = key.split("__")
-        params[section][name.replace("_", "-")] = value
+        *section, name = key.split("__")
+        (params[section[0]] if section else params)[name.replace("_", "-")] = value
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -94,11 +95,11 @@ def test_a_training_setting_runs_training_and_what_follows_and_going_back_runs_n
 
 @pytest.mark.usefixtures("restored")
 def test_one_more_seed_trains_and_scores_that_seed_alone(study):
-    edit(study, train__seeds=[0, 1])
+    edit(study, seeds=[0, 1])
     ran, _ = repro(study)
     assert set(ran) == {
-        *(f"train@{head}-1" for head in HEADS),
-        *(f"evaluate@demo-test-{head}-1" for head in HEADS),
+        *(f"train@demo-train-{head}-1" for head in HEADS),
+        *(f"evaluate@demo-test-demo-train-{head}-1" for head in HEADS),
         "report",
     }
 
@@ -107,7 +108,7 @@ def test_one_more_seed_trains_and_scores_that_seed_alone(study):
 def test_one_more_head_trains_and_scores_that_head_alone(study):
     edit(study, heads__probe={"type": "linear", "block": 11})
     ran, _ = repro(study)
-    assert set(ran) == {"train@probe-0", "evaluate@demo-test-probe-0", "report"}
+    assert set(ran) == {"train@demo-train-probe-0", "evaluate@demo-test-demo-train-probe-0", "report"}
 
 
 @pytest.mark.usefixtures("restored")
@@ -123,7 +124,8 @@ def test_one_more_corpus_is_extracted_and_scored_alone(study):
         "demo-images@demo-more",
         "extract@demo-more",
         "analyse@demo-more",
-        *(f"evaluate@demo-more-{head}-0" for head in HEADS),
+        "audit@demo-more-demo-train",
+        *(f"evaluate@demo-more-demo-train-{head}-0" for head in HEADS),
         "report",
     }
 
@@ -163,4 +165,6 @@ def test_the_same_study_in_another_clone_gives_the_same_bytes(study, tmp_path, c
     repro(other)
     for name in ("metrics.json", "report.html", "tables/per_seed.csv"):
         assert (other / "reports/demo" / name).read_bytes() == (study / "reports/demo" / name).read_bytes()
-    assert (other / "heads/ltd/0.safetensors").read_bytes() == (study / "heads/ltd/0.safetensors").read_bytes()
+    assert (other / "heads/demo-train/ltd/0.safetensors").read_bytes() == (
+        study / "heads/demo-train/ltd/0.safetensors"
+    ).read_bytes()

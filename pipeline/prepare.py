@@ -1,0 +1,162 @@
+"""Before a study runs: are its images there, are they what was published, and does the machine have room and time?"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import paths
+from stages.extract.registry import BACKBONES
+from stages.extract.view_names import expand_views
+from stages.scan.run import run as scan
+from stages.scan.set_lists import expected_sizes
+from storage.errors import DataError, ResourceError
+from storage.manifest import write_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pipeline.params import Corpus, Params
+    from stages.reporter import Reporter
+
+_FLOAT16_BYTES = 2
+
+
+@dataclass(frozen=True)
+class CorpusCheck:
+    """What the disk holds of one corpus.
+
+    Attributes:
+        name: of the corpus.
+        manifest: its images; None where nothing was found.
+        missing_sets: test sets that were asked for and are not there.
+        findings: what a user should know before trusting numbers, one line each.
+    """
+
+    name: str
+    manifest: pa.Table | None
+    missing_sets: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the extraction of a study needs.
+
+    Attributes:
+        images: corpus -> number of images.
+        passes: corpus -> images x views, the number of forward passes.
+        bytes: corpus -> bytes of features.
+        free_bytes: room where the features go.
+    """
+
+    images: dict[str, int]
+    passes: dict[str, int]
+    bytes: dict[str, int]
+    free_bytes: int
+
+    def hours(self, images_per_second: float) -> float:
+        """Hours of the backbone at a measured rate."""
+        return sum(self.passes.values()) / images_per_second / 3600
+
+
+def check_corpus(name: str, corpus: Corpus, reporter: Reporter) -> CorpusCheck:
+    """List a corpus as ``ltdpipe scan`` does, and compare it with what is published of it; nothing is written."""
+    try:
+        manifest, summary = scan(
+            corpus=name,
+            root=paths.images(corpus.root),
+            layout=corpus.layout,
+            reals=None if corpus.reals is None else paths.images(corpus.reals),
+            keep=corpus.keep,
+            reporter=reporter,
+        )
+    except DataError as error:
+        return CorpusCheck(name, None, corpus.set_order, (str(error),))
+    missing = tuple(wanted for wanted in corpus.set_order if wanted not in summary.sets)
+    findings = [*summary.warnings, *_unexpected_sizes(manifest, summary.layout)]
+    if corpus.set_order:
+        findings.insert(0, f"{len(corpus.set_order) - len(missing)} of {len(corpus.set_order)} sets are there")
+    return CorpusCheck(name, manifest, missing, tuple(findings))
+
+
+def plan(params: Params, manifests: dict[str, pa.Table], store: Path) -> Plan:
+    """Count images, forward passes and bytes of the corpora in ``manifests``."""
+    card = BACKBONES[params.extract.backbone]
+    blocks = len(params.extract.stored_blocks(card.blocks))
+    per_image = 0
+    for tap in params.extract.taps:
+        cells = (params.extract.grid or 1) ** 2 if tap == "grid" else 1
+        per_image += _FLOAT16_BYTES * (card.embedding if tap == "embedding" else blocks * card.width * cells)
+    views = {name: len(expand_views(params.corpora[name].views)) for name in manifests}
+    images = {name: len(manifest) for name, manifest in manifests.items()}
+    passes = {name: images[name] * views[name] for name in manifests}
+    existing = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    return Plan(
+        images, passes, {name: count * per_image for name, count in passes.items()}, shutil.disk_usage(existing).free
+    )
+
+
+def check_room(plan: Plan) -> None:
+    """Refuse a study whose features cannot fit.
+
+    Raises:
+        ResourceError: they cannot; the message has the numbers.
+    """
+    needed = sum(plan.bytes.values())
+    if needed > plan.free_bytes:
+        raise ResourceError(
+            f"the features need {needed / 1e9:.1f} GB and {plan.free_bytes / 1e9:.1f} GB are free; free some room, set "
+            "LTDPIPE_STORE to a larger disk, or make the study smaller with --limit"
+        )
+
+
+def limited(manifest: pa.Table, limit: int) -> pa.Table:
+    """Return at most ``limit`` images of each class, generator, split and category, and of each group of sets.
+
+    Which ones depends on their paths alone, so a larger limit keeps what a smaller one chose.
+    """
+    strata: dict[tuple[object, ...], list[tuple[bytes, int]]] = defaultdict(list)
+    names = ("path", "label", "generator", "split", "category", "sets")
+    for row, (path, *rest, sets) in enumerate(zip(*(manifest[name].to_pylist() for name in names), strict=True)):
+        strata[(*rest, tuple(sets))].append((hashlib.sha256(path.encode()).digest(), row))
+    chosen = [row for members in strata.values() for _, row in sorted(members)[:limit]]
+    return manifest.take(pa.array(np.sort(chosen)))
+
+
+def write_manifests(manifests: dict[str, pa.Table]) -> None:
+    """Write the manifests of a study to where the graph expects them."""
+    for name, manifest in manifests.items():
+        write_manifest(manifest, paths.manifest(name))
+
+
+def without(params: dict[str, object], corpora: Sequence[str]) -> dict[str, object]:
+    """Return the content of a parameter file without some corpora that are only evaluated on."""
+    kept = dict(params)
+    for section in ("corpora",):
+        kept[section] = {name: entry for name, entry in dict(kept[section]).items() if name not in corpora}  # type: ignore[call-overload]
+    evaluate = dict(kept["evaluate"])  # type: ignore[call-overload]
+    kept["evaluate"] = evaluate | {"corpora": [name for name in evaluate["corpora"] if name not in corpora]}
+    return kept
+
+
+def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:
+    """One line for each test set whose size is not the published one."""
+    counts: Counter[tuple[str, int]] = Counter()
+    for sets, label in zip(manifest["sets"].to_pylist(), manifest["label"].to_pylist(), strict=True):
+        counts.update((name, label) for name in sets)
+    lines = []
+    for name, expected in expected_sizes(layout).items():
+        real, fake = counts[name, 0], counts[name, 1]
+        whole = (real, fake) == (expected.real, expected.synthetic) if expected.real else real + fake == expected.images
+        if (real or fake) and not whole:
+            published = f"{expected.real} real, {expected.synthetic} synthetic" if expected.real else expected.images
+            lines.append(f"set {name}: {real} real, {fake} synthetic; published: {published}")
+    return lines
