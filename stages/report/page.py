@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.evaluate.metrics import METRICS
 from stages.report import plots, sections
 from stages.report.figures import WIDTH
 from stages.report.names import printable
@@ -105,7 +104,8 @@ def render_page(
         "caveats": [*background.notes, *sections.warnings(results, background.audits)],
         "headline": sections.headline(results),
         "facts": sections.facts(results),
-        "metrics": [sections.metric(results, metric) for metric in METRICS],
+        "metric_groups": sections.metric_groups(results),
+        "set_count": len(results.sets),
         "entries": sections.entries(results, uncertainty),
         "any_spread": any(len(results.seeds(entry)) > 1 for entry in results.entries),
         "matrices": [sections.matrix(results, metric) for metric in sections.MATRICES],

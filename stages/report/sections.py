@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
 
+_THRESHOLDS = frozenset(METRICS[METRICS.index("balanced_accuracy") + 1 :])
 MATRICES = {"ap": "Average precision (AP)", "accuracy": "Accuracy at score 0.5"}
 
 
@@ -61,8 +62,15 @@ def facts(results: Results) -> list[dict[str, object]]:
     return found
 
 
-def metric(results: Results, name: str) -> dict[str, object]:
-    """Name a metric and the entries that are best in its mean over sets."""
+def metric_groups(results: Results) -> list[dict[str, Any]]:
+    """Return the metrics in two groups that each fit a page, with the entries that are best in their mean over sets."""
+    return [
+        {"title": title, "metrics": [_metric(results, name) for name in METRICS if (name in _THRESHOLDS) == second]}
+        for title, second in (("ranking and accuracy at score 0.5", False), ("other thresholds and calibration", True))
+    ]
+
+
+def _metric(results: Results, name: str) -> dict[str, object]:
     means = {entry.label: results.of_sets(entry, name) for entry in results.entries}
     title = METRIC_NAMES[name]
     return {"key": name, "name": title[0].upper() + title[1:], "best": _best_of_means(means, name)}
@@ -87,11 +95,8 @@ def entries(results: Results, uncertainty: Uncertainty) -> list[dict[str, Any]]:
     found = []
     for entry in results.entries:
         means = {name: results.of_sets(entry, name) for name in METRICS}
-        counts = sorted({mean.count for mean in means.values()})
-        covered = f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} of {len(results.sets)}"
-        line = {"label": entry.label, "seeds": results.seeds(entry), "means": means}
         intervals = {name: uncertainty.of_sets(entry, name) for name in METRICS}
-        found.append({**line, "covered": covered, "intervals": intervals})
+        found.append({"label": entry.label, "seeds": results.seeds(entry), "means": means, "intervals": intervals})
     return found
 
 
@@ -114,10 +119,15 @@ def per_set(results: Results, uncertainty: Uncertainty) -> list[dict[str, object
     for tested, name in column_names(results).items():
         n_real, n_fake = results.size(tested)
         for entry in results.entries:
-            means = [results.of_set(entry, tested, metric_name) for metric_name in METRICS]
-            intervals = [uncertainty.of_set(entry, tested, metric_name) for metric_name in METRICS]
             line = {"name": name, "head": entry.label, "n_real": n_real, "n_fake": n_fake}
-            rows.append({**line, "cells": list(zip(means, intervals, strict=True))})
+            cells = {
+                metric_name: (
+                    results.of_set(entry, tested, metric_name),
+                    uncertainty.of_set(entry, tested, metric_name),
+                )
+                for metric_name in METRICS
+            }
+            rows.append({**line, "cells": cells})
     return rows
 
 
