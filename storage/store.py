@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -37,7 +38,6 @@ from storage.shard import write_shard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from storage.spec import FeatureSpec
@@ -146,6 +146,25 @@ class ShardFolder:
                 remove(orphan)
         schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
         return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards)
+
+    def forget(self, finished: Finished, rows: Sequence[int]) -> None:
+        """Drop rows whose image has changed since from their sidecars, so that they are made again.
+
+        The shard stays as it is: its features of those images are no longer read. The caller holds the lock, and
+        calls :meth:`clean` again.
+
+        Args:
+            finished: what :meth:`clean` returned.
+            rows: numbers of rows of ``finished.rows``.
+        """
+        kept = np.ones(len(finished.rows), dtype=bool)
+        kept[np.asarray(rows, dtype=int)] = False
+        touched = finished.rows["shard"].take(pa.array(rows, pa.int64())).unique().to_pylist()
+        remaining = finished.rows.filter(kept)
+        for name in touched:
+            own = remaining.filter(pc.equal(remaining["shard"], name)).drop_columns("shard")
+            sidecar = (self.directory / name).with_suffix(".parquet")
+            write_sidecar(sidecar, own.to_pylist(), finished.shards[name], self.spec)
 
     def free_numbers(self, finished: Finished) -> Iterator[int]:
         """Yield shard numbers not yet taken, lowest first: the names do not depend on when a run was killed."""

@@ -71,6 +71,9 @@ def auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int 
 )
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786; see docs/cluster.md.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
+@click.option(
+    "--check-content", is_flag=True, help="Hash every image; make again what changed under the same size and time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Progress as JSON lines on stderr, the summary on stdout.")
 @click.option("--strict", is_flag=True, help="Exit with 3 when any image failed; the features are there all the same.")
 def extract(  # noqa: PLR0917 - click hands over one argument an option
@@ -84,6 +87,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     workers: int,
     scheduler: str | None,
     compiled: bool,
+    check_content: bool,
     as_json: bool,
     strict: bool,
     **given: str | int | bool | None,
@@ -137,7 +141,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
         store=store_root(),
         out=out,
         reporter=reporter,
-        runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled),
+        runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content),
     )
     if as_json:
         click.echo(json.dumps({"corpus": name} | summary.to_json()))

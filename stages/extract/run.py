@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
+from stages.extract.content import without_changed
 from stages.extract.plan import Chunk, plan_chunks
 from stages.extract.reading import Job
 from stages.extract.registry import BACKBONES
@@ -92,6 +93,11 @@ def run(
         for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
             stack.enter_context(folder.lock(reporter.note))
         finished = [folder.clean(reporter.warn) for folder in folders]
+        if runtime.check_content:
+            finished = [
+                without_changed(folder, each, manifest, sources, reporter)
+                for folder, each in zip(folders, finished, strict=True)
+            ]
         located = [locate(manifest, each, sources) for each in finished]
         pending = [_lacking(manifest, places) for places in located]
         check_on_disk({row["path"]: row for rows in pending for row in rows}.values(), sources, corpus)

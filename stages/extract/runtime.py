@@ -18,6 +18,8 @@ class Runtime:
         workers: processes of a local Dask cluster; 1 works in this process, without Dask.
         scheduler: address of a running Dask cluster, instead of ``workers``.
         compiled: compile the backbone's blocks with torch.compile.
+        check_content: hash every image, and make again those whose content differs from what was extracted, though size
+            and modification time are the same.
     """
 
     shard_size: int = 1024
@@ -26,6 +28,7 @@ class Runtime:
     workers: int = 1
     scheduler: str | None = None
     compiled: bool = False
+    check_content: bool = False
 
 
 def cores() -> int:

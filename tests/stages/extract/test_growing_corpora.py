@@ -1,0 +1,122 @@
+"""Images come, go and change, and may be called anything: each keeps its own features under its own path."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from extract_pictures import save
+
+from stages.extract.run import run
+from stages.extract.runtime import Runtime
+from stages.extract.settings import ExtractSettings
+from stages.scan.run import run as scan
+from storage.errors import DataError
+from storage.names import to_text
+
+HERE = Runtime(loaders=0, shard_size=3)
+CHECKING = Runtime(loaders=0, shard_size=3, check_content=True)
+
+
+def features(table):
+    return dict(zip(table.index["path"].to_pylist(), map(bytes, table.read("embedding")), strict=True))
+
+
+@pytest.fixture
+def grown(tiny, folder, extract):
+    for number in range(8):
+        save(folder / f"{number}.bmp", seed=number)
+    extract(folder, runtime=HERE)
+    return folder
+
+
+def replace_content(path, seed):
+    """Another picture of the same size in bytes and the same modification time."""
+    status = path.stat()
+    save(path, seed=seed)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+
+
+def test_a_touched_image_is_not_made_again(grown, extract):
+    (grown / "3.bmp").touch()
+    summary, _ = extract(grown, runtime=HERE)
+    assert summary.extracted == 0
+
+
+def test_only_changed_and_new_images_are_made(grown, extract):
+    save(grown / "3.bmp", seed=33)
+    save(grown / "9.bmp", seed=9)
+    (grown / "0.bmp").unlink()
+    summary, table = extract(grown, runtime=HERE)
+    assert summary.extracted == 2
+    assert table.index["path"].to_pylist() == [f"{number}.bmp" for number in (1, 2, 3, 4, 5, 6, 7, 9)]
+
+
+def test_a_change_under_the_same_size_and_time_is_found_by_content(grown, extract, reporter):
+    before = features(extract(grown, runtime=HERE)[1])
+    replace_content(grown / "3.bmp", seed=33)
+    assert extract(grown, runtime=HERE)[0].extracted == 0
+    summary, table = extract(grown, runtime=CHECKING)
+    assert summary.extracted == 1
+    assert any("1 images have another content" in note for note in reporter.notes)
+    after = features(table)
+    assert {path for path in after if after[path] != before[path]} == {"3.bmp"}
+    assert features(extract(grown, out="elsewhere", store="empty", runtime=HERE)[1]) == after
+
+
+def test_what_was_made_anew_stays_so_in_later_runs(grown, extract):
+    replace_content(grown / "3.bmp", seed=33)
+    after = features(extract(grown, runtime=CHECKING)[1])
+    for runtime in (HERE, CHECKING):
+        summary, table = extract(grown, runtime=runtime)
+        assert summary.extracted == 0
+        assert features(table) == after
+
+
+NAMES = [
+    b"a/one.bmp", b"b/one.bmp",  # one name in two folders
+    b"a/stem.bmp", b"a/stem.png",  # one stem, two extensions
+    b"a/many.dots.tar.bmp", b"a/many.dots.bmp", b"a/with space.bmp", b"a/two\nlines.bmp",
+    "a/\U0001f600.bmp".encode(), b"a/not-utf8-\xe9\xff.bmp",
+    "a/na\u00efve.bmp".encode(), "a/nai\u0308ve.bmp".encode(),  # NFC and NFD twins
+    b"a/Case.bmp", b"a/case.bmp", b"a/back\\slash.bmp", b"a/\\xe9.bmp",
+]  # fmt: skip
+
+
+def test_each_image_has_its_own_row_under_its_own_path(tiny, folder, extract, tmp_path):
+    for seed, name in enumerate(NAMES):
+        plain = save(tmp_path / f"plain.{name.rsplit(b'.')[-1].decode()}", seed=seed)
+        target = os.path.join(os.fsencode(folder), name)  # noqa: PTH118 - bytes
+        os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+        os.rename(plain, target)  # noqa: PTH104
+    summary, table = extract(folder, runtime=HERE)
+    assert (summary.usable, table.index["path"].to_pylist()) == (len(NAMES), sorted(to_text_of(NAMES), key=str.encode))
+    _, alone = extract(folder, out="whole", store="other", runtime=Runtime(loaders=0))
+    rows = features(table)
+    assert len(set(rows.values())) == len(NAMES)
+    whole = dict(zip(alone.index["path"].to_pylist(), alone.read("embedding"), strict=True))
+    for path, vector in rows.items():
+        assert np.allclose(np.frombuffer(vector, np.float16), whole[path], rtol=0.01, atol=0.01)
+
+
+def to_text_of(names):
+    return [to_text(os.fsdecode(name)) for name in names]
+
+
+def test_a_missing_image_is_named_when_its_content_is_to_be_checked(grown, tmp_path, reporter):
+    manifest, _ = scan(corpus="c", root=grown, layout="auto")
+    (grown / "3.bmp").unlink()
+    with pytest.raises(DataError, match=r"3\.bmp is gone"):
+        run(
+            corpus="c",
+            root=grown,
+            manifest=manifest,
+            settings=ExtractSettings(backbone="tiny", weights="random:0"),
+            geometry="crop224-pad",
+            store=tmp_path / "store",
+            out=tmp_path / "out",
+            reporter=reporter,
+            runtime=CHECKING,
+        )
