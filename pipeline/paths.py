@@ -7,9 +7,11 @@ from pathlib import Path
 
 from stages.extract.settings import VIEW
 from storage.archives import is_url
+from storage.atomic import write_text
 from storage.errors import DataError
 
 PARAMS = Path("params.yaml")
+_DATA_ROOT = Path(".ltdpipe", "data-root")
 
 
 def manifest(corpus: str) -> Path:
@@ -57,20 +59,33 @@ def report(study: str) -> Path:
     return Path("reports", study)
 
 
-def images(root: str) -> Path | str:
-    """Find a corpus's image folder: as it is, else under LTDPIPE_DATA, else under the main project of an experiment.
+def images(root: str, data: Path | None = None) -> Path | str:
+    """Find a corpus's image folder, archive or list of images; a URL is returned as it is.
 
-    An archive or a list of images is found in the same way; a URL is returned as it is.
+    Args:
+        root: as it is in params.yaml. Where it is relative it is looked for here, below LTDPIPE_DATA, below the folder
+            last given to ``ltdpipe profile use --data``, and below the main project of an experiment.
+        data: look below this folder only.
 
     Raises:
         DataError: it is nowhere; the message says where it was looked for.
     """
     if is_url(root):
         return root
-    bases = [Path(), *(Path(os.environ[name]) for name in ("LTDPIPE_DATA", "DVC_ROOT") if name in os.environ)]
-    places = list(dict.fromkeys((base / root).absolute() for base in bases))
+    project = Path(os.environ.get("DVC_ROOT", "."))
+    bases = [Path(), project]
+    if "LTDPIPE_DATA" in os.environ:
+        bases.append(Path(os.environ["LTDPIPE_DATA"]))
+    if (project / _DATA_ROOT).exists():
+        bases.append(Path((project / _DATA_ROOT).read_text(encoding="utf-8")))
+    places = list(dict.fromkeys((base / root).absolute() for base in (bases if data is None else [data])))
     found = next((place for place in places if place.exists()), None)
     if found is None:
         looked = ", ".join(str(place) for place in places)
         raise DataError(f"image folder {root!r} does not exist (looked for {looked}); set LTDPIPE_DATA to its parent")
     return found
+
+
+def remember_data(data: Path) -> None:
+    """Keep, for this machine alone, below which folder the corpora lie."""
+    write_text(_DATA_ROOT, str(data.absolute()))

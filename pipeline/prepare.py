@@ -20,7 +20,6 @@ from storage.errors import DataError, ResourceError
 from storage.manifest import write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from pipeline.params import Corpus, Params
@@ -67,14 +66,14 @@ class Plan:
         return sum(self.passes.values()) / images_per_second / 3600
 
 
-def check_corpus(name: str, corpus: Corpus, reporter: Reporter) -> CorpusCheck:
-    """List a corpus as ``ltdpipe scan`` does, and compare it with what is published of it; nothing is written."""
+def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter) -> CorpusCheck:
+    """List a corpus below ``data`` as ``ltdpipe scan`` does, and compare it with what is published of it."""
     try:
         manifest, summary = scan(
             corpus=name,
-            root=paths.images(corpus.root),
+            root=paths.images(corpus.root, data),
             layout=corpus.layout,
-            reals=None if corpus.reals is None else paths.images(corpus.reals),
+            reals=None if corpus.reals is None else paths.images(corpus.reals, data),
             keep=corpus.keep,
             reporter=reporter,
         )
@@ -83,7 +82,9 @@ def check_corpus(name: str, corpus: Corpus, reporter: Reporter) -> CorpusCheck:
     missing = tuple(wanted for wanted in corpus.set_order if wanted not in summary.sets)
     findings = [*summary.warnings, *_unexpected_sizes(manifest, summary.layout)]
     if corpus.set_order:
-        findings.insert(0, f"{len(corpus.set_order) - len(missing)} of {len(corpus.set_order)} sets are there")
+        total = len(corpus.set_order)
+        lacking = f"; missing: {', '.join(missing)}" if missing else ""
+        findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
     return CorpusCheck(name, manifest, missing, tuple(findings))
 
 
@@ -135,16 +136,6 @@ def write_manifests(manifests: dict[str, pa.Table]) -> None:
     """Write the manifests of a study to where the graph expects them."""
     for name, manifest in manifests.items():
         write_manifest(manifest, paths.manifest(name))
-
-
-def without(params: dict[str, object], corpora: Sequence[str]) -> dict[str, object]:
-    """Return the content of a parameter file without some corpora that are only evaluated on."""
-    kept = dict(params)
-    for section in ("corpora",):
-        kept[section] = {name: entry for name, entry in dict(kept[section]).items() if name not in corpora}  # type: ignore[call-overload]
-    evaluate = dict(kept["evaluate"])  # type: ignore[call-overload]
-    kept["evaluate"] = evaluate | {"corpora": [name for name in evaluate["corpora"] if name not in corpora]}
-    return kept
 
 
 def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:

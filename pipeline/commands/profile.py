@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from pipeline import paths
+from pipeline.commands.arguments import PATH
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from pipeline.params import Params
+    from pipeline.prepare import CorpusCheck
 
 
 @click.group()
@@ -32,10 +44,109 @@ def profile_show(name: str) -> None:
 
 @profile.command("use")
 @click.argument("name")
+@click.option("--data", type=PATH, help="Folder below which the corpora lie: check and scan them, and plan the study.")
+@click.option("--limit", type=click.IntRange(1), help="With --data: a small study, with N images of each kind.")
+@click.option("--skip-missing", is_flag=True, help="With --data: go on without corpora that are not there.")
+@click.option("--rate", type=float, help="With --data: images a second, instead of measuring the backbone here.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A change, as train.epochs=2.")
 @click.option("--force", is_flag=True, help="Also over edits of params.yaml that are not committed.")
-def profile_use(name: str, force: bool) -> None:
-    """Write a profile to params.yaml."""
-    from pipeline.profiles import use_profile
+def profile_use(  # noqa: PLR0917 - click hands over one argument an option
+    name: str,
+    data: Path | None,
+    limit: int | None,
+    skip_missing: bool,
+    rate: float | None,
+    assignments: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Write a profile to params.yaml.
 
-    use_profile(name, paths.PARAMS, force=force)
-    click.echo(f"{paths.PARAMS} is now the study {name}; run it with `dvc repro`")
+    With --data, every corpus is first looked for, listed and compared with what is published of it; the features'
+    size and the backbone's hours are told; and a study that cannot fit on the disk is refused. docs/data.md says where
+    each benchmark is to be had. Nothing is written before all checks have passed.
+    """
+    from pipeline.profiles import check_replaceable, profile_text, validated, write_params
+
+    text = profile_text(name, assignments)
+    params = validated(text, name)
+    if not force:
+        check_replaceable(paths.PARAMS)
+    if data is not None:
+        from pipeline.prepare import limited, write_manifests
+
+        checks = _checked(params, data)
+        missing = _missing(checks, params, skip_missing)
+        text = profile_text(name, assignments, missing)
+        params = validated(text, name)
+        manifests = {check.name: check.manifest for check in checks if check.manifest is not None}
+        if limit is not None:
+            manifests = {corpus: limited(manifest, limit) for corpus, manifest in manifests.items()}
+        _print_plan(params, manifests, rate)
+        paths.remember_data(data)
+        write_manifests(manifests)
+    write_params(text, paths.PARAMS)
+    click.echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
+
+
+def _checked(params: Params, data: Path) -> list[CorpusCheck]:
+    from pipeline.console import ConsoleReporter
+    from pipeline.prepare import check_corpus
+
+    reporter = ConsoleReporter()
+    checks = []
+    for name, corpus in params.corpora.items():
+        if name not in params.demo:
+            check = check_corpus(name, corpus, data, reporter)
+            checks.append(check)
+            count = "not found" if check.manifest is None else f"{len(check.manifest)} images"
+            click.echo(f"{name}: {count}")
+            for finding in check.findings:
+                click.echo(f"  {finding}")
+    return checks
+
+
+def _missing(checks: list[CorpusCheck], params: Params, skip_missing: bool) -> tuple[str, ...]:
+    """Return the corpora to leave out.
+
+    Raises:
+        DataError: one is missing that is needed, or that nobody said to leave out.
+    """
+    missing = tuple(check.name for check in checks if check.manifest is None)
+    needed = [name for name in missing if name in params.train_on]
+    if needed:
+        raise DataError(
+            f"the study trains on {', '.join(needed)}, not found; docs/data.md says where to get each corpus"
+        )
+    if missing and not skip_missing:
+        raise DataError(
+            f"not found: {', '.join(missing)}; docs/data.md says where to get each; --skip-missing goes on without"
+        )
+    if set(params.evaluate.corpora) <= set(missing):
+        raise DataError(f"none of the corpora to evaluate on is there: {', '.join(missing)}")
+    return missing
+
+
+def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.console import ConsoleReporter
+    from pipeline.prepare import check_room, plan
+    from stages.extract.bench import measure
+    from stages.extract.runtime import Runtime
+    from storage.store import store_root
+
+    planned = plan(params, manifests, store_root())
+    table = Table("corpus", "images", "views", "forward passes", "features", title="extraction")
+    for name, images in planned.images.items():
+        size = f"{planned.bytes[name] / 1e9:.2f} GB"
+        table.add_row(name, f"{images:,}", str(planned.passes[name] // images), f"{planned.passes[name]:,}", size)
+    Console().print(table)
+    needed, passes = sum(planned.bytes.values()), sum(planned.passes.values())
+    click.echo(f"features: {needed / 1e9:.2f} GB, free: {planned.free_bytes / 1e9:.1f} GB")
+    check_room(planned)
+    if rate is None:
+        measured = measure(params.extract.backbone, "random:0", 16, Runtime(), ConsoleReporter())
+        rate = measured.from_files
+        click.echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")
+    click.echo(f"backbone: {passes:,} forward passes, about {planned.hours(rate):.1f} hours where none is cached yet")
