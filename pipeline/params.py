@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -68,20 +68,22 @@ class Params(BaseModel):
         train_on: the corpora that heads are trained on; every head is trained on each of them.
         seeds: every head is trained with each of them.
         train: how heads are trained.
+        sweeps: which sweeps of ``ltdpipe sweep`` the graph runs.
         evaluate: what they are evaluated on.
     """
 
     model_config = _STRICT
 
     study: Name
-    notes: tuple[str, ...] = ()
-    demo: dict[Name, DemoCorpus] = {}
+    notes: tuple[str, ...]
+    demo: dict[Name, DemoCorpus]
     corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
     extract: ExtractSettings
     heads: Annotated[dict[Name, HeadSettings], Field(min_length=1)]
     train_on: Annotated[tuple[Name, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (3407,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)]
     train: TrainSettings
+    sweeps: tuple[Literal["window", "layer"], ...]
     evaluate: EvaluateParams
 
     @model_validator(mode="after")

@@ -44,6 +44,11 @@ def scores(corpus: str, trained_on: str, name: str, seed: int | str) -> Path:
     return Path("scores", corpus, trained_on, f"{name}-{seed}")
 
 
+def sweep(trained_on: str, kind: str) -> Path:
+    """The results of a sweep over heads trained on a corpus."""
+    return Path("sweeps", trained_on, kind)
+
+
 def analysis(corpus: str) -> Path:
     """The transition profiles of a corpus."""
     return Path("analysis", f"{corpus}.parquet")

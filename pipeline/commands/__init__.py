@@ -14,7 +14,7 @@ from pipeline.commands.bench import bench
 from pipeline.commands.bundle import bundle
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.compare import compare
-from pipeline.commands.demo import demo_images
+from pipeline.commands.demo import demo_data, demo_images
 from pipeline.commands.doctor import doctor
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.explain import explain
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[click.Command, ...] = (
     demo_images,
+    demo_data,
     scan,
     extract,
     backbones,

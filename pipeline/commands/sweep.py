@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("kind", type=click.Choice(["window", "layer", "heads"]))
 @click.option("--head", "names", metavar="NAME", multiple=True, help="A head of params.yaml, or a family; repeatable.")
-@click.option("--seeds", default="0", show_default=True, help="Seeds, as 0,1,2; each trains every head.")
+@click.option("--seeds", help="Seeds, as 0,1,2; each trains every head.  [default: the first of params.yaml, or 0]")
 @click.option("--vary", "varied", metavar="KEY=[V, ...]", multiple=True, help="For heads: a setting and its values.")
 @trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def sweep(  # noqa: PLR0917 - click hands over one argument an option
     kind: Literal["window", "layer", "heads"],
     names: tuple[str, ...],
-    seeds: str,
+    seeds: str | None,
     varied: tuple[str, ...],
     learnt_from: str | None,
     features: Path | None,
@@ -72,7 +72,9 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
     if features is None:
         params = project_params()
         settings, known = params.train, params.heads
-        features = paths.features(trained_on(params, learnt_from))
+        learnt_from = trained_on(params, learnt_from)
+        features, out = paths.features(learnt_from), out or paths.sweep(learnt_from, kind)
+        seeds = seeds or str(params.seeds[0])
         tests = tests or tuple(paths.view(corpus) for corpus in params.evaluate.corpora)
     else:
         settings, known = TrainSettings(), None
@@ -88,7 +90,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         evaluation=tests,
         variants=_variants(kind, heads, varied, FeatureTable.open(views[0]).spec.blocks),
         settings=settings,
-        seeds=[int(seed) for seed in seeds.split(",")],
+        seeds=[int(seed) for seed in (seeds or "0").split(",")],
         out=out,
         reporter=ConsoleReporter(),
         memory=memory,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from stages.demo.settings import DemoCorpus
 
@@ -26,25 +28,30 @@ def run(*, corpus: DemoCorpus, out: Path) -> None:
     Every image is a crop of its own, at a random place of one half of a photograph. Training and test corpora use
     different halves, so no pixel is in both.
     """
-    photographs = [_half(photograph, corpus.half) for photograph in load_sample_images().images]
+    halves = photographs(corpus.half)
     for kind in ("real", *corpus.generators):
         folder = out / "real" if kind == "real" else out / "fake" / kind
         folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng([corpus.seed, *kind.encode()])
         for number in range(corpus.per_set):
-            crop = _random_crop(photographs, draw)
+            crop = random_crop(halves, draw)
             image = crop if kind == "real" else GENERATORS[kind](crop)
             path = folder / f"{number:05d}.png"
             image.save(path, compress_level=1)
             os.utime(path, ns=(_MTIME_NS, _MTIME_NS))
 
 
-def _half(photograph: np.ndarray, half: str) -> np.ndarray:
-    middle = photograph.shape[1] // 2
-    return photograph[:, :middle] if half == "left" else photograph[:, middle:]
+def photographs(half: Literal["left", "right"]) -> list[NDArray[np.uint8]]:
+    """Return one half of each photograph, (H, W, 3)."""
+    found: list[NDArray[np.uint8]] = load_sample_images().images
+    middles = [photograph.shape[1] // 2 for photograph in found]
+    if half == "left":
+        return [photograph[:, :middle] for photograph, middle in zip(found, middles, strict=True)]
+    return [photograph[:, middle:] for photograph, middle in zip(found, middles, strict=True)]
 
 
-def _random_crop(photographs: list[np.ndarray], draw: np.random.Generator) -> Image.Image:
+def random_crop(photographs: Sequence[NDArray[np.uint8]], draw: np.random.Generator) -> Image.Image:
+    """Return a square crop of random even side, at a random place of a random photograph."""
     photograph = photographs[draw.integers(len(photographs))]
     height, width = photograph.shape[:2]
     side = 2 * int(draw.integers(SMALLEST // 2, min(LARGEST, height, width) // 2 + 1))

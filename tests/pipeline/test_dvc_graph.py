@@ -19,6 +19,7 @@ READS = {
     "extract": {"extract", "corpora.*"},
     "train": {"heads.*", "train"},
     "evaluate": set(),
+    "sweep": {"heads", "seeds", "train", "evaluate.corpora"},
     "analyse": set(),
     "audit": {"corpora.*"},
     "report": {"study", "notes", "demo", "corpora", "heads", "train_on", "seeds", "evaluate"},
@@ -88,6 +89,7 @@ def test_what_the_graph_makes_is_ignored_by_git():
         "analysis/x",
         "audit/x/y.json",
         "reports/x",
+        "sweeps/x",
         "corpora/demo-x.parquet",
         ".ltdpipe/x",
     ]
