@@ -1,0 +1,243 @@
+"""What the feature cache costs: ratios against plain numpy files of the same bytes, measured in turns in one run.
+
+    python benchmarks/storage.py [--images 2048] [--rounds 7] [--index-rows 1000000] [--folder DIR]
+
+A cold read comes after the file's pages were dropped from the operating system's cache (posix_fadvise, checked with
+mincore by `fincore` where it is installed); a disk's or a host's own cache may still hold them.
+"""
+
+# ruff: noqa: E402 - see below
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+PROJECT = Path(__file__).resolve().parents[1]
+# This file is called like the package it measures, and Python looks beside the script first: step aside, also when
+# another script of this folder imports the package.
+sys.path.remove(str(PROJECT / "benchmarks"))
+sys.modules.pop("storage", None)
+
+from storage.atomic import fsync
+from storage.checked import CheckedShards
+from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
+from storage.shard import write_shard
+from storage.shard_reader import Shard
+from storage.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+BLOCKS = range(11, 20)
+SPEC = FeatureSpec(
+    backbone="synthetic",
+    weights="0" * 64,
+    activation="quickgelu",
+    blocks=24,
+    stored_blocks=tuple(range(24)),
+    width=1024,
+    embedding=768,
+    taps=("cls",),
+    view={},
+    mean=(0, 0, 0),
+    std=(1, 1, 1),
+    precision="fp32",
+    extractor=0,
+)
+
+
+def main() -> None:
+    """Run all measurements and print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--index-rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="Where to write; default: the temporary folder.")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        shards(Path(folder), options.images, options.rounds)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        index(Path(folder), options.index_rows)
+
+
+def shards(folder: Path, images: int, rounds: int) -> None:
+    """Compare a shard with numpy's own file and with a chunked HDF5 file of the same numbers."""
+    random = np.random.default_rng(0)
+    cls = random.standard_normal((24, images, 1024), dtype=np.float32).astype(np.float16)
+    ours, numpys, chunked = folder / "shard.h5", folder / "array.npy", folder / "chunked.h5"
+    print(f"{images} images of ViT-L/14, {cls.nbytes / 1e6:.0f} MB, median of {rounds} rounds in turns")
+
+    def save_numpy() -> None:
+        np.save(numpys, cls)
+        fsync(numpys)
+
+    def remove() -> None:
+        ours.unlink(missing_ok=True)
+        numpys.unlink(missing_ok=True)
+
+    compare(
+        "write + fsync",
+        {"shard": lambda: write_shard(ours, {"cls": cls}, SPEC), "np.save": save_numpy},
+        rounds,
+        baseline="np.save",
+        before=remove,
+        once_a_round=True,
+    )
+    with h5py.File(chunked, "w") as file:
+        file.create_dataset("cls", data=np.ascontiguousarray(cls.transpose(1, 0, 2)), chunks=(16, 24, 1024))
+    fsync(chunked)
+    size = ours.stat().st_size / cls.nbytes
+    print(f"  size on disk: {size:.4f} of the raw bytes")
+
+    shard = Shard.open(ours)
+    every = np.arange(images)
+    scattered = np.sort(random.choice(images, min(256, images // 2), replace=False))
+    layers = list(BLOCKS)
+
+    def read(rows: NDArray[np.int64], chosen: list[int]) -> NDArray[np.float16]:
+        out = np.empty((len(rows), len(chosen), 1024), np.float16)
+        shard.read("cls", chosen, rows, out)
+        return out
+
+    def chunked_rows() -> NDArray[np.float16]:
+        with h5py.File(chunked, "r") as file:
+            return np.asarray(file["cls"][scattered, BLOCKS.start : BLOCKS.stop])
+
+    def numpy_map(rows: NDArray[np.int64] | slice) -> NDArray[np.float16]:
+        array = np.load(numpys, mmap_mode="r")[BLOCKS.start : BLOCKS.stop]
+        return np.ascontiguousarray(array[:, rows].transpose(1, 0, 2))
+
+    whole = {
+        "shard": lambda: read(every, list(range(24))),
+        "np.load": lambda: np.load(numpys),
+    }
+    some_blocks = {
+        "shard": lambda: read(every, layers),
+        "np.load of the whole": lambda: np.load(numpys),
+        "np.memmap": lambda: numpy_map(slice(None)),
+    }
+    some_rows = {
+        "shard": lambda: read(scattered, layers),
+        "chunked h5py": chunked_rows,
+        "np.memmap": lambda: numpy_map(scattered),
+    }
+    files = [ours, numpys, chunked]
+    for state, before in (("cold", lambda: drop(files)), ("warm", lambda: None)):
+        compare(f"read the whole, {state}", whole, rounds, baseline="np.load", before=before)
+        compare(f"read blocks 11..19, {state}", some_blocks, rounds, baseline="np.load of the whole", before=before)
+        compare(
+            f"read {len(scattered)} random rows x 9 blocks, {state}",
+            some_rows,
+            rounds,
+            baseline="chunked h5py",
+            before=before,
+        )
+
+
+def compare(
+    what: str,
+    contestants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    baseline: str,
+    before: Callable[[], None] = lambda: None,
+    once_a_round: bool = False,
+) -> None:
+    """Time the contestants in turns and print medians, and how many times faster than the baseline each is."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds + 1):  # the first round warms up
+        for position, (name, work) in enumerate(contestants.items()):
+            if not (once_a_round and position):
+                before()
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+    shown = [
+        f"{name} {1000 * seconds:.1f} ms (x{medians[baseline] / seconds:.2f})" for name, seconds in medians.items()
+    ]
+    print(f"  {what}: {', '.join(shown)}")
+
+
+def drop(files: list[Path]) -> None:
+    """Drop the files' pages from the operating system's cache."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def index(folder: Path, rows: int) -> None:
+    """Write an index, and open and filter it in a process of its own, whose peak memory is then known."""
+    path = folder / INDEX_NAME
+    table, records = big_index(rows)
+    start = time.perf_counter()
+    write_index(path, Index(table, SPEC, "synthetic", records))
+    seconds = time.perf_counter() - start
+    print(f"index of {rows} rows, 1 % failed: written in {seconds:.2f} s, {path.stat().st_size / 1e6:.0f} MB")
+    for record in records:  # opening looks at each shard's size and memory of soundness
+        shard = folder / record.name
+        with shard.open("wb") as file:
+            file.truncate(record.size_bytes)
+        CheckedShards(folder / "store" / "checked").remember(record.sha256, shard.stat())
+    script = (
+        "import sys, time; from pathlib import Path; from storage.features import FeatureTable\n"
+        "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
+        "imports, start = peak(), time.perf_counter()\n"
+        "table = FeatureTable.open(Path(sys.argv[1])); opened = time.perf_counter()\n"
+        "chosen = table.rows_of_set('set-7'); done = time.perf_counter()\n"
+        "print(f'  opened in {opened - start:.2f} s, {len(chosen)} rows of one set in {done - opened:.2f} s, '\n"
+        "      f'peak memory {peak():.0f} MB, {imports:.0f} MB of it imports')"
+    )
+    environment = {**os.environ, "LTDPIPE_STORE": str(folder / "store"), "PYTHONPATH": str(PROJECT)}
+    subprocess.run([sys.executable, "-c", script, folder], env=environment, check=True)
+
+
+def big_index(rows: int) -> tuple[pa.Table, tuple[ShardRecord, ...]]:
+    """Return an index of 20 sets that share their real images, in shards of 1,024, and its shards."""
+    random = np.random.default_rng(0)
+    numbers = np.arange(rows)
+    digests = random.bytes(32 * rows).hex()
+    failed = numbers % 100 == 99
+    columns = {
+        "path": [f"test/set-{i % 20}/1_fake/{i:07d}.png" for i in range(rows)],
+        "label": numbers % 2,
+        "generator": [f"set-{i % 20}" if i % 2 else None for i in range(rows)],
+        "split": ["test"] * rows,
+        "sets": [[f"set-{i % 20}"] if i % 2 else [f"set-{j}" for j in range(1, 20, 2)] for i in range(rows)],
+        "size_bytes": random.integers(10_000, 1_000_000, rows),
+        "mtime_ns": random.integers(10**18, 2 * 10**18, rows),
+        "sha256": [digests[64 * i : 64 * i + 64] for i in range(rows)],
+        "format": ["PNG"] * rows,
+        "width": np.full(rows, 256),
+        "height": np.full(rows, 256),
+        "mode": ["RGB"] * rows,
+        "status": np.where(failed, "failed", "ok"),
+        "error": [None if i % 100 < 99 else "truncated" for i in range(rows)],
+        "shard": [f"shard-{i // 1024:05d}.h5" for i in range(rows)],
+        "row": pa.array(numbers % 1024, mask=failed),
+    }
+    empty = pa.nulls(rows)
+    arrays = [pa.array(columns.get(field.name, empty)).cast(field.type) for field in INDEX_SCHEMA]
+    records = tuple(
+        ShardRecord(f"shard-{shard:05d}.h5", 50 << 20, f"{shard:064x}", min(1024, rows - shard * 1024))
+        for shard in range(-(-rows // 1024))
+    )
+    return pa.table(arrays, schema=INDEX_SCHEMA), records
+
+
+if __name__ == "__main__":
+    main()
