@@ -66,8 +66,16 @@ class Plan:
         return sum(self.passes.values()) / images_per_second / 3600
 
 
-def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter) -> CorpusCheck:
-    """List a corpus below ``data`` as ``ltdpipe scan`` does, and compare it with what is published of it."""
+def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter, *, is_test: bool) -> CorpusCheck:
+    """List a corpus below ``data`` as ``ltdpipe scan`` does, and compare it with what is published of its test sets.
+
+    Args:
+        name: of the corpus.
+        corpus: where it lies and how.
+        data: folder that its roots are relative to.
+        reporter: gets the progress.
+        is_test: whether heads are evaluated on it; sizes of training images are not published.
+    """
     try:
         manifest, summary = scan(
             corpus=name,
@@ -80,7 +88,10 @@ def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter) -> C
     except DataError as error:
         return CorpusCheck(name, None, corpus.set_order, (str(error),))
     missing = tuple(wanted for wanted in corpus.set_order if wanted not in summary.sets)
-    findings = [*summary.warnings, *_unexpected_sizes(manifest, summary.layout)]
+    # what is missing is told in one line, not in one for each set
+    findings = [warning for warning in summary.warnings if not any(f"set {name} was" in warning for name in missing)]
+    if is_test:
+        findings += _unexpected_sizes(manifest, summary.layout)
     if corpus.set_order:
         total = len(corpus.set_order)
         lacking = f"; missing: {', '.join(missing)}" if missing else ""

@@ -96,7 +96,7 @@ def _checked(params: Params, data: Path) -> list[CorpusCheck]:
     checks = []
     for name, corpus in params.corpora.items():
         if name not in params.demo:
-            check = check_corpus(name, corpus, data, reporter)
+            check = check_corpus(name, corpus, data, reporter, is_test=name in params.evaluate.corpora)
             checks.append(check)
             count = "not found" if check.manifest is None else f"{len(check.manifest)} images"
             click.echo(f"{name}: {count}")

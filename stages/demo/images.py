@@ -52,7 +52,7 @@ def photographs(half: Literal["left", "right"]) -> list[NDArray[np.uint8]]:
 
 def random_crop(photographs: Sequence[NDArray[np.uint8]], draw: np.random.Generator) -> Image.Image:
     """Return a square crop of random even side, at a random place of a random photograph."""
-    photograph = photographs[draw.integers(len(photographs))]
+    photograph = photographs[int(draw.integers(len(photographs)))]
     height, width = photograph.shape[:2]
     side = 2 * int(draw.integers(SMALLEST // 2, min(LARGEST, height, width) // 2 + 1))
     top, left = draw.integers(height - side + 1), draw.integers(width - side + 1)
