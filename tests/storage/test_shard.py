@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 
 import h5py
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
-from synthetic import SPEC, features, names, spec
+from synthetic import SPEC, extract, features, manifest, names, spec
 
+from conftest import PROJECT
 from storage.errors import DataError
 from storage.shard import to_stored, write_shard
 from storage.shard_reader import Shard
@@ -29,6 +31,20 @@ def test_h5py_alone_reads_a_shard(tmp_path):
         for tap, array in arrays.items():
             assert np.array_equal(file[tap][()], array)
             assert (file[tap].chunks, file[tap].compression) == (None, None)
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, own_store, monkeypatch, capsys):
+    deep = spec(blocks=24, stored_blocks=tuple(range(24)))
+    extract(own_store, manifest(names(12)), spec=deep, size=8, out=tmp_path / "data/features/demo-test/clean")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/formats.md").read_text(), flags=re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, {})
+    said = capsys.readouterr().out
+    assert deep.key in said
+    assert "(24, 8)" in said
+    assert "['fake/005.png']" in said
 
 
 def test_the_hash_returned_is_that_of_the_file(tmp_path):

@@ -1,0 +1,160 @@
+"""status, verify and store, on a project whose features are made up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from synthetic import SPEC, extract, manifest, names, spec
+
+from conftest import PROJECT
+from pipeline.commands.status import status
+from pipeline.commands.store import store
+from pipeline.commands.verify import verify
+from storage.errors import DataError
+from storage.index import INDEX_NAME
+from storage.manifest import write_manifest
+from storage.store import ShardFolder
+
+TABLE = manifest(names(10))
+VIEW = Path("data/features/toy/clean")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, own_store):
+    """A project folder with one corpus, extracted and published; its manifest in place."""
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    params["corpora"] |= {"toy": {"root": "images"}, "new": {"root": "images"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_manifest(TABLE, Path("corpora/toy.parquet"))
+    extract(own_store, TABLE, out=VIEW, broken={"fake/003.png"})
+    return own_store
+
+
+def run(command, *arguments):
+    """What a command prints; its errors are raised."""
+    return CliRunner().invoke(command, arguments, catch_exceptions=False).output
+
+
+def overwrite(path, *, in_place=False):
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    if not in_place:
+        path.unlink()
+    path.write_bytes(content)
+
+
+def test_status_counts_done_failed_and_missing(project):
+    write_manifest(manifest(names(13)), Path("corpora/toy.parquet"))
+    said = run(status)
+    assert "toy: 13 images in the manifest" in said
+    assert f"store {SPEC.key[:8]}: 9 done, 1 failed, 3 missing" in said
+    assert "s left at" in said
+    assert "not running" in said
+    assert f"{VIEW}: 9 done, 1 failed, key {SPEC.key[:8]}; the manifest has changed since" in said
+    assert "new: no manifest yet; `ltdpipe scan --corpus new` makes it" in said
+
+
+def test_status_names_the_process_at_work_and_damaged_files(project):
+    (project / SPEC.key / "toy" / "shard-00001.h5").unlink()
+    with ShardFolder(project / SPEC.key / "toy", SPEC).lock(lambda _: None):
+        said = run(status, "--corpus", "toy")
+    assert f"process {os.getpid()} is at work" in said
+    assert "5 done, 1 failed, 4 missing, damaged: shard-00001.h5" in said
+    assert "new" not in said
+
+
+def test_status_of_a_corpus_that_was_never_extracted_says_so(project):
+    write_manifest(TABLE, Path("corpora/new.parquet"))
+    assert "nothing extracted yet; `ltdpipe extract --corpus new`" in run(status, "--corpus", "new")
+
+
+def test_verify_passes_sound_features(project):
+    assert f"{VIEW}: sound" in run(verify)
+    assert f"{VIEW}: sound" in run(verify, str(VIEW.parent))
+    assert f"{VIEW}: sound" in run(verify, str(VIEW))
+
+
+@pytest.mark.parametrize("name", ["shard-00001.h5", "shard-00001.parquet", INDEX_NAME])
+def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(project, name):
+    before = (VIEW / name).read_bytes()
+    overwrite(VIEW / name)
+    with pytest.raises(DataError, match="1 files are damaged"):
+        run(verify)
+    said = run(verify, "--corpus", "toy", "--repair")
+    assert f"{VIEW / name}: restored" in said
+    assert (VIEW / name).read_bytes() == before
+    assert f"{VIEW}: sound" in run(verify)
+
+
+def test_repair_puts_a_lost_index_together_without_extracting(project):
+    before = (VIEW / INDEX_NAME).read_bytes()
+    (VIEW / INDEX_NAME).unlink()
+    (project / SPEC.key / "toy" / INDEX_NAME).unlink()
+    assert "put together from the sidecars" in run(verify, "--corpus", "toy", "--repair")
+    assert (VIEW / INDEX_NAME).read_bytes() == before
+
+
+def test_repair_of_a_folder_without_a_sound_copy_says_which_command_goes_on(project):
+    overwrite(VIEW / "shard-00001.h5", in_place=True)
+    with pytest.raises(DataError, match=r"1 files of .* have no sound copy.*makes these shards and no others"):
+        run(verify, str(VIEW), "--repair")
+    assert extract(project, TABLE, out=VIEW, broken={"fake/003.png"})[1] == names(10)[4:8]
+    assert f"{VIEW}: sound" in run(verify)
+
+
+def test_verify_of_what_was_not_extracted_is_an_error_only_when_asked_for(project):
+    assert "new: not extracted" in run(verify)
+    with pytest.raises(DataError, match="holds no extracted features"):
+        run(verify, "--corpus", "new")
+
+
+def test_ls_tells_settings_in_words_sizes_and_links(project):
+    extract(project, TABLE, corpus="loose", spec=spec(precision="fp16"))
+    said = run(store, "ls")
+    assert f"{SPEC.key}  toy (quickgelu, weights 00000000, fp32)" in said
+    assert "  toy: 9 images, 3 shards, " in said
+    assert "1 failed, linked" in said
+    assert "fp16" in said
+    assert "loose: 10 images" in said
+
+
+def test_prune_deletes_what_nobody_needs_and_says_what_it_frees(project):
+    old = spec(precision="fp16")
+    extract(project, TABLE, corpus="toy", spec=old)
+    size = sum(path.stat().st_size for path in (project / old.key / "toy").iterdir())
+    assert "would delete" in run(store, "prune", "--dry-run")
+    assert (project / old.key).is_dir()
+    said = run(store, "prune")
+    assert f"deleted {old.key}/toy" in said
+    assert f"kept {SPEC.key}/toy" in said
+    assert f"{size / 1000:.1f} kB freed" in said
+    assert not (project / old.key).exists()
+    assert f"{VIEW}: sound" in run(verify)
+
+
+def test_prune_keeps_unfinished_work_and_published_copies(project):
+    unfinished = spec(precision="fp16")
+    extract(project, TABLE, corpus="toy", spec=unfinished)
+    (project / unfinished.key / "toy" / INDEX_NAME).unlink()
+    for path in VIEW.iterdir():  # as on another file system
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    said = run(store, "prune")
+    assert f"kept {unfinished.key}/toy" in said
+    assert "unfinished work of a corpus in params.yaml" in said
+    assert "published as a copy" in said
+    assert "0 bytes freed" in said
+
+
+def test_outside_a_project_the_store_can_still_be_listed(own_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    extract(own_store, TABLE, corpus="folder")
+    assert "folder: 10 images" in run(store, "ls")
+    assert "deleted" in run(store, "prune")
