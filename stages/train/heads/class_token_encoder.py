@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from stages.train.heads.dropout import Dropout
+
 
 class ClassTokenEncoder(nn.Module):
     """One encoder layer that several sequences, each with its own class token, go through with the same weights.
@@ -43,7 +45,7 @@ class ClassTokenEncoder(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
         self.norm_feed_forward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.xavier_uniform_(self.in_weight)
         nn.init.zeros_(self.out.bias)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
+from stages.train.heads.dropout import Dropout
 from stages.train.heads.head import Head, Reads
 from stages.train.heads.settings import RineSettings
 
@@ -24,9 +25,9 @@ class RineHead(Head):
         super().__init__(Reads("ln2_cls", tuple(range(blocks))), (blocks, width))
         size, drop = settings.project, settings.dropout
         self.settings = settings
-        self.project = nn.Sequential(nn.Dropout(drop), *_layers(width, size, settings.depth, drop))
+        self.project = nn.Sequential(Dropout(drop), *_layers(width, size, settings.depth, drop))
         self.importance = nn.Parameter(torch.randn(blocks, size))
-        self.refine = nn.Sequential(nn.Dropout(drop), *_layers(size, size, settings.depth, drop))
+        self.refine = nn.Sequential(Dropout(drop), *_layers(size, size, settings.depth, drop))
         self.classifier = nn.Sequential(*_layers(size, size, 2, drop), nn.Linear(size, 1))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -74,5 +75,5 @@ def supervised_contrastive(z: Tensor, labels: Tensor, temperature: float) -> Ten
 def _layers(size_in: int, size: int, depth: int, dropout: float) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for number in range(depth):
-        layers += [nn.Linear(size if number else size_in, size), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(size if number else size_in, size), nn.ReLU(), Dropout(dropout)]
     return layers

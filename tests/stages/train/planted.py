@@ -64,6 +64,18 @@ def in_raw_tokens(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[
     return tokens + 1.2 * (2 * labels - 1)[:, None, None] * direction, labels
 
 
+def write_random_view(directory: Path, images: int, *, blocks: range, of: int, width: int) -> Path:
+    """Write a view of random CLS tokens of some blocks, shard by shard: it may be larger than memory."""
+    spec = replace(SPEC, width=width, blocks=of, stored_blocks=tuple(blocks), taps=("cls",))
+    folder = _Folder(directory, spec)
+    random = np.random.default_rng(0)
+    for start in range(0, images, 2048):
+        count = min(2048, images - start)
+        tokens = random.standard_normal((len(blocks), count, width), dtype=np.float32).astype(np.float16)
+        folder.add({"cls": tokens}, count)
+    return folder.finish(labels_of(images))
+
+
 def write_view(
     directory: Path,
     cls: NDArray[np.floating],
@@ -81,30 +93,45 @@ def write_view(
     images = len(labels)
     embedding = np.random.default_rng(seed + 1).normal(size=(images, spec.embedding))
     taps = {"cls": cls.transpose(1, 0, 2), "ln2_cls": cls.transpose(1, 0, 2) / 2}
-    folder = ShardFolder(directory, spec)
-    folder.directory.mkdir(parents=True)
-    paths = [f"img/{number:06d}.png" for number in range(images)]
-    for shard, start in enumerate(range(0, images, SHARD_ROWS)):
+    folder = _Folder(directory, spec)
+    for start in range(0, images, SHARD_ROWS):
         part = slice(start, start + SHARD_ROWS)
         arrays = {name: np.ascontiguousarray(tap[:, part]).astype(np.float16) for name, tap in taps.items()}
-        arrays["embedding"] = embedding[part].astype(np.float16)
-        folder.add(shard, arrays, [_row(path, row) for row, path in enumerate(paths[part])])
-    manifest = manifest_table(
-        {
-            "path": path,
-            "label": int(label),
-            "generator": None,
-            "split": split,
-            "sets": list(sets),
-            "category": None,
-            "size_bytes": 1,
-            "mtime_ns": 1,
-        }
-        for path, label in zip(paths, labels, strict=True)
-    )
-    finished = folder.clean(lambda line: None)
-    folder.write_index(manifest, finished, finished.locate(manifest), "planted")
-    return directory
+        folder.add({**arrays, "embedding": embedding[part].astype(np.float16)}, len(embedding[part]))
+    return folder.finish(labels, split=split, sets=sets)
+
+
+class _Folder:
+    """A view that is written shard by shard; images are numbered."""
+
+    def __init__(self, directory: Path, spec: FeatureSpec) -> None:
+        directory.mkdir(parents=True)
+        self._folder = ShardFolder(directory, spec)
+        self._shards, self._paths = 0, list[str]()
+
+    def add(self, arrays: dict[str, NDArray[np.float16]], count: int) -> None:
+        paths = [f"img/{len(self._paths) + row:06d}.png" for row in range(count)]
+        self._folder.add(self._shards, arrays, [_row(path, row) for row, path in enumerate(paths)])
+        self._shards += 1
+        self._paths += paths
+
+    def finish(self, labels: NDArray[np.integer], *, split: str | None = None, sets: tuple[str, ...] = ()) -> Path:
+        manifest = manifest_table(
+            {
+                "path": path,
+                "label": int(label),
+                "generator": None,
+                "split": split,
+                "sets": list(sets),
+                "category": None,
+                "size_bytes": 1,
+                "mtime_ns": 1,
+            }
+            for path, label in zip(self._paths, labels, strict=True)
+        )
+        finished = self._folder.clean(lambda line: None)
+        self._folder.write_index(manifest, finished, finished.locate(manifest), "planted")
+        return self._folder.directory
 
 
 def _row(path: str, row: int) -> dict[str, object]:

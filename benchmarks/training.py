@@ -1,0 +1,291 @@
+"""What the class-token-only head, the feature cache and training together are worth, as ratios within one run.
+
+Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | together | memory]...``, all
+without an argument but ``memory``, which writes 1.3 GB of features to a temporary folder. Features are synthetic, of
+the size of ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. Compared programs take turns, so that
+other load on the machine falls on both; OMP_NUM_THREADS=1 steadies the ratios on a busy one. On a GPU all parts but
+``share`` run there; untested.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import resource
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.profiler import ProfilerActivity, profile
+
+from stages.extract.augment import Recipe, apply_view
+from stages.extract.backbone import load_backbone
+from stages.extract.decode import decode
+from stages.extract.view_names import View
+from stages.train.data import TrainingData
+from stages.train.heads import build_head
+from stages.train.heads.settings import LtdSettings
+from stages.train.loop import fit
+from stages.train.machine import best_device
+from stages.train.settings import TrainSettings
+from stages.train.sweep.together import seconds_a_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stages.train.heads import Head
+
+BLOCKS, WIDTH, BATCH = 24, 1024, 256
+SETTINGS = TrainSettings()
+DEVICE = best_device()
+
+
+def step() -> None:
+    """(a) Training step and evaluation of the LTD head against torch's own encoder layer over all tokens."""
+    fast, plain = ltd(), plain_ltd()
+    features, labels = batch()
+    seconds = alternate(
+        {
+            "train, class token only": trainer(fast, features, labels),
+            "train, plain layer": trainer(plain, features, labels),
+            "evaluate, class token only": evaluator(fast, features),
+            "evaluate, plain layer": evaluator(plain, features),
+        },
+        rounds=7,
+    )
+    for name, value in seconds.items():
+        print(f"  {name}: {1e3 * value / BATCH:.3f} ms an image")
+    for kind in ("train", "evaluate"):
+        print(f"  {kind}: {seconds[f'{kind}, plain layer'] / seconds[f'{kind}, class token only']:.2f} x")
+
+
+def retrain(images: int = 4096, forwards: int = 3) -> None:
+    """(b) Five epochs from the cache against a loop that decodes, augments and runs the backbone for each image.
+
+    Both are extrapolated from costs an image that are measured here: an epoch of ``images`` from disk, with reading and
+    validation; and decode, augmentation (the method's, worst case not drawn), backbone up to block 19 and the plain
+    head's step for ``forwards`` batches of 4. Weights are random, which costs the same.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data = corpus(Path(folder), images)
+        began = time.perf_counter()
+        head = ltd()
+        fit(head, *data.feeds(head.reads, DEVICE, 10**10), one_epoch(), seed=0, progress=Silent())
+        cached = (time.perf_counter() - began) / images
+    backbone = load_backbone("clip-vit-l-14", weights="random:0", precision="fp32")
+    photograph = io.BytesIO()
+    Image.fromarray(load_sample_images().images[0]).resize((500, 375)).save(photograph, "JPEG", quality=90)
+    costs = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "photograph.jpg"
+        file.write_bytes(photograph.getvalue())
+        for number in range(forwards):
+            began = time.perf_counter()
+            pixels = [augmented(file, view=4 * number + each) for each in range(4)]
+            backbone.taps(np.stack(pixels), ["cls"], range(11, 20))
+            costs.append((time.perf_counter() - began) / 4)
+    features, labels = batch()
+    plain = alternate({"plain": trainer(plain_ltd(), features, labels)}, rounds=3)["plain"] / BATCH
+    end_to_end = statistics.median(costs) + plain
+    print(f"  from the cache {1e3 * cached:.2f} ms an image and epoch; end to end {1e3 * end_to_end:.0f} ms")
+    print(
+        f"  5 epochs of 72,000 images: {5 * 72_000 * cached / 60:.1f} min against "
+        f"{5 * 72_000 * end_to_end / 3600:.0f} h"
+    )
+    print(f"  {end_to_end / cached:.0f} x (extrapolated)")
+
+
+def share(steps: int = 4) -> None:
+    """(c) Share of a training step's time outside the matrix products."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the profiler counts an operation once, whatever the number of threads
+    head, (features, labels) = ltd().cpu(), batch()
+    run = trainer(head, features.cpu(), labels.cpu())
+    run()
+    with profile(activities=[ProfilerActivity.CPU]) as measured:
+        for _ in range(steps):
+            run()
+    torch.set_num_threads(threads)
+    products = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::addmv"}
+    spent = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
+    outside = {name: value for name, value in spent.items() if name not in products}
+    total = sum(spent.values())
+    print(f"  outside the matrix products: {100 * sum(outside.values()) / total:.1f} %")
+    for name in sorted(outside, key=outside.__getitem__, reverse=True)[:6]:
+        print(f"    {name}: {100 * outside[name] / total:.1f} %")
+
+
+def together(seeds: int = 10) -> None:
+    """(d) A step of k seeds as one computation against k steps, by width of the backbone."""
+    for width, size in ((64, 64), (384, 128), (WIDTH, BATCH)):
+        if width == WIDTH and DEVICE.type == "cpu":
+            seeds = 3
+        with tempfile.TemporaryDirectory() as folder:
+            data = corpus(Path(folder), 2 * size, width=width)
+            heads = [ltd(width) for _ in range(seeds)]
+            training, _ = data.feeds(heads[0].reads, DEVICE, 10**10)
+            settings = SETTINGS.model_copy(update={"batch": size})
+            times = [seconds_a_step(heads, training, settings) for _ in range(3)]
+        apart, at_once = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"  width {width}, batch {size}, {seeds} seeds: {apart / at_once:.2f} x as fast together")
+
+
+def memory(images: int = 72_000) -> None:
+    """Peak memory of training on 72,000 images x blocks 11..19, resident and streamed, and whether losses agree."""
+    losses = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = corpus(Path(folder), images)
+        read = images * 9 * WIDTH * 2
+        for name, budget in (("streamed with 200 MB", 200_000_000), ("resident", 10**10)):
+            head = ltd()
+            feeds = data.feeds(head.reads, DEVICE, budget)
+            before = anonymous()
+            with Peak() as peak:
+                history, _ = fit(head, *feeds, one_epoch(), seed=0, progress=Silent())
+            losses[name] = [history[0].train_loss, history[0].validation_loss]
+            model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, optimizer
+            print(f"  {name}: grew by {peak.bytes - before:,} bytes; {read:,} of features, {model:,} of model state")
+            print(
+                f"    {(peak.bytes - before - model) / read:.3f} x the features, "
+                f"{(peak.bytes - before) / read:.3f} x with the model"
+            )
+            del head, feeds
+    print(f"  losses are {'equal' if len({tuple(loss) for loss in losses.values()}) == 1 else 'NOT equal'}: {losses}")
+    print(f"  peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:,} bytes")
+
+
+def ltd(width: int = WIDTH) -> Head:
+    """The head with its published settings."""
+    torch.manual_seed(0)
+    return build_head(LtdSettings(), blocks=BLOCKS, width=width, embedding=8).to(DEVICE)
+
+
+def plain_ltd() -> torch.nn.Module:
+    """The reference of the tests: the head on ``nn.TransformerEncoderLayer``."""
+    path = Path("tests/stages/train/heads/plain_ltd.py")
+    spec = importlib.util.spec_from_file_location("plain_ltd", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    head: torch.nn.Module = module.PlainLtd(9, 5, WIDTH, 0.3).to(DEVICE)
+    return head
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """One batch of random features (N, 9, D) and labels."""
+    return torch.randn(BATCH, 9, WIDTH, device=DEVICE), (torch.arange(BATCH, device=DEVICE) % 2).float()
+
+
+def trainer(head: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    """Return a program of one training step."""
+    optimizer = torch.optim.AdamW(head.parameters(), lr=5e-5, weight_decay=0, fused=True)
+
+    def run() -> None:
+        head.train()
+        loss = binary_cross_entropy_with_logits(head(features), labels)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+    return run
+
+
+def evaluator(head: torch.nn.Module, features: torch.Tensor) -> Callable[[], None]:
+    """Return a program that scores one batch."""
+
+    def run() -> None:
+        head.eval()
+        with torch.inference_mode():
+            head(features)
+
+    return run
+
+
+def alternate(programs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each program; all of them in turn, ``rounds`` times after a first one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds + 1):
+        for name, program in programs.items():
+            began = time.perf_counter()
+            program()
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def corpus(folder: Path, images: int, width: int = WIDTH) -> TrainingData:
+    """Random features of blocks 11..19 on disk, in shards of 2,048 images."""
+    planted = importlib.util.spec_from_file_location("planted", "tests/stages/train/planted.py")
+    assert planted is not None
+    assert planted.loader is not None
+    module = importlib.util.module_from_spec(planted)
+    planted.loader.exec_module(module)
+    view = module.write_random_view(folder / "clean", images, blocks=range(11, 20), of=BLOCKS, width=width)
+    return TrainingData.open([view], view, SETTINGS)
+
+
+def one_epoch() -> TrainSettings:
+    """The published settings, for one epoch."""
+    return SETTINGS.model_copy(update={"epochs": 1})
+
+
+def augmented(file: Path, *, view: int) -> np.ndarray:
+    """Pixels of a training view of an image file."""
+    image = decode(file).image
+    assert image is not None
+    return np.asarray(apply_view(image, View("train", view), Recipe("crop224-pad", 224), file.name))
+
+
+class Silent:
+    """Progress that nobody looks at."""
+
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Nothing is shown."""
+
+
+def anonymous() -> int:
+    """Bytes of this process that are not a mapped file: what really has to be in memory."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+class Peak:
+    """The largest ``anonymous()`` within the block, looked at every 20 ms."""
+
+    bytes = 0
+
+    def __enter__(self) -> Peak:
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.bytes = max(self.bytes, anonymous())
+
+
+PARTS = {"step": step, "retrain": retrain, "share": share, "together": together, "memory": memory}
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or [name for name in PARTS if name != "memory"]:
+        print(
+            f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]} [{DEVICE.type}, {torch.get_num_threads()} threads]"
+        )
+        PARTS[part]()
