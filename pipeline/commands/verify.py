@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=PATH)
 @corpus_option
 @click.option("--repair", is_flag=True, help="Restore damaged files from the store; make again what it lacks.")
-@click.pass_context
-def verify(context: click.Context, folder: Path | None, corpus: str | None, repair: bool) -> None:
+def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
     """Hash extracted features again and compare with what was written.
 
     Without an argument, all corpora of params.yaml that were extracted; or one --corpus; or FOLDER, as `ltdpipe extract
@@ -40,12 +39,12 @@ def verify(context: click.Context, folder: Path | None, corpus: str | None, repa
     else:
         remaining = []
         for name in [corpus] if corpus else list(project_params().corpora):
-            remaining += _verify_corpus(context, name, repair, needed=corpus is not None)
+            remaining += _verify_corpus(name, repair, needed=corpus is not None)
     if remaining:
         raise DataError(f"{len(remaining)} files are damaged; `ltdpipe verify --repair` restores them")
 
 
-def _verify_corpus(context: click.Context, name: str, repair: bool, *, needed: bool) -> list[Fault]:
+def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
     """Verify and repair one corpus of params.yaml; return what remains."""
     from storage.manifest import read_manifest
     from storage.store import store_root
@@ -67,7 +66,7 @@ def _verify_corpus(context: click.Context, name: str, repair: bool, *, needed: b
             click.echo(f"{fault.path}: put together from the sidecars")
             remaining.remove(fault)
     if remaining:
-        context.invoke(extract, corpus=name)
+        extract.main(["--corpus", name], standalone_mode=False)
         remaining = _verify(folder, repair=False)
     return remaining
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
 from conftest import PROJECT
+from pipeline.commands.extract import extract as extract_command
 from pipeline.commands.status import status
 from pipeline.commands.store import store
 from pipeline.commands.verify import verify
+from stages.scan.run import run as scan
 from storage.errors import DataError
 from storage.index import INDEX_NAME
 from storage.manifest import write_manifest
@@ -112,6 +116,35 @@ def test_verify_of_what_was_not_extracted_is_an_error_only_when_asked_for(projec
     assert "new: not extracted" in run(verify)
     with pytest.raises(DataError, match="holds no extracted features"):
         run(verify, "--corpus", "new")
+
+
+def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
+    """Damage went through the hard links into store and DVC cache; the cache's copy must not come back."""
+    Path("images/fake").mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(f"images/fake/{number}.png")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["extract"] = {"backbone": "demo-vit", "taps": ["cls"], "blocks": [0, 1]}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    table, _ = scan(corpus="new", root=Path("images"), layout="folder")
+    write_manifest(table, Path("corpora/new.parquet"))
+    run(extract_command, "--corpus", "new", "--shard-size", "2", "--loaders", "0")
+    view = Path("data/features/new/clean")
+    cached = Path(".dvc/cache/files/md5/ab/cdef")
+    cached.parent.mkdir(parents=True)
+    cached.hardlink_to(view / "shard-00001.h5")
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in view.glob("shard-*")}
+    overwrite(view / "shard-00001.h5", in_place=True)
+    with pytest.raises(DataError, match="1 files are damaged"):
+        run(verify, "--corpus", "new")
+    said = run(verify, "--corpus", "new", "--repair")
+    assert "shard-00001.h5: no sound copy, removed" in said
+    assert "6 images usable, 2 extracted now" in said
+    assert not cached.exists()
+    for name, (content, inode) in before.items():
+        assert (view / name).read_bytes() == content
+        assert ((view / name).stat().st_ino == inode) == ("shard-00001" not in name)
 
 
 def test_ls_tells_settings_in_words_sizes_and_links(project):
