@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from stages.evaluate.metrics import UNLABELLED
 from stages.evaluate.scores import HELD_OUT, read_scores
@@ -14,7 +15,8 @@ from stages.predict.bundle import Bundle, read_bundle, weights_of, write_bundle
 from stages.predict.card import unread
 from stages.predict.fitting import calibrate, calibrate_unlabelled
 from stages.predict.rows import format_of, read_rows
-from stages.train.data import held_out_rows
+from stages.train.data import split_rows
+from stages.train.settings import TrainSettings
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
@@ -116,9 +118,7 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
         raise DataError(f"{directory} is not of the bundle's backbone: {difference}; extract with its settings")
     rows, source = np.arange(len(table)), f"features of corpus {table.corpus}, {directory.name}"
     if table.corpus == _trained_on(bundle):
-        train: Any = card.provenance.get("train") or {}
-        used, chosen = held_out_rows(table, train["validation_share"])
-        rows, source = used[chosen], f"{source}, the images held out of training"
+        rows, source = _not_trained_on(bundle, table), f"{source}, the images held out of training"
     logits = [np.empty(0)]
     with torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
@@ -127,6 +127,17 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
     labels = table.index["label"].take(rows)
     stated = None if labels.null_count else labels.to_numpy().astype(np.int64)
     return _Images(np.concatenate(logits), stated, source)
+
+
+def _not_trained_on(bundle: Bundle, table: FeatureTable) -> NDArray[np.int64]:
+    """Return the rows of the training corpus that chose the best epoch, and trained nothing."""
+    try:
+        settings = TrainSettings.model_validate(bundle.card.provenance.get("train"))
+    except ValidationError as error:
+        raise DataError(
+            f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another corpus"
+        ) from error
+    return split_rows(table, settings).validation
 
 
 def _of_results(bundle: Bundle, path: Path) -> _Images:

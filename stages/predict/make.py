@@ -19,6 +19,7 @@ from stages.extract.views import view_spec
 from stages.predict.bundle import write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands, unread
 from stages.predict.contributions import CONSTANT, contributions
+from stages.train.card import model_card
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
 from storage.atomic import sha256_of
@@ -47,7 +48,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
         features: the clean view of the training corpus; its bands go into the bundle, for ``ltdpipe explain``.
         geometry: how images become the backbone's input; None: as in training where it read the clean view, else
             crop224-pad.
-        about: the model card; empty: a few lines from what the head file says.
+        about: the model card; empty: the one that the head file gives.
 
     Returns:
         What the bundle states.
@@ -90,7 +91,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
             provenance=known,
             head_sha256=sha256_of(head),
             bands=None if features is None else _bands(features, module, spec),
-            about=about or _about(known, spec),
+            about=about or model_card(head),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -150,18 +151,3 @@ def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, flo
         for at in (0, 1)
     )
     return ClassBands(images=int(profile.count[label]), cosine=cosine, l2=l2, contributions=parts)
-
-
-def _about(known: dict[str, Any], spec: FeatureSpec) -> str:
-    images = known.get("images") or {}
-    best = known.get("best") or {}
-    lines = [
-        f"Head {known.get('head')}, seed {known.get('seed')}, on the frozen backbone {spec.backbone}.",
-        f"Trained on corpus {known.get('corpus')}: {images.get('training', '?')} images; best epoch chosen on "
-        f"{known.get('validation', 'images not stated')} ({images.get('validation', '?')} images, accuracy "
-        f"{best.get('validation_accuracy', '?')}).",
-        "It tells images like those of its training apart. On other generators, cameras and processing it may be "
-        "wrong without a sign: calibrate it on real images of the place of use (`ltdpipe calibrate`), measure it, "
-        "and do not let its verdict decide alone.",
-    ]
-    return "\n".join(lines)

@@ -86,7 +86,7 @@ def _make(made: Study) -> None:
             validation_view=made.features("train"),
             name="ltd",
             head=LtdSettings(),
-            settings=TrainSettings(lr=1e-3, epochs=12, batch=32, validation_share=0.2),
+            settings=TrainSettings(lr=1e-3, epochs=20, batch=32, validation_share=0.2),
             seed=0,
             out=made.head,
             reporter=reporter,

@@ -1,0 +1,144 @@
+"""Predicting: memory over many images, the way from the command to the answer for one, and cached features.
+
+``python benchmarks/predict.py [IMAGES]``; 20,000 small images by default. The memory is measured with a head that reads
+the first block alone, so that the backbone stops there: what holds memory is the same, and it takes minutes.
+"""
+
+# ruff: noqa: E402 - see below
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+PROJECT = Path(__file__).resolve().parents[1]
+# benchmarks/storage.py is called like the package, and Python looks beside the script first: step aside
+sys.path[0] = str(PROJECT)
+
+from stages.extract.augment import Recipe
+from stages.extract.backbone import load_backbone
+from stages.extract.reading import Job
+from stages.extract.run import feature_spec
+from stages.extract.settings import ExtractSettings
+from stages.extract.view_names import View
+from stages.predict.detector import Detector
+from stages.predict.looks import Looks
+from stages.predict.make import run as make_bundle
+from stages.predict.rows import open_rows
+from stages.predict.run import run
+from stages.train.heads.registry import build_head
+from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
+from storage.headfile import save_head
+from storage.sources import Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stages.predict.prediction import Prediction
+
+_STEPS = """
+import time; start = time.perf_counter()
+from stages.predict.detector import Detector
+from stages.predict.looks import Looks
+from stages.predict.seen import see
+imports = time.perf_counter(); import sys
+detector = Detector.load(sys.argv[1], weights=sys.argv[2])
+load = time.perf_counter()
+seen = see(sys.argv[3], detector.job(Looks()))
+decode = time.perf_counter()
+print(next(detector.predictions([seen], Looks())).verdict, file=sys.stderr)
+done = time.perf_counter()
+print(imports - start, load - imports, decode - load, done - decode)
+"""
+
+
+def main() -> None:
+    """Print the figures."""
+    images = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shallow, deep = (bundle_of(folder, settings) for settings in (LinearSettings(block=0), LtdSettings()))
+        memory(folder, shallow, images)
+        one_image(folder, deep)
+
+
+def bundle_of(folder: Path, settings: HeadSettings) -> Path:
+    """Write a bundle of an untrained head."""
+    backbone = load_backbone("demo-vit", weights="default", precision="fp32")
+    view = View("clean")
+    job = Job(Sources.of("/"), (view,), Recipe("crop224-pad", backbone.card.size))
+    spec = feature_spec(backbone, ExtractSettings(backbone="demo-vit"), job, view)
+    torch.manual_seed(0)
+    head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+    path = folder / f"{settings.type}.safetensors"
+    metadata = {"head": settings.type, "seed": 0, "settings": settings.model_dump(mode="json")}
+    save_head(path, head.state_dict(), metadata | {"feature_spec": spec.to_json()})
+    make_bundle(head=path, out=path.with_suffix(".ltd"))
+    return path.with_suffix(".ltd")
+
+
+def memory(folder: Path, bundle: Path, count: int) -> None:
+    """Peak memory after 1,000 images and at the end, every twentieth image broken."""
+    images = folder / "images"
+    images.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        path = images / f"{number:06}.jpg"
+        if number % 20 == 7:
+            path.write_bytes(b"broken")
+        else:
+            Image.fromarray(draw.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path)
+    started = time.perf_counter()
+    with open_rows(folder / "out.csv", check=False, resume=False) as (writer, _):
+        peaks = []
+        for number, row in enumerate(results(bundle, images), 1):
+            writer.write(row)
+            if number == 1:
+                first = time.perf_counter() - started
+            if number in {min(1000, count), count}:
+                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    wall = time.perf_counter() - started
+    print(f"{count} images, 5 % broken: first result after {first:.1f} s, {count / wall:.0f} images/s")
+    grown = peaks[-1] - peaks[0]
+    print(f"peak memory: {peaks[0]:.0f} MB after 1,000 images, {peaks[-1]:.0f} MB at the end: {grown:+.1f} MB")
+
+
+def results(bundle: Path, images: Path) -> Iterator[Prediction]:
+    """Yield the results of a folder."""
+    detector = Detector.load(bundle)
+    yield from run(detector=detector, paths=[str(images)], stdin=sys.stdin.buffer, looks=Looks())
+
+
+def one_image(folder: Path, bundle: Path) -> None:
+    """Seconds of the steps from start to answer, in a fresh process, with the backbone's weights from a file."""
+    weights = folder / "weights.safetensors"
+    save_file(load_backbone("demo-vit", weights="default", precision="fp32").tower.module.state_dict(), weights)
+    image = folder / "photo.jpg"
+    pixels = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    runs = []
+    for _ in range(3):
+        command = [sys.executable, "-c", _STEPS, str(bundle), str(weights), str(image)]
+        environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        runs.append([float(value) for value in done.stdout.split()])
+    imports, load, decode, forward = np.median(runs, axis=0)
+    share = imports / (imports + load + decode + forward)
+    print(
+        f"one 2000 x 1500 image: imports {imports:.2f} s ({share:.0%}), load {load:.2f}, decode {decode:.2f}, ", end=""
+    )
+    print(f"forward {forward:.2f}")
+
+
+if __name__ == "__main__":
+    main()
