@@ -17,6 +17,11 @@ def test_sizes_that_differ_from_the_published_ones():
     assert found == {("counts", "sitd"): "180 real and 179 synthetic images; published: 180 real and 180 synthetic"}
 
 
+def test_an_equal_sum_of_both_classes_is_not_enough():
+    index = index_of(*[{"label": label, "sets": ["sitd"]} for label in [0] * 181 + [1] * 179])
+    assert ("counts", "sitd") in findings(index, "forensynths")
+
+
 def test_sizes_that_agree_are_silent():
     assert findings(index_of(*[{"label": label, "sets": ["sitd"]} for label in [0] * 180 + [1] * 180]), "ufd") == {}
 

@@ -238,3 +238,42 @@ def test_fakes_below_the_root_of_the_reals_are_refused(tmp_path):
     miniatures.write(tmp_path / "r", "1_fake/1.png")
     with pytest.raises(DataError, match="@reals/1_fake"):
         scanned(tmp_path / "s", "synthbuster", reals=tmp_path / "r")
+
+
+def test_a_category_called_train_is_no_split(tmp_path):
+    miniatures.write(
+        tmp_path, *(f"progan/{name}/{kind}/1.png" for name in ("train", "car") for kind in ("0_real", "1_fake"))
+    )
+    rows, _ = scanned(tmp_path, "forensynths")
+    assert members(rows) == {"progan": [2, 2]}
+    assert {(row["split"], row["category"]) for row in rows.values()} == {(None, "train"), (None, "car")}
+    rows, _ = scanned(tmp_path / "progan", "forensynths")
+    assert {(row["split"], row["category"]) for row in rows.values()} == {(None, "train"), (None, "car")}
+
+
+def test_a_split_between_the_set_and_the_category(tmp_path):
+    miniatures.write(tmp_path, "progan/train/car/0_real/1.png", "progan/val/car/1_fake/1.png")
+    rows, _ = scanned(tmp_path, "forensynths")
+    assert [(row["split"], row["category"]) for row in rows.values()] == [("train", "car"), ("val", "car")]
+
+
+def test_shared_reals_go_to_sets_without_their_own_in_the_test_split(tmp_path):
+    root, reals = tmp_path / "drct", tmp_path / "flat"
+    miniatures.write(root, "sd-turbo/val2017/1.png", "sd-turbo/train2017/1.png", "sdxl-turbo/val/1_fake/1.png")
+    miniatures.write(root, "sdxl-turbo/val/0_real/1.png")
+    miniatures.write(reals, "1.jpg", "2.jpg")
+    rows, summary = scanned(root, "drct-2m", reals=reals)
+    assert members(rows) == {"sd-turbo": [2, 1], "sdxl-turbo": [1, 1], "train/sd-turbo": [0, 1]}
+    assert summary.warnings == (
+        "set train/sd-turbo has no real image: AP, AUC and accuracy are undefined; name the folder of its reals with "
+        "--reals or in `reals`",
+    )
+
+
+def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
+    from stages.scan.sharing import Keep
+
+    miniatures.write(tmp_path / "root", "progan/car/1_fake/1.png", "progan/cat/1_fake/1.png")
+    miniatures.write(tmp_path / "reals", "1.png")
+    rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", keep=Keep(categories=("car",)))
+    assert sorted(rows) == ["@reals/1.png", "progan/car/1_fake/1.png"]
