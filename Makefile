@@ -7,10 +7,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench study-mini clean
 
 help: ## Show the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
 demo: $(VENV)/installed ## Run the demo study and print its result
 	dvc repro
@@ -28,7 +28,10 @@ lint: $(VENV)/installed
 	lint-imports
 
 bench: $(VENV)/installed ## Run the benchmarks, which print ratios
-	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+	@for script in $(filter-out %/study_mini.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; python $$script || exit 1; done
+
+study-mini: $(VENV)/installed ## Run the paper's study on miniatures of its benchmarks, in a clone
+	python benchmarks/study_mini.py
 
 clean: ## Remove the environment and everything the graph made
 	rm -rf $(VENV) .ltdpipe .dvc/cache .dvc/tmp analysis audit data heads reports scores sweeps corpora/demo-*.parquet \
