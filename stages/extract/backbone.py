@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +13,14 @@ from torch import Tensor, nn
 
 from stages.extract.fetch import fetch_weights
 from stages.extract.registry import BACKBONES, BackboneCard
+from stages.extract.streams import in_streams
 from stages.extract.towers import Tower, build_tower
 from stages.extract.weights import load_weights, weights_hash
 from storage.errors import DataError, SettingError
+from storage.spec import image_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -40,7 +44,6 @@ class Backbone:
     device: torch.device
     precision: str
 
-    @torch.inference_mode()
     def taps(
         self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
     ) -> dict[str, Tensor]:
@@ -61,35 +64,59 @@ class Backbone:
             feed-forward layers; "grid": (L', N, G*G, D), the patch tokens after each block, averaged over G x G cells,
             row by row; "embedding": (N, E), after final norm and projection. All float32, on the device.
         """
+        images = torch.from_numpy(pixels)
+        normed: dict[int, list[Tensor]] = {}
+        with self._second_norms(normed, blocks if "ln2_cls" in taps else ()):
+            if self.device.type != "cpu":
+                return self._run(images, taps, blocks, grid, normed)
+            axes = {tap: image_axis(tap) for tap in taps}
+            return in_streams(lambda part: self._run(part, taps, blocks, grid, normed), images, axes)
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        images: Tensor,
+        taps: Sequence[str],
+        blocks: Sequence[int],
+        grid: int | None,
+        normed: dict[int, list[Tensor]],
+    ) -> dict[str, Tensor]:
         tower = self.tower
+        normed[threading.get_ident()] = []
         depth = len(tower.blocks) if "embedding" in taps else max(blocks) + 1
         class_only = "grid" not in taps and tower.has_class_token
         class_only = class_only and ("embedding" not in taps or tower.embeds_class_token)
         found: dict[str, list[Tensor]] = {tap: [] for tap in taps if tap != "embedding"}
-        normed: list[Tensor] = []
-        read = [tower.second_norms[block] for block in blocks] if "ln2_cls" in taps else []
-        hooks = [norm.register_forward_hook(lambda _module, _in, out: normed.append(self._token(out))) for norm in read]
-        try:
-            with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
-                tokens, beside = tower.start(self._normalise(pixels))
-                for block in range(depth):
-                    run = tower.run_class_token if class_only and block == depth - 1 else tower.run
-                    tokens = run(block, tokens, beside)
-                    if block in blocks and "cls" in found:
-                        found["cls"].append(self._token(tokens))
-                    if block in blocks and "grid" in found:
-                        found["grid"].append(self._grid(tokens, grid or 1))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
+            tokens, beside = tower.start(self._normalise(images))
+            for block in range(depth):
+                run = tower.run_class_token if class_only and block == depth - 1 else tower.run
+                tokens = run(block, tokens, beside)
+                if block in blocks and "cls" in found:
+                    found["cls"].append(self._token(tokens))
+                if block in blocks and "grid" in found:
+                    found["grid"].append(self._grid(tokens, grid or 1))
         if "ln2_cls" in found:
-            found["ln2_cls"] = normed
+            found["ln2_cls"] = normed[threading.get_ident()]
         stacked = {tap: torch.stack(parts) for tap, parts in found.items()}
         return stacked | ({"embedding": tower.embed(tokens.float())} if "embedding" in taps else {})
 
-    def _normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+    @contextmanager
+    def _second_norms(self, normed: dict[int, list[Tensor]], blocks: Sequence[int]) -> Iterator[None]:
+        """Collect the token behind the second norms of ``blocks``, for each thread in its own list."""
+
+        def collect(_module: nn.Module, _arguments: tuple[Tensor, ...], out: Tensor) -> None:
+            normed[threading.get_ident()].append(self._token(out))
+
+        hooks = [self.tower.second_norms[block].register_forward_hook(collect) for block in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _normalise(self, images: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 on the device; bytes travel, floats are made there."""
-        images = torch.from_numpy(pixels)
         if self.device.type == "cuda":
             images = images.pin_memory().to(self.device, non_blocking=True)
         scaled = images.permute(0, 3, 1, 2).float().div_(255)

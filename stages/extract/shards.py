@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from stages.extract.streams import STREAM_IMAGES
 from storage.errors import ResourceError
 from storage.shard import to_stored
 from storage.spec import image_axis
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from stages.reporter import Progress
     from storage.spec import FeatureSpec
 
-CPU_BATCH, CUDA_BATCH = 16, 256
+CPU_BATCH, CUDA_BATCH = 16, 256  # more on a CPU with more cores than that keeps busy
 _IDENTITY = ("path", "size_bytes", "mtime_ns")
 _EVERY_S = 0.5  # between two reports of progress
 
@@ -69,7 +70,7 @@ class ViewShard:
 
 def auto_batch(device: torch.device) -> int:
     """Return a batch size that is fast on a device; on CUDA it is halved when it does not fit."""
-    return CUDA_BATCH if device.type == "cuda" else CPU_BATCH
+    return CUDA_BATCH if device.type == "cuda" else max(CPU_BATCH, STREAM_IMAGES * torch.get_num_threads())
 
 
 class ShardMaker:

@@ -1,0 +1,42 @@
+"""The CPU's cores on a forward pass: each takes a few images through the whole backbone by itself.
+
+torch would split every small matrix product over the cores and let them meet after each; cores that other processes
+use then hold up all others. Streams meet once a batch. And since a stream always has one thread and the same few
+images, features do not depend on the number of cores, to the byte.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+STREAM_IMAGES = 4  # fewer leave the cores waiting for weights, more leave cores without work
+
+
+def in_streams(run: Callable[[Tensor], dict[str, Tensor]], images: Tensor, axes: dict[str, int]) -> dict[str, Tensor]:
+    """Run a function of a batch in parts, and put the parts of its answer together.
+
+    Args:
+        run: (n, ...) images -> name -> tensor; called from several threads at a time.
+        images: (N, ...), split along the first axis.
+        axes: name -> the axis of its tensor that counts images.
+    """
+    parts = list(_streams().map(run, torch.split(images, STREAM_IMAGES)))
+    return {name: torch.cat([part[name] for part in parts], dim=axis) for name, axis in axes.items()}
+
+
+@cache
+def _streams() -> ThreadPoolExecutor:
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    list(pool.map(lambda _number: None, range(threads)))
+    torch.set_num_threads(threads)  # a thread's setting is its own, but also what threads made later start with
+    return pool
