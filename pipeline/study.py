@@ -15,7 +15,7 @@ from storage.errors import DataError
 from storage.sources import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from rich.table import Table
@@ -38,7 +38,7 @@ def write_report(params: Params) -> tuple[Path, Table]:
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
         out=out,
         notes=params.notes,
-        head_order=[params.label(head, corpus) for corpus in params.train_on for head in params.heads],
+        head_order=labels(params),
         set_order=set_order(params),
         set_lists={name: found.members for name, found in set_lists().items()},
         head_cards={
@@ -55,17 +55,17 @@ def write_report(params: Params) -> tuple[Path, Table]:
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 
-def score_files(params: Params, *, heads: list[str] | None = None) -> list[Path]:
-    """Return the scores files of the study's heads (of all, or those named) in every view that was scored.
+def score_files(params: Params, *, labels: Collection[str] | None = None) -> list[Path]:
+    """Return the scores files of the study's heads (of all, or those with these labels) in every view that was scored.
 
     Raises:
         DataError: a head has not been scored on a corpus.
     """
     found: list[Path] = []
-    runs = itertools.product(
-        params.evaluate.corpora, params.train_on, params.heads if heads is None else heads, params.seeds
-    )
+    runs = itertools.product(params.evaluate.corpora, params.train_on, params.heads, params.seeds)
     for corpus, trained_on, head, seed in runs:
+        if labels is not None and params.label(head, trained_on) not in labels:
+            continue
         folder = paths.scores(corpus, trained_on, head, seed)
         files = sorted(folder.glob("*.parquet"))
         if not files:
@@ -75,6 +75,11 @@ def score_files(params: Params, *, heads: list[str] | None = None) -> list[Path]
             )
         found += files
     return found
+
+
+def labels(params: Params) -> list[str]:
+    """Return what the study's heads are called in tables, in order."""
+    return [params.label(head, corpus) for corpus in params.train_on for head in params.heads]
 
 
 def set_order(params: Params) -> list[str]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def compare(one: str, other: str, out: Path | None) -> None:
     """Compare two heads, or two studies, on the same images, set by set, with paired tests.
 
-    ONE and OTHER are heads of params.yaml, or folders of scores, as `scores` of another checkout. Of two folders, heads
-    of one name are compared.
+    ONE and OTHER are heads of params.yaml, as the report calls them, or folders of scores, as `scores` of another
+    checkout. Of two folders, heads of one name are compared.
     """
     from rich.console import Console
 
@@ -51,13 +51,16 @@ def compare(one: str, other: str, out: Path | None) -> None:
 
 
 def _scores_of(params: Params | None, side: str) -> list[Path]:
-    if params is not None and side in params.heads:
-        from pipeline.study import score_files
+    known: list[str] = []
+    if params is not None:
+        from pipeline.study import labels, score_files
 
-        return score_files(params, heads=[side])
+        known = labels(params)
+        if side in known:
+            return score_files(params, labels=[side])
     found = sorted(Path(side).rglob("*.parquet")) if Path(side).is_dir() else []
     if not found:
-        heads = ", ".join(params.heads) if params is not None else "none: there is no params.yaml here"
+        heads = ", ".join(known) or "none: there is no params.yaml here"
         raise SettingError(f"{side!r} is neither a head of params.yaml ({heads}) nor a folder with scores")
     return found
 

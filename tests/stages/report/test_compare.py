@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -7,6 +10,8 @@ from stages.evaluate.metrics import measure_sets
 from stages.evaluate.scores import read_scores
 from stages.report.compare import run
 from storage.errors import DataError, SettingError
+
+PROJECT = Path(__file__).parents[3]
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
@@ -71,6 +76,23 @@ def test_the_command_compares_folders_and_writes_the_table(study, tmp_path, monk
         CliRunner().invoke(ltdpipe, ["compare", "nothing", "here"], catch_exceptions=False)
     with pytest.raises(SettingError, match=r"ends in \.csv"):
         CliRunner().invoke(ltdpipe, ["compare", *folders, "--out", "table.pdf"], catch_exceptions=False)
+
+
+def test_the_command_compares_heads_of_the_project(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(PROJECT / "profiles" / "demo.yaml", "params.yaml")
+    for head, shift in (("ltd", 2.0), ("linear", 0.3)):
+        for seed in (0, 1):
+            path = study.add_scores(head, seed, {"grid": True, "nearest": True}, view="clean", shift=shift)
+            folder = tmp_path / "scores" / "demo-test" / "demo-train" / f"{head}-{seed}"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.rename(folder)
+    done = CliRunner().invoke(ltdpipe, ["compare", "ltd", "linear"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "ltd against linear" in done.output
+    assert done.output.index("nearest") < done.output.index("grid")  # the order of the study
+    with pytest.raises(DataError, match="ltdpipe evaluate --corpus demo-test --trained-on demo-train --head ltd-raw"):
+        CliRunner().invoke(ltdpipe, ["compare", "ltd-raw", "linear"], catch_exceptions=False)
 
 
 def test_the_order_of_rows_in_the_files_changes_nothing(study):
