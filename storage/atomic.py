@@ -29,12 +29,16 @@ _REASONS = {
 
 
 @contextmanager
-def atomic_path(final: Path) -> Iterator[Path]:
+def atomic_path(final: Path, *, sync_folder: bool = True) -> Iterator[Path]:
     """Give a private path to write to; when the block ends well it becomes ``final``, on disk and complete.
 
     The partial file lies beside ``final`` under a unique name, so that two writers never share one; the last to
     finish wins. It is fsynced, renamed, and the folder fsynced. When the block raises, it is removed and ``final``
     stays as it was.
+
+    Args:
+        final: the file to write.
+        sync_folder: False where another file follows in the same folder at once: its fsync then covers both names.
 
     Raises:
         ResourceError: the disk is full, read-only, or may not be written to; the message names ``final``.
@@ -46,7 +50,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
             yield partial
             fsync(partial)
             partial.replace(final)
-            fsync(final.parent)
+            if sync_folder:
+                fsync(final.parent)
         finally:
             partial.unlink(missing_ok=True)
 

@@ -79,7 +79,7 @@ def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
     """
     arrays = {tap: np.ascontiguousarray(arrays[tap]) for tap in sorted(arrays)}
     _check_shapes(arrays, spec)
-    with atomic_path(path) as partial, ThreadPoolExecutor(2) as threads:
+    with atomic_path(path, sync_folder=False) as partial, ThreadPoolExecutor(2) as threads:  # its sidecar follows
         _lay_out(partial, arrays, spec)
         taps = Shard.open(partial).taps
         places = {tap: place.offset for tap, place in taps.items() if place.offset is not None}
