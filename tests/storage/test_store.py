@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
-from conftest import PROJECT
+from running import PROJECT
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
-from storage.publish import publish
+from storage.publish import publish, restore
 from storage.store import ShardFolder, store_root
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -147,6 +147,23 @@ class StoreContract:
             FeatureTable.open(out)
         publish(store / SPEC.key / "toy", out, index.shards, lambda _: None)
         assert content(out) == before
+
+
+@pytest.mark.parametrize("done", range(7))
+def test_a_publication_stopped_at_any_point_shows_no_index(own_store, tmp_path, monkeypatch, done):
+    extract(own_store, manifest(names(6)), out=tmp_path / "out")
+    calls = iter(range(done + 1))
+
+    def stopped(source, target):
+        if next(calls) == done:
+            raise KeyboardInterrupt
+        return restore(source, target)
+
+    monkeypatch.setattr("storage.publish.restore", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        extract(own_store, TABLE, out=tmp_path / "out")
+    with pytest.raises(DataError, match=r"index\.parquet does not exist"):
+        FeatureTable.open(tmp_path / "out")
 
 
 def copied(told):
