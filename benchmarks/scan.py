@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.remove(str(Path(__file__).resolve().parent))  # benchmarks/storage.py would hide the package
+
 FOLDERS, FILES = 1_000, 1_000
 DEFAULT = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 

@@ -75,7 +75,7 @@ def list_members(location: str) -> Iterator[tuple[str, int]]:
     Raises:
         DataError: the archive is damaged or compressed in a way that cannot be read in place.
     """
-    with _readable(location), opened(location) as file:
+    with readable(location), opened(location) as file:
         if location.lower().endswith(".zip"):
             with zipfile.ZipFile(file) as archive:
                 yield from ((info.filename, info.file_size) for info in archive.infolist() if not info.is_dir())
@@ -91,7 +91,7 @@ def read_member(location: str, member: str) -> bytes:
         OSError: the archive is not there.
     """
     read = _READERS[location[location.rindex(".") :].lower()]
-    with _readable(location):
+    with readable(location):
         return read(location, member)
 
 
@@ -123,7 +123,8 @@ def image_column(schema: pa.Schema) -> str | None:
 
 
 @contextmanager
-def _readable(location: str) -> Iterator[None]:
+def readable(location: str) -> Iterator[None]:
+    """Turn what the readers of damaged archives raise into a ``DataError`` that names the archive."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, pa.ArrowException, NotImplementedError, RuntimeError) as error:

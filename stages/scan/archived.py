@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from stages.scan.classes import label_of
 from stages.scan.found import Folder, Stated, folders_of, is_image, kind_of
 from storage import names
-from storage.archives import image_column, list_members, opened, stamp_of
+from storage.archives import image_column, list_members, opened, readable, stamp_of
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def archive_folders(
 def _rows(
     location: str, top: tuple[str, ...], start: int, skipped: Counter[str], stamp: tuple[int, int]
 ) -> Iterator[Folder]:
-    with opened(location) as file:
+    with readable(location), opened(location) as file:
         parquet = pq.ParquetFile(file)
         schema = parquet.schema_arrow
         if image_column(schema) is None:

@@ -23,7 +23,7 @@ from stages.scan.classes import SPLITS, label_of
 from stages.scan.found import Folder
 from stages.scan.layouts.layout import Place
 from storage import names
-from storage.archives import opened
+from storage.archives import opened, readable
 from storage.errors import DataError
 from storage.sources import REALS, Sources
 
@@ -84,7 +84,7 @@ def is_list(source: str) -> bool:
     if not source.lower().endswith(LIST_EXTENSIONS):
         return False
     if source.lower().endswith(".parquet"):
-        with opened(source) as file:
+        with readable(source), opened(source) as file:
             return {"path", "label"} <= set(pq.read_schema(file).names)
     return True
 

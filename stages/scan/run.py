@@ -158,6 +158,11 @@ def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, i
             counter.advance(len(folder))
     except PermissionError as error:
         raise DataError(f"corpus {corpus!r}: {error.filename} may not be read; change its permissions") from error
+    except (ImportError, ValueError) as error:
+        if isinstance(error, DataError) or not is_url(root):
+            raise
+        # fsspec's message names the package that is missing, or the protocol that nobody knows
+        raise SettingError(f"corpus {corpus!r}: {root} cannot be read: {error}") from error
     if not folders:
         seen = ", ".join(f"{count} {kind}" for kind, count in sorted(walk.skipped.items())) or "it is empty"
         raise DataError(f"corpus {corpus!r}: no image file below {root} ({seen})")

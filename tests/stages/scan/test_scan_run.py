@@ -1,14 +1,19 @@
 """What a scan says of roots that are wrong, what it leaves out, and what it writes."""
 
 import os
+from pathlib import Path
 
 import miniatures
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from stages.scan.run import run
 from stages.scan.sharing import Keep
 from storage.errors import DataError, SettingError
 from storage.manifest import read_manifest
+
+PARAMS = Path(__file__).parents[3] / "profiles" / "demo.yaml"
 
 
 def message(root, layout="auto", **options):
@@ -119,3 +124,48 @@ def test_reals_shared_by_absurdly_many_sets_are_refused(tmp_path, monkeypatch):
     miniatures.write(tmp_path, "real/1.png", "real/2.png", *(f"fake/g{number}/1.png" for number in range(3)))
     with pytest.raises(DataError, match="5 images are 9 times in a test set"):
         run(corpus="mini", root=tmp_path, layout="folder")
+
+
+@pytest.mark.parametrize(
+    ("root", "reason"), [("nope://bucket/x", "Protocol not known: nope"), ("memory://nothing", "it is empty")]
+)
+def test_a_url_that_leads_nowhere(root, reason):
+    with pytest.raises((SettingError, DataError), match=reason):
+        run(corpus="mini", root=root, layout="auto")
+
+
+@pytest.mark.parametrize("name", ["part.parquet", "images.zip", "images.tar"])
+def test_a_damaged_archive_is_named_and_nothing_is_written(tmp_path, name):
+    miniatures.write(tmp_path, "root/real/1.png", "root/fake/1.png")
+    (tmp_path / "root" / name).write_bytes(b"damaged from the first byte to the last")
+    assert f"archive {tmp_path / 'root' / name} cannot be read" in message(tmp_path / "root")
+
+
+def test_the_command_says_layout_sets_and_warnings(tmp_path):
+    from pipeline.commands.scan import scan
+
+    miniatures.ufd_archive(tmp_path / "root")
+    miniatures.write(tmp_path, "root/biggan/1_fake/1.png")
+    out = str(tmp_path / "manifest.parquet")
+    result = CliRunner().invoke(scan, [str(tmp_path / "root"), "--sets", "ufd16", "--out", out])
+    assert result.exit_code == 0, result.output
+    assert "\nlayout ufd: every folder fits the folders of ForenSynths" in result.output
+    assert "ufd16, 10 of 16 sets" in result.output
+    assert "warning: set biggan has no real image" in result.output
+    assert "warning: set stargan was asked for and has no image" in result.output
+    assert "sitd" not in set().union(*read_manifest(tmp_path / "manifest.parquet")["sets"].to_pylist())
+
+
+def test_the_command_reads_params_and_both_roots(tmp_path, monkeypatch):
+    from pipeline.commands.scan import scan
+
+    miniatures.synthbuster(tmp_path / "data" / "sb", tmp_path / "data" / "raise")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTDPIPE_DATA", str(tmp_path / "data"))
+    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    params["corpora"]["sb"] = {"root": "sb", "reals": "raise", "layout": "synthbuster", "sets": ["glide", "firefly"]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    result = CliRunner().invoke(scan, ["--corpus", "sb"])
+    assert result.exit_code == 0, result.exception
+    assert "2 real, 2 synthetic; 2 sets: glide, firefly" in result.output
+    assert read_manifest(tmp_path / "corpora" / "sb.parquet").num_rows == 4
