@@ -106,7 +106,7 @@ def compare(name: str, count: int, rounds: int) -> None:
         print(f"{name:14} {way:10} {count / seconds:7.2f} images/s")
     ratio = best["plain loop"] / best["ltdpipe"]
     print(
-        f"{name:14} ratio {ratio:.2f} ({count} images, best of {rounds}; largest difference {error:.0e} of the largest value)"
+        f"{name:14} ratio {ratio:.2f} ({count} images, best of {rounds}; differences up to {error:.0e} of the largest)"
     )
 
 

@@ -1,0 +1,85 @@
+"""The commands that look at the machine and at what can be run on it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from extract_pictures import save
+
+from pipeline.cli import ltdpipe
+from stages.extract import runtime
+from stages.extract.registry import BACKBONES
+from stages.extract.runtime import auto_loaders
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("LTDPIPE_WEIGHTS", str(tmp_path / "weights"))
+    return lambda *arguments: CliRunner().invoke(ltdpipe, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_doctor_tells_what_it_found_and_leaves_nothing(run, tmp_path):
+    out = run("doctor").output
+    for what in ("versions", "device", "cores", "image formats", "room", "disk speed", "locking  ", "weights"):
+        assert what.strip() in out
+    assert "locking        works" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_sees_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    from stages.extract import machine
+
+    monkeypatch.setattr(machine.os, "access", lambda *_arguments: False)
+    findings = {finding.what: finding for finding in machine.examine(tmp_path)}
+    assert "may not be written to" in findings["disk"].found
+    assert "LTDPIPE_STORE" in (findings["disk"].advice or "")
+
+
+def test_backbones_lists_all_and_what_is_here(run, tmp_path):
+    before = run("backbones").output
+    assert all(name in before for name in BACKBONES)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ViT-B-32.pt").touch()
+    lines = {line.split()[0]: line for line in run("backbones").output.splitlines()}
+    assert lines["clip-vit-b-32"].rstrip().endswith("present")
+    assert lines["siglip2-vit-b-16"].split()[-3] == "Apache-2.0"
+    assert "patch-mean" in lines["siglip2-vit-b-16"]
+
+
+def test_bench_measures_files_and_memory(run, tiny, reporter):
+    from stages.extract.bench import measure
+    from stages.extract.runtime import Runtime
+
+    measured = measure("tiny", "random:0", 5, Runtime(loaders=0), reporter)
+    assert reporter.done == 5
+    assert measured.from_files > 0 < measured.from_memory
+    assert measured.timing.decode > 0 < measured.timing.write
+
+
+def test_json_log_and_summary(run, tiny, folder, tmp_path):
+    save(folder / "0_real/a.png")
+    (folder / "0_real/b.png").write_text("x")
+    (folder / "0_real/notes.txt").write_text("left out")
+    result = run("extract", folder, "--out", tmp_path / "out", "--backbone", "tiny", "--weights", "random:0", "--json",
+                 "--loaders", "0", "--views", "clean,val", "--blocks", "0-1")  # fmt: skip
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert events[-1] | {"rate": 0, "waiting_s": 0} == {
+        "event": "progress", "what": "extract images", "unit": "images", "done": 2, "total": 2, "failed": 1, "rate": 0,
+        "waiting_s": 0,
+    }  # fmt: skip
+    assert any("1 .txt" in event.get("text", "") for event in events)
+    summary = json.loads(result.stdout)
+    assert (summary["usable"], summary["views"]) == (1, {"clean": 2, "val": 2})
+    assert list(summary["failed"]) == ["no image: the content is of no format that is read"]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "share", "loaders"),
+    [("cpu", 1, 1, 0), ("cpu", 2, 1, 1), ("cpu", 16, 1, 4), ("cpu", 16, 8, 1), ("cuda", 1, 1, 0), ("cuda", 8, 1, 7)],
+)
+def test_loaders_suit_the_machine(monkeypatch, device, cores, share, loaders):
+    monkeypatch.setattr(runtime, "cores", lambda: cores)
+    assert auto_loaders(device, share=share) == loaders
