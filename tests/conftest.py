@@ -1,11 +1,8 @@
-"""What all tests share: the project's folder, a quiet reporter, and commands run as a user runs them."""
+"""What all tests share: a reporter that remembers, places to write to, and clones of the project."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-PROJECT = Path(__file__).resolve().parents[1]
+from running import PROJECT, commit, git, run_command
 
 # Tests run side by side; more threads than cores make small tensors many times slower.
 torch.set_num_threads(1)
@@ -67,22 +64,6 @@ def other_file_system(tmp_path_factory):
         yield Path(folder)
 
 
-def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would, with this environment's programs, on the code in ``cwd`` if it holds any."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(cwd if (cwd / "pipeline").is_dir() else PROJECT),
-        "DVC_NO_ANALYTICS": "1",
-        "OMP_NUM_THREADS": "1",
-        **env,
-    }
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
-
-
 @pytest.fixture(scope="session")
 def clone_of_project():
     """Make a committed git clone of the project, as it is now, in an empty folder."""
@@ -100,12 +81,3 @@ def clone_of_project():
         return folder
 
     return clone
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return run_command("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments, cwd=folder).stdout
-
-
-def commit(folder: Path, message: str) -> None:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", message)

@@ -72,10 +72,11 @@ class Uncertainty:
             return None
         return interval(found)
 
-    def of_sets(self, entry: Entry, metric: str) -> tuple[float, float] | None:
-        """Return the 95 % interval of the mean over sets; None when a set in the mean has none."""
-        mean = self.results.of_sets(entry, metric)
-        sets = [tested for tested in self.results.sets if self._in_mean(entry, tested, metric)]
+    def of_sets(self, entry: Entry, metric: str, names: Sequence[NamedSet] | None = None) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean over sets (all, or those named); None when a set in it has none."""
+        mean = self.results.of_sets(entry, metric, names)
+        listed = self.results.sets if names is None else names
+        sets = [tested for tested in listed if self._in_mean(entry, tested, metric)]
         columns = [self._column((entry.head, tested), metric) for tested in sets]
         found = [column for column in columns if column is not None]
         if mean.value is None or len(found) < len(sets) or len(found) != mean.count:

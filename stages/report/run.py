@@ -21,9 +21,10 @@ from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics
 from stages.report.page import Analyses, Background, render_page
 from stages.report.published import ablation_reference, covered_lists, mean_table, set_table
+from stages.report.reproduction import reproduction_page, reproduction_table
 from stages.report.results import load_results
 from stages.report.robustness import robustness_table
-from stages.report.table import WRITERS, Table, to_csv
+from stages.report.table import WRITERS, Table, to_csv, to_markdown
 from stages.report.thumbnails import surest_errors
 from storage.atomic import write_text
 
@@ -99,6 +100,7 @@ def run(
         named["ablation_published"] = ablation_reference()
     if not others:
         named["tests"] = None
+    named["reproduction"] = reproduction_table(results, uncertainty, set_lists or {})
     for at, table in enumerate(published, 1):
         named[f"published_{at}"] = table
     metrics = short_metrics(results)
@@ -118,6 +120,9 @@ def run(
             errors=surest_errors(results, first, images or {}),
         ),
     }
+    claims = named["reproduction"]
+    markdown = "" if claims is None else to_markdown(claims)
+    files["REPRODUCTION.md"] = reproduction_page(study, claims, markdown, reproduce)
     for name, found in named.items():
         files |= {f"tables/{name}.{suffix}": write(found) for suffix, write in WRITERS.items() if found is not None}
     if analyses.windows:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT, commit, git, run_command
+from running import PROJECT, commit, git, run_command
 
 COMMANDS = ("analyse", "demo-images", "evaluate", "extract", "profile", "report", "scan", "train")
 

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import PROJECT, run_command
 from pipeline import paths
+from running import PROJECT, run_command
 
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 

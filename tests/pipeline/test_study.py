@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import commit, git, run_command
+from running import commit, git, run_command
 
 HEADS = {"ltd": {"type": "ltd"}, "linear": {"type": "linear"}}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT
+from running import PROJECT
 
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
 

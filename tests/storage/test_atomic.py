@@ -8,7 +8,7 @@ import sys
 import pytest
 from faults import small_disk, without_root_s_privilege
 
-from conftest import PROJECT
+from running import PROJECT
 from storage.atomic import atomic_path, explained, remove_partials, sha256_of, write_text
 from storage.errors import DataError, ResourceError
 

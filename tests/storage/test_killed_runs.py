@@ -17,7 +17,7 @@ from faults import small_disk
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names
 
-from conftest import PROJECT, run_command
+from running import PROJECT, run_command
 from storage.errors import ResourceError
 from storage.features import FeatureTable
 from storage.store import ShardFolder

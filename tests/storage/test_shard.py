@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 from synthetic import SPEC, extract, features, manifest, names, spec
 
-from conftest import PROJECT
+from running import PROJECT
 from storage.errors import DataError
 from storage.shard import to_stored, write_shard
 from storage.shard_reader import Shard

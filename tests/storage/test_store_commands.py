@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
-from conftest import PROJECT
 from pipeline.commands.extract import extract as extract_command
 from pipeline.commands.status import status
 from pipeline.commands.store import store
 from pipeline.commands.verify import verify
+from running import PROJECT
 from stages.scan.run import run as scan
 from storage.errors import DataError
 from storage.index import INDEX_NAME

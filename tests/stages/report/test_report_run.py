@@ -50,7 +50,9 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp
     formats = ("csv", "json", "md", "tex")
     expected = [f"tables/{name}.{suffix}" for name in ("main", "per_set", "tests") for suffix in formats]
     expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
-    assert sorted(map(str, files)) == sorted(["metrics.json", "plots/sets.csv", "report.html", *expected])
+    assert sorted(map(str, files)) == sorted(
+        ["metrics.json", "plots/sets.csv", "report.html", "REPRODUCTION.md", *expected]
+    )
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
 
 
