@@ -89,9 +89,10 @@ def summary_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"audit of {found['corpus']}"))
+    caption = "small: below the crop. facts AP: how well format, size and quality of the file tell the classes apart"
+    table = Table(title=Text(f"audit of {found['corpus']}"), caption=Text(caption))
     table.add_column("set")
-    for column in ("real", "synthetic", "published", "below crop", "AP of file facts", "guessing", "matched jpeg+size"):
+    for column in ("real", "synthetic", "published", "small", "facts AP", "chance", "matched"):
         table.add_column(column, justify="right")
     for entry in found["sets"]:
         size, predictor = entry["expected"], entry["predictor"]
