@@ -60,6 +60,11 @@ def test_any_tap_blocks_and_rows_come_in_the_order_asked_for(table, tap, blocks,
     assert read.flags.c_contiguous
 
 
+def test_rows_may_be_repeated_in_order(table):
+    rows = np.array([1, 1, 2, 4, 4, 4, 5])
+    assert np.array_equal(table.read(blocks=[3], rows=rows), table.read(blocks=[3])[rows])
+
+
 def test_rows_may_be_a_slice_or_a_mask(table):
     mask = np.arange(len(PATHS)) % 4 == 1
     assert np.array_equal(table.read(rows=mask), table.read()[mask])
