@@ -29,6 +29,8 @@ def in_streams(run: Callable[[Tensor], dict[str, Tensor]], images: Tensor, axes:
         images: (N, ...), split along the first axis.
         axes: name -> the axis of its tensor that counts images.
     """
+    if len(images) <= STREAM_IMAGES:  # nothing to share out: let torch use all cores for these
+        return run(images)
     parts = list(_streams().map(run, torch.split(images, STREAM_IMAGES)))
     return {name: torch.cat([part[name] for part in parts], dim=axis) for name, axis in axes.items()}
 
