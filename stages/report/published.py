@@ -44,6 +44,9 @@ def published() -> Mapping[str, Any]:
 def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> list[Covered]:
     """Return the lists whose every member is a test set of one corpus of the study.
 
+    A list that is only a part of another benchmark's list there is none of its own: AIGCDetectBenchmark has sets with
+    the names of all of GenImage's, and some of them hold other images.
+
     Args:
         results: what was measured.
         set_lists: name -> members, in the order of tables.
@@ -51,10 +54,11 @@ def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> l
     found = []
     for corpus in results.samples:
         here = {tested.name: tested for tested in results.sets if tested.corpus == corpus}
+        lists = {name: members for name, members in set_lists.items() if members and set(members) <= here.keys()}
         found += [
             Covered(name, tuple(here[member] for member in members))
-            for name, members in set_lists.items()
-            if members and all(member in here for member in members)
+            for name, members in lists.items()
+            if not any(set(members) < set(lists[other]) and not _same_benchmark(name, other) for other in lists)
         ]
     return found
 
