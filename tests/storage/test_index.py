@@ -133,24 +133,17 @@ def test_rows_of_a_set_are_those_that_list_it(sets, start, chunk):
     assert np.array_equal(rows_of_set(table, "a"), expected)
 
 
-def test_an_index_damaged_anywhere_is_refused_by_name_or_reads_the_same(tmp_path):
+def test_an_index_damaged_anywhere_is_refused_by_name(tmp_path):
     extract(tmp_path, manifest(names(6)))
     path = next(tmp_path.glob("*/toy/index.parquet"))
-    content, good = path.read_bytes(), read_index(path)
+    content = path.read_bytes()
     path.unlink()
-    refused = 0
-    for place in range(0, len(content), 37):
+    for place in range(0, len(content), 17):
         damaged = bytearray(content)
         damaged[place] ^= 1 << (place % 8)
         path.write_bytes(damaged)
-        try:
-            index = read_index(path)
-        except DataError as error:
-            refused += 1
-            assert "index.parquet" in str(error)  # noqa: PT017 - refusal is one of two good ends
-        else:
-            assert (index.table, index.spec, index.shards) == (good.table, good.spec, good.shards)
-    assert refused > len(content) / 37 / 2
+        with pytest.raises(DataError, match=r"index\.parquet"):
+            read_index(path)
 
 
 def test_sidecars_and_indexes_are_not_taken_for_each_other(tmp_path):
