@@ -103,6 +103,7 @@ def test_every_plot_is_drawn(page):
             empty: marks.filter((mark) => mark.getBBox().width === 0 && !mark.matches("[width='0.0']")).length};
         })"""
     )
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
     bars = [plot for plot in drawn if plot["kind"] == "bars"]
     lines = [plot for plot in drawn if plot["kind"] == "lines"]
     assert [plot["bars"] for plot in bars] == [9, 3, 9]
