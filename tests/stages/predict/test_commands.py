@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -55,6 +56,18 @@ def test_refused_calibrations(study, tmp_path):
     assert bundle.read_bytes() == study.bundle.read_bytes()
     other = call("calibrate", bundle, "--on", tmp_path / "none.csv")
     assert "none.csv does not exist" in str(other.exception)
+
+
+def test_a_corpus_of_the_project_is_known_by_name(study, tmp_path, monkeypatch):
+    profile = Path(__file__).parents[3] / "profiles" / "demo.yaml"
+    shutil.copy(profile, tmp_path / "params.yaml")
+    shutil.copy(study.bundle, tmp_path / "detector.ltd")
+    (tmp_path / "data" / "features").mkdir(parents=True)
+    (tmp_path / "data" / "features" / "demo-test").symlink_to(study.features("held").parent)
+    monkeypatch.chdir(tmp_path)
+    done = call("calibrate", "detector.ltd", "--on", "demo-test", "--target-fpr", 0.1)
+    assert done.exit_code == 0, done.output
+    assert "is not in `corpora`" in str(call("calibrate", "detector.ltd", "--on", "nowhere").exception)
 
 
 def test_images_held_out_of_training_calibrate(study, tmp_path):

@@ -87,6 +87,13 @@ def test_isotonic_rises_stays_inside_and_never_says_never():
     assert 0.9 < probabilities[-1] < 1
 
 
+def test_probabilities_speak_of_equal_shares_whatever_the_calibration_images_are():
+    random = np.random.default_rng(0)
+    logits, labels = random.standard_normal(4000), np.repeat([0, 0, 0, 1], 1000)  # logits that say nothing
+    found = calibrate(labels, logits, source="x", target_fpr=0.05, scaling="isotonic")
+    assert found.probabilities(np.array([0.0]))[0] == pytest.approx(0.5, abs=0.1)
+
+
 def test_reals_alone_set_a_threshold_and_leave_probabilities_alone():
     found = calibrate(np.zeros(99, int), draw(1)[0], source="x", target_fpr=0.01)
     assert found.scaling is None
