@@ -130,10 +130,7 @@ def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | No
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.console import ConsoleReporter
     from pipeline.prepare import check_room, plan
-    from stages.extract.bench import measure
-    from stages.extract.runtime import Runtime
     from storage.store import store_root
 
     planned = plan(params, manifests, store_root())
@@ -146,6 +143,10 @@ def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | No
     click.echo(f"features: {needed / 1e9:.2f} GB, free: {planned.free_bytes / 1e9:.1f} GB")
     check_room(planned)
     if rate is None:
+        from pipeline.console import ConsoleReporter
+        from stages.extract.bench import measure
+        from stages.extract.runtime import Runtime
+
         measured = measure(params.extract.backbone, "random:0", 16, Runtime(), ConsoleReporter())
         rate = measured.from_files
         click.echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from running import commit, git, run_command
+from running import commit, git, run_command, start
 
 HEADS = {"ltd": {"type": "ltd"}, "linear": {"type": "linear"}}
 
@@ -159,12 +163,18 @@ def test_features_of_a_lost_store_come_back_without_extraction(study):
     assert ran == []
 
 
-def test_the_same_study_in_another_clone_gives_the_same_bytes(study, tmp_path, clone_of_project):
+def test_a_study_killed_five_times_gives_the_same_bytes_in_another_clone(study, tmp_path, clone_of_project):
     other = clone_of_project(tmp_path / "other")
     (other / "params.yaml").write_text((study / "params.yaml").read_text())
+    moments = np.random.default_rng(0).uniform(1, 8, size=5)
+    for moment in moments:
+        process = start("dvc", "repro", cwd=other)
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     repro(other)
-    for name in ("metrics.json", "report.html", "tables/per_seed.csv"):
-        assert (other / "reports/demo" / name).read_bytes() == (study / "reports/demo" / name).read_bytes()
-    assert (other / "heads/demo-train/ltd/0.safetensors").read_bytes() == (
-        study / "heads/demo-train/ltd/0.safetensors"
-    ).read_bytes()
+    report = ("metrics.json", "report.html", "tables/per_seed.csv")
+    for name in (*(f"reports/demo/{file}" for file in report), "heads/demo-train/ltd/0.safetensors"):
+        assert (other / name).read_bytes() == (study / name).read_bytes(), name

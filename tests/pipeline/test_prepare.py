@@ -1,0 +1,125 @@
+"""A profile is put to use on a data root: what is there, what is missing, what it takes, and when it is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.prepare import Plan, check_room, limited
+from running import PROJECT, commit, git, run_command
+from stages.demo.miniatures import run as make_miniatures
+from storage.errors import ResourceError
+from storage.manifest import read_manifest
+
+USE = ("ltdpipe", "profile", "use", "paper", "--rate", "10", "--set", "extract.backbone=demo-vit")
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_miniatures(root=root, test_images=1, training_images=2)
+    return root
+
+
+@pytest.fixture
+def data(data_root, tmp_path):
+    """A copy of the data root that a test may damage."""
+    return shutil.copytree(data_root, tmp_path / "data")
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(PROJECT / "profiles", folder / "profiles")
+    shutil.copy(PROJECT / "profiles" / "demo.yaml", folder / "params.yaml")
+    git(folder, "init", "-q")
+    commit(folder, "start")
+    return folder
+
+
+def use(project, data, *more, check=True):
+    return run_command(*USE, "--data", str(data), *more, cwd=project, check=check, COLUMNS="200")
+
+
+def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
+    said = use(project, data_root).stdout
+    for line in (
+        "16 of 16 sets",
+        "8 of 8 sets",
+        "13 of 13 sets",
+        "set biggan: 1 real, 1 synthetic; published: 2000 real",
+    ):
+        assert line in said
+    manifests = {path.stem: len(read_manifest(path)) for path in (project / "corpora").glob("*.parquet")}
+    assert set(manifests) == {"progan", "sdv14", "ufd", "genimage", "drct2m"}
+    assert manifests["drct2m"] == 13 + 1  # the shared real image is listed once
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    assert params["extract"]["backbone"] == "demo-vit"
+    assert str(data_root) not in (project / "params.yaml").read_text()
+    # the roots are found again, and a second use does not take the file for an edit
+    assert "8 real, 8 synthetic" in run_command("ltdpipe", "scan", "--corpus", "genimage", cwd=project).stdout
+    use(project, data_root)
+
+
+def test_missing_sets_are_named_and_the_study_goes_on_with_the_rest(project, data):
+    shutil.rmtree(data / "genimage" / "wukong")
+    shutil.rmtree(data / "genimage" / "VQDM")
+    said = use(project, data).stdout
+    assert "6 of 8 sets; missing: wukong, vqdm" in said
+    assert (project / "corpora" / "genimage.parquet").exists()
+
+
+def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may_be_left_out(project, data):
+    shutil.rmtree(data / "genimage")
+    before = (project / "params.yaml").read_text()
+    done = use(project, data, check=False)
+    assert done.returncode == 3
+    assert "not found: genimage; docs/data.md" in done.stderr
+    assert (project / "params.yaml").read_text() == before
+    assert not (project / "corpora").exists()
+    use(project, data, "--skip-missing")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    assert params["evaluate"]["corpora"] == ["ufd", "drct2m"]
+    assert "genimage" not in params["corpora"]
+
+
+def test_a_study_without_its_training_images_is_refused(project, data):
+    shutil.rmtree(data / "forensynths")
+    done = use(project, data, "--skip-missing", check=False)
+    assert done.returncode == 3
+    assert "trains on progan, not found" in done.stderr
+
+
+def test_a_small_study_keeps_the_shape(project, data_root):
+    use(project, data_root, "--limit", "1")
+    manifest = read_manifest(project / "corpora" / "progan.parquet")
+    assert sorted(zip(manifest["category"].to_pylist(), manifest["label"].to_pylist(), strict=True)) == [
+        (category, label) for category in ("chair", "tvmonitor") for label in (0, 1)
+    ]
+
+
+def test_a_larger_limit_keeps_what_a_smaller_one_chose(project, data_root):
+    use(project, data_root)
+    manifest = read_manifest(project / "corpora" / "progan.parquet")
+    one, two = (set(limited(manifest, limit)["path"].to_pylist()) for limit in (1, 2))
+    assert one < two == set(manifest["path"].to_pylist())
+    shuffled = manifest.take(np.arange(len(manifest))[::-1].copy())
+    assert set(limited(shuffled, 1)["path"].to_pylist()) == one
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers():
+    plan = Plan({"a": 10}, {"a": 50}, {"a": 3 * 10**9}, 2 * 10**9)
+    with pytest.raises(ResourceError, match=r"need 3\.0 GB and 2\.0 GB are free"):
+        check_room(plan)
+    assert plan.hours(50 / 3600) == pytest.approx(1)
+
+
+def test_a_wrong_change_is_named(project):
+    done = run_command(*USE[:4], "--set", "train.lrr=1", cwd=project, check=False)
+    assert done.returncode == 2
+    assert "train.lrr: unknown key" in done.stderr
+    done = run_command(*USE[:4], "--set", "nonsense", cwd=project, check=False)
+    assert "expected KEY=VALUE" in done.stderr
