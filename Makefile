@@ -28,10 +28,11 @@ lint: $(VENV)/installed
 	lint-imports
 
 bench: $(VENV)/installed ## Run the benchmarks, which print ratios
-	@for script in $(filter-out %/study_mini.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; python $$script || exit 1; done
+	@for name in $(filter-out study_mini,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))); do \
+	  echo "== $$name"; python -m benchmarks.$$name || exit 1; done
 
 study-mini: $(VENV)/installed ## Run the paper's study on miniatures of its benchmarks, in a clone
-	python benchmarks/study_mini.py
+	python -m benchmarks.study_mini
 
 clean: ## Remove the environment and everything the graph made
 	rm -rf $(VENV) .ltdpipe .dvc/cache .dvc/tmp analysis audit data heads reports scores sweeps corpora/demo-*.parquet \

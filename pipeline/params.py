@@ -46,12 +46,15 @@ class EvaluateParams(BaseModel):
 
     Attributes:
         corpora: names of the corpora.
+        match: in what the files of both classes are made alike for numbers without the file bias: any of "jpeg",
+            "size" and "jpeg+size", each as a further line of the tables.
         unlabelled: how many unlabelled images of a test set give the threshold of one of the accuracies.
     """
 
     model_config = _STRICT
 
     corpora: Annotated[tuple[Name, ...], Field(min_length=1)]
+    match: tuple[Literal["jpeg", "size", "jpeg+size"], ...]
     unlabelled: Annotated[int, Field(ge=2)] = 100
 
 

@@ -62,6 +62,7 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
         head=paths.head(learnt_from, name, seed),
         out=folder,
         trained_on=paths.features(learnt_from),
+        match=params.evaluate.match,
     )
     for view, count in counts.items():
         click.echo(f"{folder / view}.parquet: {count} images scored")

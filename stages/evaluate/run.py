@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import TypeAdapter
 
-from stages.evaluate.scores import HELD_OUT, ScoreCard, write_scores
+from stages.audit.match import matched_sets
+from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
 from stages.extract.settings import VIEW
 from stages.train.data import split_rows
 from stages.train.heads.registry import build_head
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stages.audit.match import Match
     from stages.train.heads.head import Head
 
 _BATCH = 1024
@@ -57,7 +61,9 @@ def run(*, features: Path, head: Path, out: Path) -> int:
     return _LoadedHead.of(head, table.spec).write([table], np.arange(len(table)), view=features.name, out=out)
 
 
-def run_views(*, features: Path, head: Path, out: Path, trained_on: Path | None = None) -> dict[str, int]:
+def run_views(
+    *, features: Path, head: Path, out: Path, trained_on: Path | None = None, match: Sequence[Match] = ()
+) -> dict[str, int]:
     """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores.
 
     Args:
@@ -68,6 +74,8 @@ def run_views(*, features: Path, head: Path, out: Path, trained_on: Path | None 
         trained_on: directory of the extracted corpus that the head was trained on. The images held out of its
             training are scored into ``held-out.parquet``, for a threshold of the training domain: in their clean
             view, as test images are seen, or in that of validation where there is no clean one. None: no such file.
+        match: for each, ``matched-<match>.parquet`` holds the clean view's images whose files are alike in both
+            classes (``stages.audit.match``), so that a number without the file bias stands beside the raw one.
 
     Returns:
         View -> number of images scored.
@@ -86,6 +94,9 @@ def run_views(*, features: Path, head: Path, out: Path, trained_on: Path | None 
     counts = {}
     for name, tables in views.items():
         counts[name] = loaded.write(tables, np.arange(len(tables[0])), view=name, out=out / f"{name}.parquet")
+    for wanted in match if VIEW in views else ():
+        name = f"{MATCHED}{wanted}"
+        counts[name] = loaded.write_matched(views[VIEW][0], wanted, view=name, out=out / f"{name}.parquet")
     if trained_on is not None and "train" in loaded.metadata:
         settings = TrainSettings.model_validate(loaded.metadata["train"])
         clean = trained_on / VIEW
@@ -128,6 +139,24 @@ class _LoadedHead:
             if not table.index["path"].equals(first.index["path"]):
                 raise DataError(f"{table.directory} and {first.directory} hold different images; extract both again")
         images = first.index.take(rows)
+        logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
+        self._write(first, images, logits, view, out)
+        return len(rows)
+
+    def write_matched(self, table: FeatureTable, match: Match, *, view: str, out: Path) -> int:
+        """Write the scores of the images that are in the matched subset of a set, as members of those sets alone."""
+        sets: dict[int, list[str]] = defaultdict(list)
+        for name, members in matched_sets(table.index, match).items():
+            for row in members.tolist():
+                sets[row].append(name)
+        rows = np.array(sorted(sets), dtype=np.int64)
+        images = table.index.take(rows)
+        column = images.column_names.index("sets")
+        images = images.set_column(column, "sets", pa.array([sets[row] for row in sorted(sets)], pa.list_(pa.string())))
+        self._write(table, images, self._logits(table, rows), view, out)
+        return len(rows)
+
+    def _write(self, first: FeatureTable, images: pa.Table, logits: NDArray[np.float64], view: str, out: Path) -> None:
         if images["label"].null_count:
             raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")
         facts = {name: value for name, value in self.metadata.get("facts", {}).items() if name.startswith("window")}
@@ -143,9 +172,7 @@ class _LoadedHead:
             failed=len(first.failed),
             facts={**facts, "trained_on": self.metadata.get("corpus")},
         )
-        logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
         write_scores(out, card=card, images=images, logits=logits)
-        return len(rows)
 
     def _logits(self, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         reads, device = self.module.reads, next(self.module.parameters()).device

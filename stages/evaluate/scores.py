@@ -36,6 +36,7 @@ SCORES_SCHEMA = pa.schema(
 
 # The view that stands for the images held out of a head's training.
 HELD_OUT = "held-out"
+MATCHED = "matched-"  # begins the view of a subset whose files are alike in both classes
 
 _METADATA_KEY = b"ltdpipe"
 _REMEDY = "run `ltdpipe evaluate` again"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stages.evaluate.means import Mean
+from stages.evaluate.scores import MATCHED
 from stages.report.results import Entry
 from stages.report.table import Block, Cell, Table, Value
 from stages.report.tables import METRIC_NAMES, scaled
@@ -110,7 +111,7 @@ def _listed(results: Results, *, paper: bool) -> list[tuple[str, str, float | No
         for view, strength in degradation.views:
             if not paper or (family.paper and family.paper[0] <= strength <= family.paper[1]):
                 rows.append((family.kind, view, strength))
-    return rows if paper else [*rows, *(("several", view, None) for view in others(results))]
+    return rows if paper else [*rows, *((_kind_of(view), view, None) for view in others(results))]
 
 
 def _loss(mean: Mean, clean: Mean) -> Value:
@@ -128,3 +129,8 @@ def series(results: Results, head: str, degradation: Degradation, metric: str) -
         entry = Entry(head, view)
         means.append(results.of_sets(entry, metric) if entry in results.measured else empty)
     return means
+
+
+def _kind_of(view: str) -> str:
+    """What the table calls a view that is no single degradation."""
+    return "files alike" if view.startswith(MATCHED) else "several"

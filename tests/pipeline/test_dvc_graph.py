@@ -18,7 +18,7 @@ READS = {
     "demo-images": {"demo.*", "corpora.*"},
     "extract": {"extract", "corpora.*"},
     "train": {"heads.*", "train"},
-    "evaluate": set(),
+    "evaluate": {"evaluate.match"},
     "sweep": {"heads", "seeds", "train", "evaluate.corpora"},
     "analyse": set(),
     "audit": {"corpora.*"},

@@ -35,6 +35,7 @@ def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelle
         {"path": f"{prefix}{i:04d}.png", "label": int(label) if labelled else None,
          "generator": "gan" if label else None, "sets": ["gan"], "size_bytes": 1, "mtime_ns": 1,
          "status": "ok", "shard": name, "row": i,
+         "format": "JPEG" if i % 3 else "PNG", "width": 200 + 100 * (i % 4), "height": 200,
          "sha256": hashlib.sha256(f"{prefix}{i}".encode()).hexdigest()}
         for i, label in enumerate(labels)
     ]  # fmt: skip

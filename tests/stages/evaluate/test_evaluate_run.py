@@ -3,6 +3,7 @@ import pytest
 import torch
 from small_features import spec_of, write_view
 
+from stages.audit.match import matched_sets
 from stages.evaluate.run import run, run_views
 from stages.evaluate.scores import read_scores
 from stages.train.data import split_rows
@@ -104,3 +105,18 @@ def test_scoring_twice_gives_the_same_bytes(tmp_path, head):
     for name in ("one", "two"):
         run(features=tmp_path / "clean", head=head, out=tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("match", ["jpeg", "size", "jpeg+size"])
+def test_a_matched_subset_is_a_view_of_its_own_with_the_same_logits(tmp_path, head, match):
+    tokens = write_view(tmp_path / "features" / "clean")
+    run_views(features=tmp_path / "features", head=head, out=tmp_path / "out", match=[match])
+    clean, matched = (read_scores(tmp_path / "out" / f"{name}.parquet") for name in ("clean", f"matched-{match}"))
+    table = FeatureTable.open(tmp_path / "features" / "clean")
+    for name, rows in matched_sets(table.index, match).items():
+        members = matched.members.get(name, np.empty(0, int))
+        assert matched.path[members].tolist() == table.index["path"].take(rows).to_pylist()
+        assert (matched.label[members] == 0).sum() == (matched.label[members] == 1).sum()
+    logits = dict(zip(clean.path, clean.logit, strict=True))
+    assert [logits[path] for path in matched.path] == pytest.approx(matched.logit.tolist(), abs=1e-6)
+    assert len(tokens) >= len(matched)
