@@ -1,4 +1,4 @@
-"""Dropout at a quarter of torch's cost on a CPU, where drawing masks was the largest cost beside the matrix products."""
+"""Dropout at a quarter of torch's cost on a CPU, where drawing masks cost the most beside the matrix products."""
 
 import torch
 from torch import Tensor, nn

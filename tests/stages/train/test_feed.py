@@ -53,6 +53,23 @@ def test_only_what_fits_is_resident(tables: list[FeatureTable]) -> None:
     assert feed(tables, 10**9).resident_bytes == 3 * VIEW_BYTES
 
 
+@pytest.mark.parametrize(("budget", "readings"), [(10**9, [0, 1, 2]), (2 * VIEW_BYTES, [0, 1, 2, 1, 2])])
+def test_a_view_that_has_a_place_is_read_once(
+    tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch, budget: int, readings: list[int]
+) -> None:
+    read, seen = FeatureTable.read, []
+
+    def counting(table: FeatureTable, *arguments: object, **more: object) -> object:
+        seen.append([other.directory for other in tables].index(table.directory))
+        return read(table, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureTable, "read", counting)
+    source = feed(tables, budget)
+    for epoch in range(6):
+        list(source.batches(epoch, torch.arange(len(ROWS)), 64))
+    assert seen == readings
+
+
 def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
     for budget in (0, 10**9):
         source = Feed(tables, ROWS, Reads("embedding"), device=torch.device("cpu"), budget=budget)
