@@ -7,6 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,6 +15,9 @@ from running import PROJECT, commit, git, run_command
 
 # Tests run side by side; more threads than cores make small tensors many times slower.
 torch.set_num_threads(1)
+# An example that is slow on a busy machine is no failure.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 
 class RecordingReporter:

@@ -209,7 +209,7 @@ class TestStoreOnAnotherFileSystem(StoreContract):
         assert "copied 7 files" in told[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(st.sets(st.integers(0, 9)), min_size=1, max_size=4), st.integers(1, 5), st.sets(st.integers(0, 9)))
 def test_after_any_history_each_image_has_its_own_features(tmp_path_factory, history, size, broken):
     folder = tmp_path_factory.mktemp("history")
