@@ -74,6 +74,14 @@ def test_broken_files_decoded_in_processes_keep_the_order(detector, real, tmp_pa
     )
 
 
+def test_images_of_one_batch_keep_their_own_pixels(detector, real):
+    found = predictions(detector, *real[:7], loaders=0, batch=4)
+    assert len({one.logit for one in found}) == 7
+    assert [one.logit for one in found] == pytest.approx(
+        [detector.score([path])[0].logit for path in real[:7]], abs=1e-3
+    )
+
+
 def test_cached_features_give_the_same_logits(study, detector, real):
     cached = CachedFeatures.open(study.features("test"), detector.card)
     with_cache = predictions(detector, *real[:5], features=cached)
