@@ -83,7 +83,7 @@ def bundle_of(folder: Path, settings: HeadSettings) -> Path:
     path = folder / f"{settings.type}.safetensors"
     metadata = {"head": settings.type, "seed": 0, "settings": settings.model_dump(mode="json")}
     save_head(path, head.state_dict(), metadata | {"feature_spec": spec.to_json()})
-    make_bundle(head=path, out=path.with_suffix(".ltd"))
+    make_bundle(head=path, out=path.with_suffix(".ltd"), about="an untrained head, to measure with")
     return path.with_suffix(".ltd")
 
 

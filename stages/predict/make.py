@@ -91,7 +91,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
             provenance=known,
             head_sha256=sha256_of(head),
             bands=None if features is None else _bands(features, module, spec),
-            about=about or model_card(head),
+            about=about or _card_of(head),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -151,3 +151,12 @@ def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, flo
         for at in (0, 1)
     )
     return ClassBands(images=int(profile.count[label]), cosine=cosine, l2=l2, contributions=parts)
+
+
+def _card_of(head: Path) -> str:
+    try:
+        return model_card(head)
+    except KeyError as error:
+        raise DataError(
+            f"head {head} does not say its {error}, which its model card needs; name one by --card"
+        ) from error

@@ -15,6 +15,7 @@ from stages.train.heads.registry import build_head
 from stages.train.heads.settings import LinearSettings, LtdSettings, RineSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
+from storage.headfile import load_head, save_head
 
 
 @pytest.fixture
@@ -114,6 +115,14 @@ def test_without_bands_and_features_the_page_says_so(study, image, tmp_path):
     assert "The bundle has no bands" in page
     assert "name the extracted training corpus" in page
     assert "&lt;b&gt;card&lt;/b&gt;" in page
+
+
+def test_a_head_file_that_says_too_little_needs_a_card(study, tmp_path):
+    weights, metadata = load_head(study.head)
+    save_head(tmp_path / "poor.safetensors", weights, {key: metadata[key] for key in ("settings", "feature_spec")})
+    with pytest.raises(DataError, match="name one by --card"):
+        make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd")
+    assert make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd", about="x").name == "poor"
 
 
 def test_an_image_that_cannot_be_read_is_said(detector, tmp_path):
