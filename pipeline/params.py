@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.explain import NAME_PATTERN, explain
+from pipeline.yaml_values import load_yaml
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
 from stages.extract.view_names import expand_views
@@ -112,7 +113,7 @@ def load_params(path: Path) -> Params:
             key's path, what was found and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingError(
             f"{path} does not exist here ({Path.cwd()}); change to the project's folder, or write one with "

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.params import Params, settings_from
+from pipeline.yaml_values import load_yaml
 from storage.atomic import write_text
 from storage.errors import SettingError
 
@@ -41,7 +42,7 @@ def profile_text(name: str, assignments: tuple[str, ...] = (), without: tuple[st
     Args:
         name: of the profile.
         assignments: ``key.path=value`` each; the value is YAML.
-        without: corpora that are not evaluated on.
+        without: corpora that are left out.
 
     Raises:
         SettingError: no such profile, or an assignment is none.
@@ -49,12 +50,12 @@ def profile_text(name: str, assignments: tuple[str, ...] = (), without: tuple[st
     text = profile_path(name).read_text(encoding="utf-8")
     if not assignments and not without:
         return text
-    content = yaml.safe_load(text)
+    content = load_yaml(text)
     for assignment in assignments:
         _assign(content, assignment)
     for corpus in without:
-        content["corpora"].pop(corpus)
-        content["evaluate"]["corpora"].remove(corpus)
+        del content["corpora"][corpus]
+        content["evaluate"]["corpora"] = [name for name in content["evaluate"]["corpora"] if name != corpus]
     body = yaml.safe_dump(content, sort_keys=False, width=120)
     return f"{_MADE}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
 
@@ -65,7 +66,7 @@ def validated(text: str, source: str) -> Params:
     Raises:
         SettingError: something in it is wrong; one line a fault.
     """
-    return settings_from(Params, yaml.safe_load(text), source=f"{source}: ")
+    return settings_from(Params, load_yaml(text), source=f"{source}: ")
 
 
 def check_replaceable(params: Path) -> None:
@@ -98,7 +99,10 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise SettingError(f"--set {assignment!r}: {parent!r} holds no keys")
-    place[last] = yaml.safe_load(value)
+    try:
+        place[last] = load_yaml(value)
+    except yaml.YAMLError as error:
+        raise SettingError(f"--set {assignment!r}: {value!r} is no YAML value") from error
 
 
 def _would_lose_edits(params: Path) -> bool:

@@ -9,6 +9,7 @@ import click
 import yaml
 from pydantic import BaseModel
 
+from pipeline.yaml_values import load_yaml
 from stages.extract.view_names import view_directories
 from stages.train.heads.settings import HeadSettings
 from stages.train.settings import Overrides, TrainSettings
@@ -55,7 +56,7 @@ def head_of_family(family: str) -> HeadSettings:
     if family == "linear-all":
         values = {"type": "linear", "block": "all"}
     elif block:
-        values["block"] = yaml.safe_load(block)
+        values["block"] = load_yaml(block)
     return validated_head(values)
 
 
@@ -103,7 +104,7 @@ def parsed_assignment(assignment: str, option: str) -> tuple[str, Any]:
     """
     key, equals, text = assignment.partition("=")
     try:
-        value = yaml.load(text, _YamlNumbers)  # noqa: S506 - a safe loader
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise SettingError(f"{option} {assignment}: {text!r} is no YAML value") from error
     if not equals or not key:
@@ -124,12 +125,3 @@ def training_views(features: Path, settings: TrainSettings) -> tuple[list[Path],
         return [features], features
     (validation,) = view_directories([settings.validation_view])
     return [features / name for name in view_directories(settings.views)], features / validation
-
-
-class _YamlNumbers(yaml.SafeLoader):
-    """YAML as people type it: 1e-4 is a number, though YAML 1.1 asks for 1.0e-4."""
-
-
-_YamlNumbers.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)

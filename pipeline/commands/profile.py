@@ -8,7 +8,7 @@ import click
 
 from pipeline import paths
 from pipeline.commands.arguments import PATH
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,11 @@ def profile_show(name: str) -> None:
 @click.option("--data", type=PATH, help="Folder below which the corpora lie: check and scan them, and plan the study.")
 @click.option("--limit", type=click.IntRange(1), help="With --data: a small study, with N images of each kind.")
 @click.option("--skip-missing", is_flag=True, help="With --data: go on without corpora that are not there.")
-@click.option("--rate", type=float, help="With --data: images a second, instead of measuring the backbone here.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="With --data: images a second, instead of measuring the backbone here.",
+)
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A change, as train.epochs=2.")
 @click.option("--force", is_flag=True, help="Also over edits of params.yaml that are not committed.")
 def profile_use(  # noqa: PLR0917 - click hands over one argument an option
@@ -67,6 +71,8 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
     """
     from pipeline.profiles import check_replaceable, profile_text, validated, write_params
 
+    if data is None and (limit is not None or skip_missing or rate is not None):
+        raise SettingError("--limit, --skip-missing and --rate do nothing without --data, the folder of the corpora")
     text = profile_text(name, assignments)
     params = validated(text, name)
     if not force:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
 @click.option("--test", "tests", type=PATH, multiple=True, help="With --features: score this extracted view.")
 @assignments_option
-@click.option("--out", type=PATH, help="Folder of the results.  [default: sweeps/KIND]")
+@click.option("--out", type=PATH, help="Folder of the results.  [default: sweeps/TRAINED_ON/KIND, or sweeps/KIND]")
 @click.option(
     "--together",
     type=click.Choice(["auto", "yes", "no"]),
@@ -90,7 +90,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         evaluation=tests,
         variants=_variants(kind, heads, varied, FeatureTable.open(views[0]).spec.blocks),
         settings=settings,
-        seeds=[int(seed) for seed in (seeds or "0").split(",")],
+        seeds=_seeds(seeds or "0"),
         out=out,
         reporter=ConsoleReporter(),
         memory=memory,
@@ -98,6 +98,13 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         together=together,
     )
     click.echo(f"{out}: {len(rows)} rows in results.csv")
+
+
+def _seeds(listed: str) -> list[int]:
+    parts = [part.strip() for part in listed.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise SettingError(f"--seeds {listed}: expected whole numbers from 0 with commas between, as 0,1,2")
+    return [int(part) for part in dict.fromkeys(parts)]
 
 
 def _heads(kind: str, names: tuple[str, ...], known: dict[str, HeadSettings] | None) -> dict[str, HeadSettings]:

@@ -70,6 +70,13 @@ def test_a_fault_is_named_in_one_line(tmp_path, right, wrong, expected):
     assert any(expected in line for line in lines), lines
 
 
+@pytest.mark.parametrize("written", ["5e-05", "5.0e-05", "0.00005"])
+def test_a_number_is_read_as_dvc_writes_it(tmp_path, written):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("lr: 0.001", f"lr: {written}"))
+    assert load_params(path).train.lr == 5e-5
+
+
 def test_all_faults_are_reported_at_once(tmp_path):
     lines = faults(tmp_path, DEMO.replace("lr: 0.001", "lr: fast").replace("half: left", "half: up"))
     assert len(lines) == 2

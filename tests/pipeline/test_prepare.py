@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.prepare import Plan, check_room, limited
+from pipeline.profiles import profile_text
 from running import PROJECT, commit, git, run_command
 from stages.demo.miniatures import run as make_miniatures
 from storage.errors import ResourceError
@@ -123,3 +124,18 @@ def test_a_wrong_change_is_named(project):
     assert "train.lrr: unknown key" in done.stderr
     done = run_command(*USE[:4], "--set", "nonsense", cwd=project, check=False)
     assert "expected KEY=VALUE" in done.stderr
+    done = run_command(*USE[:4], "--set", "train.lr=[", cwd=project, check=False)
+    assert done.returncode == 2
+    assert "'[' is no YAML value" in done.stderr
+    done = run_command(*USE[:4], "--limit", "2", cwd=project, check=False)
+    assert done.returncode == 2
+    assert "do nothing without --data" in done.stderr
+
+
+def test_numbers_in_powers_of_ten_are_numbers_and_a_corpus_that_nothing_uses_may_be_left_out(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    text = profile_text("paper", ("train.lr=1e-4", "corpora.spare={root: nowhere}"), ("spare", "genimage"))
+    content = yaml.safe_load(text)
+    assert content["train"]["lr"] == 1e-4
+    assert set(content["corpora"]) == {"progan", "sdv14", "ufd", "drct2m"}
+    assert content["evaluate"]["corpora"] == ["ufd", "drct2m"]
