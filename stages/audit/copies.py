@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from stages.audit.duplicates import Pair, describe, equal_between, equal_groups, near_pairs
 from stages.audit.finding import Finding
-from storage.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,17 +50,20 @@ def exact_copies(usable: pa.Table, others: FeatureTable | None) -> tuple[dict[st
 def near_copies(
     table: FeatureTable, others: FeatureTable | None, near: float | None, reporter: Reporter
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Find near duplicates: with opposite labels (a label may be wrong), and between training and test images."""
+    """Find near duplicates: with opposite labels (a label may be wrong), and between training and test images.
+
+    Embeddings made with other settings, as where the two corpora have different geometries, cannot be compared:
+    training against test is then left out, with the difference as the reason.
+    """
     reason = None if near is not None else "left out as asked for"
     if reason is None and "embedding" not in table.spec.taps:
         reason = "the tap `embedding` was not extracted"
     if near is None or reason is not None:
         return {"near_duplicates": {"left_out": reason}, "label_noise": {"left_out": reason}}, []
-    if others is not None and others.key != table.key:
-        raise DataError(
-            f"{table.directory} and {others.directory} were extracted with other settings "
-            f"({table.spec.difference(others.spec)}), so their embeddings cannot be compared; extract both alike"
-        )
+    other_settings = "" if others is None else table.spec.difference(others.spec)
+    if other_settings:
+        reporter.warn(f"near duplicates of training images are not looked for, the features differ: {other_settings}")
+        others = None
     usable, embeddings = table.index, table.read("embedding")
     tested, trained, is_other, training = _sides(usable, others)
     within = near_pairs(embeddings[tested], None, near, reporter)
@@ -90,6 +92,7 @@ def near_copies(
             "pairs_in_test": len(within),
             "pairs_train_test": len(across),
             "train_test_examples": describe(across, test_table, train_table),
+            "train_test_left_out": other_settings or None,
         },
         "label_noise": {"cosine": near, "pairs": len(contrary), "candidates": describe(contrary, test_table)},
     }

@@ -56,7 +56,7 @@ def run(
         ``classes``, ``predictor``, ``unreadable``, ``duplicates``, ``near_duplicates`` and ``label_noise``.
 
     Raises:
-        DataError: features are missing or damaged, have no labels, or those of training were made with other settings.
+        DataError: features are missing or damaged, or have no labels.
     """
     table = FeatureTable.open(features)
     index = read_index(features / INDEX_NAME).table

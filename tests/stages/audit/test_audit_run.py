@@ -145,6 +145,25 @@ def test_near_duplicates_left_out_are_said_to_be(corpora, reporter):
     assert "train-test-near-duplicates" not in kinds(found)
 
 
+def test_training_images_of_another_geometry_are_compared_by_their_bytes_alone(corpora, reporter, tmp_path):
+    manifest, _ = scan(corpus="other", root=corpora / "other", layout="folder")
+    extract(
+        corpus="other",
+        root=corpora / "other",
+        manifest=manifest,
+        settings=ExtractSettings(backbone="demo-vit"),
+        geometry="squash256-crop224",
+        store=tmp_path / "store",
+        out=tmp_path / "other",
+        reporter=reporter,
+    )
+    found = audit(corpora, "copies", reporter, train=tmp_path / "other" / "clean")
+    assert found["duplicates"]["train_test"] == 2
+    assert "view.geometry" in found["near_duplicates"]["train_test_left_out"]
+    assert any("near duplicates of training images are not looked for" in warning for warning in reporter.warnings)
+    assert found["label_noise"]["pairs"] > 0
+
+
 def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):
     manifest, _ = scan(corpus="mixed", root=corpora / "mixed", layout="unlabelled")
     extract(
