@@ -32,9 +32,11 @@ def write_report(params: Params) -> tuple[Path, Table]:
         The report's folder, and its headline table.
     """
     out = paths.report(params.study)
+    files = score_files(params)
     metrics = run(
         study=params.study,
-        score_files=score_files(params),
+        score_files=list(files),
+        heads_of=files,
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
         out=out,
         notes=params.notes,
@@ -55,16 +57,17 @@ def write_report(params: Params) -> tuple[Path, Table]:
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 
-def score_files(params: Params, *, labels: Collection[str] | None = None) -> list[Path]:
-    """Return the scores files of the study's heads (of all, or those with these labels) in every view that was scored.
+def score_files(params: Params, *, labels: Collection[str] | None = None) -> dict[Path, str]:
+    """Return the scores files of the study's heads (of all, or those with these labels) -> what the head is called.
 
     Raises:
         DataError: a head has not been scored on a corpus.
     """
-    found: list[Path] = []
+    found: dict[Path, str] = {}
     runs = itertools.product(params.evaluate.corpora, params.train_on, params.heads, params.seeds)
     for corpus, trained_on, head, seed in runs:
-        if labels is not None and params.label(head, trained_on) not in labels:
+        label = params.label(head, trained_on)
+        if labels is not None and label not in labels:
             continue
         folder = paths.scores(corpus, trained_on, head, seed)
         files = sorted(folder.glob("*.parquet"))
@@ -73,7 +76,7 @@ def score_files(params: Params, *, labels: Collection[str] | None = None) -> lis
                 f"{folder} holds no scores; run `ltdpipe evaluate --corpus {corpus} --trained-on {trained_on} "
                 f"--head {head} --seed {seed}`, or `dvc repro`"
             )
-        found += files
+        found |= dict.fromkeys(files, label)
     return found
 
 

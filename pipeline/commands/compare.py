@@ -37,32 +37,34 @@ def compare(one: str, other: str, out: Path | None) -> None:
     if out is not None and out.suffix.removeprefix(".") not in WRITERS:
         raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(WRITERS)}")
     params = project_params() if paths.PARAMS.exists() else None
-    files = [_scores_of(params, side) for side in (one, other)]
+    first, second = (_scores_of(params, side) for side in (one, other))
+    heads_of = {path: head for path, head in (first | second).items() if head is not None}
     order = []
     if params is not None:
         from pipeline.study import set_order
 
         order = set_order(params)
-    table = run(one=files[0], other=files[1], names=(one, other), set_order=order)
+    table = run(one=list(first), other=list(second), names=(one, other), heads_of=heads_of, set_order=order)
     for printed in _printed(table):
         Console().print(printed)
     if out is not None:
         write_text(out, WRITERS[out.suffix.removeprefix(".")](table))
 
 
-def _scores_of(params: Params | None, side: str) -> list[Path]:
+def _scores_of(params: Params | None, side: str) -> dict[Path, str | None]:
+    """Return scores files -> what the study calls their head; None in a folder, where the files have to say it."""
     known: list[str] = []
     if params is not None:
         from pipeline.study import labels, score_files
 
         known = labels(params)
         if side in known:
-            return score_files(params, labels=[side])
+            return dict(score_files(params, labels=[side]))
     found = sorted(Path(side).rglob("*.parquet")) if Path(side).is_dir() else []
     if not found:
         heads = ", ".join(known) or "none: there is no params.yaml here"
         raise SettingError(f"{side!r} is neither a head of params.yaml ({heads}) nor a folder with scores")
-    return found
+    return dict.fromkeys(found)
 
 
 def _printed(table: Table) -> list[PrintedTable]:

@@ -57,17 +57,17 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
         seed = needed(seed, "--seed")
         if assignments:
             out = needed(out, "--out: what --set changes is not the head of params.yaml")
-        out, label = out or paths.head(corpus, name, seed), params.label(name, corpus)
+        out = out or paths.head(corpus, name, seed)
     else:
         head, settings = head_of_family(name), TrainSettings()
-        label, seed = name.replace(":", "-"), seed or 0
-        out = out or paths.head_by_hand(label, seed)
+        name, seed = name.replace(":", "-"), seed or 0
+        out = out or paths.head_by_hand(name, seed)
     head, settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
     summary = run(
         views=views,
         validation_view=validation_view,
-        name=label,
+        name=name,
         head=head,
         settings=settings,
         seed=seed,
@@ -77,6 +77,6 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
         threads=threads,
     )
     click.echo(
-        f"{label}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
+        f"{name}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
         f"{summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
     )

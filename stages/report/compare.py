@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.evaluate.bootstrap import REPLICATES
+from stages.evaluate.scores import read_card
 from stages.report.intervals import resample
-from stages.report.results import Entry, load_results, read_heads
+from stages.report.results import Entry, head_names, load_results
 from stages.report.table import Block, Cell, Table, Value
 from stages.report.tables import METRIC_NAMES, column_names, scaled
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stages.report.intervals import Uncertainty
@@ -24,6 +25,7 @@ def run(
     one: Sequence[Path],
     other: Sequence[Path],
     names: tuple[str, str],
+    heads_of: Mapping[Path, str] | None = None,
     set_order: Sequence[str] = (),
     replicates: int = REPLICATES,
 ) -> Table:
@@ -33,6 +35,7 @@ def run(
         one: scores files of the one side: of one head, or of all heads of a study.
         other: scores files of the other side.
         names: what the sides are called.
+        heads_of: scores file -> what its head is called, where the file does not say it as the study does.
         set_order: test sets in the order of the protocol.
         replicates: bootstrap samples.
 
@@ -42,7 +45,8 @@ def run(
     Raises:
         DataError: the sides have no head in common, or score different images.
     """
-    heads = [read_heads(files) for files in (one, other)]
+    called = {**head_names({path: read_card(path) for path in [*one, *other]}), **(heads_of or {})}
+    heads = [{path: called[path] for path in files} for files in (one, other)]
     distinct = [sorted(set(found.values())) for found in heads]
     if [len(found) for found in distinct] == [1, 1]:
         pairs = [(distinct[0][0], distinct[1][0])]

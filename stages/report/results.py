@@ -125,14 +125,16 @@ def load_results(
         heads: heads in the order of the tables; those not named follow in order of name.
         sets: names of sets in the order of the protocol; those not named follow in order of name.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
-        names: scores file -> what its head is called here instead, to tell heads of several studies apart.
+        names: scores file -> what its head is called here; None: see :func:`head_names`.
 
     Raises:
         DataError: no file, a file is unusable, two are of the same head, seed, corpus and view, two score different
             images of one corpus view, or no image names a test set.
     """
     paths = sorted(score_files)
-    cards = {path: _named(read_card(path), (names or {}).get(path)) for path in paths}
+    cards = {path: read_card(path) for path in paths}
+    called = head_names(cards) if names is None else names
+    cards = {path: replace(card, head=called[path]) for path, card in cards.items()}
     _check_once(cards)
     thresholds = _thresholds(cards)
     tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
@@ -171,13 +173,17 @@ def place_in(order: Sequence[str], name: str | None) -> int:
     return order.index(name) if name is not None and name in order else len(order)
 
 
-def read_heads(score_files: Iterable[Path]) -> dict[Path, str]:
-    """Return scores file -> the name of its head."""
-    return {path: read_card(path).head for path in score_files}
+def head_names(cards: Mapping[Path, ScoreCard]) -> dict[Path, str]:
+    """Return scores file -> what its head is called: its name, and what it was trained on where there is more than one.
 
-
-def _named(card: ScoreCard, head: str | None) -> ScoreCard:
-    return card if head is None else replace(card, head=head)
+    A head file does not know of the other trainings of a study, so its name alone cannot tell them apart.
+    """
+    corpora = {path: card.facts.get("trained_on") for path, card in cards.items()}
+    several = len(set(corpora.values()) - {None}) > 1
+    return {
+        path: f"{card.head} ({corpora[path]})" if several and corpora[path] else card.head
+        for path, card in cards.items()
+    }
 
 
 def _place(card: ScoreCard) -> tuple[str, str, str, int]:

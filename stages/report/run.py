@@ -41,6 +41,7 @@ def run(
     score_files: Sequence[Path],
     profile_files: Sequence[Path],
     out: Path,
+    heads_of: Mapping[Path, str] | None = None,
     notes: Sequence[str] = (),
     head_order: Sequence[str] = (),
     set_order: Sequence[str] = (),
@@ -62,6 +63,8 @@ def run(
         score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
         profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
         out: folder to write to, ``reports/<study>``.
+        heads_of: scores file -> what its head is called; None: its name, and what it was trained on where there is more
+            than one.
         notes: what a reader has to know before the numbers; printed first.
         head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
         set_order: test sets in the order of the protocol; others follow in order of name.
@@ -81,7 +84,7 @@ def run(
         DataError: a file is missing or unusable, or the scores cannot be compared.
     """
     cards = dict(head_cards or {})
-    results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled)
+    results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled, names=heads_of)
     uncertainty = resample(results, replicates=replicates)
     analyses = _read_analyses(profile_files)
     first, *others = [entry.head for entry in results.entries]

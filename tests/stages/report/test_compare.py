@@ -103,3 +103,25 @@ def test_the_order_of_rows_in_the_files_changes_nothing(study):
     ]
     tables = [run(one=[one], other=[path], names=("a", "b"), replicates=50) for path in files]
     assert tables[0] == tables[1]
+
+
+def test_heads_of_one_name_and_two_trainings_are_two_heads(study, tmp_path, monkeypatch):
+    """A head file made when the study had one training corpus says its name alone."""
+    monkeypatch.chdir(tmp_path)
+    demo = (PROJECT / "profiles" / "demo.yaml").read_text()
+    changed = demo.replace("train_on: [demo-train]", "train_on: [demo-train, demo-test]").replace("[0, 1]", "[0]")
+    Path("params.yaml").write_text(changed)
+    for trained_on, shift in (("demo-train", 2.0), ("demo-test", 0.3)):
+        facts = {"trained_on": trained_on}
+        path = study.add_scores("ltd", 0, {"grid": True}, corpus="demo-test", view="clean", shift=shift, facts=facts)
+        folder = tmp_path / "scores" / "demo-test" / trained_on / "ltd-0"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.rename(folder)
+    for sides in (["ltd (demo-train)", "ltd (demo-test)"], ["scores/demo-test/demo-train", "ltd (demo-test)"]):
+        done = CliRunner().invoke(ltdpipe, ["compare", *sides], catch_exceptions=False)
+        assert f"ltd (demo-train){'' if sides[0][0] == 'l' else ' (sco'}" in done.output.replace("\n", "")
+        assert "against ltd (demo-test)" in done.output.replace("\n", " ")
+    done = CliRunner().invoke(ltdpipe, ["compare", "scores", "scores"], catch_exceptions=False)
+    assert done.output.count("against") == 2
+    with pytest.raises(SettingError, match=r"ltd \(demo-train\), ltd-raw \(demo-train\)"):
+        CliRunner().invoke(ltdpipe, ["compare", "ltd", "linear"], catch_exceptions=False)

@@ -58,8 +58,8 @@ def test_a_head_of_another_training_is_not_taken_for_the_claimed_one(study):
 
 
 def test_a_head_trained_on_several_corpora_is_found_by_its_label(study):
-    score(study, LISTS["drct13"], head="ltd (sdv14)", trained_on="sdv14")
-    score(study, LISTS["drct13"], head="ltd (progan)", trained_on="progan")
+    score(study, LISTS["drct13"], trained_on="sdv14")
+    score(study, LISTS["drct13"], trained_on="progan")
     assert rows_of(study)["LTD on DRCT-2M", "AP"][1] == "ltd (sdv14)"
 
 
