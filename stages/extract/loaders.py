@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _TRIES = 2  # an image whose loader dies this often is recorded as failed
 _SECONDS_TO_END = 5.0
+# Tasks a loader has at most. Its answers to all of them fit the socket's buffer, so that it never waits for us to read
+# them while we wait for it to take the next task; and they are more than it reads during a batch on a GPU.
+_MOST_WAITING = 96
 # One thread a loader: BLAS and OpenMP threads of many loaders would fight for the cores.
 _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -108,7 +111,7 @@ class Loaders:
         exhausted = False
         wanted = 0
         while True:
-            while self._free and not exhausted:
+            while self._free and not exhausted and self._idlest() < _MOST_WAITING:
                 item = next(numbered, None)
                 if item is None:
                     exhausted = True
@@ -155,6 +158,10 @@ class Loaders:
                 ) from error
         ours.send(self._job)
         return _Loader(process, ours)
+
+    def _idlest(self) -> int:
+        """How many tasks the loader with the fewest has."""
+        return min(len(loader.waiting) for loader in self._loaders)
 
     def _send(self, number: int, slot: int, task: Task) -> None:
         loader = min(self._loaders, key=lambda loader: len(loader.waiting))

@@ -66,6 +66,12 @@ def test_results_come_in_order_with_the_pixels_of_all_views(pictures, count, ahe
     assert not loader_pids()
 
 
+def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
+    small = Job(Sources.of(pictures), (View("clean"),), Recipe("crop224-pad", 8))
+    with open_loaders(small, 1, 1500) as loaders:
+        assert sum(read.pixels is not None for read in loaders.read([Task("00.png", (0,))] * 1500)) == 1500
+
+
 def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(deadly):
     names = ["00.png", "01.png", "deadly.png", "02.png", "03.png", "04.png"]
     with open_loaders(job(deadly), 2, 6) as loaders:
