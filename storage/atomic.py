@@ -23,6 +23,10 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "permission denied; choose a folder you may write to",
     errno.EPERM: "operation not permitted; choose a folder you may write to",
+    errno.ENOTDIR: "a file lies where a folder of that path has to be; choose another path",
+    errno.EISDIR: "a folder lies there; choose the path of a file",
+    errno.EEXIST: "a file lies there; choose the path of a folder",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n 4096`",
     errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
 }
@@ -91,13 +95,15 @@ def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file's bytes.
 
     Raises:
-        DataError: the file does not exist.
+        DataError: the file does not exist, or is a folder.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder, expected a file") from error
 
 
 def remove_partials(folder: Path) -> int:

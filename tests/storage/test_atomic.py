@@ -79,6 +79,18 @@ def test_a_folder_that_may_not_be_written_to_is_explained(tmp_path):
     assert done.stdout.startswith(f"cannot write {folder / 'file'}: permission denied; choose a folder")
 
 
+def test_a_file_where_a_folder_has_to_be_and_the_other_way_round_are_explained(tmp_path):
+    write_text(tmp_path / "file", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResourceError, match=r"cannot write .*file/below: a file lies where a folder"):
+        write_text(tmp_path / "file" / "below", "y")
+    with pytest.raises(ResourceError, match=r"cannot write .*folder: a folder lies there"):
+        write_text(tmp_path / "folder", "y")
+    with pytest.raises(ResourceError, match="too long"):
+        write_text(tmp_path / ("n" * 300), "y")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
 def test_errors_without_advice_and_errors_already_explained_pass_unchanged(tmp_path):
     for error in (OSError(errno.EIO, os.strerror(errno.EIO)), ResourceError("explained")):
         with pytest.raises(OSError, match=str(error).split("]")[-1]) as caught, explained(tmp_path):
@@ -89,3 +101,5 @@ def test_errors_without_advice_and_errors_already_explained_pass_unchanged(tmp_p
 def test_the_hash_of_an_absent_file_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match="absent does not exist"):
         sha256_of(tmp_path / "absent")
+    with pytest.raises(DataError, match="is a folder, expected a file"):
+        sha256_of(tmp_path)

@@ -151,3 +151,5 @@ def test_missing_damaged_and_strange_files_are_explained(tiny, state, tmp_path):
             load(tmp_path / name)
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nowhere.pt")
+    with pytest.raises(DataError, match="is a folder"):
+        load(tmp_path)
