@@ -102,7 +102,12 @@ def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:
 def _label(value: Any, class_names: Sequence[str] | None, location: str, row: int) -> int | None:
     if value is None:
         return None
-    spelled = class_names[value] if class_names is not None and isinstance(value, int) else str(value)
+    if class_names is not None and isinstance(value, int):
+        if value == -1:  # how the Hugging Face library writes "no label"
+            return None
+        spelled = class_names[value] if 0 <= value < len(class_names) else str(value)
+    else:
+        spelled = str(value)
     label = label_of(spelled)
     if label is None:
         raise DataError(

@@ -1,13 +1,17 @@
 """Each layout on a miniature of its benchmark: labels, sets, splits and shared reals, and what `auto` makes of it."""
 
+import json
 from collections import Counter
 
 import miniatures
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.scan.layouts.drct import DRCT_GENERATORS
 from stages.scan.run import run
 from stages.scan.set_lists import set_list
+from storage.errors import DataError
 
 
 def scanned(root, layout="auto", **options):
@@ -277,3 +281,16 @@ def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
     miniatures.write(tmp_path / "reals", "1.png")
     rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", keep=Keep(categories=("car",)))
     assert sorted(rows) == ["@reals/1.png", "progan/car/1_fake/1.png"]
+
+
+def test_numbered_labels_of_parquet_files_are_read_by_their_names_and_never_from_the_end(tmp_path):
+    feature = {"names": ["real", "fake"], "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    rows = pa.table({"image": [b"a", b"b"], "label": [0, 1]}).replace_schema_metadata(metadata)
+    pq.write_table(rows, tmp_path / "rows.parquet")
+    assert [row["label"] for row in scanned(tmp_path)[0].values()] == [0, 1]
+    for value, message in ((-1, "cannot tell whether the 1 image"), (7, "row 1: label '7' says neither")):
+        broken = rows.set_column(1, "label", pa.array([0, value]))
+        pq.write_table(broken.replace_schema_metadata(metadata), tmp_path / "rows.parquet")
+        with pytest.raises(DataError, match=message):
+            scanned(tmp_path)
