@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
+import zlib
 from bisect import bisect_right
 from contextlib import contextmanager
 from datetime import datetime
@@ -96,15 +97,21 @@ def read_member(location: str, member: str) -> bytes:
 
 
 def member_size(location: str, member: str) -> int | None:
-    """Return the size that a manifest states for a member, None if it is not there; a Parquet row has its file's."""
+    """Return the size that a manifest states for a member, None if it is not there; a Parquet row has its file's.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
     extension = location[location.rindex(".") :].lower()
     try:
-        stamp = stamp_of(location)
-        if extension == ".zip":
-            return _zip(location, stamp, os.getpid()).getinfo(member).file_size
-        if extension == ".tar":
-            return _tar(location, stamp, os.getpid())[member][1]
-        return stamp[0] if int(member[:8]) < _row_starts(location, stamp, os.getpid())[-1] else None
+        with readable(location):
+            stamp = stamp_of(location)
+            if extension == ".zip":
+                return _zip(location, stamp, os.getpid()).getinfo(member).file_size
+            if extension == ".tar":
+                return _tar(location, stamp, os.getpid())[member][1]
+            is_row = member[:8].isdecimal() and int(member[:8]) < _row_starts(location, stamp, os.getpid())[-1]
+            return stamp[0] if is_row else None
     except (OSError, KeyError):
         return None
 
@@ -127,7 +134,7 @@ def readable(location: str) -> Iterator[None]:
     """Turn what the readers of damaged archives raise into a ``DataError`` that names the archive."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, pa.ArrowException, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, tarfile.TarError, pa.ArrowException, RuntimeError) as error:
         raise DataError(
             f"archive {location} cannot be read ({str(error).splitlines()[0]}); fetch it again, or unpack it"
         ) from error
@@ -150,6 +157,8 @@ def _read_tar(location: str, member: str) -> bytes:
 
 
 def _read_parquet(location: str, member: str) -> bytes:
+    if not member[:8].isdecimal():
+        raise DataError(f"{location} has no row {member!r}; rows are named by their number in eight digits")
     row, stamp = int(member[:8]), stamp_of(location)
     starts = _row_starts(location, stamp, os.getpid())
     group = bisect_right(starts, row) - 1

@@ -60,7 +60,9 @@ def test_the_bytes_and_size_of_every_kind_of_source(folder, path, content, size)
     assert sources.where(path) == f"{folder}/{path}"
 
 
-@pytest.mark.parametrize("path", ["plain/a/9.png", "x.ZIP!/a/9.png", "y.tar!/9", "z.parquet!/00000004", "no.zip!/a"])
+@pytest.mark.parametrize(
+    "path", ["plain/a/9.png", "x.ZIP!/a/9.png", "y.tar!/9", "z.parquet!/00000004", "z.parquet!/a", "no.zip!/a"]
+)
 def test_what_is_not_there_has_no_size_and_cannot_be_read(folder, path):
     assert Sources.of(folder).size(path) is None
     with pytest.raises((DataError, FileNotFoundError)):
@@ -97,6 +99,18 @@ def test_a_damaged_archive_is_named(folder):
     (folder / "x.ZIP").write_bytes(b"PK no more")
     with pytest.raises(DataError, match=r"archive .*x.ZIP cannot be read"):
         open_source(folder, "x.ZIP!/a/1.png")
+    with pytest.raises(DataError, match=r"archive .*x.ZIP cannot be read"):
+        Sources.of(folder).size("x.ZIP!/a/1.png")
+
+
+def test_a_damaged_member_is_named_by_its_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.png", b"some bytes " * 100)
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[40:50] = b"\xff" * 10  # behind the member's header of 35 bytes
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"archive .*x.zip cannot be read"):
+        open_source(tmp_path, "x.zip!/1.png")
 
 
 def test_names_that_are_not_utf8_and_folders_that_end_in_an_exclamation_mark(tmp_path):
