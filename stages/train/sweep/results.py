@@ -29,7 +29,7 @@ class Results:
     Attributes:
         out: folder of the sweep.
         identity: stands for all that the heads share; results found under another one are not used.
-        done: head and seed -> rows.
+        done: head and seed -> rows, without the coordinates: the next sweep may vary something else.
     """
 
     out: Path
@@ -51,12 +51,17 @@ class Results:
 
     def add(self, variant: Variant, seed: int, rows: list[Row]) -> None:
         """Keep a head's rows, now."""
-        self.done[_key(variant, seed)] = [{**variant.coordinates, "seed": seed, **row} for row in rows]
+        self.done[_key(variant, seed)] = [{"seed": seed, **row} for row in rows]
         write_text(self.out / _STATE, json.dumps({"identity": self.identity, "done": self.done}))
 
     def rows(self, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Row]:
         """Return the rows of all heads, in the order of the variants."""
-        return [row for variant in variants for seed in seeds for row in self.done[_key(variant, seed)]]
+        return [
+            {**variant.coordinates, **row}
+            for variant in variants
+            for seed in seeds
+            for row in self.done[_key(variant, seed)]
+        ]
 
 
 def _key(variant: Variant, seed: int) -> str:

@@ -16,7 +16,9 @@ from stages.train.machine import best_device, default_budget, default_threads, r
 from stages.train.sweep.results import Results, write_results
 from stages.train.sweep.tested import TestCorpus
 from stages.train.sweep.together import fit_together, seconds_a_step
+from storage.atomic import sha256_of
 from storage.errors import SettingError
+from storage.index import INDEX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,15 +78,14 @@ def run(
     data = TrainingData.open(views, validation_view, settings)
     tests = [TestCorpus.open(directory, data.views[0], reporter) for directory in evaluation]
     device, spec = best_device(), data.views[0].spec
-    identity = [
-        settings.model_dump(mode="json"),
-        together,
-        [[view.key, len(view)] for view in (*data.views, data.validation_view)],
-        [[test.table.key, test.table.corpus, len(test.table)] for test in tests],
-    ]
+    threads = threads or default_threads(spec.width)
+    tables = [*data.views, data.validation_view, *(test.table for test in tests)]
+    # the index has the feature key, and the content hash, label and sets of each image
+    indexes = [sha256_of(table.directory / INDEX_NAME) for table in tables]
+    identity = [settings.model_dump(mode="json"), together, threads, indexes]
     results = Results.load(out, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
     with (
-        repeatable(threads or default_threads(spec.width)),
+        repeatable(threads),
         reporter.progress("sweep", len(variants) * len(seeds), "heads") as progress,
     ):
         for reads, members in _by_tap(variants, spec):

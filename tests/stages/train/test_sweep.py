@@ -160,6 +160,17 @@ def test_a_stopped_sweep_trains_only_what_is_missing(
         sweep(corpora, tmp_path / "s", reporter, variants, settings=SETTINGS.model_copy(update={"lr": 0.1}))
 
 
+def test_results_found_under_other_coordinates_are_shown_under_those_of_this_sweep(
+    corpora: Path, tmp_path: Path, reporter: Any
+) -> None:
+    sweep(corpora, tmp_path, reporter, product({"x": LinearSettings()}, {"block": [1]}), seeds=[0])
+    variants = product({"x": LinearSettings(), "y": LinearSettings()}, {"block": [1], "train.lr": [0.5]})
+    rows = sweep(corpora, tmp_path, reporter, variants, seeds=[0])
+    assert [(row["head"], row["train.lr"]) for row in rows if row["set"] == "a"] == [("x", 0.5), ("y", 0.5)]
+    again = sweep(corpora, tmp_path, reporter, product({"z": LinearSettings()}, {"block": [1]}), seeds=[0])
+    assert {(*row, row["head"]) for row in again} == {(*again[0], "z")}
+
+
 def feeds_and_heads(corpora: Path, head: HeadSettings, count: int = 3) -> tuple[Any, list[Head]]:
     clean = corpora / "train" / "clean"
     heads = []
