@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from pipeline import paths
+from storage import names
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
@@ -58,6 +60,20 @@ def defined(entries: dict[str, T], name: str, section: str) -> T:
             f"{name!r} is not in `{section}` of {paths.PARAMS}; it has {', '.join(entries) or 'nothing'}"
         )
     return entries[name]
+
+
+def corpus_name(given: str | None, folder: str | Path) -> str:
+    """Return the name of a corpus that is no part of params.yaml: the one given, or that of its folder or archive.
+
+    It becomes a folder's name in the store.
+
+    Raises:
+        SettingError: it cannot be a folder's name, or the folder has none.
+    """
+    name = names.to_text(os.path.basename(os.path.abspath(folder))) if given is None else given  # noqa: PTH100, PTH119 - `..`
+    if name in {"", ".", ".."} or "/" in name:
+        raise SettingError(f"{name!r} cannot name a corpus; give a name without slashes with --corpus NAME")
+    return name
 
 
 def needed(value: T | None, what: str) -> T:

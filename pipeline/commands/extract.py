@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import PATH, corpus_name, corpus_option, defined, needed, project_params
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
         root = paths.images(entry.root)
         manifest, out = read_manifest(paths.manifest(name)), paths.features(name)
     else:
-        name, root = corpus or folder.absolute().name, folder
+        name, root = corpus_name(corpus, folder), folder
         out = needed(out, "--out, where the features go")
         manifest, found = scan_folder(corpus=name, root=folder, layout=layout)
         reporter.note(f"{name}: {found}")

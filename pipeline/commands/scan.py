@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import corpus_name, corpus_option, defined, needed, project_params
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
         root, manifest = paths.images(settings.root), paths.manifest(name)
         second = None if settings.reals is None else paths.images(settings.reals)
     else:
-        name = corpus or (folder.rstrip("/").rpartition("/")[2] if is_url(folder) else Path(folder).absolute().name)
+        name = corpus_name(corpus, folder.rstrip("/").rpartition("/")[2] if is_url(folder) else folder)
         given = {"layout": layout, "reals": reals, "sets": sets, "splits": splits or None}
         settings = settings_from(
             ScanSettings, {"root": folder, **given, "categories": categories or None}, source="options: "

@@ -100,16 +100,20 @@ def _disk(store: Path) -> list[Finding]:
     found = [Finding("room", f"{room >> 30} GB at {folder}, {images:,} images of ViT-L/14 in one view", low)]
     if not os.access(folder, os.W_OK):
         return [*found, Finding("disk", f"{folder} may not be written to", "set LTDPIPE_STORE to a folder of yours")]
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        probe = Path(place, "probe")
-        started = time.perf_counter()
-        with probe.open("wb") as file:
-            file.write(os.urandom(1 << 20) * (_PROBE_BYTES >> 20))
-            file.flush()
-            os.fsync(file.fileno())
-        rate = _PROBE_BYTES / (time.perf_counter() - started) / 1e6
-        found.append(Finding("disk speed", f"{rate:.0f} MB/s written and synced"))
-        found.append(_locking(probe))
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            probe = Path(place, "probe")
+            started = time.perf_counter()
+            with probe.open("wb") as file:
+                file.write(os.urandom(1 << 20) * (_PROBE_BYTES >> 20))
+                file.flush()
+                os.fsync(file.fileno())
+            rate = _PROBE_BYTES / (time.perf_counter() - started) / 1e6
+            found.append(Finding("disk speed", f"{rate:.0f} MB/s written and synced"))
+            found.append(_locking(probe))
+    except OSError as error:  # full, over the quota, read-only: what a doctor is asked about
+        what = f"{_PROBE_BYTES >> 20} MB cannot be written to {folder} ({error.strerror})"
+        found.append(Finding("disk", what, "free some room, or set LTDPIPE_STORE to another disk"))
     return found
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +15,7 @@ from pipeline.cli import ltdpipe
 from stages.extract import runtime
 from stages.extract.registry import BACKBONES
 from stages.extract.runtime import auto_loaders
+from storage.errors import SettingError
 
 
 @pytest.fixture
@@ -38,6 +42,18 @@ def test_doctor_sees_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     assert "LTDPIPE_STORE" in (findings["disk"].advice or "")
 
 
+def test_doctor_sees_a_disk_that_takes_nothing_more(run, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        out = run("doctor").output
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "64 MB cannot be written to" in out
+    assert "LTDPIPE_STORE" in out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_backbones_lists_all_and_what_is_here(run, tmp_path):
     before = run("backbones").output
     assert all(name in before for name in BACKBONES)
@@ -57,6 +73,20 @@ def test_bench_measures_files_and_memory(run, tiny, reporter):
     assert reporter.done == 5
     assert measured.from_files > 0 < measured.from_memory
     assert measured.timing.decode > 0 < measured.timing.write
+
+
+def test_folder_called_by_dots_or_in_no_utf8_has_a_name_of_its_own_in_the_store(run, tiny, tmp_path, monkeypatch):
+    inner = Path(os.fsdecode(bytes(tmp_path) + b"/pictures-\xff"), "inner")
+    inner.mkdir(parents=True)
+    save(inner / "0.png")
+    monkeypatch.chdir(inner)
+    rest = ("--out", tmp_path / "features", "--backbone", "tiny", "--weights", "random:0", "--loaders", 0)
+    for folder in ("..", inner.parent):
+        run("extract", folder, *rest)
+    assert [path.parent.name for path in (tmp_path / "store").glob("**/index.parquet")] == ["pictures-\\xff"]
+    for wrong in ("..", "a/b", ""):
+        with pytest.raises(SettingError, match="cannot name a corpus; give a name without slashes with --corpus"):
+            run("extract", inner, *rest, "--corpus", wrong)
 
 
 def test_json_log_and_summary(run, tiny, folder, tmp_path):
