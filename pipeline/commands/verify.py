@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,9 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
     together from the sidecars, without inference; and shards without a sound copy are extracted again, no others.
     Exits with 3 while anything is damaged.
     """
+    again = "ltdpipe verify --repair"
     if folder is not None:
+        again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
         remaining = _verify(folder, repair)
         if remaining and repair:
             raise DataError(
@@ -41,7 +44,7 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
         for name in [corpus] if corpus else list(project_params().corpora):
             remaining += _verify_corpus(name, repair, needed=corpus is not None)
     if remaining:
-        raise DataError(f"{len(remaining)} files are damaged; `ltdpipe verify --repair` restores them")
+        raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
 
 
 def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
