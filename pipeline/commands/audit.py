@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     "--train", type=PATH, help="Features of the training images, for duplicates; default: those of --trained-on."
 )
 @click.option("--out", type=PATH, help="The JSON file to write.")
-@click.option("--near", default=0.98, show_default=True, help="Cosine from which images are near duplicates.")
+@click.option(
+    "--near",
+    type=click.FloatRange(0, 1),
+    default=0.98,
+    show_default=True,
+    help="Cosine from which images are near duplicates.",
+)
 @click.option("--no-near", is_flag=True, help="Leave near duplicates out (quadratic in the number of images).")
 def audit(  # noqa: PLR0917 - click hands over one argument an option
     corpus: str | None,
