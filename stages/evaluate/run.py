@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
 from stages.extract.settings import VIEW
-from stages.train.data import split_rows
+from stages.train.data import backbone_difference, split_rows
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
 from stages.train.machine import best_device, default_threads, repeatable
@@ -189,13 +188,9 @@ def _check_same_features(head: Path, trained_on: FeatureSpec, spec: FeatureSpec,
 
     Training crops at random and evaluation crops the centre, robustness tests degrade the pixels on purpose.
     """
-    difference = _backbone_of(trained_on).difference(_backbone_of(spec))
+    difference = backbone_difference(trained_on, spec)
     if difference:
         raise DataError(
             f"head {head} cannot score {where}, which were made with other settings ({difference}); "
             "extract the corpus with the head's settings, or train on these features"
         )
-
-
-def _backbone_of(spec: FeatureSpec) -> FeatureSpec:
-    return dataclasses.replace(spec, view={"decoder": spec.view.get("decoder")}, taps=(), stored_blocks=())

@@ -15,7 +15,7 @@ from stages.report.tables import METRIC_NAMES, scaled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stages.report.results import Results
+    from stages.report.results import NamedSet, Results
 
 ROBUST_METRICS = ("ap", "accuracy")
 
@@ -93,7 +93,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
                     continue
                 mean = results.of_sets(degraded, metric) if view else clean
                 start: list[Cell] = [entry.head, kind, view or "clean", strength]
-                rows.append([*start, scaled(mean, metric), _loss(mean, clean), mean.count, mean.total])
+                rows.append([*start, scaled(mean, metric), _loss(results, degraded, metric), mean.count, mean.total])
         blocks.append(Block(METRIC_NAMES[metric], rows))
     if not any(row[2] != "clean" for row in blocks[0].rows):
         return None
@@ -114,11 +114,19 @@ def _listed(results: Results, *, paper: bool) -> list[tuple[str, str, float | No
     return rows if paper else [*rows, *((_kind_of(view), view, None) for view in others(results))]
 
 
-def _loss(mean: Mean, clean: Mean) -> Value:
-    """The difference of two means that cover the same number of sets; otherwise they cannot be compared."""
-    if mean.value is None or clean.value is None or mean.count != clean.count:
+def _loss(results: Results, degraded: Entry, metric: str) -> Value:
+    """The difference to the clean view, both as means over the sets that are defined in both for all seeds."""
+
+    def covered(entry: Entry) -> set[NamedSet]:
+        means = {tested: results.of_set(entry, tested, metric) for tested in results.sets}
+        return {tested for tested, mean in means.items() if mean.value is not None and mean.count == mean.total}
+
+    clean = Entry(degraded.head)
+    common = sorted(covered(degraded) & covered(clean))
+    values = [results.of_sets(entry, metric, common).value for entry in (degraded, clean)]
+    if values[0] is None or values[1] is None:
         return Value(None)
-    return Value(mean.value - clean.value, signed=True)
+    return Value(values[0] - values[1], signed=True)
 
 
 def series(results: Results, head: str, degradation: Degradation, metric: str) -> Sequence[Mean]:

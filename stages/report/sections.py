@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages.evaluate.metrics import ERRORS, METRICS
+from stages.evaluate.scores import MATCHED
 from stages.report.names import printable
 from stages.report.tables import METRIC_NAMES, column_names
 
@@ -56,9 +57,10 @@ def facts(results: Results) -> list[dict[str, object]]:
             "detail": "heads and seeds; the best of several is partly luck",
         },
     ]
-    if results.views:
-        kinds = list(dict.fromkeys(view.partition("-")[0] for view in results.views))
-        found.append({"name": "Degraded views", "value": len(results.views), "detail": ", ".join(kinds)})
+    degraded = [view for view in results.views if not view.startswith(MATCHED)]
+    if degraded:
+        kinds = list(dict.fromkeys(view.partition("-")[0] for view in degraded))
+        found.append({"name": "Degraded views", "value": len(degraded), "detail": ", ".join(kinds)})
     return found
 
 

@@ -132,6 +132,17 @@ def test_degraded_views_make_a_table_of_what_is_lost(study, tmp_path):
     assert {row["view"] for row in paper} == {"clean", "jpeg-90"}
 
 
+def test_a_view_that_lacks_a_set_is_compared_over_the_sets_that_it_has(study, tmp_path):
+    study.add_scores("ltd", 1, SETS, view="clean", shift=2.0)
+    study.add_scores("ltd", 1, {"one": True}, view="matched-size", shift=1.0)
+    metrics = _run(study, tmp_path)
+    rows = [row for row in _csv(tmp_path / "tables" / "robustness.csv") if row["metric"] == "AP"]
+    assert [(row["degradation"], row["sets_in_mean"]) for row in rows] == [("none", "2"), ("files alike", "1")]
+    lost = float(rows[1]["mean"]) - metrics["ltd"]["demo/one"]["ap"]
+    assert float(rows[1]["relative to clean"]) == pytest.approx(lost)
+    assert "Degraded views" not in (tmp_path / "report.html").read_text()
+
+
 def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path):
     results = load_results(plain.scores)
     uncertainty = resample(results, replicates=300)
