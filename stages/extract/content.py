@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
+from stages.extract.decode import UNREAD
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,7 +28,7 @@ def without_changed(
     changed = [
         place
         for row, place in enumerate(finished.locate(manifest))
-        if place is not None and _sha256(sources, paths[row].as_py()) != hashes[place].as_py()
+        if place is not None and content_hash(sources, paths[row].as_py()) != hashes[place].as_py()
     ]
     if not changed:
         return finished
@@ -33,5 +37,33 @@ def without_changed(
     return folder.clean(reporter.warn)
 
 
-def _sha256(sources: Sources, path: str) -> str | None:
-    return None if sources.size(path) is None else hashlib.sha256(sources.read(path)).hexdigest()
+def without_unread(
+    folder: ShardFolder, finished: Finished, manifest: pa.Table, sources: Sources, reporter: Reporter
+) -> Finished:
+    """Forget the images that could not be read when they were extracted and can be now, and return what is left.
+
+    A permission or a network that failed once must not leave an image out for ever: nothing in the manifest tells
+    that it is readable again.
+    """
+    unread = pc.starts_with(finished.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
+    if not unread.any():
+        return finished
+    paths = manifest["path"]
+    again = [
+        place
+        for row, place in enumerate(finished.locate(manifest))
+        if place is not None and unread[place] and content_hash(sources, paths[row].as_py()) is not None
+    ]
+    if not again:
+        return finished
+    reporter.note(f"{len(again)} images that could not be read before can be now; they are made")
+    folder.forget(finished, again)
+    return folder.clean(reporter.warn)
+
+
+def content_hash(sources: Sources, path: str) -> str | None:
+    """Return the sha256 of an image's bytes, None where they cannot be read."""
+    try:
+        return hashlib.sha256(sources.read(path)).hexdigest()
+    except Exception:  # remote stores raise nearly anything; the run that reads the image records the reason
+        return None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from storage.sources import Source
 
+UNREAD = "unreadable"  # the kind of failure where no byte of the file was seen
 # What a decompression bomb may unfold to; the largest photographs of public corpora have a fifth of it.
 MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
@@ -94,7 +95,8 @@ def decode(file: Path | Source, *, apply_exif: bool = False) -> Decoded:
             warnings.simplefilter("ignore")
             pixels = _pixels(content, facts, apply_exif=apply_exif)
     except Exception as error:  # decoders raise nearly anything on broken input; all of it is recorded
-        return Decoded(facts | {"status": "failed", "error": _reason(error)}, None, read - started)
+        reason = _reason(error) if facts["sha256"] else f"{UNREAD}: {_refusal(error)}"
+        return Decoded(facts | {"status": "failed", "error": reason}, None, read - started)
     return Decoded(facts | {"status": "ok"}, pixels, read - started, time.perf_counter() - read)
 
 
@@ -123,11 +125,15 @@ def _reason(error: Exception) -> str:
         return "no image: the content is of no format that is read"
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"truncated: {text}"
-    if isinstance(error, DataError):
-        return f"unreadable: {text}"
-    if isinstance(error, OSError) and error.errno is not None and error.strerror:
-        return f"unreadable: {error.strerror[0].lower()}{error.strerror[1:]}"
     return f"damaged: {type(error).__name__}: {text}"
+
+
+def _refusal(error: Exception) -> str:
+    """Return why a file could not be read, in one line."""
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
-from stages.extract.content import without_changed
+from stages.extract.content import content_hash, without_changed, without_unread
 from stages.extract.plan import Chunk, plan_chunks
 from stages.extract.reading import Job
 from stages.extract.registry import BACKBONES
@@ -93,6 +92,10 @@ def run(
         for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
             stack.enter_context(folder.lock(reporter.note))
         finished = [folder.clean(reporter.warn) for folder in folders]
+        finished = [
+            without_unread(folder, each, manifest, sources, reporter)
+            for folder, each in zip(folders, finished, strict=True)
+        ]
         if runtime.check_content:
             finished = [
                 without_changed(folder, each, manifest, sources, reporter)
@@ -228,8 +231,8 @@ def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int
     for row, place in enumerate(located):
         if place is None:
             identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
-            if identity in twins and sources.size(identity[0]) is not None:
-                sha256 = hashlib.sha256(sources.read(identity[0])).hexdigest()
+            sha256 = content_hash(sources, identity[0]) if identity in twins else None
+            if sha256 is not None:
                 located[row] = next((twin for twin, known in twins[identity] if known == sha256), None)
     return located
 

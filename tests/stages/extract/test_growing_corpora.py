@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import fsspec
 import numpy as np
 import pytest
 from extract_pictures import save
@@ -73,6 +74,30 @@ def test_what_was_made_anew_stays_so_in_later_runs(grown, extract):
         summary, table = extract(grown, runtime=runtime)
         assert summary.extracted == 0
         assert features(table) == after
+
+
+def test_what_could_not_be_read_is_made_as_soon_as_it_can_be(tiny, folder, tmp_path, reporter):
+    remote = fsspec.filesystem("memory")
+    for number in range(4):
+        remote.pipe(f"/flaky/{number}.bmp", save(folder / f"{number}.bmp", seed=number).read_bytes())
+    manifest, _ = scan(corpus="flaky", root="memory://flaky", layout="auto")
+
+    def extracted():
+        settings = ExtractSettings(backbone="tiny", weights="random:0")
+        places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
+        where = {"root": "memory://flaky", "manifest": manifest, "geometry": "crop224-pad"}
+        return run(corpus="flaky", settings=settings, **where, **places)
+
+    content = remote.cat_file("/flaky/3.bmp")
+    remote.rm_file("/flaky/3.bmp")  # as a network that fails
+    assert extracted().failed_kinds == {"unreadable": 1}
+    assert extracted().extracted == 0
+    remote.pipe("/flaky/3.bmp", content)
+    summary = extracted()
+    assert (summary.extracted, summary.usable) == (1, 4)
+    assert any("1 images that could not be read before" in note for note in reporter.notes)
+    assert extracted().extracted == 0
+    remote.rm("/flaky", recursive=True)
 
 
 NAMES = [
