@@ -2,7 +2,8 @@
 
 torch would split every small matrix product over the cores and let them meet after each; cores that other processes
 use then hold up all others. Streams meet once a batch. And since a stream always has one thread and the same few
-images, features do not depend on the number of cores, to the byte.
+images, features do not depend on the number of cores, to the byte. The rest of a shard that is no more than one
+stream's images is the exception: all cores share it, and its float32 values may differ by rounding.
 """
 
 from __future__ import annotations
