@@ -45,14 +45,18 @@ def run(
     Raises:
         DataError: the sides have no head in common, or score different images.
     """
-    called = {**head_names({path: read_card(path) for path in [*one, *other]}), **(heads_of or {})}
-    heads = [{path: called[path] for path in files} for files in (one, other)]
-    distinct = [sorted(set(found.values())) for found in heads]
-    if [len(found) for found in distinct] == [1, 1]:
-        pairs = [(distinct[0][0], distinct[1][0])]
+    sides = [{path: read_card(path) for path in files} for files in (one, other)]
+    # one folder may hold one training more than the other; or each one training, another one
+    for called in (head_names(sides[0] | sides[1]), head_names(sides[0]) | head_names(sides[1])):
+        heads = [{path: (heads_of or called).get(path, called[path]) for path in side} for side in sides]
+        distinct = [sorted(set(found.values())) for found in heads]
+        if [len(found) for found in distinct] == [1, 1]:
+            pairs = [(distinct[0][0], distinct[1][0])]
+        else:
+            pairs = [(head, head) for head in distinct[0] if head in distinct[1]]
+        if pairs:
+            break
     else:
-        pairs = [(head, head) for head in distinct[0] if head in distinct[1]]
-    if not pairs:
         raise DataError(
             f"{names[0]} and {names[1]} have no head in common: {', '.join(distinct[0])} and {', '.join(distinct[1])}; "
             "compare two heads by name, or two studies with a head of one name"

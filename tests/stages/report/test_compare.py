@@ -112,16 +112,21 @@ def test_heads_of_one_name_and_two_trainings_are_two_heads(study, tmp_path, monk
     changed = demo.replace("train_on: [demo-train]", "train_on: [demo-train, demo-test]").replace("[0, 1]", "[0]")
     Path("params.yaml").write_text(changed)
     for trained_on, shift in (("demo-train", 2.0), ("demo-test", 0.3)):
-        facts = {"trained_on": trained_on}
-        path = study.add_scores("ltd", 0, {"grid": True}, corpus="demo-test", view="clean", shift=shift, facts=facts)
-        folder = tmp_path / "scores" / "demo-test" / trained_on / "ltd-0"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.rename(folder)
-    for sides in (["ltd (demo-train)", "ltd (demo-test)"], ["scores/demo-test/demo-train", "ltd (demo-test)"]):
+        about = {"corpus": "demo-test", "view": "clean", "facts": {"trained_on": trained_on}}
+        for head in ("ltd", "linear"):
+            path = study.add_scores(head, 0, {"grid": True}, shift=shift, **about)
+            folder = tmp_path / "scores" / "demo-test" / trained_on / f"{head}-0"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.rename(folder)
+    trainings = ["scores/demo-test/demo-train", "scores/demo-test/demo-test"]
+    for sides, pairs in (
+        (["ltd (demo-train)", "ltd (demo-test)"], ["ltd (demo-train) against ltd (demo-test)"]),
+        (["scores", trainings[1]], [f"{head} (demo-test) (scores)" for head in ("linear", "ltd")]),
+        (trainings, [f"{head} ({trainings[0]}) against" for head in ("linear", "ltd")]),
+        (["scores", "scores"], ["ltd (demo-train) (scores) against", "ltd (demo-test) (scores) against"]),
+    ):
         done = CliRunner().invoke(ltdpipe, ["compare", *sides], catch_exceptions=False)
-        assert f"ltd (demo-train){'' if sides[0][0] == 'l' else ' (sco'}" in done.output.replace("\n", "")
-        assert "against ltd (demo-test)" in done.output.replace("\n", " ")
-    done = CliRunner().invoke(ltdpipe, ["compare", "scores", "scores"], catch_exceptions=False)
-    assert done.output.count("against") == 2
+        for pair in pairs:
+            assert pair in " ".join(done.output.split())
     with pytest.raises(SettingError, match=r"ltd \(demo-train\), ltd-raw \(demo-train\)"):
         CliRunner().invoke(ltdpipe, ["compare", "ltd", "linear"], catch_exceptions=False)
