@@ -33,6 +33,13 @@ def warnings(results: Results, audits: Sequence[Mapping[str, Any]]) -> Iterator[
             yield f"{sample.failed:,} image(s) could not be read and have no score ({where})."
         if sample.in_no_set:
             yield f"{sample.in_no_set:,} scored image(s) name no test set and are in no result ({where})."
+    own: dict[str, set[str]] = {}
+    for card in results.cards:
+        if card.facts.get("trained_on") == card.corpus:
+            own.setdefault(card.corpus, set()).add(card.head)
+    for corpus, heads in sorted(own.items()):
+        names = ", ".join(map(printable, sorted(heads)))
+        yield f"{names}: trained on images of corpus {printable(corpus)}, which is tested here too; do not trust these."
     unmoved = {card.head for card in results.cards if card.facts.get("window_moved") is False}
     for head in sorted(unmoved):
         yield f"Head {printable(head)}: for some seed the window is still that of the random draw before training."

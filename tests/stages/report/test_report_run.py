@@ -143,6 +143,15 @@ def test_a_view_that_lacks_a_set_is_compared_over_the_sets_that_it_has(study, tm
     assert "Degraded views" not in (tmp_path / "report.html").read_text()
 
 
+def test_a_test_on_training_images_is_said_to_be_one(study, tmp_path):
+    study.add_scores("ltd", 1, SETS, facts={"trained_on": "demo"})
+    study.add_scores("linear", 1, SETS, facts={"trained_on": "elsewhere"})
+    _run(study, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "ltd (demo): trained on images of corpus demo" in text
+    assert "linear (elsewhere): trained on" not in text
+
+
 def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path):
     results = load_results(plain.scores)
     uncertainty = resample(results, replicates=300)
