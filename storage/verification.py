@@ -67,15 +67,16 @@ def restore_from_store(found: Iterable[Fault], store: Path, caches: Iterable[Pat
     Returns:
         The faults that remain.
     """
-    sick = {fault.path.name for fault in faults(store)} if store.is_dir() else set()
     remaining = []
     for fault in found:
         copy = store / fault.path.name
         _remove_links(fault.path, caches)
-        if copy.exists() and copy.name not in sick:
+        if _is_sound(copy, fault.path.parent):
             restore(copy, fault.path)
         else:
-            remove(fault.path, copy)
+            remove(fault.path)
+            if copy.name != INDEX_NAME:  # the store's may be of a corpus of the same name; it is written anew anyway
+                remove(copy)
             remaining.append(fault)
     return remaining
 
@@ -114,6 +115,28 @@ def store_folder(view: Path, store: Path) -> Path | None:
         return _folder_by_sidecars(view, store)
     folder = store / index.spec.key / index.corpus
     return folder if folder.is_dir() else None
+
+
+def _is_sound(copy: Path, view: Path) -> bool:
+    """Tell whether a file of the store is what ``view`` has lost.
+
+    The store's folder may hold shards of several folders of one name, and its index is that of the last one.
+    """
+    sidecar = copy.with_suffix(".parquet")
+    try:
+        if copy.name == INDEX_NAME:
+            listed = {Path(record.name).stem for record in read_index(copy).shards}
+            return all(path.stem in listed for path in view.glob("shard-*"))
+        try:
+            records = {Path(record.name).stem: record for record in read_index(view / INDEX_NAME).shards}
+        except DataError:
+            records = {}
+        record = records[copy.stem] if copy.stem in records else read_sidecar(sidecar)[1]
+        if copy == sidecar:
+            return read_sidecar(copy)[1] == record
+        return CheckedShards(checked_root()).fault(copy, record, rehash=True) is None
+    except DataError:
+        return False
 
 
 def _folder_by_sidecars(view: Path, store: Path) -> Path | None:

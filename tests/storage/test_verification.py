@@ -59,6 +59,20 @@ def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, ho
     assert {path.name: path.read_bytes() for path in view.iterdir()} == before
 
 
+def test_nothing_is_restored_from_what_another_folder_of_the_same_name_left_in_the_store(view, home, tmp_path):
+    """Two folders called alike share their place in the store; its index is the later one's."""
+    extract(home.parents[1], manifest(names(16)[10:]), out=tmp_path / "second")
+    overwrite(view / "shard-00001.h5", in_place=True)  # also the store's, through the link
+    found = faults(view)
+    assert restore_from_store(found, store_folder(view, home.parents[1]), []) == found
+    assert not (view / "shard-00001.h5").exists()
+    (view / INDEX_NAME).unlink()
+    found = [fault for fault in faults(view) if fault.path.name == INDEX_NAME]
+    assert restore_from_store(found, home, []) == found
+    assert not (view / INDEX_NAME).exists()
+    assert faults(tmp_path / "second") == []
+
+
 def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged(view):
     shard = view / "shard-00001.h5"
     status = shard.stat()
