@@ -12,7 +12,7 @@ from pipeline.explain import NAME_PATTERN, explain
 from pipeline.yaml_values import load_yaml
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
-from stages.extract.view_names import expand_views
+from stages.extract.view_names import expand_views, view_directories
 from stages.scan.settings import ScanSettings
 from stages.train.heads.settings import HeadSettings
 from stages.train.settings import TrainSettings
@@ -98,6 +98,41 @@ class Params(BaseModel):
         for key, name in references:
             if name not in self.corpora:
                 raise ValueError(f"{key}: {name!r} is no corpus; `corpora` defines {', '.join(self.corpora)}")
+        return self
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Params:
+        lists: dict[str, tuple[object, ...]] = {
+            "train_on": self.train_on,
+            "seeds": self.seeds,
+            "sweeps": self.sweeps,
+            "evaluate.corpora": self.evaluate.corpora,
+        }
+        for key, values in lists.items():
+            twins = sorted({str(value) for value in values if values.count(value) > 1})
+            if twins:
+                raise ValueError(f"{key}: {', '.join(twins)} is listed twice; list each once")
+        return self
+
+    @model_validator(mode="after")
+    def _views_are_extracted(self) -> Params:
+        """What later stages read of a corpus has to be in its views: found out now, not after hours of extraction."""
+        training = {*view_directories(self.train.views), *view_directories([self.train.validation_view])}
+        for name in (*self.train_on, *self.evaluate.corpora):
+            wanted = {"clean"} | (training if name in self.train_on else set())
+            lacking = sorted(wanted - set(view_directories(self.corpora[name].views)))
+            if lacking:
+                raise ValueError(
+                    f"corpora.{name}.views: lacks {', '.join(lacking)}; `train.views` and `train.validation_view` have "
+                    "to be among the views of a training corpus, and clean among those of every corpus that is used"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _window_sweep_has_its_head(self) -> Params:
+        head = self.heads.get("ltd")
+        if "window" in self.sweeps and (head is None or head.type != "ltd"):
+            raise ValueError("sweeps: window varies the head named ltd, of type ltd; `heads` has no such head")
         return self
 
     def label(self, head: str, trained_on: str) -> str:

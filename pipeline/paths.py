@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from stages.extract.settings import VIEW
-from storage.archives import is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -75,6 +74,8 @@ def images(root: str, data: Path | None = None) -> Path | str:
     Raises:
         DataError: it is nowhere; the message says where it was looked for.
     """
+    from storage.archives import is_url  # imports pyarrow
+
     if is_url(root):
         return root
     project = Path(os.environ.get("DVC_ROOT", "."))

@@ -61,7 +61,7 @@ def test_help_imports_no_heavy_library():
         (["scan", "nowhere"], 3, "nowhere does not exist"),
         (["scan", "params.yaml"], 3, "params.yaml is a file"),
         (["scan", "profiles"], 3, "no image file below profiles"),
-        (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "does not exist"),
+        (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "holds no view to evaluate"),
         (["profile", "use", "nope"], 2, "profile 'nope' does not exist; choose from"),
     ],
 )

@@ -62,6 +62,11 @@ def test_committed_parameters_are_the_demo_profile():
         ("study: demo\n", "", "study: this key is missing"),
         ("\nevaluate:", "\nevaluat:", "evaluate: this key is missing"),
         ("batch: 64", "batch: [", "is no valid YAML"),
+        ("seeds: [0, 1]", "seeds: [0, 1, 0]", "seeds: 0 is listed twice"),
+        ("train_on: [demo-train]", "train_on: [demo-train, demo-train]", "train_on: demo-train is listed twice"),
+        ("batch: 64", 'batch: 64\n  views: ["train:2"]', "corpora.demo-train.views: lacks train-0, train-1"),
+        ("batch: 64", "batch: 64\n  validation_view: val", "corpora.demo-train.views: lacks val"),
+        ('[clean, "jpeg:80"]', '["jpeg:80"]', "corpora.demo-test.views: lacks clean"),
     ],
 )
 def test_a_fault_is_named_in_one_line(tmp_path, right, wrong, expected):
@@ -106,3 +111,10 @@ def test_profiles_are_listed(monkeypatch, tmp_path):
     shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
     monkeypatch.chdir(tmp_path)
     assert "demo" in profile_names()
+
+
+def test_the_window_sweep_needs_the_head_that_it_varies(tmp_path):
+    swept = DEMO.replace("sweeps: []", "sweeps: [window, layer]")
+    (tmp_path / "params.yaml").write_text(swept)
+    assert load_params(tmp_path / "params.yaml").sweeps == ("window", "layer")
+    assert "sweeps: window varies the head named ltd" in faults(tmp_path, swept.replace("  ltd: {", "  mine: {"))[0]
