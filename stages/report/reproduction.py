@@ -66,10 +66,12 @@ def reproduction_page(study: str, table: Table | None, markdown: str, commands: 
     if table is None:
         lines.append("This study tests no claim of the paper: it has other heads, training corpora or test sets.")
     else:
+        body = markdown.partition("\n\n")[2].rstrip()  # the page has a heading of its own
         verdicts = [str(row[-1]) for block in table.blocks for row in block.rows]
         kept, broken = (sum(verdict == wanted for verdict in verdicts) for wanted in (REPRODUCED, NOT_REPRODUCED))
-        lines += [f"{kept} of {kept + broken} compared figures are reproduced within their interval.", "", markdown]
-    lines += ["", "To make it again:", "", "```console", *(f"$ {command}" for command in commands), "```", ""]
+        lines += [f"{kept} of {kept + broken} compared figures are reproduced within their interval.", "", body]
+    typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
+    lines += ["", "To make it again:", "", "```console", *typed, "```", ""]
     return "\n".join(lines)
 
 

@@ -70,6 +70,7 @@ def test_the_page_counts_what_was_reproduced_and_says_how_to_make_it_again(study
     page = (tmp_path / "out" / "REPRODUCTION.md").read_text()
     assert "0 of 2 compared figures are reproduced" in page
     assert "$ dvc repro" in page
+    assert page.count("\n# ") == 0
     assert (tmp_path / "out" / "tables" / "reproduction.tex").exists()
 
 
