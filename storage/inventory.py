@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,11 +117,21 @@ def disposable(entry: StoredCorpus, *, published: Collection[str], corpora: Coll
     return None
 
 
-def delete(entry: StoredCorpus) -> None:
-    """Delete an entry of the store, and its key's folder when nothing else is in it."""
-    shutil.rmtree(entry.directory)
-    if not any(entry.directory.parent.iterdir()):
+def delete(entry: StoredCorpus) -> bool:
+    """Delete an entry of the store, and its key's folder when nothing else is in it.
+
+    Returns:
+        False where a process has begun to extract into it; then nothing is deleted.
+    """
+    with (entry.directory / LOCK_NAME).open("a") as lock:  # not truncated: it holds the number of its holder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(entry.directory)
+    with suppress(OSError):  # not empty: another corpus, perhaps since this moment
         entry.directory.parent.rmdir()
+    return True
 
 
 def _look(directory: Path) -> StoredCorpus:

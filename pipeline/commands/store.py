@@ -52,10 +52,11 @@ def store_prune(dry_run: bool) -> None:
         if reason is not None:
             click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
             continue
+        if not dry_run and not delete(entry):
+            click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; a process extracts into it")
+            continue
         click.echo(f"{'would delete' if dry_run else 'deleted'} {entry.key}/{entry.corpus}: {_contents(entry)}")
         freed += entry.size_bytes
-        if not dry_run:
-            delete(entry)
     click.echo(f"{_size(freed)} {'would be freed' if dry_run else 'freed'}")
 
 

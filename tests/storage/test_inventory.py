@@ -98,6 +98,17 @@ def test_what_is_deleted_is_gone_and_its_neighbours_stay(own_store):
     assert not (own_store / SPEC.key).exists()
 
 
+def test_nothing_is_deleted_under_a_process_that_has_begun_since(own_store):
+    extract(own_store, TABLE)
+    entry = only(own_store)
+    before = sorted(entry.directory.iterdir())
+    with ShardFolder(entry.directory, SPEC).lock(lambda _: None):
+        assert not delete(entry)
+        assert entry.writer == str(os.getpid())
+    assert sorted(entry.directory.iterdir()) == before
+    assert delete(entry)
+
+
 def test_a_deleted_corpus_is_extracted_anew(own_store, tmp_path):
     extract(own_store, TABLE, out=tmp_path / "out")
     delete(only(own_store))
