@@ -13,6 +13,8 @@ from storage import names
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.params import Params
 
 T = TypeVar("T")
@@ -74,6 +76,19 @@ def corpus_name(given: str | None, folder: str | Path) -> str:
     if name in {"", ".", ".."} or "/" in name:
         raise SettingError(f"{name!r} cannot name a corpus; give a name without slashes with --corpus NAME")
     return name
+
+
+def refuse_idle(options: Mapping[str, object]) -> None:
+    """Refuse options of a FOLDER that were given without one: with --corpus they would do nothing.
+
+    Raises:
+        SettingError: one of them has a value.
+    """
+    idle = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, ())]
+    if idle:
+        raise SettingError(
+            f"{', '.join(idle)} needs a FOLDER; with --corpus it would do nothing, edit {paths.PARAMS} instead"
+        )
 
 
 def needed(value: T | None, what: str) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from pipeline.commands.arguments import (
     trained_on,
     trained_on_option,
 )
+from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
+    from stages.scan.settings import LayoutName
 
     asked: tuple[str, ...] = ()
     if features is None:
@@ -71,6 +73,8 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
         train = train or paths.view(learnt_from)
     else:
         name = corpus or features.absolute().parent.name
+        if layout not in get_args(LayoutName):
+            raise SettingError(f"--layout {layout!r} is not known; choose from {', '.join(get_args(LayoutName))}")
     out = needed(out, "--out, where the audit goes")
     reporter = ConsoleReporter()
     found = run(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_name, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import PATH, corpus_name, corpus_option, defined, needed, project_params, refuse_idle
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int 
 @click.option("--views", help="For FOLDER: comma-separated, as in clean,train:5,jpeg:70,scale:0.5+jpeg:70.")
 @click.option("--taps", help="For FOLDER: comma-separated, from cls, ln2_cls, grid and embedding.")
 @click.option("--blocks", help="For FOLDER: all, a range such as 11-19, or comma-separated numbers.")
-@click.option("--grid", type=int, help="For FOLDER: cells a side of the tap grid.")
+@click.option("--grid", type=click.IntRange(1, 64), help="For FOLDER: cells a side of the tap grid.")
 @click.option("--apply-exif", is_flag=True, help="For FOLDER: turn pictures as their EXIF orientation says.")
 @click.option("--precision", help="For FOLDER: auto (default), fp32 or fp16.")
 @click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images a shard.")
@@ -115,6 +115,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
     if folder is None:
         name = needed(corpus, "--corpus NAME, or a FOLDER with --out")
+        refuse_idle({"out": out, **given})
         params = project_params()
         entry, settings = defined(params.corpora, name, "corpora"), params.extract
         root = paths.images(entry.root)
@@ -122,13 +123,13 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     else:
         name, root = corpus_name(corpus, folder), folder
         out = needed(out, "--out, where the features go")
-        manifest, found = scan_folder(corpus=name, root=folder, layout=layout)
-        reporter.note(f"{name}: {found}")
         entry = settings_from(Corpus, {"root": str(folder)} | _listed(given, "geometry", "views"))
         settings = settings_from(
             ExtractSettings,
             _listed(given, "backbone", "weights", "taps", "blocks", "grid", "precision", "apply_exif"),
         )
+        manifest, found = scan_folder(corpus=name, root=folder, layout=layout)
+        reporter.note(f"{name}: {found}")
     reals = None if entry.reals is None else paths.images(entry.reals)
     summary = run(
         corpus=name,

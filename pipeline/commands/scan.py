@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import corpus_name, corpus_option, defined, needed, project_params
+from pipeline.commands.arguments import corpus_name, corpus_option, defined, needed, project_params, refuse_idle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     manifest: Path | None
     if folder is None:
         name = needed(corpus, "--corpus NAME or a FOLDER")
+        refuse_idle({"reals": reals, "sets": sets, "split": splits, "category": categories, "out": out})
         settings: ScanSettings = defined(project_params().corpora, name, "corpora")
         root, manifest = paths.images(settings.root), paths.manifest(name)
         second = None if settings.reals is None else paths.images(settings.reals)

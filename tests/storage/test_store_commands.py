@@ -13,12 +13,13 @@ from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
 from pipeline.commands.extract import extract as extract_command
+from pipeline.commands.scan import scan as scan_command
 from pipeline.commands.status import status
 from pipeline.commands.store import store
 from pipeline.commands.verify import verify
 from running import PROJECT
 from stages.scan.run import run as scan
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 from storage.index import INDEX_NAME
 from storage.manifest import write_manifest
 from storage.store import ShardFolder
@@ -154,6 +155,12 @@ def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
         assert (view / name).read_bytes() == content
         if "shard-00001" not in name:  # the new file may get the number that the removed one had
             assert (view / name).stat().st_ino == inode
+
+
+def test_options_that_would_do_nothing_beside_a_corpus_are_refused(project):
+    for command, options in ((extract_command, ["--backbone", "demo-vit"]), (scan_command, ["--split", "test"])):
+        with pytest.raises(SettingError, match=rf"{options[0]} needs a FOLDER; .* edit params.yaml instead"):
+            run(command, "--corpus", "toy", *options)
 
 
 def test_ls_tells_settings_in_words_sizes_and_links(project):

@@ -8,12 +8,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from pipeline.commands.audit import audit as audit_command
 from stages.audit.run import run
 from stages.extract.run import run as extract
 from stages.extract.runtime import Runtime
 from stages.extract.settings import ExtractSettings
 from stages.scan.run import run as scan
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 
 
 def picture(seed, kind, *, brighter=0):
@@ -201,3 +202,16 @@ def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
     assert "1.000" in result.output
     assert "format-bias: set biased: format, size and JPEG quality" in result.output
     assert json.loads((tmp_path / "a.json").read_text())["corpus"] == "biased"
+
+
+def test_the_command_refuses_a_layout_nobody_knows(corpora):
+    arguments = [
+        "--features",
+        str(corpora / "features" / "mixed" / "clean"),
+        "--layout",
+        "genimagee",
+        "--out",
+        "a.json",
+    ]
+    with pytest.raises(SettingError, match="--layout 'genimagee' is not known; choose from auto"):
+        CliRunner().invoke(audit_command, arguments, catch_exceptions=False)
