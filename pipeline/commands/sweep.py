@@ -135,7 +135,10 @@ def _variants(kind: str, heads: dict[str, HeadSettings], varied: tuple[str, ...]
     if kind == "layer" and isinstance(first, LinearSettings):
         return layer_sweep(first, blocks)
     if kind == "window" and isinstance(first, LtdSettings):
-        return window_sweep(first, blocks)
+        windows = window_sweep(first, blocks)
+        if not windows:
+            raise SettingError(f"sweep window: `candidates` {first.candidates} hold no 3 blocks; give it a wider range")
+        return windows
     values = dict(parsed_assignment(item, "--vary") for item in varied)
     for key, listed in values.items():
         if not isinstance(listed, list) or not listed:

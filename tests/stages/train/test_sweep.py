@@ -250,6 +250,7 @@ def test_the_command(corpora: Path, tmp_path: Path) -> None:
         (["window", "--vary", "window=[3]"], "use --vary with sweep heads"),
         (["heads", "--head", "ltd", "--vary", "window=3"], "expected a list of values"),
         (["heads", "--head", "ltd", "--vary", "windows=[3]"], "--vary windows: "),
+        (["window", "--set", "candidates=[3, 4]"], "hold no 3 blocks"),
         (["layer", "--seeds", "0,x"], "--seeds 0,x: expected whole numbers"),
         (["layer", "--seeds", "0,"], "--seeds 0,: expected whole numbers"),
     ):
