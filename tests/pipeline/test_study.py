@@ -135,7 +135,7 @@ def test_one_more_corpus_is_extracted_and_scored_alone(study):
 
 
 def test_an_experiment_runs_in_a_temporary_copy(study):
-    output = run_command("dvc", "exp", "run", "--temp", "-S", "train.lr=0.02", cwd=study).stdout
+    output = run_command("dvc", "exp", "run", "--temp", "-S", "train.lr=5e-5", cwd=study).stdout
     ran = re.findall(r"Running stage '(.+?)'", output)
     assert kinds(ran) == {"train", "evaluate", "report"}
     assert git(study, "status", "--porcelain") == ""
