@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
+from storage.atomic import write_text
+from storage.names import to_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from stages.reporter import Reporter
     from storage.sources import Sources
     from storage.store import Finished, ShardFolder
+
+_ROOTS = "roots.txt"
 
 
 def without_changed(
@@ -59,6 +63,26 @@ def without_unread(
     reporter.note(f"{len(again)} images that could not be read before can be now; they are made")
     folder.forget(finished, again)
     return folder.clean(reporter.warn)
+
+
+def is_from_elsewhere(folder: ShardFolder, sources: Sources) -> bool:
+    """Tell whether what is finished was read below other roots: path, size and time then prove no equal content.
+
+    Two folders called alike share their place in the store, and unpacked archives give equal sizes and times.
+    """
+    note = folder.directory / _ROOTS
+    return note.exists() and note.read_text("utf-8") != _roots(sources)
+
+
+def note_roots(folder: ShardFolder, sources: Sources) -> None:
+    """Write down for :func:`is_from_elsewhere` where the images are read."""
+    note = folder.directory / _ROOTS
+    if not note.exists() or is_from_elsewhere(folder, sources):
+        write_text(note, _roots(sources))
+
+
+def _roots(sources: Sources) -> str:
+    return "".join(f"{to_text(root)}\n" for root in (sources.root, sources.reals) if root is not None)
 
 
 def content_hash(sources: Sources, path: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
-from stages.extract.content import content_hash, without_changed, without_unread
+from stages.extract.content import content_hash, is_from_elsewhere, note_roots, without_changed, without_unread
 from stages.extract.plan import Chunk, plan_chunks
 from stages.extract.reading import Job
 from stages.extract.registry import BACKBONES
@@ -96,11 +96,14 @@ def run(
             without_unread(folder, each, manifest, sources, reporter)
             for folder, each in zip(folders, finished, strict=True)
         ]
-        if runtime.check_content:
-            finished = [
-                without_changed(folder, each, manifest, sources, reporter)
-                for folder, each in zip(folders, finished, strict=True)
-            ]
+        finished = [
+            without_changed(folder, each, manifest, sources, reporter)
+            if runtime.check_content or is_from_elsewhere(folder, sources)
+            else each
+            for folder, each in zip(folders, finished, strict=True)
+        ]
+        for folder in folders:
+            note_roots(folder, sources)
         located = [locate(manifest, each, sources) for each in finished]
         pending = [_lacking(manifest, places) for places in located]
         check_on_disk({row["path"]: row for rows in pending for row in rows}.values(), sources, corpus)

@@ -67,6 +67,19 @@ def test_a_change_under_the_same_size_and_time_is_found_by_content(grown, extrac
     assert features(extract(grown, out="elsewhere", store="empty", runtime=HERE)[1]) == after
 
 
+def test_equal_paths_sizes_and_times_below_another_root_are_no_equal_images(tiny, folder, extract, tmp_path):
+    for seed, root in enumerate((folder, tmp_path / "other")):
+        for number in range(4):
+            os.utime(save(root / f"{number}.bmp", seed=10 * seed + number % 3), ns=(10**18, 10**18))
+    os.utime(save(tmp_path / "other" / "3.bmp", seed=0), ns=(10**18, 10**18))  # the one picture that both have
+    before = features(extract(folder, out="first", runtime=HERE)[1])
+    summary, table = extract(tmp_path / "other", out="second", runtime=HERE)
+    assert summary.extracted == 3
+    assert {path for path, values in features(table).items() if values == before[path]} == {"3.bmp"}
+    assert extract(tmp_path / "other", out="second", runtime=HERE)[0].extracted == 0
+    assert features(extract(folder, out="first", runtime=HERE)[1]) == before
+
+
 def test_what_was_made_anew_stays_so_in_later_runs(grown, extract):
     replace_content(grown / "3.bmp", seed=33)
     after = features(extract(grown, runtime=CHECKING)[1])
