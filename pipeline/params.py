@@ -129,6 +129,15 @@ class Params(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _taps_are_extracted(self) -> Params:
+        for name, head in self.heads.items():
+            if head.tap not in self.extract.taps:
+                raise ValueError(
+                    f"extract.taps: lacks {head.tap}, which the head {name!r} of type {head.type} reads; add it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _window_sweep_has_its_head(self) -> Params:
         head = self.heads.get("ltd")
         if "window" in self.sweeps and (head is None or head.type != "ltd"):

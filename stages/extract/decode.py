@@ -1,8 +1,9 @@
 """From an image file to RGB pixels, and the facts that a reader learns on the way.
 
 Pillow is the reference decoder; the format is told by the content, whatever the file is called. EXIF orientation is not
-applied unless asked for, as in the protocols of the field; of several frames the first is read; alpha, palettes, CMYK
-and 16 bits become RGB as Pillow's ``convert("RGB")`` makes them (docs/views.md says what that means for each).
+applied unless asked for, as in the protocols of the field (Pillow always turns TIFF); of several frames the first is
+read; alpha, palettes, CMYK and 16 bits become RGB as Pillow's ``convert("RGB")`` makes them (docs/views.md says what
+that means for each).
 """
 
 from __future__ import annotations

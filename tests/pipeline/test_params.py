@@ -56,6 +56,8 @@ def test_committed_parameters_are_the_demo_profile():
         ("[demo-test]", "[demo-tset]", "evaluate.corpora.0: 'demo-tset' is no corpus"),
         ("backbone: demo-vit", "backbone: demo-vitt", "extract.backbone: "),
         ("layout: folder,", "layout: foldr,", "corpora.demo-train.layout: "),
+        ("{type: linear, block: last}", "{type: rine}", "extract.taps: lacks ln2_cls, which the head 'linear'"),
+        ("taps: [cls, embedding]", "taps: [embedding]", "extract.taps: lacks cls, which the head 'ltd'"),
         ("half: left", "half: up", "demo.demo-train.half: input should be 'left' or 'right', found 'up'"),
         ("study: demo", "study: ../demo", "study: a name holds letters, digits, - and _ only, found '../demo'"),
         ("  ltd: {", "  l/td: {", "heads.l/td: a name holds letters, digits, - and _ only"),

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+from stages.train.heads.settings import HeadTap
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Reads:
         blocks: the 0-based blocks whose CLS tokens are read, in the order of axis 1; empty for the embedding.
     """
 
-    tap: Literal["cls", "ln2_cls", "embedding"]
+    tap: HeadTap
     blocks: tuple[int, ...] = ()
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import LinearSettings
+from stages.train.heads.settings import LinearSettings, UnivfdSettings
 from storage.errors import SettingError
 
 
@@ -33,7 +33,7 @@ class LinearHead(Head):
 
 def build_univfd(embedding: int) -> LinearHead:
     """Return UnivFD's head for a final embedding of E values, which it reads as they are, not normalised."""
-    return LinearHead(Reads("embedding"), (embedding,))
+    return LinearHead(Reads(UnivfdSettings.tap), (embedding,))
 
 
 def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> LinearHead:
@@ -54,4 +54,4 @@ def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> Linear
                     f"choose 0..{blocks - 1}, 'last' or 'all'"
                 )
             read = (block,)
-    return LinearHead(Reads("cls", read), (len(read), width))
+    return LinearHead(Reads(LinearSettings.tap, read), (len(read), width))

@@ -54,7 +54,7 @@ class LtdHead(Head):
         selection_lr: float | None = None,
     ) -> None:
         read = selection.windows + selection.window - 1
-        super().__init__(Reads("cls", tuple(range(first_block, first_block + read))), (read, width))
+        super().__init__(Reads(LtdSettings.tap, tuple(range(first_block, first_block + read))), (read, width))
         self.selection = selection
         self.selection_lr = selection_lr
         lengths = {"raw": selection.window, "delta": selection.window - 1}

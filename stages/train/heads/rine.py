@@ -22,7 +22,7 @@ class RineHead(Head):
     """
 
     def __init__(self, blocks: int, width: int, settings: RineSettings) -> None:
-        super().__init__(Reads("ln2_cls", tuple(range(blocks))), (blocks, width))
+        super().__init__(Reads(RineSettings.tap, tuple(range(blocks))), (blocks, width))
         size, drop = settings.project, settings.dropout
         self.settings = settings
         self.project = nn.Sequential(Dropout(drop), *_layers(width, size, settings.depth, drop))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from stages.train.settings import Overrides, TrainSettings
 
+HeadTap = Literal["cls", "ln2_cls", "embedding"]
 Branch = Literal["raw", "delta"]
 BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classifier reads them
 
@@ -22,6 +23,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     method: ClassVar[Overrides] = Overrides()
+    tap: ClassVar[HeadTap] = "cls"  # what heads of the family read
     """How the method's authors train it, where that differs from the defaults of ``TrainSettings``."""
 
     train: Overrides = Overrides()
@@ -123,6 +125,7 @@ class UnivfdSettings(_Settings):
     type: Literal["univfd"] = "univfd"
 
     method: ClassVar[Overrides] = Overrides(optimizer="adamw", lr=1e-4, epochs=100, batch=256, patience=5)
+    tap: ClassVar[HeadTap] = "embedding"
 
 
 class RineSettings(_Settings):
@@ -131,6 +134,7 @@ class RineSettings(_Settings):
     type: Literal["rine"] = "rine"
 
     method: ClassVar[Overrides] = Overrides(optimizer="adam", lr=1e-3, epochs=1, batch=128)
+    tap: ClassVar[HeadTap] = "ln2_cls"
 
     depth: Annotated[int, Field(ge=1)] = 4
     """q, the number of linear layers of each of the two projections."""
