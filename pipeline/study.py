@@ -86,13 +86,11 @@ def labels(params: Params) -> list[str]:
 
 
 def set_order(params: Params) -> list[str]:
-    """Return sets in the order that the study names them: of its demo images, or of the corpus's list of sets."""
+    """Return ``corpus/set`` in the order that the study names them: demo generators, or a corpus's list of sets."""
     order: list[str] = []
     for corpus in params.evaluate.corpora:
-        if corpus in params.demo:
-            order += params.demo[corpus].generators
-        else:
-            order += params.corpora[corpus].set_order
+        names = params.demo[corpus].generators if corpus in params.demo else params.corpora[corpus].set_order
+        order += [f"{corpus}/{name}" for name in names]
     return order
 
 

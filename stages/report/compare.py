@@ -36,7 +36,7 @@ def run(
         other: scores files of the other side.
         names: what the sides are called.
         heads_of: scores file -> what its head is called, where the file does not say it as the study does.
-        set_order: test sets in the order of the protocol.
+        set_order: test sets, by name or as ``corpus/name``, in the order of the protocol.
         replicates: bootstrap samples.
 
     Returns:

@@ -22,6 +22,9 @@ _POINTS = 48
 _BINS = 10
 _HISTOGRAM_BINS = 32
 
+# Eight line styles can be told apart; curves of more heads than that would also make the page very large.
+MOST_HEADS = 8
+
 
 def head_kind(results: Results, head: str) -> str:
     """Return the style class of a head: its place among the heads, eight different ones."""
@@ -29,11 +32,11 @@ def head_kind(results: Results, head: str) -> str:
 
 
 def set_charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
-    """Return the figures of a set with both classes: ROC, precision-recall, reliability, and histograms a head."""
+    """Return the figures of a set with both classes: ROC, precision-recall, reliability, and a histogram a head."""
     sample = results.samples[tested.corpus]
     rows = sample.members[tested.name]
     fake = sample.label[rows] == 1
-    heads = [entry.head for entry in results.entries if sample.seeds(entry.head)]
+    heads = [entry.head for entry in results.entries[:MOST_HEADS] if sample.seeds(entry.head)]
     roc, precision, reliable, histograms = [], [], [], []
     for head in heads:
         kind, seeds = head_kind(results, head), sample.seeds(head)

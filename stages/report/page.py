@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.report import plots, sections
+from stages.report.curves import MOST_HEADS
 from stages.report.figures import WIDTH
 from stages.report.names import printable
 from stages.report.observation import observations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stages.report.thumbnails import Errors
 
 # Sets above this number have their curves folded away until asked for.
+_MOST_ROWS = 700  # of a table in the page; longer ones are in the tables beside it, and would fill the page
 _OPEN_SETS = 6
 
 
@@ -111,6 +113,8 @@ def render_page(
         "matrices": [sections.matrix(results, metric) for metric in sections.MATRICES],
         "bar_kinds": [(metric, METRIC_NAMES[metric]) for metric in plots.BAR_METRICS],
         "head_legend": plots.head_legend(results),
+        "most_rows": _MOST_ROWS,
+        "heads_left_out": len(results.entries) > MOST_HEADS,
         "bar_plots": bars,
         "curve_plots": curves,
         "curves_open": len(curves) <= _OPEN_SETS,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.report.charts import cloud_chart, heat_map
-from stages.report.curves import head_kind, set_charts
+from stages.report.curves import MOST_HEADS, head_kind, set_charts
 from stages.report.figures import Series, bar_chart, common_scale, line_chart
 from stages.report.results import place_in
 from stages.report.robustness import ROBUST_METRICS, degradations, series
@@ -58,8 +58,8 @@ def curve_plots(results: Results, numbers: Iterator[int]) -> list[dict[str, Any]
 
 
 def head_legend(results: Results) -> list[tuple[str, str]]:
-    """Return (style class, name) of every head."""
-    return [(head_kind(results, entry.head), entry.head) for entry in results.entries]
+    """Return (style class, name) of the heads whose curves are drawn."""
+    return [(head_kind(results, entry.head), entry.head) for entry in results.entries[:MOST_HEADS]]
 
 
 def robustness_plots(results: Results, numbers: Iterator[int]) -> Plots:

@@ -160,7 +160,7 @@ def load_results(
     return Results(
         entries=tuple(sorted(plain, key=lambda entry: (place_in(heads, entry.head), entry))),
         views=tuple(sorted({entry.view for entry in table} - {""})),
-        sets=tuple(sorted(found, key=lambda tested: (place_in(sets, tested.name), tested))),
+        sets=tuple(sorted(found, key=lambda tested: (_place_of_set(sets, tested), tested))),
         cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
         measured=table,
         thresholds=thresholds,
@@ -171,6 +171,11 @@ def load_results(
 def place_in(order: Sequence[str], name: str | None) -> int:
     """Return the place of a name in an order; names that are not in it come after it."""
     return order.index(name) if name is not None and name in order else len(order)
+
+
+def _place_of_set(order: Sequence[str], tested: NamedSet) -> int:
+    """Sets may be ordered by key, ``corpus/name``, as two corpora may have sets of one name; or by name alone."""
+    return place_in(order, tested.key) if tested.key in order else place_in(order, tested.name)
 
 
 def head_names(cards: Mapping[Path, ScoreCard]) -> dict[Path, str]:

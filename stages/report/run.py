@@ -67,7 +67,7 @@ def run(
             than one.
         notes: what a reader has to know before the numbers; printed first.
         head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
-        set_order: test sets in the order of the protocol; others follow in order of name.
+        set_order: test sets, by name or as ``corpus/name``, in the order of the protocol; others follow.
         set_lists: named lists of test sets -> members, for the published numbers.
         head_cards: head -> setting -> value, shown under provenance.
         versions: program -> version, shown under provenance.

@@ -83,7 +83,8 @@ def test_the_command_compares_heads_of_the_project(study, tmp_path, monkeypatch)
     shutil.copy(PROJECT / "profiles" / "demo.yaml", "params.yaml")
     for head, shift in (("ltd", 2.0), ("linear", 0.3)):
         for seed in (0, 1):
-            path = study.add_scores(head, seed, {"grid": True, "nearest": True}, view="clean", shift=shift)
+            sets = {"grid": True, "nearest": True}
+            path = study.add_scores(head, seed, sets, corpus="demo-test", view="clean", shift=shift)
             folder = tmp_path / "scores" / "demo-test" / "demo-train" / f"{head}-{seed}"
             folder.parent.mkdir(parents=True, exist_ok=True)
             path.parent.rename(folder)

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from stages.evaluate.metrics import METRICS
+from stages.report.curves import MOST_HEADS
 from stages.report.intervals import resample
 from stages.report.metrics_file import result_table
 from stages.report.results import load_results
@@ -248,3 +249,22 @@ def test_the_terminal_obeys_no_name(study, tmp_path):
     assert "[red]head[/red]" in text
     assert "\\x1b[31mred\\x07" in text
     assert "\x1b" not in text
+
+
+def test_tables_too_long_for_a_page_are_left_to_the_files_beside_it(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.report.page._MOST_ROWS", 1)
+    _run(plain, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "rows, too many for a page: see tables/per_set.csv" in page
+    assert "rows, too many for a page: see tables/tests.csv" in page
+    assert (tmp_path / "tables" / "tests.csv").exists()
+
+
+def test_curves_are_drawn_for_the_first_heads_and_the_page_says_so(study, tmp_path):
+    for number in range(MOST_HEADS + 2):
+        study.add_scores(f"head{number}", 1, {"one": True})
+    _run(study, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert f"Drawn for the first {MOST_HEADS} heads" in page
+    assert "logits of head0" in page
+    assert f"logits of head{MOST_HEADS}" not in page

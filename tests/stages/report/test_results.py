@@ -130,3 +130,11 @@ def test_a_study_without_sets_is_refused(study):
     for files in ([], study.scores):
         with pytest.raises(DataError, match="names a test set"):
             load_results(files)
+
+
+def test_sets_of_one_name_in_two_corpora_keep_the_order_of_their_corpora(study):
+    for corpus in ("one", "two"):
+        study.add_scores("ltd", 1, {"biggan": True, "adm": True}, corpus=corpus)
+    order = ["two/biggan", "two/adm", "one/biggan", "one/adm"]
+    results = load_results(study.scores, sets=order)
+    assert [tested.key for tested in results.sets] == order
