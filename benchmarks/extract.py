@@ -4,7 +4,7 @@ The plain loop: Pillow decode and centre crop, open_clip's own forward with a ho
 ``torch.save`` at the end. Both read the same JPEG files with the same weights and the same number of torch threads;
 rounds are interleaved, and the best of each is compared, since other load on the machine only ever adds time.
 
-    python -P benchmarks/extract.py [--images 96] [--large-images 6] [--rounds 3]
+    python -m benchmarks.extract [--images 96] [--large-images 6] [--rounds 3]
 """
 
 from __future__ import annotations

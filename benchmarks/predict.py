@@ -1,6 +1,6 @@
 """Predicting: memory over many images, the way from the command to the answer for one, and cached features.
 
-``python benchmarks/predict.py [IMAGES]``; 20,000 small images by default. The memory is measured with a head that reads
+``python -m benchmarks.predict [IMAGES]``; 20,000 small images by default. The memory is measured with a head that reads
 the first block alone, so that the backbone stops there: what holds memory is the same, and it takes minutes.
 """
 
@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 
 PROJECT = Path(__file__).resolve().parents[1]
 # benchmarks/storage.py is called like the package, and Python looks beside the script first: step aside
-sys.path[0] = str(PROJECT)
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone

@@ -1,6 +1,6 @@
 """How long `dvc repro` takes when there is nothing to do, beside a large corpus.
 
-python benchmarks/repro.py [--rows 100000] [--folder DIR]
+python -m benchmarks.repro [--rows 100000] [--folder DIR]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scan 1,000,000 empty image files in 1,000 folders: time, memory and manifest size.
 
-``python benchmarks/scan.py [FOLDER]``: the files are made below FOLDER (default: /dev/shm where it is, else the
+``python -m benchmarks.scan [FOLDER]``: the files are made below FOLDER (default: /dev/shm where it is, else the
 temporary folder) and removed. The target is under 60 s and under 1.5 GB. Making them can take longer than scanning.
 """
 
@@ -13,8 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.remove(str(Path(__file__).resolve().parent))  # benchmarks/storage.py would hide the package
 
 FOLDERS, FILES = 1_000, 1_000
 DEFAULT = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -1,6 +1,6 @@
 """What the feature cache costs: ratios against plain numpy files of the same bytes, measured in turns in one run.
 
-    python benchmarks/storage.py [--images 2048] [--rounds 7] [--index-rows 1000000] [--folder DIR]
+    python -m benchmarks.storage [--images 2048] [--rounds 7] [--index-rows 1000000] [--folder DIR]
 
 A cold read comes after the file's pages were dropped from the operating system's cache (posix_fadvise, checked with
 mincore by `fincore` where it is installed); a disk's or a host's own cache may still hold them.
@@ -24,11 +24,6 @@ import numpy as np
 import pyarrow as pa
 
 PROJECT = Path(__file__).resolve().parents[1]
-# This file is called like the package it measures, and Python looks beside the script first: step aside, also when
-# another script of this folder imports the package.
-sys.path.remove(str(PROJECT / "benchmarks"))
-sys.modules.pop("storage", None)
-
 from storage.atomic import fsync
 from storage.checked import CheckedShards
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
