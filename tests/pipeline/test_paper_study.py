@@ -1,0 +1,73 @@
+"""The profile `paper` on a miniature of its data, through DVC: corpora side by side, then everything that follows."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from running import run_command, start
+from stages.demo.miniatures import run as make_miniatures
+from stages.scan.set_lists import set_list
+
+CHANGES = (
+    *("extract.backbone=demo-vit", "seeds=[0]", "sweeps=[layer]"),
+    *("train.epochs=2", "train.batch=4", "train.validation_share=0.4"),
+)
+VIEWS = {"ufd": "[clean, 'jpeg:60']", "drct2m": "[clean, 'scale:0.5']", "progan": "[clean, 'train:2', val]"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, clone_of_project):
+    """A clone in which the study has run, without two generators of GenImage."""
+    folder = tmp_path_factory.mktemp("paper")
+    clone = clone_of_project(folder / "clone")
+    profile = yaml.safe_load((clone / "profiles" / "paper.yaml").read_text())
+    profile["heads"] = {name: profile["heads"][name] for name in ("ltd", "ltd-raw")}
+    profile["train"]["views"] = ["train:2"]
+    profile["corpora"]["sdv14"]["views"] = ["clean", "train:2", "val"]
+    (clone / "profiles" / "paper.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
+    make_miniatures(root=folder / "data", test_images=2, training_images=10)
+    for generator in ("wukong", "BigGAN"):
+        (folder / "data" / "genimage" / generator).rename(folder / generator)
+    changes = [*CHANGES, *(f"corpora.{name}.views={views}" for name, views in VIEWS.items())]
+    options = [word for change in changes for word in ("--set", change)]
+    use = ("ltdpipe", "profile", "use", "paper", "--data", str(folder / "data"), "--rate", "50")
+    run_command(*use, *options, cwd=clone)
+    return clone
+
+
+def test_two_processes_extract_different_corpora_side_by_side(study):
+    processes = [start("dvc", "repro", f"extract@{name}", cwd=study) for name in ("progan", "genimage")]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    output = run_command("dvc", "repro", "extract@progan", "extract@genimage", cwd=study).stdout
+    assert "Running stage" not in output
+
+
+def test_the_whole_study_yields_its_tables_with_the_right_sets_in_order(study):
+    output = run_command("dvc", "repro", cwd=study).stdout
+    ran = re.findall(r"Running stage '(.+?)'", output)
+    assert "extract@progan" not in ran  # made by the processes before
+    report = study / "reports" / "paper"
+    header = next(
+        line for line in (report / "tables" / "main.md").read_text().splitlines() if line.startswith("| head")
+    )
+    columns = [cell.strip().replace("\\", "") for cell in header.split("|")][3:]
+    genimage = [name for name in set_list("genimage8").members if name not in ("wukong", "biggan")]
+    members = {"ufd": set_list("ufd16").members, "genimage": genimage, "drct2m": set_list("drct13").members}
+    assert [column.rpartition("/")[2] for column in columns[: 16 + 6 + 13]] == [
+        name for names in members.values() for name in names
+    ]
+    page = (report / "REPRODUCTION.md").read_text()
+    assert "ufd16, 16 of 16 sets" in page
+    assert "drct13, 13 of 13 sets" in page
+    assert "genimage8, 6 of 8 sets" in page
+    assert "not compared: sets are missing" in page
+    for table in ("ablation", "robustness", "robustness_paper_grid", "published_1", "reproduction"):
+        assert (report / "tables" / f"{table}.tex").exists(), table
+    assert (study / "sweeps" / "progan" / "layer" / "results.csv").exists()
+
+
+def test_a_second_run_does_nothing(study):
+    assert "Running stage" not in run_command("dvc", "repro", cwd=study).stdout
