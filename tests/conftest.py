@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import torch
 
+import stages  # noqa: F401 - what MKL reads at its first call has to be set before torch makes one
 from running import PROJECT, commit, git, run_command
 
 # Tests run side by side; more threads than cores make small tensors many times slower.
