@@ -81,6 +81,12 @@ class _Loader:
     socket: Connection
     waiting: deque[int] = field(default_factory=deque)
 
+    def give(self, number: int, slot: int, task: Task) -> None:
+        """Send it a task. Where it died, its socket reads as closed, and all it had is then given to another."""
+        self.waiting.append(number)
+        with suppress(ConnectionError):
+            self.socket.send((number, slot, task))
+
 
 class Loaders:
     """A pool of loader processes that share a ring of slots, each with room for one image in all views."""
@@ -156,7 +162,8 @@ class Loaders:
                 raise ResourceError(
                     f"cannot start a loader process ({error.strerror}); use fewer with --loaders, or --loaders 0"
                 ) from error
-        ours.send(self._job)
+        with suppress(ConnectionError):  # it died at once; waiting until it is ready says so
+            ours.send(self._job)
         return _Loader(process, ours)
 
     def _idlest(self) -> int:
@@ -164,11 +171,8 @@ class Loaders:
         return min(len(loader.waiting) for loader in self._loaders)
 
     def _send(self, number: int, slot: int, task: Task) -> None:
-        loader = min(self._loaders, key=lambda loader: len(loader.waiting))
         self._tasks[number] = slot, task
-        loader.waiting.append(number)
-        with suppress(ConnectionError):  # it died; its socket reads as closed, and what it had is sent again then
-            loader.socket.send((number, slot, task))
+        min(self._loaders, key=lambda loader: len(loader.waiting)).give(number, slot, task)
 
     def _collect(self) -> None:
         """Wait for results, and take them."""
@@ -202,9 +206,7 @@ class Loaders:
                 waiting.remove(suspect)
                 self._results[suspect] = Read(_crashed(code), None)
         for number in waiting:
-            slot, task = self._tasks[number]
-            fresh.waiting.append(number)
-            fresh.socket.send((number, slot, task))
+            fresh.give(number, *self._tasks[number])
 
 
 def _shared_slots(job: Job, slots: int) -> tuple[int, NDArray[np.uint8]]:

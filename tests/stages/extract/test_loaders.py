@@ -81,6 +81,20 @@ def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(dead
         assert len(loader_pids()) == 2
 
 
+class SlowTask(Task):
+    """A task that takes longer to send than a loader takes to die on the one sent before."""
+
+    def __reduce__(self):
+        time.sleep(0.5)
+        return Task, (self.path, self.views)
+
+
+def test_loader_that_dies_while_it_is_given_tasks(deadly):
+    with open_loaders(job(deadly), 1, 3) as loaders:
+        given = [Task("deadly.png", (0, 1)), SlowTask("00.png", (0, 1)), SlowTask("01.png", (0, 1))]
+        assert [read.facts["status"] for read in loaders.read(given)] == ["failed", "ok", "ok"]
+
+
 def test_loader_that_is_killed_once_costs_no_image(pictures):
     names = [f"{number:02d}.png" for number in range(12)] * 5
     with open_loaders(job(Sources.of(pictures)), 1, 4) as loaders:
