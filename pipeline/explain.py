@@ -17,7 +17,12 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Turn a validation error into one line a fault: ``key.path: what is wrong; what is allowed``."""
-    return [_explain_one(fault, model) for fault in error.errors()]
+    return [_explain_one(fault, model) for fault in error.errors() if not _follows(fault)]
+
+
+def _follows(fault: Any) -> bool:
+    """Whether a fault only follows from another: a list is too short because one of its items is wrong."""
+    return fault["type"] == "too_short" and len(fault["input"]) > fault["ctx"]["actual_length"]
 
 
 def _explain_one(fault: Any, model: type[BaseModel]) -> str:
@@ -38,8 +43,12 @@ def _explain_one(fault: Any, model: type[BaseModel]) -> str:
         message = "the key `type` is missing"
     elif kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
         message = "a name holds letters, digits, - and _ only"
-    elif kind == "model_type":
+    elif kind in {"model_type", "model_attributes_type", "dict_type"}:
         message = "expected a mapping of keys to values"
+    elif kind == "tuple_type":
+        message = "expected a list"
+    elif kind == "too_short":
+        message, found = f"expected at least {context['min_length']}", ", found none"
     return f"{location}: {message[0].lower()}{message[1:]}{found}" if location else f"{message}{found}"
 
 

@@ -46,7 +46,9 @@ def test_committed_parameters_are_the_demo_profile():
         ("lr: 0.001", "lr: .nan", "train.lr: input should be a finite number, found nan"),
         ("epochs: 40", "epochs: 0", "train.epochs: input should be greater than or equal to 1, found 0"),
         ("batch: 64", "batch: 1.5", "train.batch: input should be a valid integer, found 1.5"),
-        ("seeds: [0, 1]", "seeds: []", "seeds: "),
+        ("seeds: [0, 1]", "seeds: []", "seeds: expected at least 1, found none"),
+        ("seeds: [0, 1]", "seeds: 0", "seeds: expected a list, found 0"),
+        ("{type: ltd}", "ltd", "heads.ltd: expected a mapping of keys to values, found 'ltd'"),
         ("seeds: [0, 1]", "seeds: [0, x]", "seeds.1: input should be a valid integer, found 'x'"),
         ("{type: ltd}", "{type: ltdd}", "heads.ltd: unknown type 'ltdd'; allowed: 'ltd', 'linear'"),
         ("{type: ltd}", "{type: ltd, windoww: 4}", "heads.ltd.windoww: unknown key; did you mean 'window'?"),
@@ -82,6 +84,11 @@ def test_a_number_is_read_as_dvc_writes_it(tmp_path, written):
     path = tmp_path / "params.yaml"
     path.write_text(DEMO.replace("lr: 0.001", f"lr: {written}"))
     assert load_params(path).train.lr == 5e-5
+
+
+def test_a_fault_that_follows_from_another_is_left_out(tmp_path):
+    (line,) = faults(tmp_path, DEMO.replace("seeds: [0, 1]", "seeds: [x]"))
+    assert "seeds.0: " in line
 
 
 def test_all_faults_are_reported_at_once(tmp_path):
