@@ -22,7 +22,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _follows(fault: Any) -> bool:
     """Whether a fault only follows from another: a list is too short because one of its items is wrong."""
-    return fault["type"] == "too_short" and len(fault["input"]) > fault["ctx"]["actual_length"]
+    return bool(fault["type"] == "too_short" and len(fault["input"]) > fault["ctx"]["actual_length"])
 
 
 def _explain_one(fault: Any, model: type[BaseModel]) -> str:
