@@ -27,9 +27,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
 from stages.extract.reading import Job
-from stages.extract.run import feature_spec
 from stages.extract.settings import ExtractSettings
 from stages.extract.view_names import View
+from stages.extract.views import feature_spec
 from stages.predict.detector import Detector
 from stages.predict.looks import Looks
 from stages.predict.make import run as make_bundle

@@ -24,38 +24,12 @@ from storage.shard_reader import Shard
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from storage.spec import FeatureSpec
-
-
-def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> NDArray[np.float16]:
-    """Round to float16 for storage and refuse what would be lost.
-
-    Args:
-        values: a tap in the precision of the forward pass, (L, N, D), (L, N, G*G, D) or (N, E).
-        paths: the N image paths, for the message.
-        tap: the tap's name.
-
-    Raises:
-        DataError: a value is not finite, overflows float16 (65,504), or an image's features are all zero.
-    """
-    with np.errstate(over="ignore"):
-        stored = values.astype(np.float16)
-    others = tuple(axis for axis in range(stored.ndim) if axis != image_axis(tap))
-    faults = (
-        (~np.isfinite(values).all(axis=others), "is not finite"),
-        (~np.isfinite(stored).all(axis=others), "overflows float16"),
-        (~stored.any(axis=others), "is zero everywhere"),
-    )
-    for broken, what in faults:
-        if broken.any():
-            first = int(np.flatnonzero(broken)[0])
-            raise DataError(f"tap {tap!r} of {paths[first]!r} {what}; backbone, weights or precision are broken")
-    return stored
 
 
 def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from stages.extract.backbone import load_backbone
 from stages.extract.run import run
 from stages.extract.settings import ExtractSettings
-from stages.extract.shards import auto_batch
+from stages.extract.streams import auto_batch
 from storage.manifest import manifest_table
 
 if TYPE_CHECKING:

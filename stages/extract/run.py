@@ -18,15 +18,14 @@ from stages.extract.runtime import Runtime
 from stages.extract.settings import VIEW
 from stages.extract.shards import Timing
 from stages.extract.summary import ExtractSummary, summarise
-from stages.extract.view_names import View, expand_views
-from stages.extract.views import view_spec
+from stages.extract.view_names import expand_views
+from stages.extract.views import feature_spec
 from stages.extract.work import Target, make_shards
 from storage.archives import is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.publish import publish
 from storage.sources import Sources
-from storage.spec import FeatureSpec
 from storage.store import Finished, ShardFolder
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from stages.extract.settings import ExtractSettings
     from stages.reporter import Progress, Reporter
 
-# Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
-EXTRACTOR_VERSION = 1
 QUARANTINE = "quarantine.txt"
 
 
@@ -196,27 +193,6 @@ class _Cluster:
             share=1 if self._runtime.scheduler else self._runtime.workers,
         )
         return self._cluster.make_shards_on(self._client, work, chunks, progress)
-
-
-def feature_spec(backbone: Backbone, settings: ExtractSettings, job: Job, view: View) -> FeatureSpec:
-    """Return what the features of a view will be: every setting that can change them."""
-    card = backbone.card
-    return FeatureSpec(
-        backbone=card.name,
-        weights=backbone.weights,
-        activation=card.activation,
-        blocks=card.blocks,
-        stored_blocks=settings.stored_blocks(card.blocks),
-        width=card.width,
-        embedding=card.embedding,
-        taps=tuple(sorted(settings.taps)),
-        view=view_spec(view, job.recipe, apply_exif=job.apply_exif),
-        mean=card.mean,
-        std=card.std,
-        precision=backbone.precision,
-        extractor=EXTRACTOR_VERSION,
-        grid=settings.grid,
-    )
 
 
 def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int | None]:

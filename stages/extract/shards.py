@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stages.extract.streams import STREAM_IMAGES
 from storage.errors import ResourceError
-from storage.shard import to_stored
+from storage.rounding import to_stored
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from stages.reporter import Progress
     from storage.spec import FeatureSpec
 
-CPU_BATCH, CUDA_BATCH = 16, 256  # more on a CPU with more cores than that keeps busy
 _IDENTITY = ("path", "size_bytes", "mtime_ns")
 _EVERY_S = 0.5  # between two reports of progress
 
@@ -66,11 +64,6 @@ class ViewShard:
         """Return the arrays without the room that failed images left."""
         kept = len(self.paths)
         return {tap: array[:kept] if image_axis(tap) == 0 else array[:, :kept] for tap, array in self.arrays.items()}
-
-
-def auto_batch(device: torch.device) -> int:
-    """Return a batch size that is fast on a device; on CUDA it is halved when it does not fit."""
-    return CUDA_BATCH if device.type == "cuda" else max(CPU_BATCH, STREAM_IMAGES * torch.get_num_threads())
 
 
 class ShardMaker:

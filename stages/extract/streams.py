@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STREAM_IMAGES = 4  # fewer leave the cores waiting for weights, more leave cores without work
+CPU_BATCH, CUDA_BATCH = 16, 256  # more on a CPU with more cores than that keeps busy
 
 
 def in_streams(run: Callable[[Tensor], dict[str, Tensor]], images: Tensor, axes: dict[str, int]) -> dict[str, Tensor]:
@@ -34,6 +35,11 @@ def in_streams(run: Callable[[Tensor], dict[str, Tensor]], images: Tensor, axes:
         return run(images)
     parts = list(_streams().map(run, torch.split(images, STREAM_IMAGES)))
     return {name: torch.cat([part[name] for part in parts], dim=axis) for name, axis in axes.items()}
+
+
+def auto_batch(device: torch.device) -> int:
+    """Return a batch size that is fast on a device; on CUDA it is halved when it does not fit."""
+    return CUDA_BATCH if device.type == "cuda" else max(CPU_BATCH, STREAM_IMAGES * torch.get_num_threads())
 
 
 @cache

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from stages.extract.loaders import open_loaders
 from stages.extract.reading import Job, Task
 from stages.extract.runtime import auto_loaders
-from stages.extract.shards import ShardMaker, Timing, ViewShard, auto_batch
+from stages.extract.shards import ShardMaker, Timing, ViewShard
+from stages.extract.streams import auto_batch
 from storage.store import ShardFolder
 
 if TYPE_CHECKING:

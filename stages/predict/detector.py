@@ -10,17 +10,17 @@ import torch
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import Backbone, load_backbone
-from stages.extract.run import feature_spec
 from stages.extract.settings import ExtractSettings
-from stages.extract.shards import auto_batch
+from stages.extract.streams import auto_batch
 from stages.extract.view_names import View
+from stages.extract.views import feature_spec
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import unread
 from stages.predict.looks import Looks
 from stages.predict.prediction import Prediction
 from stages.predict.seen import Seen, job_of, see
 from storage.errors import DataError
-from storage.shard import to_stored
+from storage.rounding import to_stored
 
 if TYPE_CHECKING:
     import os

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stages.extract.loaders import open_loaders
 from stages.extract.runtime import auto_loaders
-from stages.extract.shards import auto_batch
+from stages.extract.streams import auto_batch
 from stages.predict.inputs import Item, find_images
 from stages.predict.seen import Seen, seen_of, task_of
 from storage.errors import DataError

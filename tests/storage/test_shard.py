@@ -15,7 +15,8 @@ from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
 from storage.errors import DataError
-from storage.shard import to_stored, write_shard
+from storage.rounding import to_stored
+from storage.shard import write_shard
 from storage.shard_reader import Shard
 
 CLS = spec(taps=("cls",), grid=None)

@@ -8,9 +8,8 @@ from PIL import Image
 
 from stages.extract.augment import Recipe, apply_view
 from stages.extract.backbone import load_backbone
-from stages.extract.run import EXTRACTOR_VERSION
 from stages.extract.view_names import expand_views
-from stages.extract.views import AUGMENTATION_VERSION
+from stages.extract.views import AUGMENTATION_VERSION, EXTRACTOR_VERSION
 
 GOLDEN_VERSION, GOLDEN_VIEWS_VERSION = 1, 1
 CHOSEN = {
