@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from stages.audit.duplicates import Pair, describe, equal_between, equal_groups, near_pairs
+from stages.audit.duplicates import Alike, describe, equal_between, equal_groups, near_pairs
 from stages.audit.finding import Finding
 
 if TYPE_CHECKING:
@@ -66,35 +66,36 @@ def near_copies(
         others = None
     usable, embeddings = table.index, table.read("embedding")
     tested, trained, is_other, training = _sides(usable, others)
-    within = near_pairs(embeddings[tested], None, near, reporter)
-    label, sha256 = usable["label"].to_numpy()[tested], np.array(usable["sha256"].to_pylist(), object)
-    contrary = [pair for pair in within if label[pair.first] != label[pair.second]]
-    contrary = [pair for pair in contrary if sha256[tested[pair.first]] != sha256[tested[pair.second]]]
-    across: list[Pair] = []
+    label, content = usable["label"].to_numpy()[tested], np.array(usable["sha256"].to_pylist(), object)[tested]
+    pairs_in_test, contrary, across = 0, Alike(), Alike()
+    for first, second, cosine in near_pairs(embeddings[tested], None, near, reporter):
+        pairs_in_test += len(first)
+        differ = (label[first] != label[second]) & (content[first] != content[second])
+        contrary.add(first[differ], second[differ], cosine[differ])
     if len(trained):
         known = others.read("embedding") if is_other and others is not None else embeddings
-        theirs = np.array(training["sha256"].to_pylist(), object)
-        across = near_pairs(embeddings[tested], known[trained], near, reporter)
-        across = [pair for pair in across if sha256[tested[pair.first]] != theirs[trained[pair.second]]]
+        theirs = np.array(training["sha256"].to_pylist(), object)[trained]
+        for first, second, cosine in near_pairs(embeddings[tested], known[trained], near, reporter):
+            differ = content[first] != theirs[second]
+            across.add(first[differ], second[differ], cosine[differ])
     findings = []
-    if across:
-        count = len({pair.first for pair in across})
-        text = f"{count} test images nearly look like training images (cosine {near} or more)"
+    if across.count:
+        text = f"{len(across.first)} test images nearly look like training images (cosine {near} or more)"
         findings.append(Finding("train-test-near-duplicates", None, text))
-    if contrary:
-        count = len({row for pair in contrary for row in (pair.first, pair.second)})
-        text = f"{count} images nearly look like one of the other class (cosine {near} or more): labels may be wrong"
+    if contrary.count:
+        images = len(contrary.first | contrary.second)
+        text = f"{images} images nearly look like one of the other class (cosine {near} or more): labels may be wrong"
         findings.append(Finding("label-noise", None, text))
     test_table, train_table = usable.take(tested), training.take(trained)
     numbers = {
         "near_duplicates": {
             "cosine": near,
-            "pairs_in_test": len(within),
-            "pairs_train_test": len(across),
+            "pairs_in_test": pairs_in_test,
+            "pairs_train_test": across.count,
             "train_test_examples": describe(across, test_table, train_table),
             "train_test_left_out": other_settings or None,
         },
-        "label_noise": {"cosine": near, "pairs": len(contrary), "candidates": describe(contrary, test_table)},
+        "label_noise": {"cosine": near, "pairs": contrary.count, "candidates": describe(contrary, test_table)},
     }
     return numbers, findings
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -17,22 +16,34 @@ if TYPE_CHECKING:
     from stages.reporter import Reporter
 
 _BLOCK = 1024
+_ROUNDING = 1e-6  # of a cosine in float32: equal embeddings reach a threshold of 1
 EXAMPLES = 50
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two images that look the same.
+class Alike:
+    """Pairs of images that look the same: all of them counted, the most similar kept, as N images make up to N² pairs.
 
     Attributes:
-        first: row of the first.
-        second: row of the second, in the second table where two were compared.
-        cosine: of their centred embeddings.
+        count: number of pairs.
+        first: rows that are the first of a pair.
+        second: rows that are the second of a pair, in the second table where two were compared.
+        most_similar: (first, second, cosine) of at most ``EXAMPLES`` pairs, the most similar first.
     """
 
-    first: int
-    second: int
-    cosine: float
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: set[int] = set()
+        self.second: set[int] = set()
+        self.most_similar: list[tuple[int, int, float]] = []
+
+    def add(self, first: NDArray[np.int64], second: NDArray[np.int64], cosine: NDArray[np.float32]) -> None:
+        """Add pairs: (P,) rows, (P,) rows and (P,) cosines."""
+        self.count += len(first)
+        self.first.update(np.unique(first).tolist())
+        self.second.update(np.unique(second).tolist())
+        best = np.lexsort((second, first, -cosine))[:EXAMPLES]
+        found = zip(first[best].tolist(), second[best].tolist(), cosine[best].tolist(), strict=True)
+        self.most_similar = sorted([*self.most_similar, *found], key=lambda pair: (-pair[2], *pair[:2]))[:EXAMPLES]
 
 
 def equal_groups(hashes: Sequence[str]) -> list[list[int]]:
@@ -54,7 +65,7 @@ def near_pairs(
     others: NDArray[np.floating[Any]] | None,
     threshold: float,
     reporter: Reporter,
-) -> list[Pair]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
     """Find images that nearly look the same: cosine of centred embeddings at least ``threshold``.
 
     Embeddings share a large common part, which makes any two alike; it is taken off as the mean of ``embeddings``.
@@ -62,43 +73,40 @@ def near_pairs(
 
     Args:
         embeddings: (N, E).
-        others: (M, E), or None to compare ``embeddings`` with itself; then ``first < second``.
+        others: (M, E), or None to compare ``embeddings`` with itself; then the first row is the smaller one.
         threshold: between 0 and 1.
         reporter: gets the progress.
 
-    Returns:
-        Pairs in order of rows.
+    Yields:
+        For each pair of blocks, (P,) rows of ``embeddings``, (P,) rows of ``others``, and (P,) cosines.
     """
     centre = embeddings.astype(np.float32).mean(axis=0)
     mine = _normalised(embeddings, centre)
     theirs = mine if others is None else _normalised(others, centre)
-    found = []
     with reporter.progress("compare embeddings", len(mine), "images") as progress:
         for start in range(0, len(mine), _BLOCK):
             block = mine[start : start + _BLOCK]
             for column in range(start if others is None else 0, len(theirs), _BLOCK):
                 cosine = block @ theirs[column : column + _BLOCK].T  # (B, B')
-                for row, other in np.argwhere(cosine >= threshold):
-                    first, second = start + int(row), column + int(other)
-                    if others is not None or first < second:
-                        found.append(Pair(first, second, float(cosine[row, other])))
+                if others is None and column == start:
+                    cosine[np.tril_indices(len(block))] = -1.0  # each pair once, no image with itself
+                rows, columns = np.nonzero(cosine >= threshold - _ROUNDING)
+                yield start + rows, column + columns, cosine[rows, columns]
             progress.advance(len(block))
-    return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
-def describe(pairs: Sequence[Pair], table: pa.Table, others: pa.Table | None = None) -> list[dict[str, Any]]:
-    """Return the most similar pairs as mappings of paths, labels and cosine, at most ``EXAMPLES``."""
+def describe(alike: Alike, table: pa.Table, others: pa.Table | None = None) -> list[dict[str, Any]]:
+    """Return the most similar pairs as mappings of paths, labels and cosine."""
     second = table if others is None else others
-    alike = sorted(pairs, key=lambda pair: (-pair.cosine, pair.first, pair.second))[:EXAMPLES]
     return [
         {
-            "first": table["path"][pair.first].as_py(),
-            "first_label": table["label"][pair.first].as_py(),
-            "second": second["path"][pair.second].as_py(),
-            "second_label": second["label"][pair.second].as_py(),
-            "cosine": round(pair.cosine, 4),
+            "first": table["path"][row].as_py(),
+            "first_label": table["label"][row].as_py(),
+            "second": second["path"][other].as_py(),
+            "second_label": second["label"][other].as_py(),
+            "cosine": round(cosine, 4),
         }
-        for pair in alike
+        for row, other, cosine in alike.most_similar
     ]
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from stages.reporter import Reporter
 
-CROP = 224
 NEAR = 0.98
 
 
@@ -63,8 +62,9 @@ def run(
     if index["label"].null_count:
         raise DataError(f"{features} holds images without a label; an audit compares real with synthetic images")
     usable = table.index
-    sets = sizes(index, layout, CROP)
-    findings = list(size_findings(sets, layout, asked, CROP))
+    crop: int = table.spec.view["size"]
+    sets = sizes(index, layout, crop)
+    findings = list(size_findings(sets, layout, asked, crop))
     for entry in sets:
         rows = rows_of_set(usable, entry["name"])
         predictor = predict_from_facts(usable.take(rows))

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from audit_tables import index_of
 from click.testing import CliRunner
 from PIL import Image
 
@@ -15,6 +16,9 @@ from stages.extract.runtime import Runtime
 from stages.extract.settings import ExtractSettings
 from stages.scan.run import run as scan
 from storage.errors import DataError, SettingError
+from storage.index import INDEX_NAME, Index, ShardRecord, write_index
+from storage.shard import write_shard
+from storage.spec import FeatureSpec
 
 
 def picture(seed, kind, *, brighter=0):
@@ -163,6 +167,23 @@ def test_training_images_of_another_geometry_are_compared_by_their_bytes_alone(c
     assert "view.geometry" in found["near_duplicates"]["train_test_left_out"]
     assert any("near duplicates of training images are not looked for" in warning for warning in reporter.warnings)
     assert found["label_noise"]["pairs"] > 0
+
+
+def test_small_images_are_those_below_the_crop_of_the_features_themselves(tmp_path, reporter, own_store):
+    spec = FeatureSpec(
+        backbone="clip-vit-l-14-336", weights="0" * 64, activation="quickgelu", blocks=2, stored_blocks=(0, 1), width=4,
+        embedding=4, taps=("embedding",), view={"geometry": "crop224-pad", "size": 336}, mean=(0, 0, 0),
+        std=(1, 1, 1), precision="fp32", extractor=1,
+    )  # fmt: skip
+    shard = "shard-00000.h5"
+    sha256 = write_shard(tmp_path / shard, {"embedding": np.eye(3, 4, dtype=np.float16)}, spec)
+    images = [{"label": label, "width": side, "height": side} for label, side in ((0, 335), (1, 336), (1, 300))]
+    table = index_of(*[image | {"row": row} for row, image in enumerate(images)])
+    record = ShardRecord(shard, (tmp_path / shard).stat().st_size, sha256, 3)
+    write_index(tmp_path / INDEX_NAME, Index(table, spec, "large", (record,)))
+    found = run(corpus="large", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
+    assert found["sets"][0]["below_crop"] == {"real": 1, "synthetic": 1}
+    assert "smaller than the crop of 336 pixels" in found["warnings"][0]["text"]
 
 
 def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):

@@ -1,8 +1,18 @@
 """Equal bytes and near copies."""
 
 import numpy as np
+import pytest
 
-from stages.audit.duplicates import equal_between, equal_groups, near_pairs
+from stages.audit.duplicates import EXAMPLES, Alike, equal_between, equal_groups, near_pairs
+
+
+def pairs_of(*arguments):
+    return [pair[:2] for pair in all_pairs(*arguments)]
+
+
+def all_pairs(*arguments):
+    blocks = [zip(*block, strict=True) for block in near_pairs(*arguments)]
+    return sorted((int(first), int(second), float(cosine)) for block in blocks for first, second, cosine in block)
 
 
 def test_equal_bytes():
@@ -10,25 +20,49 @@ def test_equal_bytes():
     assert equal_between(["a", "b", "c"], ["c", "x", "a"]) == [(0, 2), (2, 0)]
 
 
-def test_near_copies_are_found_across_blocks(reporter, monkeypatch):
-    monkeypatch.setattr("stages.audit.duplicates._BLOCK", 7)
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_near_copies_are_found_across_blocks_and_each_pair_once(reporter, monkeypatch, block):
+    monkeypatch.setattr("stages.audit.duplicates._BLOCK", block)
     embeddings = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float16)
     embeddings[33] = embeddings[2] * 1.01
     embeddings[6] = embeddings[5]
-    found = near_pairs(embeddings, None, 0.98, reporter)
-    assert [(pair.first, pair.second) for pair in found] == [(2, 33), (5, 6)]
-    assert reporter.done == 40
+    assert pairs_of(embeddings, None, 0.98, reporter) == [(2, 33), (5, 6)]
+    assert pairs_of(embeddings, None, 1.0, reporter) == [(5, 6)]  # float32 gives equal embeddings a cosine below 1
+    assert reporter.done == 80
+
+
+def test_the_threshold_parts_the_pairs_by_the_cosine_of_centred_embeddings(reporter):
+    embeddings = np.random.default_rng(0).standard_normal((30, 4)) + 3
+    centred = embeddings - embeddings.mean(axis=0)
+    cosine = (centred @ centred.T) / np.outer(*[np.linalg.norm(centred, axis=1)] * 2)
+    expected = [(i, j) for i in range(30) for j in range(i + 1, 30) if cosine[i, j] >= 0.5]
+    found = all_pairs(embeddings, None, 0.5, reporter)
+    assert [pair[:2] for pair in found] == expected
+    assert [pair[2] for pair in found] == pytest.approx([cosine[pair] for pair in expected], abs=1e-5)
 
 
 def test_a_large_common_part_makes_no_copies(reporter):
     draw = np.random.default_rng(0)
     embeddings = draw.standard_normal((50, 64)) + 100 * draw.standard_normal(64)
-    assert near_pairs(embeddings, None, 0.98, reporter) == []
+    assert pairs_of(embeddings, None, 0.98, reporter) == []
 
 
 def test_between_two_corpora(reporter):
     draw = np.random.default_rng(0)
     test, train = draw.standard_normal((20, 64)), draw.standard_normal((30, 64))
     train[[4, 29]] = test[3]
-    found = near_pairs(test, train, 0.98, reporter)
-    assert [(pair.first, pair.second) for pair in found] == [(3, 4), (3, 29)]
+    assert pairs_of(test, train, 0.98, reporter) == [(3, 4), (3, 29)]
+
+
+def test_all_pairs_are_counted_and_the_most_similar_are_kept():
+    """Images that all look the same make N² pairs, which no memory holds."""
+    alike = Alike()
+    random = np.random.default_rng(0)
+    made = []
+    for start in (0, 1000):
+        block = np.arange(start, start + 500), random.permutation(500), random.integers(0, 99, 500) / np.float32(99)
+        made += zip(*(column.tolist() for column in block), strict=True)
+        alike.add(*block)
+    assert alike.count == 1000
+    assert (len(alike.first), len(alike.second)) == (1000, 500)
+    assert alike.most_similar == sorted(made, key=lambda pair: (-pair[2], pair[0], pair[1]))[:EXAMPLES]
