@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from stages.predict.contributions import CONSTANT
 from stages.predict.looks import CHECK_VIEWS
-from stages.report.figures import WIDTH, Series, common_scale, line_chart
+from stages.report.figures import WIDTH, Line, LineChart, Series, common_scale, line_chart
 from stages.report.names import printable
 
 if TYPE_CHECKING:
@@ -82,11 +83,21 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
         own = [float(getattr(explanation, name)[explanation.transitions.tolist().index(k)]) for k in x]
         curves.append(Series("image", "this image", own, [None] * len(own)))
         scale = common_scale(curves, limits)
-        yield {
-            "title": title,
-            "number": next(numbers),
-            "chart": line_chart(title, x, curves, limits=limits, scale=scale),
-        }
+        chart = line_chart(title, x, curves, limits=limits, scale=scale)
+        yield {"title": title, "number": next(numbers), "chart": _with_window(chart, x, explanation.window)}
+
+
+def _with_window(chart: LineChart, x: Sequence[int], window: tuple[int, int] | None) -> LineChart:
+    """Shade the transitions inside the blocks that decide, behind the curves."""
+    inside = [k for k in x if window is not None and window[0] <= k < window[1]]
+    if not inside:
+        return chart
+    step = (chart.right - chart.left) / max(x[-1] - x[0], 1)
+    edges = (chart.left + (k - x[0]) * step for k in (inside[0] - 0.5, inside[-1] + 0.5))
+    left, right = (round(min(max(edge, chart.left), chart.right), 2) for edge in edges)
+    top = min(tick.at for tick in chart.y_ticks)
+    band = f"{left},{top} {right},{top} {right},{chart.floor} {left},{chart.floor}"
+    return replace(chart, lines=(Line("window", "the blocks that decide", "", band), *chart.lines))
 
 
 def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:

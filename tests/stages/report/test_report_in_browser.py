@@ -1,35 +1,20 @@
 """The page in a real browser, opened from disk."""
 
-import shutil
-
 import pytest
 from PIL import Image
 
+from browser import complaints, headless_browser, needs_browser
+from browser import texts as _texts
 from stages.report.run import run
 from storage.sources import Sources
 
-webdriver = pytest.importorskip("selenium.webdriver")
-
-PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-MISSING = [name for name, path in PROGRAMS.items() if path is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on the PATH: {', '.join(MISSING)}")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser():
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = PROGRAMS["chromium"]
-    for name in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run", "disable-sync",
-        "disable-component-update",
-    ):  # fmt: skip
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=PROGRAMS["chromedriver"]))
-    yield driver
-    driver.quit()
+    with headless_browser() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +47,7 @@ def page(browser, report):
     browser.set_window_size(1280, 900)
     browser.get(report)
     yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-
-
-def _texts(page, selector):
-    return page.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent.trim())", selector
-    )
+    assert complaints(browser) == []
 
 
 def test_names_are_shown_as_they_are_and_run_nothing(page, hostile):
