@@ -69,7 +69,8 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") ->
         metrics: what :func:`short_metrics` returned, or ``json.loads`` of metrics.json.
         title: printed above.
     """
-    table = Table(title=Text(printable(title)), title_justify="left")
+    # no frame around it: four heads then fit a terminal of 80 columns
+    table = Table(title=Text(printable(title)), title_justify="left", show_edge=False, pad_edge=False)
     table.add_column("set")
     for head in metrics:
         table.add_column(Text(printable(head)), justify="right")
@@ -83,7 +84,7 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") ->
     table.add_row(Text("mean over sets", style="bold"), *(Text(_pair(mean), style="bold") for mean in means))
     covered = [(mean["ap_sets"], mean["accuracy_sets"], mean["sets"]) for mean in means]
     counts = [f"{ap} / {acc} of {total}" if ap != acc else f"{ap} of {total}" for ap, acc, total in covered]
-    table.add_row(Text("sets in the mean"), *map(Text, counts))
+    table.add_row(Text("sets covered"), *map(Text, counts))
     return table
 
 
