@@ -18,7 +18,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # \textquotedbl is not in every encoding
     "±": r"$\pm$",
     "[": "{[}",
     "]": "{]}",
@@ -38,4 +38,4 @@ def markdown(text: str) -> str:
 
 def latex(text: str) -> str:
     """Make text inert in a LaTeX table cell: no command, no end of cell or line, no optional argument."""
-    return "".join(_LATEX.get(char, char) for char in printable(" ".join(text.split())))
+    return "".join(_LATEX.get(char, char) for char in printable(" ".join(text.split()))).replace("--", "-{}-")

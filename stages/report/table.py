@@ -136,7 +136,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Return the table as a LaTeX tabular for the package booktabs (and graphicx, to fit the line when it is wide)."""
     width = len(table.header)
-    wide = width > 9
+    wide = _is_wide(table)
     lines = [f"% {latex(table.title)}; needs \\usepackage{{booktabs{',graphicx' if wide else ''}}}"]
     lines += [r"\resizebox{\linewidth}{!}{"] if wide else []
     lines += [f"\\begin{{tabular}}{{{'l' * table.text_columns}{'r' * (width - table.text_columns)}}}", r"\toprule"]
@@ -151,6 +151,13 @@ def to_latex(table: Table) -> str:
     lines += [r"\bottomrule", f"\\end{{tabular}}{'}' if wide else ''}"]
     lines += [f"% {latex(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
+
+
+def _is_wide(table: Table) -> bool:
+    """Whether the table is wider than a line of LaTeX's article, 345 pt, at about 5 pt a character and 12 a gap."""
+    rows = [[_text(cell, str, "{}", " {}") for cell in row] for block in table.blocks for row in block.rows]
+    widths = [max(map(len, column)) for column in zip(table.header, *rows, strict=True)]
+    return 5 * sum(widths) + 12 * len(widths) > 345
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "json": to_json, "md": to_markdown, "tex": to_latex}

@@ -53,11 +53,18 @@ def test_latex_is_a_booktabs_table_with_escaped_names(table):
     assert text.count(r"\midrule") == 2
 
 
-def test_a_wide_table_is_fitted_to_the_line():
-    table = Table("wide", [str(i) for i in range(12)], [Block("", [["a", *range(11)]])])
-    text = to_latex(table)
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ([str(i) for i in range(24)], ["a", *range(23)]),  # 24 narrow columns
+        (["head", "view"], ["ltd", "matched-" * 9]),  # 2, one of them with long names
+    ],
+)
+def test_a_table_wider_than_the_line_is_fitted_to_it(table, header, row):
+    text = to_latex(Table("wide", header, [Block("", [row])]))
     assert r"\resizebox{\linewidth}{!}{" in text
     assert text.count("{") == text.count("}")
+    assert "resizebox" not in to_latex(table)  # enlarged, a narrow one would shout
 
 
 def test_csv_and_json_hold_full_precision_and_no_rounded_text(table):
@@ -82,12 +89,17 @@ def test_nobody_is_best_alone():
 
 
 @pytest.mark.parametrize(
-    "text", ["\\input{/etc/passwd}", "$x$", "a & b \\\\ c", "100% off", "#1 ~ ^", "[x]", "{", "a\nb"]
+    "text", ["\\input{/etc/passwd}", "$x$", "a & b \\\\ c", "100% off", "#1 ~ ^", "[x]", "{", "a\nb", '"a"']
 )
 def test_latex_obeys_no_name(text):
     escaped = latex(text)
-    for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\{", r"\}"):
+    for command in (r"\char34{}", r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\{", r"\}"):
         escaped = escaped.replace(command, "")
     for special in "&%$#_":
         escaped = escaped.replace(f"\\{special}", "")
+    assert '"' not in escaped  # German shorthands begin with it
     assert not set(escaped.replace("{[}", "").replace("{]}", "")) & set("\\&%$#_{}~^[]\n")
+
+
+def test_latex_joins_no_dashes_of_a_name():
+    assert latex("a--b") == "a-{}-b"
