@@ -24,7 +24,7 @@ def headless_browser():
     options.binary_location = _PROGRAMS["chromium"]
     for name in (
         "headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run", "disable-sync",
-        "disable-component-update",
+        "disable-component-update", "disable-dev-shm-usage",
     ):  # fmt: skip
         options.add_argument(f"--{name}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +18,25 @@ from running import PROJECT, commit, git, run_command
 
 # Tests run side by side; more threads than cores make small tensors many times slower.
 torch.set_num_threads(1)
-# An example that is slow on a busy machine is no failure.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
+# An example that is slow on a busy machine is no failure, and every run tries the same examples.
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
+
+# What somebody set for this project's own work, for a terminal, or in a git hook must not reach the tests.
+for _name in list(os.environ):
+    if _name.startswith(
+        ("LTDPIPE_", "DVC_", "TTY_", "FORCE_COLOR", "COLUMNS", "LINES", "GIT_DIR", "GIT_INDEX", "GIT_WORK")
+    ):
+        del os.environ[_name]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+# Commands inherit what is ignored, and a shell ignores Ctrl-C for what it runs in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RecordingReporter:
@@ -61,10 +79,11 @@ def own_store(tmp_path, monkeypatch) -> Path:
 def other_file_system(tmp_path_factory):
     """A folder on another file system than the tests' own."""
     here = tmp_path_factory.getbasetemp().stat().st_dev
-    places = (Path(place) for place in ("/dev/shm", "/run", "/var/tmp"))
-    place = next((place for place in places if place.is_dir() and place.stat().st_dev != here), None)
+    places = [Path(place) for place in ("/dev/shm", "/run", "/var/tmp", "/tmp", PROJECT)]
+    writable = (place for place in places if place.is_dir() and os.access(place, os.W_OK))
+    place = next((place for place in writable if place.stat().st_dev != here), None)
     if place is None:
-        pytest.fail("no second file system was found (/dev/shm, /run, /var/tmp)")
+        pytest.fail(f"no second file system that may be written to was found ({', '.join(map(str, places))})")
     with tempfile.TemporaryDirectory(dir=place) as folder:
         yield Path(folder)
 

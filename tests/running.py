@@ -14,6 +14,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def environment(cwd: Path, **more: str) -> dict[str, str]:
     """Variables under which this environment's programs run on the code in ``cwd``, if it holds any."""
+    if (cwd / ".dvc").is_dir():  # what DVC knows of a clone goes with it
+        more.setdefault("DVC_SITE_CACHE_DIR", str(cwd / ".dvc" / "tmp" / "site"))
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -45,7 +47,9 @@ def start(*command: str, cwd: Path) -> subprocess.Popen[bytes]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    return run_command("git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments, cwd=folder).stdout
+    settings = ("user.name=test", "user.email=test@localhost", "commit.gpgsign=false", "core.hooksPath=/dev/null")
+    options = [word for setting in settings for word in ("-c", setting)]
+    return run_command("git", *options, *arguments, cwd=folder).stdout
 
 
 def commit(folder: Path, message: str) -> None:

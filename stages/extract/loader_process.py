@@ -28,10 +28,13 @@ def main() -> None:
     try:
         parent.send("ready")
         while True:
-            number, slot, task = parent.recv()
+            try:
+                number, slot, task = parent.recv()
+            except (EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
+                return
             result = read_image(job, task, slots[slot])
             parent.send((number, result.facts, result.pixels is not None, result.view_errors, result.seconds))
-    except (EOFError, ConnectionError):
+    except ConnectionError:
         pass
     except Exception:  # a defect of ours, not of the image: the parent must not take it for one
         parent.send(traceback.format_exc())

@@ -100,7 +100,8 @@ class Loaders:
         self._results: dict[int, Read] = {}
         self._deaths: dict[int, int] = {}
         try:
-            self._loaders = [self._start() for _ in range(count)]
+            for _ in range(count):
+                self._loaders.append(self._start())
             for loader in self._loaders:
                 _await_ready(loader)
         except BaseException:
@@ -130,6 +131,7 @@ class Loaders:
                 continue
             result = self._results.pop(wanted)
             slot, _ = self._tasks.pop(wanted)
+            self._deaths.pop(wanted, None)  # the next call counts from 0 again
             yield result
             self._free.append(slot)
             wanted += 1
@@ -181,7 +183,7 @@ class Loaders:
             loader = sockets[socket]
             try:
                 message = loader.socket.recv()
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # also a message that broke off in the middle
                 self._replace(loader)
                 continue
             if isinstance(message, str):
@@ -233,7 +235,7 @@ def _shared_slots(job: Job, slots: int) -> tuple[int, NDArray[np.uint8]]:
 def _await_ready(loader: _Loader) -> None:
     try:
         loader.socket.recv()
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, OSError) as error:
         raise ResourceError(
             f"a loader process ended with status {loader.process.wait()} before it read an image (its message is "
             "above); with --loaders 0 images are read without one"

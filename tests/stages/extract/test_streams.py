@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.conftest import PROJECT
+from running import PROJECT
 
 CODE = """
 import sys, numpy as np, torch
