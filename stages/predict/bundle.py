@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from stages.predict.card import Card
+from stages.report.names import printable
 from stages.train.heads.registry import build_head
 from storage.atomic import atomic_path
 from storage.errors import DataError, SettingError
@@ -79,8 +80,8 @@ def read_bundle(path: Path) -> Bundle:
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise DataError(
-                f"{path}: weight {name!r} is {_shape(found.get(name))}, expected {_shape(expected.get(name))} for the "
-                "head it describes; make the bundle again"
+                f"{path}: weight {name[:100]!r} is {_shape(found.get(name))}, expected {_shape(expected.get(name))} "
+                "for the head it describes; make the bundle again"
             )
     try:
         with safe_open(path, framework="pt") as file:
@@ -134,12 +135,14 @@ def _card(path: Path, text: object) -> Card:
         content = json.loads(text if isinstance(text, str) else "", parse_constant=_no_number)
         version = content.get("version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > 1:
-            raise DataError(f"{path} is a bundle of version {version}, this ltdpipe reads version 1; update ltdpipe")
+            raise DataError(
+                f"{path} is a bundle of version {str(version)[:20]}, this ltdpipe reads version 1; update ltdpipe"
+            )
         return Card.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path} is no bundle that can be used: {place}: {first['msg'][:300]}") from error
+        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise DataError(f"{path} is no bundle that can be used: {printable(fault)[:300]}") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -188,4 +191,4 @@ def _shape(entry: tuple[Any, str] | None) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    return printable(next(iter(str(error).splitlines()), type(error).__name__))[:300]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.predict.card import unread
+from stages.predict.card import difference
 from storage.errors import DataError
 from storage.features import FeatureTable
 
@@ -48,10 +48,10 @@ class CachedFeatures:
                 its head reads; the message names it.
         """
         table = FeatureTable.open(directory)
-        difference = unread(card.features).difference(unread(table.spec))
-        if difference:
+        differing = difference(card.features, table.spec)
+        if differing:
             raise DataError(
-                f"{directory} cannot be used with this bundle: {difference} (`here` is the bundle); extract with its "
+                f"{directory} cannot be used with this bundle: {differing} (`here` is the bundle); extract with its "
                 "settings, or leave --features out"
             )
         blocks = card.blocks or None

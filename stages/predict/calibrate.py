@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from stages.evaluate.metrics import UNLABELLED
 from stages.evaluate.scores import HELD_OUT, read_scores
 from stages.predict.bundle import Bundle, read_bundle, weights_of, write_bundle
-from stages.predict.card import unread
+from stages.predict.card import difference
 from stages.predict.fitting import calibrate, calibrate_unlabelled
 from stages.predict.rows import format_of, read_rows
+from stages.report.names import printable
 from stages.train.data import split_rows
 from stages.train.settings import TrainSettings
 from storage.errors import DataError, SettingError
@@ -95,9 +96,10 @@ def _images(bundle: Bundle, on: Path) -> _Images:
 def _of_scores(bundle: Bundle, path: Path) -> _Images:
     scores = read_scores(path)
     if scores.card.head_sha256 != bundle.card.head_sha256:
+        held = f"{printable(bundle.card.name)}, seed {bundle.card.seed}"
         raise DataError(
-            f"{path} has the scores of another head ({scores.card.head}, seed {scores.card.seed}) than {bundle.source} "
-            f"holds ({bundle.card.name}, seed {bundle.card.seed}); evaluate the head that the bundle was made from"
+            f"{path} has the scores of another head ({printable(scores.card.head)}, seed {scores.card.seed}) than "
+            f"{bundle.source} holds ({held}); evaluate the head that the bundle was made from"
         )
     if scores.card.corpus == _trained_on(bundle) and scores.card.view != HELD_OUT:
         raise DataError(
@@ -113,9 +115,9 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
         raise DataError(f"{directory} is no extracted view: it has no {INDEX_NAME}; name features/<corpus>/<view>")
     table = FeatureTable.open(directory)
     card = bundle.card
-    difference = replace(unread(card.features), view={}).difference(replace(unread(table.spec), view={}))
-    if difference:
-        raise DataError(f"{directory} is not of the bundle's backbone: {difference}; extract with its settings")
+    differing = difference(card.features, table.spec, but_view=True)
+    if differing:
+        raise DataError(f"{directory} is not of the bundle's backbone: {differing}; extract with its settings")
     rows, source = np.arange(len(table)), f"features of corpus {table.corpus}, {directory.name}"
     if table.corpus == _trained_on(bundle):
         rows, source = _not_trained_on(bundle, table), f"{source}, the images held out of training"

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import GeometryName
 from stages.predict.calibration import Calibration
+from stages.report.names import printable
 from stages.train.heads.settings import HeadSettings
 from storage.spec import FeatureSpec
 
 # No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us allocate.
 MOST = 1 << 16
 MOST_LAYERS = 64
+_MOST_SPEC = 16 * 1024  # characters; real ones have 600
+_MOST_SHOWN = 500
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(max_length=64 * 1024)]
-_Profile = Annotated[tuple[float, ...], Field(strict=False, max_length=1024)]
+_Number = Annotated[float, Field(ge=-1e9, le=1e9)]  # distances of float16 tokens stay far below
+_Profile = Annotated[tuple[_Number, ...], Field(strict=False, max_length=1024)]
 _Blocks = Annotated[tuple[Annotated[int, Field(ge=0, lt=1024)], ...], Field(strict=False, max_length=1024)]
 
 
@@ -48,7 +62,7 @@ class ClassBands(BaseModel):
     images: Annotated[int, Field(ge=2)]
     cosine: Band
     l2: Band
-    contributions: dict[str, Annotated[tuple[float, float], Field(strict=False)]] = {}
+    contributions: dict[str, Annotated[tuple[_Number, _Number], Field(strict=False)]] = {}
 
 
 class Bands(BaseModel):
@@ -67,6 +81,19 @@ class Bands(BaseModel):
     transitions: _Blocks
     real: ClassBands
     synthetic: ClassBands
+
+    @model_validator(mode="after")
+    def _of_as_many_transitions(self) -> Bands:
+        found = self.transitions
+        if not found or any(k >= after for k, after in pairwise(found)):
+            raise ValueError(f"transitions must rise, found {str(found)[:100]}")
+        for of_class in (self.real, self.synthetic):
+            for band in (of_class.cosine, of_class.l2):
+                if {len(band.mean), len(band.std)} != {len(found)}:
+                    raise ValueError(
+                        f"a band has {len(band.mean)} means and {len(band.std)} deviations for {len(found)} transitions"
+                    )
+        return self
 
 
 class Card(BaseModel):
@@ -122,10 +149,15 @@ class Card(BaseModel):
     @field_validator("spec", mode="after")
     @classmethod
     def _of_known_backbone(cls, spec: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        text = json.dumps(spec)
+        if len(text) > _MOST_SPEC:
+            raise ValueError(f"feature settings of {len(text)} characters, at most {_MOST_SPEC} are read")
         try:
-            features = FeatureSpec.from_json(json.dumps(spec))
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"these are no feature settings ({error})") from error
+            features = TypeAdapter(FeatureSpec).validate_json(text, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"these are no feature settings ({place}: {first['msg']})") from error
         card = BACKBONES.get(features.backbone)
         if card is None:
             raise ValueError(f"backbone {features.backbone!r} is not known here")
@@ -134,12 +166,27 @@ class Card(BaseModel):
                 raise ValueError(f"{name} {getattr(features, name)}, but {card.name} has {getattr(card, name)}")
         return spec
 
+    @model_validator(mode="after")
+    def _bands_of_the_backbone(self) -> Card:
+        blocks = self.features.blocks
+        if self.bands is not None and self.bands.transitions[-1] >= blocks - 1:
+            raise ValueError(f"bands of transition {self.bands.transitions[-1]}, but the backbone has {blocks} blocks")
+        return self
+
     @property
     def features(self) -> FeatureSpec:
         """``spec`` as the storage floor knows it."""
         return FeatureSpec.from_json(json.dumps(self.spec))
 
 
-def unread(spec: FeatureSpec) -> FeatureSpec:
-    """A spec without what a head may differ in from the features it reads: which taps and blocks are stored."""
-    return replace(spec, taps=(), stored_blocks=(), grid=None)
+def difference(here: FeatureSpec, there: FeatureSpec, *, but_view: bool = False) -> str:
+    """Say in one line which settings of two specs differ, but for which taps and blocks are stored; empty: none does.
+
+    Args:
+        here: that of a bundle or head.
+        there: that of a backbone, or of stored features.
+        but_view: leave out how images become pixels.
+    """
+    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "grid": None, **({"view": {}} if but_view else {})}
+    found = printable(replace(here, **stored).difference(replace(there, **stored)))
+    return found if len(found) <= _MOST_SHOWN else f"{found[:_MOST_SHOWN]}..."

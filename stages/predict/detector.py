@@ -15,7 +15,7 @@ from stages.extract.streams import auto_batch
 from stages.extract.view_names import View
 from stages.extract.views import feature_spec
 from stages.predict.bundle import Bundle, read_bundle
-from stages.predict.card import unread
+from stages.predict.card import difference
 from stages.predict.looks import Looks
 from stages.predict.prediction import Prediction
 from stages.predict.seen import Seen, job_of, see
@@ -51,10 +51,10 @@ class Detector:
         self.bundle, self.backbone = bundle, backbone
         self.card, self.calibration = bundle.card, bundle.card.calibration
         self.recipe = Recipe(self.card.geometry, backbone.card.size)
-        difference = unread(self.card.features).difference(unread(self.local_spec()))
-        if difference:
+        differing = difference(self.card.features, self.local_spec())
+        if differing:
             raise DataError(
-                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {difference}; name the "
+                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {differing}; name the "
                 "weights it was made with in --weights, or make a bundle from a head trained on this backbone"
             )
         self.head = bundle.head.to(backbone.device)

@@ -17,8 +17,9 @@ from stages.extract.registry import BACKBONES
 from stages.extract.view_names import View
 from stages.extract.views import view_spec
 from stages.predict.bundle import write_bundle
-from stages.predict.card import Band, Bands, Card, ClassBands, unread
+from stages.predict.card import Band, Bands, Card, ClassBands, difference
 from stages.predict.contributions import CONSTANT, contributions
+from stages.report.names import printable
 from stages.train.card import model_card
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
@@ -66,7 +67,13 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
         raise SettingError(f"head {head} reads the backbone {trained.backbone!r}, which is not known here")
     settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
     module = build_head(settings, blocks=trained.blocks, width=trained.width, embedding=trained.embedding).eval()
-    module.load_state_dict(weights)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        fault = printable(" ".join(str(error).split()))[:300]
+        raise DataError(
+            f"head {head} does not hold the weights its settings ask for ({fault}); train it again"
+        ) from error
     chosen = _geometry(geometry, trained)
     apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
     view = view_spec(View("clean"), Recipe(chosen, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
@@ -111,9 +118,9 @@ def _geometry(geometry: str | None, trained: FeatureSpec) -> str:
 
 def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
     table = FeatureTable.open(features)
-    difference = replace(unread(spec), view={}).difference(replace(unread(table.spec), view={}))
-    if difference:
-        raise DataError(f"{features} is not of the head's backbone: {difference}; name the features it was trained on")
+    differing = difference(spec, table.spec, but_view=True)
+    if differing:
+        raise DataError(f"{features} is not of the head's backbone: {differing}; name the features it was trained on")
     labels = table.index["label"]
     if labels.null_count:
         raise DataError(f"{features} holds images without a label; bands need the features of a labelled corpus")

@@ -125,6 +125,14 @@ def test_a_head_file_that_says_too_little_needs_a_card(study, tmp_path):
     assert make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd", about="x").name == "poor"
 
 
+def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path):
+    weights, metadata = load_head(study.head)
+    save_head(tmp_path / "odd.safetensors", weights | {"surplus": torch.zeros(1)}, metadata)
+    with pytest.raises(DataError, match=r"odd\.safetensors does not hold the weights.*surplus.*train it again"):
+        make_bundle(head=tmp_path / "odd.safetensors", out=tmp_path / "odd.ltd")
+    assert not (tmp_path / "odd.ltd").exists()
+
+
 def test_an_image_that_cannot_be_read_is_said(detector, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"bad\.png cannot be explained: no image"):

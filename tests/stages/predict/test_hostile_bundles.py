@@ -152,6 +152,47 @@ def test_feature_settings_of_no_backbone(good, refused, name, value):
     refused(with_card(good, spec=spec), f"{name}|not known here")
 
 
+@pytest.mark.parametrize("name", ["view", "backbone", "weights", "mean", "taps", "precision", "extractor", "schema"])
+@pytest.mark.parametrize("value", [None, -1, [[1]], {"a": {}}])
+def test_feature_settings_of_another_type(good, refused, name, value):
+    spec = parts(good)[1]["spec"] | {name: value}
+    refused(with_card(good, spec=spec), rf"spec: .*{name}|view\.|differs|does not fit")
+
+
+def test_texts_of_a_bundle_neither_flood_nor_steer_a_terminal(good, refused):
+    spec = parts(good)[1]["spec"]
+    evil = "x" * 4000 + "\x1b[31m\n"
+    refused(with_card(good, spec=spec | {"activation": evil}), r"activation: x+\.\.\.; name")
+    line = refused(with_card(good, spec=spec | {"activation": "\x1b[31m\nerror"}), "activation")
+    assert line.isprintable()
+    assert refused(with_card(good, **{"\x1b[31m\n": 1}), "no bundle").isprintable()
+    refused(with_card(good, spec=spec | {"activation": "x" * 20_000}), "at most 16384")
+    weights, card = parts(good)
+    refused(packed(weights | {"x" * 4000: torch.zeros(1)}, card), "'xxx")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda bands: bands | {"transitions": []}, "transitions must rise"),
+        (lambda bands: bands | {"transitions": bands["transitions"][::-1]}, "transitions must rise"),
+        (lambda bands: bands | {"transitions": bands["transitions"][:-1]}, "23 means and 23 deviations for 22"),
+        (lambda bands: bands | {"transitions": [*bands["transitions"][:-1], 23]}, "bands of transition 23"),
+        (lambda bands: _with_l2(bands, mean=[1.0]), "1 means and 23 deviations"),
+        (lambda bands: _with_l2(bands, std=[]), "23 means and 0 deviations"),
+        (lambda bands: _with_l2(bands, mean=[1e300] * 23), "less than or equal"),
+    ],
+)
+def test_bands_that_cannot_be_drawn(good, refused, change, match):
+    bands = parts(good)[1]["bands"]
+    assert len(bands["transitions"]) == 23
+    refused(with_card(good, bands=change(bands)), match)
+
+
+def _with_l2(bands, **changes):
+    return bands | {"synthetic": bands["synthetic"] | {"l2": bands["synthetic"]["l2"] | changes}}
+
+
 def test_a_pickle_is_not_opened(refused):
     class Evil:
         def __reduce__(self):
