@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from stages.predict.cached import CachedFeatures
+    from stages.predict.detector import Detector
     from stages.predict.prediction import Prediction
 
 
@@ -66,7 +68,6 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     if features is not None and (check or tta is not None):
         raise SettingError("--features holds one view of each image, and --check and --tta need others; choose one")
 
-    from stages.predict.cached import CachedFeatures
     from stages.predict.detector import Detector
     from stages.predict.run import run
 
@@ -76,7 +77,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
         done: Iterable[dict[str, object]] = ()
         writer: RowWriter | _Table
         detector = Detector.load(bundle, weights=weights)
-        cached = None if features is None else CachedFeatures.open(features, detector.card)
+        cached = None if features is None else _cached(features, detector)
         if target is not None:
             writer, done = stack.enter_context(open_rows(target, check=check, resume=resume is not None))
         elif form == "table":
@@ -107,6 +108,12 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     scored = sum(counts[word] for word in ("real", "synthetic", "unsure", "there already"))
     if not scored or (strict and counts["failed"]):
         raise DataError(f"{counts['failed']} of {sum(counts.values())} images could not be read; their rows say why")
+
+
+def _cached(features: Path, detector: Detector) -> CachedFeatures:
+    from stages.predict.cached import CachedFeatures
+
+    return CachedFeatures.open(features, detector.card)
 
 
 class _Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import IO, TYPE_CHECKING, Any
 
 from stages.extract.loaders import open_loaders
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stages.predict.detector import Detector
     from stages.predict.looks import Looks
     from stages.predict.prediction import Prediction
+
+_FEW = 8  # images that are decoded here before a loader process would have started
 
 
 def run(
@@ -46,7 +48,7 @@ def run(
         done: rows of a stopped run: these images are passed over.
         features: extracted features to use where they hold an image.
         follow_links: whether links inside a folder may lead out of it.
-        loaders: decoding processes; None for what suits the machine, 0 to decode in this one.
+        loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.
         batch: pictures a forward pass; None for what suits the device.
 
     Raises:
@@ -55,10 +57,12 @@ def run(
     items = find_images(paths, stdin, follow_links=follow_links)
     items = _after(items, done, f"{detector.bundle.identity}{looks.suffix}")
     job = detector.job(looks)
-    device = detector.backbone.device.type
     size = batch or auto_batch(detector.backbone.device)
-    count = auto_loaders(device) if loaders is None else loaders
-    with open_loaders(job, count, ahead=2 * size) as loader:
+    if loaders is None:
+        first = list(islice(items, _FEW))
+        loaders = auto_loaders(detector.backbone.device.type) if len(first) == _FEW else 0
+        items = chain(first, items)
+    with open_loaders(job, loaders, ahead=2 * size) as loader:
         yield from detector.predictions(_seen(items, job, loader, features), looks, size)
 
 

@@ -74,6 +74,25 @@ def test_broken_files_decoded_in_processes_keep_the_order(detector, real, tmp_pa
     )
 
 
+def test_few_images_wait_for_no_loader_process(detector, real, monkeypatch):
+    import stages.predict.run as module
+
+    opened = []
+
+    def noted(job, count, ahead):
+        opened.append(count)
+        return module_open(job, count, ahead)
+
+    module_open = module.open_loaders
+    monkeypatch.setattr(module, "open_loaders", noted)
+    monkeypatch.setattr(module, "auto_loaders", lambda _device: 1)
+    few = predictions(detector, *real[:7])
+    many = predictions(detector, *real[:8])
+    assert opened == [0, 1]
+    assert [one.path for one in few] == [str(path) for path in real[:7]]
+    assert [one.path for one in many] == [str(path) for path in real[:8]]
+
+
 def test_images_of_one_batch_keep_their_own_pixels(detector, real):
     found = predictions(detector, *real[:7], loaders=0, batch=4)
     assert len({one.logit for one in found}) == 7
