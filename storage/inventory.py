@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_sidecar
 from storage.store import LOCK_NAME, Finished
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
@@ -74,9 +76,9 @@ class StoredCorpus:
     def images_per_second(self) -> float | None:
         """Return the rate of the last shards, from when each was finished; None for less than two in one go."""
         finished = sorted(
-            (path.stat().st_mtime, record.name)
+            (status.st_mtime, record.name)
             for record in self.finished.shards.values()
-            if (path := (self.directory / record.name).with_suffix(".parquet")).exists()
+            if (status := _status((self.directory / record.name).with_suffix(".parquet")))
         )[-_RATE_SHARDS:]
         pauses = [at for at in range(1, len(finished)) if finished[at][0] - finished[at - 1][0] > _PAUSE_S]
         finished = finished[pauses[-1] :] if pauses else finished
@@ -143,13 +145,14 @@ def _look(directory: Path) -> StoredCorpus:
             damaged.append(sidecar.name)
             continue
         shard = directory / record.name
-        if record.rows and (not shard.exists() or shard.stat().st_size != record.size_bytes):
+        status = _status(shard)
+        if record.rows and (status is None or status.st_size != record.size_bytes):
             damaged.append(shard.name)
             continue
         tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
         shards[record.name] = record
     schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
-    files = [path.stat() for path in directory.iterdir() if path.is_file()]
+    files = [status for path in directory.iterdir() if (status := _status(path)) and stat.S_ISREG(status.st_mode)]
     return StoredCorpus(
         directory=directory,
         spec=spec,
@@ -159,6 +162,14 @@ def _look(directory: Path) -> StoredCorpus:
         linked_bytes=sum(status.st_size for status in files if status.st_nlink > 1),
         complete=(directory / INDEX_NAME).exists(),
     )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Look at a file; None where it is gone: one who extracts meanwhile renames its partial files."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _counts(rows: pa.Table) -> tuple[Sequence[str], Sequence[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,50 @@ def start(*command: str, cwd: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+_HELD = """
+import importlib, signal, sys
+module, *owners, name = sys.argv.pop(1).split(":")
+calls = int(sys.argv.pop(1))
+owner = importlib.import_module(module)
+for each in owners:
+    owner = getattr(owner, each)
+function, made = getattr(owner, name), []
+def held(*arguments, **options):
+    while len(made) == calls:
+        signal.pause()
+    made.append(name)
+    return function(*arguments, **options)
+setattr(owner, name, held)
+from pipeline.cli import main
+main()
+"""
+
+
+def start_held(place: str, calls: int, *arguments: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
+    """Start ``ltdpipe`` so that it stops for a signal after some calls of a function of its main thread.
+
+    However slow the test is to send one, the command cannot be done before.
+
+    Args:
+        place: the function, as ``module:function`` or ``module:Class:function``.
+        calls: of these it makes so many.
+        arguments: of ``ltdpipe``.
+        cwd: where it runs.
+        env: variables to set.
+    """
+    program = [sys.executable, "-c", _HELD, place, str(calls), *arguments]
+    variables = environment(cwd, **env)
+    return subprocess.Popen(program, cwd=cwd, env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    """Wait until a file of that pattern lies in ``folder``; fails when the process ends in an error before."""
+    while not list(folder.glob(pattern)):
+        if process.poll() not in {None, 0}:
+            pytest.fail(f"exited with {process.returncode}: {process.communicate()[1]}")
+        time.sleep(0.01)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -6,12 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from running import PROJECT, commit, git, run_command
+from running import PROJECT, commit, git, run_command, start_held, wait_for
 
 COMMANDS = ("analyse", "demo-images", "evaluate", "extract", "profile", "report", "scan", "train")
 
@@ -110,13 +108,11 @@ def test_an_invalid_profile_is_not_put_to_use(project):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_command_with_its_code_and_a_way_to_go_on(project, sent, code):
-    command = [str(Path(sys.executable).parent / "ltdpipe"), "demo-images", "--corpus", "demo-test"]
-    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True)
-    images = project / "data" / "images" / "demo-test"
-    while process.poll() is None and not list(images.rglob("*.png")):
-        time.sleep(0.01)
+    place = "stages.demo.images:random_crop"
+    process = start_held(place, 3, "demo-images", "--corpus", "demo-test", cwd=project)
+    wait_for(process, project / "data" / "images" / "demo-test", "**/*.png")
     process.send_signal(sent)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == code
     assert "to go on run: ltdpipe demo-images --corpus demo-test" in stderr
     assert "Traceback" not in stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -13,7 +12,13 @@ import pytest
 
 from running import PROJECT
 
-_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
+# A program started from here has no longer the capability to write where permissions forbid it.
+_DROP = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @contextmanager
@@ -28,17 +33,21 @@ def small_disk(folder: Path, size: str):
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        # lazily: what a caught error still holds open is let go when it is collected
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def without_root_s_privilege(script: str, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a Python script that obeys file permissions, also where the tests run as root."""
 
-    def drop() -> None:
-        if os.geteuid() == 0:
-            ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
-
+    dropped = [sys.executable, "-c", _DROP] if os.geteuid() == 0 else []
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], cwd=PROJECT, env={**os.environ, **env},
-        capture_output=True, text=True, check=False, preexec_fn=drop,
+        [*dropped, sys.executable, "-c", script, *map(str, arguments)], cwd=PROJECT, env={**os.environ, **env},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def touched(path: Path) -> None:
+    """Give a file the time of a write a second later: two in one tick of a file system's clock have the same."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))

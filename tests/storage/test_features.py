@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from faults import touched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
@@ -128,7 +130,8 @@ def test_more_shards_than_a_process_may_open_files_are_read(tmp_path, own_store)
     resource = pytest.importorskip("resource")
     extract(own_store, manifest(names(80)), size=1, out=tmp_path / "many")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    in_use = max(int(descriptor.name) for descriptor in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 40, hard))
     try:
         assert np.array_equal(FeatureTable.open(tmp_path / "many").read("embedding"), features(names(80))["embedding"])
     finally:
@@ -140,6 +143,7 @@ def damaged_copy(path, change):
     content = bytearray(path.read_bytes())
     path.unlink()
     path.write_bytes(change(content))
+    touched(path)
 
 
 def overwritten(content):
@@ -176,6 +180,7 @@ def test_a_shard_overwritten_in_place_is_refused_by_name(directory):
     content = overwritten(bytearray((directory / "shard-00002.h5").read_bytes()))
     with (directory / "shard-00002.h5").open("r+b") as file:
         file.write(content)
+    touched(directory / "shard-00002.h5")
     with pytest.raises(DataError, match=r"shard-00002\.h5 has another content.*verify --repair"):
         FeatureTable.open(directory)
 
@@ -185,6 +190,7 @@ def test_a_shard_replaced_by_another_of_the_same_size_is_refused_by_name(directo
     assert one.stat().st_size == other.stat().st_size
     one.unlink()
     shutil.copy(other, one)
+    touched(one)
     with pytest.raises(DataError, match=r"shard-00002\.h5 has another content"):
         FeatureTable.open(directory)
 
@@ -199,7 +205,7 @@ def test_a_shard_is_hashed_once_and_then_only_when_it_was_touched(directory, tmp
     monkeypatch.setattr("storage.checked.sha256_of", lambda path: hashed.append(path.name))
     FeatureTable.open(directory)
     assert hashed == []  # they were hashed when they were written
-    (directory / "shard-00001.h5").touch()
+    touched(directory / "shard-00001.h5")
     with pytest.raises(DataError, match="shard-00001"):  # the hash is None here
         FeatureTable.open(directory)
     assert hashed == ["shard-00001.h5"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from synthetic import SPEC, extract, manifest, names, spec
@@ -70,6 +71,27 @@ def test_the_process_at_work_is_named(own_store):
     with ShardFolder(own_store / SPEC.key / "toy", SPEC).lock(lambda _: None):
         assert only(own_store).writer == str(os.getpid())
         assert not free(only(own_store))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_file_that_is_gone_when_it_is_looked_at_is_no_error(own_store, monkeypatch, when):
+    """``status`` is asked for while a process writes: its partial files get their names at any moment."""
+    extract(own_store, TABLE)
+    partial = own_store / SPEC.key / "toy" / "shard-00003.h5.1.partial"
+    partial.write_text("half")
+    look = Path.stat
+
+    def renamed(path, **options):
+        if path == partial and when == "before":
+            partial.unlink()
+        status = look(path, **options)
+        if path == partial and when == "after":
+            partial.unlink()
+        return status
+
+    monkeypatch.setattr(Path, "stat", renamed)
+    assert only(own_store).complete
+    assert not partial.exists()
 
 
 def test_published_features_are_kept_whether_linked_or_copied(own_store, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faults import without_root_s_privilege
+from faults import touched, without_root_s_privilege
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
@@ -182,6 +182,8 @@ def harm(path, damage):
         path.write_bytes(data)
     elif damage == "replaced":
         path.write_bytes(path.with_name(path.name.replace("00001", "00000")).read_bytes())
+    if damage != "deleted":
+        touched(path)
 
 
 class TestStoreOnTheSameFileSystem(StoreContract):

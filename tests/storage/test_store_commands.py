@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from faults import touched
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
@@ -52,6 +53,7 @@ def overwrite(path, *, in_place=False):
     if not in_place:
         path.unlink()
     path.write_bytes(content)
+    touched(path)
 
 
 def test_status_counts_done_failed_and_missing(project):

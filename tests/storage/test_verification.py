@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from faults import touched
 from synthetic import SPEC, extract, manifest, names
 
 from storage.errors import DataError
@@ -33,6 +34,7 @@ def overwrite(path, *, in_place):
     if not in_place:
         path.unlink()
     path.write_bytes(content)
+    touched(path)
 
 
 ALL = ["shard-00000.h5", "shard-00001.h5", "shard-00002.h5", "shard-00001.parquet", INDEX_NAME]

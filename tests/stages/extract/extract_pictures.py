@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,21 @@ def deadly_task(work, chunk):
     if any("deadly" in row["path"] for row in chunk.rows):
         os._exit(86)
     return _task(work, chunk)
+
+
+def twice_killed_task(work, chunk):
+    """A Dask task whose worker is killed, once before the work and once when its shards are written."""
+    from stages.extract.cluster import _task
+
+    _be_killed_once("before")
+    timing = _task(work, chunk)
+    _be_killed_once("after")
+    return timing
+
+
+def _be_killed_once(when: str) -> None:
+    try:
+        Path(os.environ["KILLED"], f"killed-{when}").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
-from extract_pictures import save
+from extract_pictures import deadly_task, save, twice_killed_task
 
 from stages.extract import cluster as cluster_module
 from stages.extract.runtime import Runtime
@@ -33,40 +29,29 @@ def published(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def workers_of_this_process() -> list[psutil.Process]:
-    """The processes that run tasks: children of a nanny."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        name = " ".join(process.cmdline())
-        if "spawn_main" in name and "loader_process" not in name:
-            found.append(process)
-    return found
+@pytest.fixture
+def own_tasks(monkeypatch):
+    """Let workers run another function of ``extract_pictures`` as their task."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+
+    def use(task, **env: str) -> None:
+        monkeypatch.setattr(cluster_module, "_task", task)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+
+    return use
 
 
-def test_killed_worker_changes_no_byte(pictures, extract, tmp_path, reporter):
-    """demo-vit with one thread here and in the workers; a worker is killed as soon as a first shard is there."""
+def test_killed_workers_change_no_byte(pictures, extract, tmp_path, reporter, own_tasks):
+    """demo-vit with one thread here and in the workers; one is killed before its work, another when it was written."""
     views = ["clean", "jpeg:70"]
     runtime = {"shard_size": SHARD, "loaders": 0, "batch": 4}
-    killed = []
-
-    def kill_one() -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if list((tmp_path / "cluster").rglob("shard-*.parquet")):
-                victim = workers_of_this_process()[-1]
-                victim.send_signal(signal.SIGKILL)
-                killed.append(victim.pid)
-                return
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+    own_tasks(twice_killed_task, KILLED=str(tmp_path))
     summary, _ = extract(
         pictures, backbone="demo-vit", out="out-cluster", store="cluster", views=views,
         runtime=Runtime(workers=2, **runtime),
     )  # fmt: skip
-    killer.join()
-    assert killed
+    assert {path.name for path in tmp_path.glob("killed-*")} == {"killed-before", "killed-after"}
     assert summary.failed_kinds == {"truncated": 1}
     assert reporter.done == 40
     extract(pictures, backbone="demo-vit", out="out-here", store="here", views=views, runtime=Runtime(**runtime))
@@ -75,14 +60,12 @@ def test_killed_worker_changes_no_byte(pictures, extract, tmp_path, reporter):
     assert found == expected
 
 
-def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(folder, extract, tmp_path, monkeypatch):
+def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
+    folder, extract, tmp_path, monkeypatch, own_tasks
+):
     for number in range(12):
         save(folder / f"{number:02d}{'-deadly' if number == 7 else ''}.png", seed=number)
-    # the worker's own code dies on it: what a lack of memory looks like
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    from extract_pictures import deadly_task
-
-    monkeypatch.setattr(cluster_module, "_task", deadly_task)
+    own_tasks(deadly_task)  # the worker's own code dies on it: what a lack of memory looks like
     with pytest.raises(DataError, match=r"1 shard\(s\) of 3 images killed every worker .*quarantine.txt"):
         extract(folder, backbone="demo-vit", runtime=Runtime(workers=2, shard_size=3, loaders=0))
     (listed,) = (tmp_path / "store").rglob("quarantine.txt")

@@ -1,10 +1,6 @@
 import csv
 import itertools
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ from click.testing import CliRunner, Result
 from planted import in_transitions, labels_of, noise, write_view
 
 from pipeline.cli import ltdpipe
+from running import PROJECT, start_held, wait_for
 from stages.train import loop
 from stages.train.card import model_card
 from stages.train.checkpoint import Checkpoint
@@ -30,7 +27,6 @@ from stages.train.settings import Overrides, TrainSettings
 from storage.errors import SettingError
 from storage.headfile import load_head
 
-PROJECT = Path(__file__).parents[3]
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
 
@@ -213,13 +209,12 @@ def test_a_signal_leaves_what_the_command_goes_on_with(
     out = tmp_path / "head.safetensors"
     arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
     arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
-    program = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments, "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        while not list(store.glob("training/*.safetensors")) and process.poll() is None:
-            time.sleep(0.02)
+    # by the 20th of 25 epochs the time that one takes has certainly been reached by the time between two files
+    place, options = "stages.train.checkpoint:Checkpoint:save", [*arguments, "--out", str(out)]
+    with start_held(place, 20, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
+        wait_for(process, store, "training/*.safetensors")
         process.send_signal(number)
-        told = process.communicate(timeout=60)[1]
+        told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number, told
     assert "to go on run" in told
     assert not out.exists()
