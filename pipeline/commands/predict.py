@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stages.predict.cached import CachedFeatures
     from stages.predict.detector import Detector
     from stages.predict.prediction import Prediction
+    from stages.reporter import Progress
 
 
 @click.command()
@@ -58,6 +59,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     that cannot be read is a row with a reason. The exit status is 0 when at least one image was scored, 3 when none
     was, and with --strict 3 when any could not be read.
     """
+    from stages.predict.inputs import check_paths
     from stages.predict.looks import Looks
     from stages.predict.rows import RowWriter, open_rows
     from storage.errors import DataError, SettingError
@@ -68,6 +70,9 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     if features is not None and (check or tta is not None):
         raise SettingError("--features holds one view of each image, and --check and --tta need others; choose one")
 
+    check_paths(paths)
+
+    from pipeline.console import ConsoleReporter
     from stages.predict.detector import Detector
     from stages.predict.run import run
 
@@ -76,10 +81,12 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     with ExitStack() as stack:
         done: Iterable[dict[str, object]] = ()
         writer: RowWriter | _Table
+        progress: Progress | None = None  # rows on the terminal show it themselves
         detector = Detector.load(bundle, weights=weights)
         cached = None if features is None else _cached(features, detector)
         if target is not None:
             writer, done = stack.enter_context(open_rows(target, check=check, resume=resume is not None))
+            progress = stack.enter_context(ConsoleReporter().progress("predict", None, "images"))
         elif form == "table":
             writer = _Table(sys.stdout)
         else:
@@ -101,6 +108,8 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
                 writer.write(prediction)
                 writer.flush()
                 counts[prediction.verdict or "failed"] += 1
+                if progress is not None:
+                    progress.advance(1, failed=int(prediction.verdict is None))
         except BrokenPipeError:  # whoever read the output, such as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
@@ -121,11 +130,14 @@ class _Table:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path\n")
+        self._has_header = False
 
     def write(self, prediction: Prediction) -> None:
         from stages.report.names import printable
 
+        if not self._has_header:
+            self._stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path\n")
+            self._has_header = True
         value = "" if prediction.probability is None else f"{prediction.probability:.4f}"
         reason = f"  ({prediction.error})" if prediction.error else ""
         reason += f"  (flips under {prediction.flipped})" if prediction.flipped else ""
@@ -138,7 +150,7 @@ class _Table:
 
 def _counted(rows: Iterable[dict[str, object]], counts: Counter[str]) -> Iterable[dict[str, object]]:
     for row in rows:
-        counts["there already"] += 1
+        counts["there already" if row["status"] == "ok" else "failed"] += 1
         yield row
 
 

@@ -53,6 +53,7 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
     Raises:
         DataError: a path does not exist, an archive is damaged, a folder has no image, or a line of a list is no path.
     """
+    check_paths(paths)
     for path in paths:
         if path == STDIN:
             yield from _listed(stdin)
@@ -60,10 +61,19 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
             yield from _folder(path, follow_links=follow_links)
         elif _is_archive(path) and os.path.isfile(path):  # noqa: PTH113
             yield from _archive(path)
-        elif not os.path.lexists(path):
-            raise DataError(f"{spelled(path)} does not exist; expected an image, a folder, an archive or -")
         else:
             yield _file(path)
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Check that all paths are there, before hours go into the first of them.
+
+    Raises:
+        DataError: one does not exist.
+    """
+    for path in paths:
+        if path != STDIN and not os.path.lexists(path):
+            raise DataError(f"{spelled(path)} does not exist; expected an image, a folder, an archive or -")
 
 
 def spelled(path: str) -> str:

@@ -105,6 +105,37 @@ def test_exit_status_of_broken_images(study, real, tmp_path):
     assert len(strict.stdout.splitlines()) == 3
 
 
+def test_failures_before_a_stop_count_when_the_run_goes_on(study, real, tmp_path):
+    folder, out = tmp_path / "mixed", tmp_path / "out.csv"
+    folder.mkdir()
+    (folder / "bad.jpg").write_bytes(b"x")
+    shutil.copy(real / "00000.png", folder / "good.png")
+    assert call("predict", study.bundle, folder, "-o", out).exit_code == 0
+    again = call("predict", study.bundle, folder, "--resume", out, "--strict")
+    assert "1 of 2 images could not be read" in str(again.exception)
+    assert "1 failed, 1 there already" in again.output
+    (folder / "good.png").unlink()
+    out.unlink()
+    assert call("predict", study.bundle, folder, "-o", out).exit_code != 0
+    assert "1 of 1 images could not be read" in str(call("predict", study.bundle, folder, "--resume", out).exception)
+
+
+def test_a_path_that_is_not_there_is_said_before_anything_is_scored(study, real, tmp_path):
+    done = call("predict", study.bundle, real, tmp_path / "none.png", "-o", tmp_path / "out.csv")
+    assert isinstance(done.exception, DataError)
+    assert "none.png does not exist" in str(done.exception)
+    assert done.output == ""
+    assert not (tmp_path / "out.csv").exists()
+    assert call("predict", tmp_path / "none.ltd", real, tmp_path / "none.png").output == ""
+
+
+def test_a_result_file_comes_with_progress(study, real, tmp_path):
+    done = call("predict", study.bundle, real, "-o", tmp_path / "out.csv")
+    assert "predict: 20 images, " in done.stderr
+    assert done.stdout == ""
+    assert "predict: " not in call("predict", study.bundle, real / "00000.png").stderr
+
+
 def test_a_list_on_standard_input_and_a_table(study, real):
     paths = [real / "00001.png", real / "00000.png"]
     done = call("predict", study.bundle, "-", stdin="\n".join(map(str, paths)).encode())
