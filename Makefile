@@ -35,7 +35,7 @@ study-mini: $(VENV)/installed ## Run the paper's study on miniatures of its benc
 	python -m benchmarks.study_mini
 
 clean: ## Remove the environment and everything the graph made
-	rm -rf $(VENV) .ltdpipe .dvc/cache .dvc/tmp analysis audit data heads reports scores sweeps corpora/demo-*.parquet \
+	rm -rf $(VENV) .ltdpipe .dvc/cache .dvc/tmp analysis audit data heads reports scores sweeps/*/ corpora/demo-*.parquet \
 	  dvc_plots .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 
 # The stamp is last: an interrupted installation is started over. The venv is made anew when what it holds changes.

@@ -1,6 +1,9 @@
-"""How long `dvc repro` takes when there is nothing to do, beside a large corpus.
+"""How long `dvc repro` takes when there is nothing to do: beside a large corpus, and on the graph of the paper's study.
 
-python -m benchmarks.repro [--rows 100000] [--folder DIR]
+The outs of the study are small files in their real number, taken into the cache by `dvc commit`: what DVC does to find
+that nothing has changed depends on how many stages and files there are, not on what is in them.
+
+python -m benchmarks.repro [--rows 100000] [--profile paper] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from dvc.repo import Repo
 
+from pipeline.params import load_params
+from stages.extract.view_names import view_directories
 from storage.manifest import manifest_table, write_manifest
 from storage.publish import publish
 from storage.spec import FeatureSpec
@@ -26,6 +32,11 @@ from storage.store import ShardFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.params import Params
+
+# Images that the manifests of the paper's corpora list, by the published sizes (stages/scan/protocols.yaml).
+IMAGES = {"progan": 72_000, "sdv14": 236_000, "ufd": 73_000, "genimage": 100_000, "drct2m": 70_000}
+SHARD = 1024
 PROJECT = Path(__file__).resolve().parents[1]
 SPEC = FeatureSpec(
     backbone="synthetic",
@@ -49,32 +60,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="Where to write; default: the temporary folder.")
+    parser.add_argument("--profile", default="paper", help="Whose graph is timed.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        no_op_repro(Path(folder), options.rows)
+        no_op_corpus(project_in(Path(folder, "corpus")), options.rows)
+        no_op_study(project_in(Path(folder, "study")), options.profile)
 
 
-def no_op_repro(folder: Path, rows: int) -> None:
-    """Time `dvc repro` with nothing to do, after the features of a corpus were published and taken into the cache.
+def project_in(folder: Path) -> Path:
+    """Make a repository that holds the code of this one, and no stage."""
+    folder.mkdir()
+    run(folder, "git", "init", "-q")
+    run(folder, "dvc", "init", "-q")
+    for name in (".dvc/config", ".dvcignore"):
+        shutil.copy(PROJECT / name, folder / name)
+    for name in ("storage", "stages"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
-    The features are synthetic, so that no image is read; the stage is that of dvc.yaml, with its command left out.
-    """
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in the repository and return what it says."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "LTDPIPE_STORE": str(folder / ".ltdpipe" / "store"),
         "DVC_NO_ANALYTICS": "1",
     }
+    return subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    def run(*command: str) -> None:
-        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
 
-    run("git", "init", "-q")
-    run("dvc", "init", "-q")
-    for name in (".dvc/config", ".dvcignore"):
-        shutil.copy(PROJECT / name, folder / name)
-    for name in ("storage", "stages"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+def seconds_of_repro(folder: Path) -> float:
+    """Return the median of five runs that find nothing to do."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        said = run(folder, "dvc", "repro")
+        times.append(time.perf_counter() - started)
+        if "up to date" not in said or "Running stage" in said:
+            raise SystemExit(f"this run had something to do:\n{said}")
+    return statistics.median(times)
+
+
+def no_op_corpus(folder: Path, rows: int) -> None:
+    """Time `dvc repro` with nothing to do, after the features of a corpus were published and taken into the cache.
+
+    The features are synthetic, so that no image is read; the stage is that of dvc.yaml, with its command left out.
+    """
     store = ShardFolder(folder / ".ltdpipe" / "store" / SPEC.key / "big", SPEC)
     manifest = big_manifest(rows)
     random = np.random.default_rng(0)
@@ -92,13 +124,47 @@ def no_op_repro(folder: Path, rows: int) -> None:
         "stages:\n  extract:\n    cmd: ltdpipe extract --corpus big\n"
         "    deps: [stages/extract, storage, corpora/big.parquet]\n    outs: [data/features/big]\n"
     )
-    run("dvc", "commit", "-q", "--force")
-    times = []
-    for _ in range(5):
-        start_s = time.perf_counter()
-        run("dvc", "repro")
-        times.append(time.perf_counter() - start_s)
-    print(f"no-op dvc repro, {rows} rows in {len(finished.shards)} shards: {statistics.median(times):.2f} s")
+    run(folder, "dvc", "commit", "-q", "--force")
+    seconds = seconds_of_repro(folder)
+    print(f"no-op dvc repro, {rows} rows in {len(finished.shards)} shards: {seconds:.2f} s")
+
+
+def no_op_study(folder: Path, profile: str) -> None:
+    """Time `dvc repro` with nothing to do on all stages of a profile, with as many files as the benchmarks give."""
+    shutil.copy(PROJECT / "dvc.yaml", folder)
+    shutil.copy(PROJECT / "profiles" / f"{profile}.yaml", folder / "params.yaml")
+    params = load_params(folder / "params.yaml")
+    for name in ("corpora", "sweeps"):
+        (folder / name).mkdir()
+    for name in params.corpora:
+        (folder / "corpora" / f"{name}.parquet").write_bytes(name.encode())
+    stages = Repo(str(folder)).index.stages
+    files = sum(fabricate(Path(out.fs_path), params) for stage in stages for out in stage.outs)
+    started = time.perf_counter()
+    run(folder, "dvc", "commit", "-q", "--force")
+    print(f"dvc commit of {len(stages)} stages: {time.perf_counter() - started:.0f} s")
+    seconds = seconds_of_repro(folder)
+    print(f"no-op dvc repro, profile {profile}: {len(stages)} stages, {files} files: {seconds:.2f} s")
+
+
+def fabricate(out: Path, params: Params) -> int:
+    """Write what a stage would leave, and return how many files that are."""
+    corpus = params.corpora.get(out.name) if out.parent.name == "features" else None
+    if corpus is not None:
+        shards = -(-IMAGES[out.name] // SHARD)
+        names = [f"shard-{n:05d}{end}" for n in range(shards) for end in (".h5", ".parquet")]
+        paths = [out / view / name for view in view_directories(corpus.views) for name in ("index.parquet", *names)]
+    elif out.suffix:
+        paths = [out]
+    elif out.parts[-4] == "scores":
+        views = [*view_directories(params.corpora[out.parts[-3]].views), "held-out", "matched-jpeg+size"]
+        paths = [out / f"{view}.parquet" for view in views]
+    else:
+        paths = [out / name for name in ("results.csv", "plot.svg", "sweep.json")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    return len(paths)
 
 
 def big_manifest(rows: int) -> pa.Table:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 CLONE = Path(".ltdpipe", "study-mini")
-SETTINGS = ("extract.backbone=demo-vit", "seeds=[0]", "train.epochs=2", "train.batch=16", "sweeps=[layer]")
+SETTINGS = ("extract.backbone=demo-vit", "seeds=[0]", "train.epochs=2", "train.batch=16", "sweeps.window=[progan]")
 
 
 def main() -> None:

@@ -59,6 +59,20 @@ class EvaluateParams(BaseModel):
     unlabelled: Annotated[int, Field(ge=2)] = 100
 
 
+class Sweeps(BaseModel):
+    """Which sweeps of ``ltdpipe sweep`` the graph runs: each lists the corpora whose heads are swept.
+
+    Attributes:
+        window: the head ``ltd`` with every fixed window.
+        layer: a linear probe on each block.
+    """
+
+    model_config = _STRICT
+
+    window: tuple[Name, ...]
+    layer: tuple[Name, ...]
+
+
 class Params(BaseModel):
     """The whole of params.yaml.
 
@@ -72,7 +86,7 @@ class Params(BaseModel):
         train_on: the corpora that heads are trained on; every head is trained on each of them.
         seeds: every head is trained with each of them.
         train: how heads are trained.
-        sweeps: which sweeps of ``ltdpipe sweep`` the graph runs.
+        sweeps: which sweeps the graph runs.
         evaluate: what they are evaluated on.
     """
 
@@ -87,7 +101,7 @@ class Params(BaseModel):
     train_on: Annotated[tuple[Name, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)]
     train: TrainSettings
-    sweeps: tuple[Literal["window", "layer"], ...]
+    sweeps: Sweeps
     evaluate: EvaluateParams
 
     @model_validator(mode="after")
@@ -98,6 +112,11 @@ class Params(BaseModel):
         for key, name in references:
             if name not in self.corpora:
                 raise ValueError(f"{key}: {name!r} is no corpus; `corpora` defines {', '.join(self.corpora)}")
+        for kind, swept in self.sweeps:
+            for at, name in enumerate(swept):
+                if name not in self.train_on:
+                    listed = ", ".join(self.train_on)
+                    raise ValueError(f"sweeps.{kind}.{at}: {name!r} is not in `train_on`, which lists {listed}")
         return self
 
     @model_validator(mode="after")
@@ -105,7 +124,8 @@ class Params(BaseModel):
         lists: dict[str, tuple[object, ...]] = {
             "train_on": self.train_on,
             "seeds": self.seeds,
-            "sweeps": self.sweeps,
+            "sweeps.window": self.sweeps.window,
+            "sweeps.layer": self.sweeps.layer,
             "evaluate.corpora": self.evaluate.corpora,
         }
         for key, values in lists.items():
@@ -140,8 +160,8 @@ class Params(BaseModel):
     @model_validator(mode="after")
     def _window_sweep_has_its_head(self) -> Params:
         head = self.heads.get("ltd")
-        if "window" in self.sweeps and (head is None or head.type != "ltd"):
-            raise ValueError("sweeps: window varies the head named ltd, of type ltd; `heads` has no such head")
+        if self.sweeps.window and (head is None or head.type != "ltd"):
+            raise ValueError("sweeps.window: it varies the head named ltd, of type ltd; `heads` has no such head")
         return self
 
     def label(self, head: str, trained_on: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stages.extract.settings import VIEW
+from stages.extract.view_names import VIEW
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -21,6 +21,11 @@ def manifest(corpus: str) -> Path:
 def features(corpus: str) -> Path:
     """The extracted features of a corpus, one folder a view."""
     return Path("data", "features", corpus)
+
+
+def contents(corpus: str) -> Path:
+    """The file that stands for the extracted features of a corpus: what stages that read them depend on."""
+    return Path("data", "contents", f"{corpus}.json")
 
 
 def view(corpus: str) -> Path:
@@ -88,7 +93,8 @@ def images(root: str, data: Path | None = None) -> Path | str:
     found = next((place for place in places if place.exists()), None)
     if found is None:
         looked = ", ".join(str(place) for place in places)
-        raise DataError(f"image folder {root!r} does not exist (looked for {looked}); set LTDPIPE_DATA to its parent")
+        way_out = "set LTDPIPE_DATA to its parent" if data is None else "give the folder that holds it with --data"
+        raise DataError(f"image folder {root!r} does not exist (looked for {looked}); {way_out}")
     return found
 
 

@@ -37,6 +37,11 @@ def write_report(params: Params) -> tuple[Path, Table]:
         study=params.study,
         score_files=list(files),
         heads_of=files,
+        sweep_files={
+            (kind, trained_on): paths.sweep(trained_on, kind) / "results.csv"
+            for kind, swept in params.sweeps
+            for trained_on in swept
+        },
         profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
         out=out,
         notes=params.notes,

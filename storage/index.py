@@ -98,6 +98,12 @@ def read_index(path: Path) -> Index:
     return Index(table, spec, metadata["corpus"], metadata["shards"])
 
 
+def set_names(table: pa.Table) -> list[str]:
+    """Return the names of all test sets of a manifest or index table."""
+    names: list[str] = sorted(pc.unique(pc.list_flatten(table["sets"])).to_pylist())
+    return names
+
+
 def rows_of_set(table: pa.Table, name: str) -> NDArray[np.int64]:
     """Return the numbers, ascending, of the rows whose ``sets`` hold ``name``.
 

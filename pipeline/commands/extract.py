@@ -109,6 +109,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     from stages.extract.runtime import Runtime
     from stages.extract.settings import ExtractSettings
     from stages.scan.run import run as scan_folder
+    from storage.contents import write_contents
     from storage.manifest import read_manifest
     from storage.store import store_root
 
@@ -144,6 +145,8 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
         reporter=reporter,
         runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content),
     )
+    if folder is None:
+        write_contents(out, paths.contents(name))
     if as_json:
         click.echo(json.dumps({"corpus": name} | summary.to_json()))
     else:

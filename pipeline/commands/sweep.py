@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("kind", type=click.Choice(["window", "layer", "heads"]))
 @click.option("--head", "names", metavar="NAME", multiple=True, help="A head of params.yaml, or a family; repeatable.")
-@click.option("--seeds", help="Seeds, as 0,1,2; each trains every head.  [default: the first of params.yaml, or 0]")
+@click.option("--seeds", help="Seeds, as 0,1,2; each trains every head.  [default: those of params.yaml, or 0]")
 @click.option("--vary", "varied", metavar="KEY=[V, ...]", multiple=True, help="For heads: a setting and its values.")
 @trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
@@ -74,7 +74,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         settings, known = params.train, params.heads
         learnt_from = trained_on(params, learnt_from)
         features, out = paths.features(learnt_from), out or paths.sweep(learnt_from, kind)
-        seeds = seeds or str(params.seeds[0])
+        seeds = seeds or ",".join(map(str, params.seeds))
         tests = tests or tuple(paths.view(corpus) for corpus in params.evaluate.corpora)
     else:
         settings, known = TrainSettings(), None

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from stages.audit.sets import set_names
 from storage.errors import SettingError
-from storage.index import rows_of_set
+from storage.index import rows_of_set, set_names
 
 if TYPE_CHECKING:
     import pyarrow as pa

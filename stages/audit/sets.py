@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from stages.audit.finding import Finding
 from stages.scan.set_lists import expected_sizes
-from storage.index import rows_of_set
+from storage.index import rows_of_set, set_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.scan.set_lists import Expected
-
-
-def set_names(index: pa.Table) -> list[str]:
-    """Return the names of all sets of an index."""
-    names: list[str] = sorted(pc.unique(pc.list_flatten(index["sets"])).to_pylist())
-    return names
 
 
 def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
-from stages.extract.settings import VIEW
+from stages.extract.view_names import VIEW
 from stages.train.data import backbone_difference, split_rows
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings

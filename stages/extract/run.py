@@ -15,10 +15,9 @@ from stages.extract.plan import Chunk, plan_chunks
 from stages.extract.reading import Job
 from stages.extract.registry import BACKBONES
 from stages.extract.runtime import Runtime
-from stages.extract.settings import VIEW
 from stages.extract.shards import Timing
 from stages.extract.summary import ExtractSummary, summarise
-from stages.extract.view_names import expand_views
+from stages.extract.view_names import VIEW, expand_views
 from stages.extract.views import feature_spec
 from stages.extract.work import Target, make_shards
 from storage.archives import is_url

@@ -10,8 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from stages.extract.registry import BACKBONES
 from storage.errors import SettingError
 
-VIEW = "clean"  # the view without augmentation: features/<corpus>/clean
-
 GeometryName = Literal["crop224-pad", "squash256-crop224", "short224-crop", "tile224"]
 TapName = Literal["cls", "ln2_cls", "grid", "embedding"]
 

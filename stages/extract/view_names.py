@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+VIEW = "clean"  # the view without augmentation: features/<corpus>/clean
 TEN_CROPS = 10
 
 

@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from stages.report.figures import Series, common_scale, line_chart
 from stages.report.results import place_in
+from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stages.analyse.files import AnalysisFile
+    from stages.report.table import Cell
 
 # Column prefix in the profile file -> title, and the least and greatest value that the quantity can have.
 _QUANTITIES = {
     "cosine": ("Cosine similarity between adjacent blocks", (-1.0, 1.0)),
     "l2": ("L2 distance between adjacent blocks", (0.0, float("inf"))),
 }
+
+# Column of the windows file -> the distance whose AUC it holds.
+_AUCS = {"auc_cosine": "cosine distance", "auc_l2": "L2 distance"}
 
 # (label, name of the group) -> one row a transition.
 _Groups = dict[tuple[int | None, str], list[dict[str, Any]]]
@@ -49,6 +54,33 @@ def observations(
                 plots.append({"name": group[1], "detail": detail, "chart": chart, "number": next(numbers)})
             found.append({"title": title, "where": f"{profile.corpus}, view {profile.view}", "plots": plots})
     return found
+
+
+def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
+    """How well the move between two adjacent blocks tells the classes apart by itself; None without window files."""
+    corpora = list(dict.fromkeys(file.corpus for file in windows))
+    found: dict[str, dict[int, dict[str, float]]] = {column: {} for column in _AUCS}
+    for file in windows:
+        for row in file.table.to_pylist():
+            if row["generator"] is None and row["blocks"] == 2:
+                for column in _AUCS:
+                    found[column].setdefault(row["start"], {})[file.corpus] = row[column]
+    blocks = []
+    for column, title in _AUCS.items():
+        rows: list[list[Cell]] = [
+            [f"{start} to {start + 1}", *(Value(by_corpus.get(corpus), scale=1, digits=4) for corpus in corpora)]
+            for start, by_corpus in sorted(found[column].items())
+        ]
+        blocks.append(Block(title, rows))
+    if not blocks[0].rows:
+        return None
+    notes = [
+        "ROC AUC of the distance that the class token moves between two adjacent blocks, all generators of a corpus "
+        "against its real images, without training. Above 0.5 synthetic images move more."
+    ]
+    return Table(
+        "Layer analysis: single transitions", ["transition", *corpora], blocks, block_name="distance", notes=notes
+    )
 
 
 def _groups(profile: AnalysisFile, order: Sequence[str]) -> _Groups:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.analyse.files import AnalysisFile
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
+    from stages.report.swept import Sweep
     from stages.report.table import Table
     from stages.report.thumbnails import Errors
 
@@ -70,6 +71,7 @@ def render_page(
     background: Background,
     *,
     analyses: Analyses,
+    sweeps: Mapping[str, Sweep],
     tables: Mapping[str, Table | None],
     published: Sequence[Table],
     errors: Sequence[Errors],
@@ -81,7 +83,8 @@ def render_page(
         uncertainty: intervals and tests.
         background: what is known of the study beside them.
         analyses: transition profiles, windows and projections.
-        tables: "tests", "robustness" and "ablation", each None where there is nothing to show.
+        sweeps: kind -> what was found.
+        tables: by name, each None where there is nothing to show.
         published: tables of published beside measured numbers.
         errors: the surest errors of the first head, with pictures.
     """
@@ -123,6 +126,7 @@ def render_page(
         "observations": observations(analyses.profiles, numbers, [tested.name for tested in results.sets]),
         "window_plots": plots.window_plots(results, analyses.windows, numbers),
         "chosen_windows": plots.chosen_windows(results),
+        "sweep_plots": plots.sweep_plots(sweeps, numbers),
         "projection_plots": plots.projection_plots(analyses.projections, numbers),
         "tables": tables,
         "published": published,

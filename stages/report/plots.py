@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.report.charts import cloud_chart, heat_map
+from stages.report.charts import Curve, cloud_chart, curve_chart, heat_map
 from stages.report.curves import MOST_HEADS, head_kind, set_charts
 from stages.report.figures import Series, bar_chart, common_scale, line_chart
 from stages.report.results import place_in
 from stages.report.robustness import ROBUST_METRICS, degradations, series
+from stages.report.swept import SWEPT_METRICS
 from stages.report.tables import METRIC_NAMES, column_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stages.analyse.files import AnalysisFile
     from stages.evaluate.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
+    from stages.report.swept import Place, Sweep
 
 BAR_METRICS = ("ap", "accuracy_real", "accuracy_fake")
 Plots = list[dict[str, Any]]
@@ -123,6 +125,43 @@ def chosen_windows(results: Results) -> list[tuple[int, int, str]]:
         if card.facts.get("window_start") is not None and card.facts.get("window") is not None
     }
     return sorted(found)
+
+
+def sweep_plots(sweeps: Mapping[str, Sweep], numbers: Iterator[int]) -> dict[str, Plots]:
+    """Return kind -> figures: windows by their first block, a line a length; single blocks, a line a corpus."""
+    plots: dict[str, Plots] = {}
+    for kind, sweep in sweeps.items():
+        plots[kind] = []
+        for metric in SWEPT_METRICS:
+            label = METRIC_NAMES[metric]
+            label = label[0].upper() + label[1:]
+            groups: dict[str, list[Curve]] = {}
+            for at, column in enumerate(sweep.columns):
+                points = {place: mean.value or 0.0 for place, mean in column.means[metric].items()}
+                if kind == "layer":
+                    name = f"{label} of a linear probe on one block"
+                    groups.setdefault(name, []).append(_swept(at, sweep.title(column), points))
+                    continue
+                for number, n in enumerate(sorted({n for n, _ in points})):
+                    of_length = {place: value for place, value in points.items() if place[0] == n}
+                    groups.setdefault(f"{label}, {sweep.title(column)}", []).append(
+                        _swept(number, f"n = {n}", of_length)
+                    )
+            values = [value for curves in groups.values() for curve in curves for value in curve.y]
+            ends = [place[-1] for place in sweep.places]
+            x_scale, y_scale = (min(ends), max(*ends, min(ends) + 1)), (np.floor(min(values) * 10) / 10, 1.0)
+            for name, curves in groups.items():
+                where = "block" if kind == "layer" else "first block of the window"
+                chart = curve_chart(name, curves, x_label=where, x_scale=x_scale, y_scale=y_scale)
+                legend = [(curve.kind, curve.label) for curve in curves]
+                plots[kind].append({"name": name, "chart": chart, "legend": legend, "number": next(numbers)})
+    return plots
+
+
+def _swept(at: int, label: str, points: Mapping[Place, float]) -> Curve:
+    """A curve over the last coordinate of a sweep."""
+    x, y = [place[-1] for place in points], list(points.values())
+    return Curve(f"head-{at % MOST_HEADS}", label, x, y, f"at most {max(y):.3f}, at {x[y.index(max(y))]}")
 
 
 def projection_plots(projections: Sequence[AnalysisFile], numbers: Iterator[int]) -> Plots:

@@ -19,11 +19,13 @@ from stages.evaluate.metrics import UNLABELLED
 from stages.report import tables
 from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics
+from stages.report.observation import transition_table
 from stages.report.page import Analyses, Background, render_page
 from stages.report.published import ablation_reference, covered_lists, mean_table, set_table
 from stages.report.reproduction import reproduction_page, reproduction_table
 from stages.report.results import load_results
 from stages.report.robustness import robustness_table
+from stages.report.swept import read_sweeps, sweep_tables
 from stages.report.table import WRITERS, Table, to_csv, to_markdown
 from stages.report.thumbnails import surest_errors
 from storage.atomic import write_text
@@ -41,6 +43,7 @@ def run(
     score_files: Sequence[Path],
     profile_files: Sequence[Path],
     out: Path,
+    sweep_files: Mapping[tuple[str, str], Path] | None = None,
     heads_of: Mapping[Path, str] | None = None,
     notes: Sequence[str] = (),
     head_order: Sequence[str] = (),
@@ -63,6 +66,7 @@ def run(
         score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
         profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
         out: folder to write to, ``reports/<study>``.
+        sweep_files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
         heads_of: scores file -> what its head is called; None: its name, and what it was trained on where there is more
             than one.
         notes: what a reader has to know before the numbers; printed first.
@@ -87,6 +91,7 @@ def run(
     results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled, names=heads_of)
     uncertainty = resample(results, replicates=replicates)
     analyses = _read_analyses(profile_files)
+    sweeps = read_sweeps(sweep_files or {}, results)
     first, *others = [entry.head for entry in results.entries]
     lists = covered_lists(results, set_lists or {})
     published = [table for found in lists for table in (mean_table(results, found), set_table(results, found)) if table]
@@ -103,6 +108,8 @@ def run(
         named["ablation_published"] = ablation_reference()
     if not others:
         named["tests"] = None
+    named |= sweep_tables(sweeps)
+    named["layer_transitions"] = transition_table(analyses.windows)
     named["reproduction"] = reproduction_table(results, uncertainty, set_lists or {})
     for at, table in enumerate(published, 1):
         named[f"published_{at}"] = table
@@ -118,6 +125,7 @@ def run(
             uncertainty,
             background,
             analyses=analyses,
+            sweeps=sweeps,
             tables=named,
             published=published,
             errors=surest_errors(results, first, images or {}),

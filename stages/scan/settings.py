@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from stages.scan.set_lists import protocol_settings, set_list
+from stages.scan.set_lists import protocol_names, protocol_settings, set_list
 from stages.scan.sharing import Keep
 from storage.errors import SettingError
 
@@ -27,6 +27,12 @@ LayoutName = Literal[
 SplitName = Literal["train", "val", "test"]
 
 
+def _known_protocol(name: str) -> str:
+    if name not in protocol_names():
+        raise ValueError(f"no such protocol; allowed: {', '.join(protocol_names())}")
+    return name
+
+
 class ScanSettings(BaseModel):
     """Where the images of a corpus lie and how, and which of them its manifest lists.
 
@@ -35,8 +41,8 @@ class ScanSettings(BaseModel):
             not set), absolute, or a URL of fsspec.
         layout: how its folders tell label, generator and split.
         reals: a second root, that of real images which all sets without reals of their own share.
-        protocol: "ltd", "univfd", "rine", "fatformer" or "drct": sets `sets` and `geometry` as that work does on this
-            layout, where they are not set here.
+        protocol: name of a protocol in ``protocols.yaml``: sets `sets` and `geometry` as that work does on this layout,
+            where they are not set here.
         sets: name of a list of test sets, or names of sets: only their images are listed.
         splits: only these splits are listed.
         categories: only images of these categories, such as the LSUN classes of ProGAN's training images.
@@ -47,7 +53,7 @@ class ScanSettings(BaseModel):
     root: str
     layout: LayoutName = "folder"
     reals: str | None = None
-    protocol: Literal["ltd", "univfd", "rine", "fatformer", "drct"] | None = None
+    protocol: Annotated[str, AfterValidator(_known_protocol)] | None = None
     sets: str | tuple[str, ...] | None = None
     splits: tuple[SplitName, ...] | None = None
     categories: tuple[str, ...] | None = None
@@ -56,13 +62,12 @@ class ScanSettings(BaseModel):
     @classmethod
     def _protocol(cls, values: Any) -> Any:
         """Fill what the protocol says; a wrong name is left to the field's own check."""
-        if not isinstance(values, dict) or not isinstance(values.get("protocol"), str):
+        wanted = values.get("protocol") if isinstance(values, dict) else None
+        if not isinstance(wanted, str) or wanted not in protocol_names():
             return values
         try:
-            implied = protocol_settings(values["protocol"], str(values.get("layout")))
+            implied = protocol_settings(wanted, str(values.get("layout")))
         except SettingError as error:
-            if "is not known" in str(error):
-                return values
             raise ValueError(str(error)) from error
         return {key: value for key, value in implied.items() if key in cls.model_fields} | values
 

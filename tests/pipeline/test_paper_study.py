@@ -12,7 +12,7 @@ from stages.demo.miniatures import run as make_miniatures
 from stages.scan.set_lists import set_list
 
 CHANGES = (
-    *("extract.backbone=demo-vit", "seeds=[0]", "sweeps=[layer]"),
+    *("extract.backbone=demo-vit", "seeds=[0]", "sweeps.window=[]"),
     *("train.epochs=2", "train.batch=4", "train.validation_share=0.4"),
 )
 VIEWS = {"ufd": "[clean, 'jpeg:60']", "drct2m": "[clean, 'scale:0.5']", "progan": "[clean, 'train:2', val]"}
@@ -39,8 +39,9 @@ def study(tmp_path_factory, clone_of_project):
 
 
 def test_two_processes_extract_different_corpora_side_by_side(study):
-    processes = [start("dvc", "repro", f"extract@{name}", cwd=study) for name in ("progan", "genimage")]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    side = ("dvc", "--wait-for-lock", "repro")
+    processes = [start(*side, f"extract@{name}", cwd=study) for name in ("progan", "genimage")]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
     output = run_command("dvc", "repro", "extract@progan", "extract@genimage", cwd=study).stdout
     assert "Running stage" not in output
 
@@ -64,9 +65,12 @@ def test_the_whole_study_yields_its_tables_with_the_right_sets_in_order(study):
     assert "drct13, 13 of 13 sets" in page
     assert "genimage8, 6 of 8 sets" in page
     assert "not compared: sets are missing" in page
-    for table in ("ablation", "robustness", "robustness_paper_grid", "published_1", "reproduction"):
+    tables = ("ablation", "robustness", "robustness_paper_grid", "published_1", "reproduction", "layer_sweep")
+    for table in (*tables, "layer_transitions"):
         assert (report / "tables" / f"{table}.tex").exists(), table
-    assert (study / "sweeps" / "progan" / "layer" / "results.csv").exists()
+    layers = (report / "tables" / "layer_sweep.md").read_text()
+    assert "| block | ufd (progan) | genimage (progan) | drct2m (progan) | ufd (sdv14) |" in layers
+    assert "ufd (progan): 16 of 16 sets; genimage (progan): 6 of 6 sets" in layers
 
 
 def test_a_second_run_does_nothing(study):

@@ -123,7 +123,7 @@ def test_profiles_are_listed(monkeypatch, tmp_path):
 
 
 def test_the_window_sweep_needs_the_head_that_it_varies(tmp_path):
-    swept = DEMO.replace("sweeps: []", "sweeps: [window, layer]")
+    swept = DEMO.replace("sweeps: {window: [],", "sweeps: {window: [demo-train],")
     (tmp_path / "params.yaml").write_text(swept)
-    assert load_params(tmp_path / "params.yaml").sweeps == ("window", "layer")
-    assert "sweeps: window varies the head named ltd" in faults(tmp_path, swept.replace("  ltd: {", "  mine: {"))[0]
+    assert load_params(tmp_path / "params.yaml").sweeps.window == ("demo-train",)
+    assert "sweeps.window: it varies the head named ltd" in faults(tmp_path, swept.replace("  ltd: {", "  mine: {"))[0]

@@ -23,11 +23,16 @@ def report(hostile_study, hostile, tmp_path_factory):
     images = tmp_path_factory.mktemp("images")
     for number in range(12):
         Image.new("RGB", (300, 200), (number * 20, 80, 80)).save(images / f"{hostile['path']}-{number}", "PNG")
+    places = [f"{n},{start}" for n in (2, 3) for start in (0, 1, 2)]
+    rows = [f"{place},demo,plain,10,0.8,0.9,{seed}" for place in places for seed in (1, 2)]
+    sweep = images / "results.csv"
+    sweep.write_text("\n".join(["n,start,corpus,set,images,accuracy,ap,seed", *rows]))
     run(
         study="demo <i>",
         score_files=hostile_study.scores,
         profile_files=hostile_study.profiles,
         out=out,
+        sweep_files={("window", hostile["note"]): sweep, ("window", "other"): sweep},
         notes=["simulated fingerprints", hostile["note"]],
         head_order=["ltd"],
         set_order=["plain"],
@@ -58,6 +63,7 @@ def test_names_are_shown_as_they_are_and_run_nothing(page, hostile):
     assert _texts(page, "#headline tbody th") == ["ltd", hostile["head"], "linear"]
     assert _texts(page, ".matrix tbody th")[:3] == ["plain", hostile["other set"], hostile["set"]]
     assert hostile["note"] in _texts(page, ".caveats li")
+    assert f"demo ({hostile['note']})" in _texts(page, "#window-length thead th")
     assert hostile["generator"] in _texts(page, "#observation figcaption b")
     assert _texts(page, "i, u, s, main script, svg svg") == []
 
@@ -87,10 +93,13 @@ def test_every_plot_is_drawn(page):
     lines = [plot for plot in drawn if plot["kind"] == "lines"]
     assert [plot["bars"] for plot in bars] == [9, 3, 9]
     assert [plot["whiskers"] for plot in bars] == [9, 0, 9]
-    by_section = {name: [p for p in lines if p["section"] == name] for name in ("sets", "robustness", "observation")}
+    by_section = {
+        name: [p for p in lines if p["section"] == name] for name in ("sets", "robustness", "sweeps", "observation")
+    }
     # two sets with both classes: ROC and reliability with a diagonal, precision, a histogram a head with its threshold
     assert [plot["lines"] for plot in by_section["sets"]] == [4, 3, 4, 3, 3, 3] * 2
     assert [(plot["lines"], plot["bands"]) for plot in by_section["robustness"]] == [(3, 3)] * 2
+    assert [plot["lines"] for plot in by_section["sweeps"]] == [2] * 4
     assert [(plot["lines"], plot["bands"]) for plot in by_section["observation"]] == [(2, 2)] * 4
     heats = [plot for plot in drawn if plot["kind"] == "heats"]
     assert [(plot["cells"], plot["frames"]) for plot in heats] == [(13, 1)] * 4

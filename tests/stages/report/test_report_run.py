@@ -48,8 +48,8 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp
     plain.scores.reverse()
     _run(plain, tmp_path / "two", **settings)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    formats = ("csv", "json", "md", "tex")
-    expected = [f"tables/{name}.{suffix}" for name in ("main", "per_set", "tests") for suffix in formats]
+    named, formats = ("main", "per_set", "tests", "layer_transitions"), ("csv", "json", "md", "tex")
+    expected = [f"tables/{name}.{suffix}" for name in named for suffix in formats]
     expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
     assert sorted(map(str, files)) == sorted(
         ["metrics.json", "plots/sets.csv", "report.html", "REPRODUCTION.md", *expected]

@@ -91,7 +91,7 @@ def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():
     ("values", "message"),
     [
         ({"layout": "folder", "protocol": "ltd"}, "says nothing about layout 'folder', only about ufd, genimage"),
-        ({"layout": "ufd", "protocol": "mine"}, "Input should be 'ltd', 'univfd'"),
+        ({"layout": "ufd", "protocol": "mine"}, "no such protocol; allowed: ltd, univfd"),
         ({"layout": "ufd", "sets": "ufd17"}, "list of test sets 'ufd17' is not known; choose from forensynths13"),
         ({"layout": "genimage", "sets": "ufd16"}, "names sets of layout 'ufd', found 'genimage'"),
     ],

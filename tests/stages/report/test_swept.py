@@ -1,0 +1,125 @@
+"""What the sweeps of a study found, as tables and figures of its report."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from stages.report.results import load_results
+from stages.report.run import run
+from stages.report.swept import layer_table, read_sweeps, window_length_table
+from stages.train.heads.settings import LinearSettings, LtdSettings
+from stages.train.sweep.results import Results as SweepResults
+from stages.train.sweep.results import write_results
+from stages.train.sweep.tested import MEAN
+from stages.train.sweep.variants import layer_sweep, window_sweep
+from storage.errors import DataError
+
+SEEDS = (1, 2)
+SETS = {"one": True, "two": True}
+
+
+def write_sweep(out, variants, value, reporter, *, corpora=("demo",), sets=("one", "two", "elsewhere")):
+    """Write a sweep as ``ltdpipe sweep`` does; ``value``: coordinates, seed -> accuracy of set one, AP is 0.1 more."""
+    found = SweepResults(out, "", {})
+    for variant in variants:
+        for seed in SEEDS:
+            accuracy = value(*variant.coordinates.values(), seed)
+            rows = []
+            for corpus in corpora:
+                for name in (*sets, MEAN):
+                    # a set that the study does not have would spoil its means
+                    shown = {"two": accuracy - 0.1, "elsewhere": 0.0, MEAN: 0.0}.get(name, accuracy)
+                    rows.append({"corpus": corpus, "set": name, "images": 20, "accuracy": shown, "ap": shown + 0.1})
+            found.add(variant, seed, rows)
+    write_results(out, found.rows(variants, SEEDS), variants, reporter)
+    return out / "results.csv"
+
+
+@pytest.fixture
+def windows(tmp_path, reporter):
+    variants = window_sweep(LtdSettings(candidates=(11, 19)), 24, sizes=(3, 5))
+    values = lambda n, start, seed: 0.6 + 0.02 * (n == 5) + 0.01 * (start - 11) + 0.02 * (seed - 1.5)  # noqa: E731
+    return write_sweep(tmp_path / "window", variants, values, reporter)
+
+
+def swept(study, files):
+    study.add_scores("ltd", 1, SETS)
+    results = load_results(study.scores)
+    return results, read_sweeps(files, results)
+
+
+def test_lengths_are_means_over_starts_and_seeds_and_over_the_sets_of_the_study(study, windows):
+    _, sweeps = swept(study, {("window", "train"): windows})
+    table = window_length_table(sweeps["window"])
+    assert [block.title for block in table.blocks][:2] == ["accuracy, mean over starts", "accuracy, best start"]
+    mean, best = table.blocks[:2]
+    assert [(row[0], row[1], row[-1]) for row in mean.rows] == [(3, 7, ""), (5, 5, "best")]
+    # 0.05 less for the other set; starts 11..17 and 11..15
+    assert [row[2].value for row in mean.rows] == pytest.approx([0.55 + 0.03, 0.57 + 0.02])
+    assert [row[2].value for row in best.rows] == pytest.approx([0.55 + 0.06, 0.57 + 0.04])
+    assert mean.rows[0][2].std == pytest.approx(0.02 / 2**0.5)
+    assert table.blocks[2].rows[0][2].value == pytest.approx(0.55 + 0.03 + 0.1)
+    assert "demo: 2 of 2 sets" in table.notes[0]
+
+
+def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path, reporter):
+    deep, shallow = (
+        write_sweep(tmp_path / name, layer_sweep(LinearSettings(), blocks), lambda block, seed: 0.5, reporter)
+        for name, blocks in (("deep", 24), ("shallow", 12))
+    )
+    results, sweeps = swept(study, {("layer", "train"): deep})
+    rows = layer_table(sweeps["layer"]).blocks[0].rows
+    assert [row[0] for row in rows] == list(range(24))
+    assert [row[0] for row in rows if row[-1]] == list(range(11, 20))
+    other = layer_table(read_sweeps({("layer", "train"): shallow}, results)["layer"])
+    assert not any(row[-1] for row in other.blocks[0].rows)
+
+
+def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_path, reporter):
+    variants = window_sweep(LtdSettings(candidates=(11, 15)), 24, sizes=(3, 5))
+    partial = write_sweep(tmp_path / "part", variants, lambda n, start, seed: 0.6, reporter, sets=("one",))
+    _, sweeps = swept(study, {("window", "a"): windows, ("window", "b"): partial})
+    table = window_length_table(sweeps["window"])
+    assert list(table.header[2:4]) == ["demo (a)", "demo (b)"]
+    assert "demo (a): 2 of 2 sets; demo (b): 1 of 2 sets" in table.notes[0]
+    assert table.blocks[0].rows[0][3].value == pytest.approx(0.6)
+
+
+def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tmp_path, reporter):
+    layers = write_sweep(tmp_path / "layer", layer_sweep(LinearSettings(), 12), lambda b, s: 0.5 + 0.01 * b, reporter)
+    study.add_scores("ltd", 1, SETS)
+    study.add_profile(["one", "two"])
+    files = {("window", "train"): windows, ("layer", "train"): layers}
+    for name in ("first", "second"):
+        run(
+            study="x",
+            score_files=study.scores,
+            profile_files=study.profiles,
+            sweep_files=files,
+            out=tmp_path / name,
+            replicates=20,
+        )
+    names = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.*"))
+    assert all((tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes() for name in names)
+    for table in ("window_length", "window_sweep", "layer_sweep", "layer_transitions"):
+        assert {f"tables/{table}.{suffix}" for suffix in ("csv", "json", "md", "tex")} <= set(map(str, names))
+    page = (tmp_path / "first" / "report.html").read_text()
+    assert page.count("<caption>Window length") == 4
+    assert "Accuracy of a linear probe on one block" in page
+    assert "demo: at most 0.560, at 11." in page
+    with (tmp_path / "first" / "tables" / "layer_transitions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["transition"] for row in rows[:2]] == ["0 to 1", "1 to 2"]
+    assert {row["distance"] for row in rows} == {"cosine distance", "L2 distance"}
+
+
+def test_a_sweep_that_has_not_run_or_is_no_table_is_named(study, tmp_path):
+    study.add_scores("ltd", 1, SETS)
+    results = load_results(study.scores)
+    with pytest.raises(DataError, match="ltdpipe sweep layer --trained-on train"):
+        read_sweeps({("layer", "train"): tmp_path / "results.csv"}, results)
+    (tmp_path / "results.csv").write_text("block,seed\n1,1\n")
+    with pytest.raises(DataError, match="no table of `ltdpipe sweep layer`"):
+        read_sweeps({("layer", "train"): tmp_path / "results.csv"}, results)
