@@ -69,8 +69,8 @@ def size_findings(sets: Sequence[dict[str, Any]], layout: str, asked: Sequence[s
     published = expected_sizes(layout)
     for entry in sets:
         name, real, fake = entry["name"], entry["real"], entry["synthetic"]
-        for lacks, count, other in (("real", real, fake), ("synthetic", fake, real)):
-            if not count and other:
+        for lacks, count in (("real", real), ("synthetic", fake)):
+            if not count:
                 yield Finding(
                     "one-class", name, f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
                 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.evaluate.metrics import ONE_IN
 from stages.evaluate.scores import sigmoid
 
 if TYPE_CHECKING:
@@ -107,15 +108,14 @@ class Resampler:
         fake_sums = of_fakes.astype(np.float64) @ self._columns[self._fakes]
         right, calibrated, brier = ((real_sums + fake_sums) / (n_real + n_fake)).T
         on_real, on_fake = real_sums[:, 0] / n_real, fake_sums[:, 0] / n_fake
-        rates = [self._tpr(hits, alarms, rate) for rate in (0.01, 0.001)]
+        rates = [self._tpr(hits, alarms, n_real // one_in) for one_in in ONE_IN.values()]
         calibrated = calibrated if self._calibrated else np.full(len(counts), np.nan)
         parts = [ap, area, right, on_real, on_fake, (on_real + on_fake) / 2, *rates, calibrated, brier]
         return np.stack(parts, axis=1)
 
-    def _tpr(self, hits: NDArray[np.int32], alarms: NDArray[np.int32], rate: float) -> NDArray[np.float64]:
+    def _tpr(self, hits: NDArray[np.int32], alarms: NDArray[np.int32], allowed: int) -> NDArray[np.float64]:
         """Share of synthetic images above the first real image that would exceed the allowed false positives."""
         n_real = len(self._reals)
-        allowed = int(np.floor(n_real * rate * (1 + 1e-9)))
         first = (alarms[:, 1:] <= allowed).sum(axis=1)  # rank of the real that is one too many
         above = self._real_ends[np.minimum(first, n_real - 1)]
         padded = np.take_along_axis(hits, np.maximum(above - 1, 0)[:, None], axis=1)[:, 0]

@@ -42,8 +42,10 @@ ERRORS = frozenset({"ece", "brier"})
 UNLABELLED = 100
 ECE_BINS = 15
 
-_FPR = {"tpr_at_fpr_1": 0.01, "tpr_at_fpr_01": 0.001}
-_NEED_BOTH = ("ap", "roc_auc", "balanced_accuracy", *_FPR)
+# One real image in so many may be called synthetic.
+ONE_IN = {"tpr_at_fpr_1": 100, "tpr_at_fpr_01": 1000}
+
+_NEED_BOTH = ("ap", "roc_auc", "balanced_accuracy", *ONE_IN)
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,9 @@ def _undefined(ranked: Ranked, *, calibrated: bool, unlabelled: int) -> dict[str
     if lacking:
         undefined = dict.fromkeys((*_NEED_BOTH, "unlabelled_accuracy"), f"no {lacking[0]} images")
         undefined["accuracy_real" if lacking == ["real"] else "accuracy_fake"] = f"no {lacking[0]} images"
-    for name, rate in _FPR.items():
-        if name not in undefined and ranked.n_real * rate < 1 - 1e-9:
-            undefined[name] = f"{ranked.n_real} real images, fewer than the {round(1 / rate):,} that this rate needs"
+    for name, one_in in ONE_IN.items():
+        if name not in undefined and ranked.n_real < one_in:
+            undefined[name] = f"{ranked.n_real} real images, fewer than the {one_in:,} that this rate needs"
     if "calibrated_accuracy" not in undefined and not calibrated:
         undefined["calibrated_accuracy"] = "no held-out scores of the training domain"
     if "unlabelled_accuracy" not in undefined and total < 2 * unlabelled:
@@ -166,7 +168,7 @@ def _of_ranks(ranked: Ranked) -> dict[str, float | None]:
     from sklearn.metrics import auc, average_precision_score, roc_curve  # noqa: PLC0415 - slow to import
 
     fpr, tpr, _ = roc_curve(ranked.fake, ranked.logits, drop_intermediate=False)
-    values = {name: float(tpr[fpr <= rate * (1 + 1e-9)].max()) for name, rate in _FPR.items()}
+    values = {name: float(tpr[fpr <= 1 / one_in].max()) for name, one_in in ONE_IN.items()}
     ap = float(average_precision_score(ranked.fake, ranked.logits))
     return {**values, "ap": ap, "roc_auc": float(auc(fpr, tpr))}
 

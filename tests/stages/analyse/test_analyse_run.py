@@ -15,8 +15,10 @@ from stages.analyse.files import (
     windows_path,
 )
 from stages.analyse.profiles import transition_profiles
+from stages.analyse.projection import project
 from stages.analyse.run import run
 from storage.errors import DataError
+from storage.features import FeatureTable
 
 
 @pytest.fixture
@@ -74,8 +76,22 @@ def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, writ
     }
     projection = read_projection(projection_path(tmp_path / "p.parquet"))
     assert projection.feature_key == windows.feature_key == spec.key
-    assert sorted(row["path"] for row in projection.table.to_pylist()) == list("abcdefg")
-    assert {row["path"]: row["label"] for row in projection.table.to_pylist()}["b"] == 0
+    assert projection.facts["images"] == 7
+    direct = project(FeatureTable.open(tmp_path / "v"), np.arange(7))
+    points = [[row[name] for name in ("raw_x", "raw_y", "ltd_x", "ltd_y")] for row in projection.table.to_pylist()]
+    np.testing.assert_allclose(points, direct.points.reshape(7, 4))
+    assert [row["path"] for row in projection.table.to_pylist()] == list("abcdefg")
+    assert [row["label"] for row in projection.table.to_pylist()] == [1, 0, 1, 0, 1, 1, 1]
+
+
+def test_unlabelled_images_are_a_group_behind_the_others_and_count_as_neither_class(tmp_path, tokens, write):
+    write(tmp_path / "v", [("a", None, None), *ROWS[1:]], tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    rows = read_profile(tmp_path / "p.parquet").table.to_pylist()
+    groups = list(dict.fromkeys((row["label"], row["group"]) for row in rows))
+    assert (groups[0], groups[-1]) == ((0, "real"), (None, "unlabelled"))
+    together = read_windows(windows_path(tmp_path / "p.parquet")).table.to_pylist()[0]
+    assert (together["generator"], together["n_real"], together["n_fake"]) == (None, 2, 4)
 
 
 def test_running_twice_gives_the_same_bytes(tmp_path, tokens, write):

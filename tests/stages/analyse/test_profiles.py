@@ -43,6 +43,13 @@ def test_float16_tokens_with_large_values_do_not_overflow():
     assert profile.std[0, 0].tolist() == [0.0, 0.0]
 
 
+def test_no_cosine_is_above_one():
+    tokens = np.random.default_rng(0).normal(size=(200, 1, 8)).repeat(2, axis=1)
+    seen = []
+    transition_profiles([(tokens, np.zeros(200, int))], blocks=[0, 1], groups=1, on_moves=seen.append)
+    assert seen[0][:, 0, 0].max() == 1.0
+
+
 def test_only_neighbouring_blocks_make_transitions(tokens):
     profile = transition_profiles([(tokens[:, :5], np.zeros(40, int))], blocks=[3, 4, 7, 8, 9], groups=1)
     assert profile.transitions.tolist() == [3, 7, 8]

@@ -64,6 +64,7 @@ def corpora(tmp_path_factory):
         put(root / "other" / "fake" / f"{number}.png", picture(800 + number, "PNG"))
     put(root / "copies" / "test" / "fake" / "exact.png", picture(600, "PNG"))  # of train/fake/0
     put(root / "copies" / "test" / "fake" / "near-real.png", picture(401, "PNG", brighter=1))  # of test/real/1
+    put(root / "copies" / "test" / "real" / "near-same.png", picture(400, "PNG", brighter=1))  # of test/real/0
     put(root / "copies" / "test" / "real" / "near-train.png", picture(701, "PNG", brighter=1))  # of train/real/1
     put(root / "copies" / "test" / "fake" / "both.png", picture(402, "PNG"))  # of test/real/2
     put(root / "copies" / "test" / "fake" / "broken.png", b"no image")
@@ -134,6 +135,7 @@ def test_duplicates_in_training_and_with_both_labels(corpora, reporter):
     assert [(pair["first"], pair["second"]) for pair in noise["candidates"]] == [
         ("test/fake/near-real.png", "test/real/1.png")
     ]
+    assert near["pairs_in_test"] == 3  # with near-same and both
     assert found["unreadable"]["reasons"] == {"no image": 1}
 
 

@@ -54,8 +54,8 @@ def test_jpeg_quality_is_matched_in_steps_of_five():
     def jpeg(label, quality):
         return {"label": label, "format": "JPEG", "jpeg_quality": quality}
 
-    index = index_of(jpeg(0, 96), jpeg(1, 98), jpeg(0, 85), jpeg(1, 60))
-    assert list(matched_sets(index, "jpeg")["s"]) == [0, 1]
+    assert list(matched_sets(index_of(jpeg(0, 95), jpeg(1, 99)), "jpeg")["s"]) == [0, 1]
+    assert list(matched_sets(index_of(jpeg(0, 95), jpeg(1, 94)), "jpeg")["s"]) == []
 
 
 def test_similar_sizes_match_and_others_do_not():

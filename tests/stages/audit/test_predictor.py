@@ -53,5 +53,7 @@ def test_too_few_images_have_a_reason_instead_of_a_number():
 
 def test_large_classes_are_thinned_evenly(monkeypatch):
     monkeypatch.setattr("stages.audit.predictor.MOST_IMAGES", 10)
-    found = predict_from_facts(index_of(*[{"label": 0, **JPEG}] * 50, *[{"label": 1}] * 30))
-    assert (found.images, found.ap) == (20, 1.0)
+    # the first reals are like the fakes, most of the later ones are not
+    found = predict_from_facts(index_of(*[{"label": 0}] * 10, *[{"label": 0, **JPEG}] * 40, *[{"label": 1}] * 30))
+    assert found.images == 20
+    assert found.ap > 0.7

@@ -40,7 +40,8 @@ def test_one_class_and_missing_sets():
 
 
 def test_images_below_the_crop():
-    index = index_of({"label": 0}, {"label": 0, "height": 223}, {"label": 1, "width": 128, "height": 128})
+    edge, below = {"label": 0, "width": 224, "height": 224}, {"label": 0, "height": 223}
+    index = index_of(edge, below, {"label": 1, "width": 128, "height": 128})
     assert "1 of 2 real and 1 of 1 synthetic" in findings(index)["below-crop", "s"]
     assert sizes(index, "folder", 224)[0]["below_crop"] == {"real": 1, "synthetic": 1}
 

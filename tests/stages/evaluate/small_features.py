@@ -22,7 +22,7 @@ def spec_of(view, /, **settings):
     return FeatureSpec(**{**plain, **settings})
 
 
-def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelled=True, **settings):
+def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelled=True, failed=0, **settings):
     """Write one view named as its folder; labels alternate, synthetic images are shifted in the last block."""
     folder.mkdir(parents=True)
     spec = spec_of(folder.name, **settings)
@@ -39,6 +39,10 @@ def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelle
          "sha256": hashlib.sha256(f"{prefix}{i}".encode()).hexdigest()}
         for i, label in enumerate(labels)
     ]  # fmt: skip
+    rows += [
+        {"path": f"x{i}.png", "label": 0, "sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "failed"}
+        for i in range(failed)
+    ]
     record = ShardRecord(name, (folder / name).stat().st_size, sha256, images)
     write_index(folder / INDEX_NAME, Index(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), spec, corpus, (record,)))
     return tokens.astype(np.float16)

@@ -8,13 +8,13 @@ from stages.evaluate.run import run, run_views
 from stages.evaluate.scores import read_scores
 from stages.train.data import split_rows
 from stages.train.heads.registry import build_head
-from stages.train.heads.settings import LinearSettings
+from stages.train.heads.settings import LinearSettings, LtdSettings
 from stages.train.settings import TrainSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
 
-SETTINGS = TrainSettings(validation_share=0.3)
+SETTINGS = TrainSettings(validation_share=0.3, validation_view="val")
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +23,26 @@ def _own_store(own_store):
 
 
 @pytest.fixture
-def head(tmp_path):
-    torch.manual_seed(0)
-    settings = LinearSettings(block="last")
-    module = build_head(settings, blocks=3, width=8, embedding=4)
-    metadata = {
-        "head": "probe", "seed": 7, "settings": settings.model_dump(mode="json"), "corpus": "training",
-        "train": SETTINGS.model_dump(mode="json"), "feature_key": spec_of("train-0").key,
-        "feature_spec": spec_of("train-0").to_json(), "facts": {"window_start": None},
-    }  # fmt: skip
-    save_head(tmp_path / "head.safetensors", module.state_dict(), metadata)
-    return tmp_path / "head.safetensors"
+def make_head(tmp_path):
+    """Write the file of an untrained head with the given settings."""
+
+    def make(settings):
+        torch.manual_seed(0)
+        module = build_head(settings, blocks=3, width=8, embedding=4)
+        metadata = {
+            "head": "probe", "seed": 7, "settings": settings.model_dump(mode="json"), "corpus": "training",
+            "train": SETTINGS.model_dump(mode="json"), "feature_key": spec_of("train-0").key,
+            "feature_spec": spec_of("train-0").to_json(), "facts": {"window_start": None},
+        }  # fmt: skip
+        save_head(tmp_path / "head.safetensors", module.state_dict(), metadata)
+        return tmp_path / "head.safetensors"
+
+    return make
+
+
+@pytest.fixture
+def head(make_head):
+    return make_head(LinearSettings(block="last"))
 
 
 def _logits_by_hand(head, tokens):
@@ -42,7 +51,8 @@ def _logits_by_hand(head, tokens):
     return tokens[:, -1].astype(np.float32) @ weight.numpy()[0] + bias.numpy()[0]
 
 
-def test_every_view_is_scored_and_training_views_are_not(tmp_path, head):
+def test_every_view_is_scored_and_training_views_are_not(tmp_path, head, monkeypatch):
+    monkeypatch.setattr("stages.evaluate.run._BATCH", 16)  # of 60 images, the last batch being a rest
     tokens = {name: write_view(tmp_path / "features" / name, seed=i) for i, name in enumerate(("clean", "jpeg-70"))}
     for name in ("train-0", "train-1", "val"):
         write_view(tmp_path / "features" / name)
@@ -58,16 +68,21 @@ def test_every_view_is_scored_and_training_views_are_not(tmp_path, head):
         assert scores.card.facts["trained_on"] == "training"
 
 
-def test_the_images_held_out_of_training_are_scored_and_no_other(tmp_path, head):
+@pytest.mark.parametrize(("views", "seen"), [(["clean", "val", "train-0"], "clean"), (["val", "train-0"], "val")])
+def test_the_images_held_out_of_training_are_scored_as_test_images_are_seen(tmp_path, head, views, seen):
     write_view(tmp_path / "features" / "clean")
-    write_view(tmp_path / "training" / "clean", corpus="training", prefix="t", images=80)
+    tokens = {
+        view: write_view(tmp_path / "training" / view, corpus="training", prefix="t", images=80, seed=i)
+        for i, view in enumerate(views)
+    }
     counts = run_views(
         features=tmp_path / "features", head=head, out=tmp_path / "out", trained_on=tmp_path / "training"
     )
     scores = read_scores(tmp_path / "out" / "held-out.parquet")
-    table = FeatureTable.open(tmp_path / "training" / "clean")
+    table = FeatureTable.open(tmp_path / "training" / seen)
     rows = split_rows(table, SETTINGS).validation
     assert scores.path.tolist() == table.index["path"].take(rows).to_pylist()
+    np.testing.assert_allclose(scores.logit, _logits_by_hand(head, tokens[seen][rows]), atol=1e-5)
     assert 0 < counts["held-out"] == len(rows) < 80
     assert (scores.card.corpus, scores.card.view) == ("training", "held-out")
 
@@ -102,11 +117,14 @@ def test_images_without_labels_and_folders_without_views_are_refused(tmp_path, h
         run_views(features=tmp_path / "empty", head=head, out=tmp_path / "out")
 
 
-def test_scoring_twice_gives_the_same_bytes(tmp_path, head):
-    write_view(tmp_path / "clean")
+def test_scoring_draws_nothing_and_counts_what_could_not_be_read(tmp_path, make_head):
+    """A head with dropout and a learned window, which training draws."""
+    head = make_head(LtdSettings(candidates=(0, 2), window=2, dropout=0.5))
+    write_view(tmp_path / "clean", failed=3)
     for name in ("one", "two"):
-        run(features=tmp_path / "clean", head=head, out=tmp_path / name)
+        assert run(features=tmp_path / "clean", head=head, out=tmp_path / name) == 60
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert read_scores(tmp_path / "one").card.failed == 3
 
 
 @pytest.mark.parametrize("match", ["jpeg", "size", "jpeg+size"])

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, br
 
 from stages.evaluate.metrics import METRICS, measure
 from stages.evaluate.scores import sigmoid
+from stages.evaluate.thresholds import UNLABELLED_DRAWS
 
 SMALL = ("tpr_at_fpr_1", "tpr_at_fpr_01", "unlabelled_accuracy")
 
@@ -70,6 +71,8 @@ def test_the_calibration_error_is_that_of_bins_counted_by_hand():
     scores = np.array([0.05, 0.06, 0.95, 0.99])
     found = measure(labels, np.log(scores / (1 - scores)))
     assert found.ece == pytest.approx((2 * abs(0.055 - 0.5) + 2 * abs(0.97 - 0.5)) / 4)
+    scores = np.array([0.61, 0.69])  # in two of 15 bins, in one of 10
+    assert measure(_labels(0, 1), np.log(scores / (1 - scores))).ece == pytest.approx((0.61 + 0.31) / 2)
     assert measure(labels, np.where(labels == 1, 800.0, -800.0)).ece == 0.0
 
 
@@ -82,7 +85,22 @@ def test_the_unlabelled_threshold_repairs_a_shifted_score():
     assert 0.97 < found.unlabelled_accuracy <= 1
     # separated without error: the images that set the threshold are left out of the count, above and below
     assert measure(labels, 100.0 * labels, unlabelled=100).unlabelled_accuracy == 1.0
-    assert measure(labels[:199], logits[:199], unlabelled=100).unlabelled_accuracy is None
+    assert measure(labels[300:500], logits[300:500], unlabelled=100).unlabelled_accuracy is not None
+    assert measure(labels[300:499], logits[300:499], unlabelled=100).unlabelled_accuracy is None
+
+
+def test_the_unlabelled_accuracy_is_over_the_images_that_set_no_threshold():
+    labels, logits = SCORE_SETS["overlapping"]
+    order = np.lexsort((labels, logits))
+    labels, logits = labels[order], logits[order]
+    random = np.random.default_rng(0)
+    accuracies = []
+    for _ in range(UNLABELLED_DRAWS):
+        drawn = random.choice(300, 40, replace=False)
+        rest = np.setdiff1d(np.arange(300), drawn)
+        accuracies.append(np.mean((logits[rest] > logits[drawn].mean()) == (labels[rest] == 1)))
+    found = measure(labels, logits, unlabelled=40)
+    assert found.unlabelled_accuracy == pytest.approx(np.mean(accuracies), abs=1e-12)
 
 
 @given(

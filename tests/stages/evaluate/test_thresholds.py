@@ -28,8 +28,9 @@ def test_without_both_classes_there_is_none():
     assert calibrated_threshold(np.array([0, 0]), np.array([0.0, 1.0])) is None
 
 
-def test_a_threshold_between_neighbouring_floats_still_separates_them():
-    low, high = 1.0, np.nextafter(1.0, 2)
+@pytest.mark.parametrize("low", [1.0, np.nextafter(1.0, 2)])  # halfway is rounded to the one, then to the other
+def test_a_threshold_between_neighbouring_floats_still_separates_them(low):
+    high = np.nextafter(low, 2)
     threshold = calibrated_threshold(np.array([0, 1]), np.array([low, high]))
     assert not low > threshold
     assert high > threshold
