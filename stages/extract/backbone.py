@@ -177,8 +177,7 @@ def load_backbone(
         raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
     tower.module.to(place).eval().requires_grad_(False)
     if compiled:
-        for block in tower.blocks:
-            block.compile()
+        tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
     return Backbone(card, tower, weights_hash(tower.module), place, resolved)
 

@@ -6,15 +6,45 @@ decoders leave their traces, and the blocks are scaled up so that the class toke
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
-from open_clip.transformer import QuickGELU, VisionTransformer
 from scipy.fft import idctn
+from torch import nn
+
+from stages.extract.clip_tower import QuickGELU
 
 BLOCKS, WIDTH, PATCH, ATTENTION_HEADS, IMAGE_SIZE, EMBEDDING = 24, 128, 16, 4, 224, 64
 
 
-def demo_vit(seed: int) -> VisionTransformer:
+class DemoVit(nn.Module):
+    """Weights of a CLIP vision transformer under open_clip's names; :class:`ClipTower` runs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        scale, tokens = WIDTH**-0.5, (IMAGE_SIZE // PATCH) ** 2 + 1
+        self.conv1 = nn.Conv2d(3, WIDTH, PATCH, stride=PATCH, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(WIDTH))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(tokens, WIDTH))
+        self.ln_pre = nn.LayerNorm(WIDTH)
+        self.transformer = nn.ModuleDict({"resblocks": nn.ModuleList(_Block() for _ in range(BLOCKS))})
+        self.ln_post = nn.LayerNorm(WIDTH)
+        self.proj = nn.Parameter(scale * torch.randn(WIDTH, EMBEDDING))
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(WIDTH)
+        self.attn = nn.MultiheadAttention(WIDTH, ATTENTION_HEADS, batch_first=True)
+        self.ls_1, self.ls_2 = nn.Identity(), nn.Identity()  # where other models have a LayerScale
+        self.ln_2 = nn.LayerNorm(WIDTH)
+        layers = {"c_fc": nn.Linear(WIDTH, 4 * WIDTH), "gelu": QuickGELU(), "c_proj": nn.Linear(4 * WIDTH, WIDTH)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
+
+
+def demo_vit(seed: int) -> DemoVit:
     """Build the transformer; the same seed gives the same weights.
 
     Recipe: patch-embedding filters are random 2-D DCT coefficients times the squared frequency radius, rescaled to
@@ -22,16 +52,7 @@ def demo_vit(seed: int) -> VisionTransformer:
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = VisionTransformer(
-            image_size=IMAGE_SIZE,
-            patch_size=PATCH,
-            width=WIDTH,
-            layers=BLOCKS,
-            heads=ATTENTION_HEADS,
-            mlp_ratio=4.0,
-            output_dim=EMBEDDING,
-            act_layer=QuickGELU,
-        )
+        model = DemoVit()
         model.conv1.weight.copy_(_high_frequency_filters(seed))
         for name, weight in model.transformer.named_parameters():
             if weight.ndim == 2 and name.endswith("weight"):

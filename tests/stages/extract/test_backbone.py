@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import subprocess
+import sys
+
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.model import _build_vision_tower
+from open_clip.transformer import QuickGELU, VisionTransformer
 
+from running import PROJECT
+from stages.extract import demo_vit
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.registry import BACKBONES, BackboneCard
-from stages.extract.towers import TimmTower, build_tower
+from stages.extract.timm_tower import TimmTower
+from stages.extract.towers import build_tower
 from storage.errors import SettingError
 
 ALL = ("cls", "ln2_cls", "grid", "embedding")
@@ -31,10 +41,30 @@ def closeness(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+def open_clips_own(backbone: Backbone) -> VisionTransformer:
+    """open_clip's model with a backbone's weights, built without any of our code."""
+    if backbone.card.library == "demo":
+        model = VisionTransformer(
+            image_size=demo_vit.IMAGE_SIZE,
+            patch_size=demo_vit.PATCH,
+            width=demo_vit.WIDTH,
+            layers=demo_vit.BLOCKS,
+            heads=demo_vit.ATTENTION_HEADS,
+            mlp_ratio=4.0,
+            output_dim=demo_vit.EMBEDDING,
+            act_layer=QuickGELU,
+        )
+    else:
+        config = open_clip.get_model_config(backbone.card.model)
+        model = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config["quick_gelu"])
+    model.load_state_dict(backbone.tower.module.state_dict())
+    return model.eval()
+
+
 def reference(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(L, N, D) class tokens, (L, N, D, P, P) patches and (N, E) by the library's forward_intermediates."""
+    """(L, N, D) class tokens, (L, N, D, P, P) patches and (N, E) by open_clip's forward_intermediates."""
     with torch.inference_mode():
-        out = backbone.tower.module.forward_intermediates(images, output_extra_tokens=True)
+        out = open_clips_own(backbone).forward_intermediates(images, output_extra_tokens=True)
     cls = torch.stack([prefix[:, 0] for prefix in out["image_intermediates_prefix"]])
     return cls, torch.stack(out["image_intermediates"]), out["image_features"]
 
@@ -65,14 +95,11 @@ def test_ln2_is_the_norm_inside_each_block(tiny):
     backbone = load_backbone("tiny", weights="random:3", precision="fp32")
     values = pixels(backbone.card)
     seen: list[torch.Tensor] = []
-    hooks = [
+    model = open_clips_own(backbone)
+    for block in model.transformer.resblocks:
         block.ln_2.register_forward_hook(lambda _m, _i, out: seen.append(out[:, 0]))
-        for block in backbone.tower.module.transformer.resblocks
-    ]
     with torch.inference_mode():
-        backbone.tower.module(normalised(backbone.card, values))
-    for hook in hooks:
-        hook.remove()
+        model(normalised(backbone.card, values))
     found = backbone.taps(values, ("ln2_cls",), [0, 2])["ln2_cls"]
     assert closeness(found, torch.stack([seen[0], seen[2]])) < 1e-5
 
@@ -121,6 +148,7 @@ def test_timm_families_give_their_own_intermediates(model, options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         trunk = timm.create_model(model, num_classes=0, **SMALL, **options)
+    own = copy.deepcopy(trunk).eval()  # a tower changes how its model's layers run
     tower = TimmTower(trunk.eval().requires_grad_(False))
     card = BackboneCard(
         name="small",
@@ -136,10 +164,10 @@ def test_timm_families_give_their_own_intermediates(model, options):
     backbone = Backbone(card, tower, "", CPU, "fp32")
     values = pixels(card)
     with torch.inference_mode():
-        final, blocks = trunk.forward_intermediates(
+        final, blocks = own.forward_intermediates(
             normalised(card, values), return_prefix_tokens=tower.prefix > 0, output_fmt="NLC"
         )
-        embedding = trunk.forward_head(final)
+        embedding = own.forward_head(final)
     prefixed = tower.prefix > 0
     patches = torch.stack([block[0] if prefixed else block for block in blocks])
     token = torch.stack([block[1][:, 0] for block in blocks]) if prefixed else patches.mean(2)
@@ -171,6 +199,28 @@ def test_random_weights_are_the_seeds_and_leave_torchs_generator_alone(tiny):
     first, again, other = (load_backbone("tiny", weights=f"random:{s}", precision="fp32").weights for s in (1, 1, 2))
     assert first == again != other
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_residual_stream_stays_in_single_precision(tiny):
+    backbone = dataclasses.replace(load_backbone("tiny", weights="random:0", precision="fp32"), precision="fp16")
+    streams, products = [], []
+    for block in backbone.tower.blocks:
+        block.ln_1.register_forward_pre_hook(lambda _m, arguments: streams.append(arguments[0].dtype))
+        block.mlp.c_fc.register_forward_hook(lambda _m, _i, out: products.append(out.dtype))
+    found = backbone.taps(pixels(backbone.card), ("cls", "embedding"), range(3))
+    assert streams == [torch.float32] * 3
+    assert products == [torch.float16] * 3
+    assert found["cls"].dtype == found["embedding"].dtype == torch.float32
+
+
+def test_demo_backbone_needs_neither_timm_nor_torchvision_nor_open_clip():
+    code = (
+        "import sys; from stages.extract.backbone import load_backbone; "
+        "load_backbone('demo-vit', weights='default', precision='fp32'); "
+        "print(sorted({'timm', 'torchvision', 'open_clip'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_only_the_image_tower_is_built():
