@@ -47,10 +47,11 @@ def main() -> NoReturn:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as stop:
         # click turns KeyboardInterrupt into Abort and keeps it as the cause
-        terminated = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
-        resume = shlex.join(["ltdpipe", *sys.argv[1:]])
-        click.echo(f"interrupted; finished work is kept, to go on run: {resume}", err=True)
-        sys.exit(143 if terminated else 130)
+        cause = stop.__cause__ or stop
+        again = f"finished work is kept, to go on run: {shlex.join(['ltdpipe', *sys.argv[1:]])}"
+        note = next(iter(getattr(cause, "__notes__", [])), again)  # a command that goes on in another way says how
+        click.echo(f"interrupted; {note}", err=True)
+        sys.exit(143 if isinstance(cause, _Terminated) else 130)
     except LtdpipeError as error:
         if debug:
             raise

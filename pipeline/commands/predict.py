@@ -110,6 +110,9 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
                 counts[prediction.verdict or "failed"] += 1
                 if progress is not None:
                     progress.advance(1, failed=int(prediction.verdict is None))
+        except KeyboardInterrupt as stop:
+            stop.add_note(_how_to_go_on(target))
+            raise
         except BrokenPipeError:  # whoever read the output, such as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
@@ -117,6 +120,12 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     scored = sum(counts[word] for word in ("real", "synthetic", "unsure", "there already"))
     if not scored or (strict and counts["failed"]):
         raise DataError(f"{counts['failed']} of {sum(counts.values())} images could not be read; their rows say why")
+
+
+def _how_to_go_on(target: Path | None) -> str:
+    if target is None:
+        return "rows that were printed are not kept; with --out a run can be gone on with"
+    return f"the rows of {target} are kept, to go on run the same command with --resume {target} in place of --out"
 
 
 def _cached(features: Path, detector: Detector) -> CachedFeatures:
