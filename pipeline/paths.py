@@ -68,6 +68,11 @@ def report(study: str) -> Path:
     return Path("reports", study)
 
 
+def speed(kind: str, name: str) -> Path:
+    """Where this machine writes down how long a run took; an experiment's copy of the project writes to the project."""
+    return Path(os.environ.get("DVC_ROOT", "."), ".ltdpipe", "speed", kind, f"{name}.json")
+
+
 def images(root: str, data: Path | None = None) -> Path | str:
     """Find a corpus's image folder, archive or list of images; a URL is returned as it is.
 

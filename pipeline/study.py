@@ -8,8 +8,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
+from pipeline.speed import recorded
 from stages.report.metrics_file import result_table
 from stages.report.run import run
+from stages.report.speed import write_speed
 from stages.scan.set_lists import set_lists
 from storage.errors import DataError
 from storage.sources import Sources
@@ -59,6 +61,7 @@ def write_report(params: Params) -> tuple[Path, Table]:
         reproduce=["dvc repro", "# or, from the stored scores alone:", "ltdpipe report"],
         unlabelled=params.evaluate.unlabelled,
     )
+    write_speed(recorded(params), out, params.study)
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -43,6 +44,7 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     With --head, --seed and --corpus, every view of the corpus is scored, and the images held out of the head's training
     for a threshold of the training domain. With --head-file, --features and --out, any head scores any one view.
     """
+    from pipeline.speed import record
     from stages.evaluate.run import run, run_views
 
     if head_file is not None or features is not None or out is not None:
@@ -57,12 +59,20 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
     defined(params.corpora, corpus, "corpora")
     learnt_from = trained_on(params, learnt_from)
     folder = paths.scores(corpus, learnt_from, name, seed)
+    started = time.perf_counter()
     counts = run_views(
         features=paths.features(corpus),
         head=paths.head(learnt_from, name, seed),
         out=folder,
         trained_on=paths.features(learnt_from),
         match=params.evaluate.match,
+    )
+    record(
+        "scoring",
+        f"{corpus}/{learnt_from}/{name}/{seed}",
+        of=[paths.head(learnt_from, name, seed).with_suffix(".csv"), paths.contents(corpus)],
+        seconds=time.perf_counter() - started,
+        images=sum(counts.values()),
     )
     for view, count in counts.items():
         click.echo(f"{folder / view}.parquet: {count} images scored")

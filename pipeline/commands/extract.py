@@ -105,6 +105,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     from pipeline.console import ConsoleReporter, JsonReporter
     from pipeline.extract_summary import summary_lines
     from pipeline.params import Corpus, settings_from
+    from pipeline.speed import record
     from stages.extract.run import run
     from stages.extract.runtime import Runtime
     from stages.extract.settings import ExtractSettings
@@ -147,6 +148,9 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     )
     if folder is None:
         write_contents(out, paths.contents(name))
+        if summary.extracted:
+            passes, seconds = sum(summary.views.values()), summary.timing.wall
+            record("extraction", name, of=[paths.contents(name)], seconds=seconds, images=passes)
     if as_json:
         click.echo(json.dumps({"corpus": name} | summary.to_json()))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,10 +66,12 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
     --vary names. A stopped sweep goes on with the heads that are missing.
     """
     from pipeline.console import ConsoleReporter
+    from pipeline.speed import record
     from stages.train.settings import TrainSettings
     from stages.train.sweep.run import run
     from storage.features import FeatureTable
 
+    of_study = features is None and out is None
     if features is None:
         params = project_params()
         settings, known = params.train, params.heads
@@ -84,6 +87,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         heads[name], settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
     out = out or Path("sweeps", kind)
+    started = time.perf_counter()
     rows = run(
         views=views,
         validation_view=validation_view,
@@ -97,6 +101,9 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         threads=threads,
         together=together,
     )
+    if of_study:
+        name, seconds = f"{views[0].parent.name}/{kind}", time.perf_counter() - started
+        record("sweep", name, of=[out / "results.csv"], seconds=seconds)
     click.echo(f"{out}: {len(rows)} rows in results.csv")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -47,9 +48,11 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
     where it was when it is started again.
     """
     from pipeline.console import ConsoleReporter
+    from pipeline.speed import record
     from stages.train.run import run
     from stages.train.settings import TrainSettings
 
+    of_study = features is None and out is None
     if features is None:
         params = project_params()
         corpus = trained_on(params, learnt_from)
@@ -64,6 +67,7 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
         out = out or paths.head_by_hand(name, seed)
     head, settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
+    started = time.perf_counter()
     summary = run(
         views=views,
         validation_view=validation_view,
@@ -76,6 +80,9 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
         memory=memory,
         threads=threads,
     )
+    if of_study:
+        seconds = time.perf_counter() - started
+        record("training", f"{views[0].parent.name}/{name}/{seed}", of=[out.with_suffix(".csv")], seconds=seconds)
     click.echo(
         f"{name}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
         f"{summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"

@@ -88,22 +88,11 @@ def render_page(
         published: tables of published beside measured numbers.
         errors: the surest errors of the first head, with pictures.
     """
-    loader = PackageLoader("stages.report", "template")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["name"] = printable
-    environment.tests["value_cell"] = lambda cell: isinstance(cell, Value)
-    style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     numbers = count(1)
     bars = plots.bar_plots(results, uncertainty, numbers)
     curves = plots.curve_plots(results, numbers)
     context: dict[str, Any] = {
         "study": background.study,
-        "style": Markup(style),  # noqa: S704 - our own file, not data
-        "script": Markup(script),  # noqa: S704
-        "style_hash": _csp_hash(style),
-        "script_hash": _csp_hash(script),
         "width": WIDTH,
         "thumbnail_side": SIDE,
         "caveats": [*background.notes, *sections.warnings(results, background.audits)],
@@ -136,7 +125,29 @@ def render_page(
         "reproduce": background.reproduce,
         "provenance": sections.provenance(results, analyses.profiles, background.versions, background.head_cards),
     }
-    return environment.get_template("report.html.j2").render(context) + "\n"
+    return _render("report.html.j2", context)
+
+
+def render_table(table: Table) -> str:
+    """Return a page of its own for one table."""
+    return _render("table.html.j2", {"table": table})
+
+
+def _render(template: str, context: Mapping[str, Any]) -> str:
+    loader = PackageLoader("stages.report", "template")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["name"] = printable
+    environment.tests["value_cell"] = lambda cell: isinstance(cell, Value)
+    style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    ours = {
+        "style": Markup(style),  # noqa: S704 - our own file, not data
+        "script": Markup(script),  # noqa: S704
+        "style_hash": _csp_hash(style),
+        "script_hash": _csp_hash(script),
+    }
+    return environment.get_template(template).render(ours | dict(context)) + "\n"
 
 
 def _csp_hash(text: str) -> str:
