@@ -63,9 +63,10 @@ def near_copies(
     other_settings = "" if others is None else table.spec.difference(others.spec)
     if other_settings:
         reporter.warn(f"near duplicates of training images are not looked for, the features differ: {other_settings}")
-        others = None
     usable, embeddings = table.index, table.read("embedding")
     tested, trained, is_other, training = _sides(usable, others)
+    if other_settings:
+        trained = trained[:0]
     label, content = usable["label"].to_numpy()[tested], np.array(usable["sha256"].to_pylist(), object)[tested]
     pairs_in_test, contrary, across = 0, Alike(), Alike()
     for first, second, cosine in near_pairs(embeddings[tested], None, near, reporter):

@@ -37,7 +37,7 @@ def put(file, content):
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    """Three extracted corpora: biased by format, mixed, and full of duplicates, with one to train on."""
+    """Extracted corpora: biased by format, mixed, full of duplicates, for training alone, and one to train on."""
     from contextlib import contextmanager
 
     class Quiet:
@@ -62,6 +62,9 @@ def corpora(tmp_path_factory):
         put(root / "copies" / "train" / "fake" / f"{number}.png", picture(600 + number, "PNG"))
         put(root / "copies" / "train" / "real" / f"{number}.png", picture(700 + number, "PNG"))
         put(root / "other" / "fake" / f"{number}.png", picture(800 + number, "PNG"))
+        put(root / "drill" / "train" / "real" / f"{number}.png", picture(900 + number, "PNG"))
+        put(root / "drill" / "train" / "fake" / f"{number}.png", picture(910 + number, "PNG"))
+    put(root / "drill" / "train" / "fake" / "near-real.png", picture(901, "PNG", brighter=1))  # of train/real/1
     put(root / "copies" / "test" / "fake" / "exact.png", picture(600, "PNG"))  # of train/fake/0
     put(root / "copies" / "test" / "fake" / "near-real.png", picture(401, "PNG", brighter=1))  # of test/real/1
     put(root / "copies" / "test" / "real" / "near-same.png", picture(400, "PNG", brighter=1))  # of test/real/0
@@ -71,7 +74,7 @@ def corpora(tmp_path_factory):
     put(root / "other" / "fake" / "9.png", picture(402, "PNG"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(root / "store"))
-        for name in ("biased", "mixed", "copies", "other"):
+        for name in ("biased", "mixed", "copies", "drill", "other"):
             extract(
                 corpus=name,
                 root=root / name,
@@ -137,6 +140,15 @@ def test_duplicates_in_training_and_with_both_labels(corpora, reporter):
     ]
     assert near["pairs_in_test"] == 3  # with near-same and both
     assert found["unreadable"]["reasons"] == {"no image": 1}
+    own = corpora / "features" / "copies" / "clean"
+    assert audit(corpora, "copies", reporter, train=own) == found  # its own training split counts then
+
+
+def test_a_corpus_for_training_alone_is_audited_for_what_it_teaches(corpora, reporter):
+    found = audit(corpora, "drill", reporter)
+    assert kinds(found) == {"label-noise"}
+    assert found["warnings"][0]["text"].startswith("2 images nearly look like one of the other class")
+    assert found["near_duplicates"]["pairs_train_test"] == found["duplicates"]["train_test"] == 0
 
 
 def test_duplicates_of_another_training_corpus(corpora, reporter):
@@ -166,26 +178,41 @@ def test_training_images_of_another_geometry_are_compared_by_their_bytes_alone(c
     )
     found = audit(corpora, "copies", reporter, train=tmp_path / "other" / "clean")
     assert found["duplicates"]["train_test"] == 2
+    assert found["near_duplicates"]["pairs_train_test"] == 0
     assert "view.geometry" in found["near_duplicates"]["train_test_left_out"]
     assert any("near duplicates of training images are not looked for" in warning for warning in reporter.warnings)
     assert found["label_noise"]["pairs"] > 0
 
 
-def test_small_images_are_those_below_the_crop_of_the_features_themselves(tmp_path, reporter, own_store):
+def write_features(folder, images, *, size=224):
+    """Write a view of images that look all different, described as index rows are."""
     spec = FeatureSpec(
-        backbone="clip-vit-l-14-336", weights="0" * 64, activation="quickgelu", blocks=2, stored_blocks=(0, 1), width=4,
-        embedding=4, taps=("embedding",), view={"geometry": "crop224-pad", "size": 336}, mean=(0, 0, 0),
+        backbone="clip-vit-l-14", weights="0" * 64, activation="quickgelu", blocks=2, stored_blocks=(0, 1), width=4,
+        embedding=len(images), taps=("embedding",), view={"geometry": "crop224-pad", "size": size}, mean=(0, 0, 0),
         std=(1, 1, 1), precision="fp32", extractor=1,
     )  # fmt: skip
     shard = "shard-00000.h5"
-    sha256 = write_shard(tmp_path / shard, {"embedding": np.eye(3, 4, dtype=np.float16)}, spec)
-    images = [{"label": label, "width": side, "height": side} for label, side in ((0, 335), (1, 336), (1, 300))]
+    sha256 = write_shard(folder / shard, {"embedding": np.eye(len(images), dtype=np.float16)}, spec)
     table = index_of(*[image | {"row": row} for row, image in enumerate(images)])
-    record = ShardRecord(shard, (tmp_path / shard).stat().st_size, sha256, 3)
-    write_index(tmp_path / INDEX_NAME, Index(table, spec, "large", (record,)))
-    found = run(corpus="large", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
+    record = ShardRecord(shard, (folder / shard).stat().st_size, sha256, len(images))
+    write_index(folder / INDEX_NAME, Index(table, spec, "toy", (record,)))
+
+
+def test_small_images_are_those_below_the_crop_of_the_features_themselves(tmp_path, reporter, own_store):
+    sides = ((0, 335), (1, 336), (1, 300))
+    write_features(tmp_path, [{"label": label, "width": side, "height": side} for label, side in sides], size=336)
+    found = run(corpus="toy", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
     assert found["sets"][0]["below_crop"] == {"real": 1, "synthetic": 1}
     assert "smaller than the crop of 336 pixels" in found["warnings"][0]["text"]
+
+
+def test_each_set_is_warned_of_by_itself(tmp_path, reporter, own_store):
+    alike = [{"label": n % 2, "sets": ["alike"]} for n in range(20)]
+    biased = [{"label": n % 2, "sets": ["biased"], "format": ("JPEG", "PNG")[n % 2]} for n in range(20)]
+    write_features(tmp_path, [*alike, *biased])
+    found = run(corpus="toy", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
+    assert [(warning["kind"], warning["set"]) for warning in found["warnings"]] == [("format-bias", "biased")]
+    assert [entry["predictor"]["ap"] for entry in found["sets"]] == [0.5, 1.0]
 
 
 def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):

@@ -21,6 +21,6 @@ SCORE_SETS = {
     "huge": _set(_RANDOM.integers(0, 2, 100), _RANDOM.normal(0, 1e3, 100)),
     "neighbours in float64": _set([0, 1, 0, 1], [1.0, np.nextafter(1.0, 2), 1.0, 1.0]),
 }
-# Labels exchanged, rows from last to first, and logits negated: each must give the values of scikit-learn as well.
+# Rows from last to first, and logits negated: each must give the values of scikit-learn as well.
 SCORE_SETS |= {f"{name}, reversed": (labels[::-1], logits[::-1]) for name, (labels, logits) in SCORE_SETS.items()}
 SCORE_SETS |= {f"{name}, negated": (labels, -logits) for name, (labels, logits) in SCORE_SETS.items()}
