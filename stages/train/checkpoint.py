@@ -78,8 +78,7 @@ class Checkpoint:
 def _tensors(run: Run) -> dict[str, torch.Tensor]:
     tensors = {f"head.{name}": tensor for name, tensor in run.head.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
-    for number, state in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in run.optimizer.state().items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -91,10 +90,9 @@ def _put_back(run: Run, kept: dict[str, torch.Tensor]) -> None:
     for name, tensor in kept.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        number, _, rest = name.partition(".")
-        states.setdefault(int(number), {})[rest] = tensor
+    # what is missing is found out before anything of the run is changed
+    state = [(tensor, parts["optimizer"][name]) for name, tensor in run.optimizer.state().items()]
+    random = parts["random"]["cpu"]
     fresh = {name: tensor.clone() for name, tensor in run.head.state_dict().items()}
     try:
         run.head.load_state_dict(parts["best"])  # checked before anything is kept of the file
@@ -104,7 +102,8 @@ def _put_back(run: Run, kept: dict[str, torch.Tensor]) -> None:
         raise
     device = next(run.head.parameters()).device
     run.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
-    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": states})
-    torch.set_rng_state(parts["random"]["cpu"])
+    for tensor, was in state:
+        tensor.copy_(was)
+    torch.set_rng_state(random)
     if "cuda" in parts["random"]:
         torch.cuda.set_rng_state(parts["random"]["cuda"])

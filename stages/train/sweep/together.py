@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from stages.train.loop import Epoch, best_of, image_order, make_optimizer, validate
+from stages.train.loop import Epoch, best_of, image_order, validate
+from stages.train.optimizer import Adam
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
@@ -49,12 +50,14 @@ class Stack:
         self._heads = heads
         self._template = _Loss(heads[0])
         self._weights, self._buffers = stack_module_state([_Loss(head) for head in heads])
-        groups = make_optimizer(heads[0], settings).param_groups
-        place = {id(parameter): number for number, group in enumerate(groups) for parameter in group["params"]}
-        names = [(name, place[id(parameter)]) for name, parameter in self._template.named_parameters()]
-        self._optimizer = make_optimizer(heads[0], settings)
-        for number, group in enumerate(self._optimizer.param_groups):
-            group["params"] = [self._weights[name] for name, at in names if at == number]
+        names = {id(parameter): name for name, parameter in self._template.named_parameters()}
+        groups = heads[0].parameter_groups(settings.lr)
+        self._optimizer = Adam(
+            [
+                {**group, "params": [self._weights[names[id(parameter)]] for parameter in group["params"]]}
+                for group in groups
+            ]
+        )
 
     def step(self, features: Tensor, labels: Tensor, steps_done: int) -> Tensor:
         """One optimizer step of all heads on (k, N, ...) features and (k, N) labels; returns their losses (k,)."""
@@ -62,9 +65,7 @@ class Stack:
         self._template.head.advance(steps_done)
         call = vmap(self._loss, randomness="different")
         losses: Tensor = call(self._weights, self._buffers, features, labels)
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses.sum())  # heads share no weight: each gets the gradient of its own loss
-        self._optimizer.step()
+        self._optimizer.minimise(losses.sum())  # heads share no weight: each gets the gradient of its own loss
         return losses.detach()
 
     def unstack(self) -> None:
@@ -134,13 +135,10 @@ def seconds_a_step(heads: Sequence[Head], training: Feed, settings: TrainSetting
     order = torch.arange(min(settings.batch, len(training)))
     features, labels = next(training.batches(0, order, settings.batch, heads[0].reads))
     stacked = (torch.stack([features] * len(heads)), torch.stack([labels] * len(heads)))
-    optimizer, stack = make_optimizer(heads[0], settings), Stack(heads, settings)
+    optimizer, stack = Adam(heads[0].parameter_groups(settings.lr)), Stack(heads, settings)
 
     def alone() -> None:
-        loss = heads[0].train().loss(features, labels)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimizer.step()
+        optimizer.minimise(heads[0].train().loss(features, labels))
 
     with torch.random.fork_rng():
         apart = _seconds(alone, features.device) * len(heads)

@@ -46,15 +46,19 @@ def in_transitions(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray
 
     Between blocks 14 and 15 each token jumps one way or the other; between 17 and 18 a synthetic image's jumps the same
     way again and a photograph's the other way. Which way is chance, so no single block or transition knows the class.
+    Where a token starts on the line of the jumps varies much more than they are long: a block after a jump does not
+    show which way it went, so a window without the transition cannot make up for it.
     """
     labels, tokens = labels_of(images), noise(images, seed)
     direction = np.random.default_rng(99).normal(size=tokens.shape[2])
-    direction *= 3 / np.linalg.norm(direction)
-    way = np.random.default_rng(seed + 7).choice([-1, 1], size=images)
-    steps = np.zeros_like(tokens)
-    steps[:, 15] = way[:, None] * direction
-    steps[:, 18] = np.where(labels == 1, way, -way)[:, None] * direction
-    return tokens + steps.cumsum(axis=1), labels
+    direction /= np.linalg.norm(direction)
+    random = np.random.default_rng(seed + 7)
+    way = random.choice([-1, 1], size=images)
+    along = np.zeros(tokens.shape[:2])
+    along[:, 0] = 20 * random.normal(size=images)
+    along[:, 15] = 6 * way
+    along[:, 18] = 6 * np.where(labels == 1, way, -way)
+    return tokens + along.cumsum(axis=1)[:, :, None] * direction, labels
 
 
 def in_raw_tokens(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.train.data import TrainingData
 from stages.train.heads import Head, build_head
 from stages.train.heads.settings import LtdSettings
-from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor, make_optimizer
+from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor
 from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
@@ -95,14 +95,3 @@ def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter:
     feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
     with pytest.raises(SettingError, match=r"not finite in epoch 2 at train\.lr 0\.001; lower it"):
         fit(head, *feeds, TrainSettings(epochs=5, batch=60, lr=1e-3), seed=0, progress=reporter)
-
-
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
-def test_the_optimizer_has_no_weight_decay_and_the_heads_groups(name: str, kind: type) -> None:
-    head = build_head(LtdSettings(selection_lr=0.5), blocks=24, width=32, embedding=16)
-    optimizer = make_optimizer(head, TrainSettings(optimizer=name, lr=0.25))  # type: ignore[arg-type]
-    assert type(optimizer) is kind
-    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in optimizer.param_groups] == [
-        (0.25, 0, (0.9, 0.999)),
-        (0.5, 0, (0.9, 0.999)),
-    ]
