@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline import paths
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import expand_views
+from stages.scan.layouts.ufd import DIFFUSION_KEYS
 from stages.scan.run import run as scan
 from stages.scan.set_lists import expected_sizes
 from storage.errors import DataError, ResourceError
@@ -90,6 +91,8 @@ def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter, *, i
     missing = tuple(wanted for wanted in corpus.set_order if wanted not in summary.sets)
     # what is missing is told in one line, not in one for each set
     findings = [warning for warning in summary.warnings if not any(f"set {name} was" in warning for name in missing)]
+    if corpus.layout == "ufd":
+        findings += _distribution(manifest)
     if is_test:
         findings += _unexpected_sizes(manifest, summary.layout)
     if corpus.set_order:
@@ -147,6 +150,16 @@ def write_manifests(manifests: dict[str, pa.Table]) -> None:
     """Write the manifests of a study to where the graph expects them."""
     for name, manifest in manifests.items():
         write_manifest(manifest, paths.manifest(name))
+
+
+def _distribution(manifest: pa.Table) -> list[str]:
+    """Say which of the two distributions of UFD's diffusion sets this is."""
+    rows = zip(*(manifest[name].to_pylist() for name in ("path", "label", "sets")), strict=True)
+    reals = [path for path, label, sets in rows if label == 0 and DIFFUSION_KEYS.keys() & set(sets)]
+    shared = sum("/imagenet/" in f"/{path}" or "/laion/" in f"/{path}" for path in reals)
+    if shared:
+        return [f"UFD in distribution (a), the authors': its diffusion sets share {shared} real images"]
+    return ["UFD in distribution (b), a re-pack: its diffusion sets have real images of their own"] if reals else []
 
 
 def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:

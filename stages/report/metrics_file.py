@@ -28,7 +28,7 @@ def short_metrics(results: Results) -> dict[str, Any]:
     """
     short: dict[str, Any] = {}
     for entry in results.entries:
-        means: dict[str, float] = {"sets": len(results.sets)}
+        means: dict[str, float] = {"sets": len(results.sets) + len(results.missing)}
         for metric in HEADLINE:
             mean = results.of_sets(entry, metric)
             means |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}

@@ -99,7 +99,7 @@ def render_page(
         "headline": sections.headline(results),
         "facts": sections.facts(results),
         "metric_groups": sections.metric_groups(results),
-        "set_count": len(results.sets),
+        "set_count": len(results.sets) + len(results.missing),
         "entries": sections.entries(results, uncertainty),
         "any_spread": any(len(results.seeds(entry)) > 1 for entry in results.entries),
         "matrices": [sections.matrix(results, metric) for metric in sections.MATRICES],

@@ -61,6 +61,7 @@ class Results:
         measured: entry (also of degraded views) -> seed -> set key -> metrics.
         thresholds: (head, seed) -> threshold on the logit from held-out images of its training domain.
         samples: corpus -> its images and what every head says about them, undegraded.
+        missing: sets that the study asks for and that have no image: every mean over sets says that it lacks them.
     """
 
     entries: tuple[Entry, ...]
@@ -70,6 +71,7 @@ class Results:
     measured: Mapping[Entry, Mapping[int, Mapping[str, Metrics]]]
     thresholds: Mapping[tuple[str, int], float]
     samples: Mapping[str, Sample] = field(compare=False)
+    missing: tuple[NamedSet, ...] = ()
 
     def seeds(self, entry: Entry) -> tuple[int, ...]:
         """Return the seeds of an entry, ascending."""
@@ -86,7 +88,13 @@ class Results:
     def of_sets(self, entry: Entry, metric: str, names: Sequence[NamedSet] | None = None) -> Mean:
         """Return the mean over sets (all, or those named), its spread over seeds, and how many sets it covers."""
         by_seed = [self.measured[entry][seed] for seed in self.seeds(entry)]
-        return mean_over_sets(by_seed, [tested.key for tested in (self.sets if names is None else names)], metric)
+        wanted = (*self.sets, *self.missing) if names is None else names
+        return mean_over_sets(by_seed, [tested.key for tested in wanted], metric)
+
+    def coverage(self, corpus: str) -> str:
+        """Say how many of the sets asked for a corpus has: "6 of 8 sets"."""
+        here, missing = (sum(tested.corpus == corpus for tested in sets) for sets in (self.sets, self.missing))
+        return f"{here} of {here + missing} sets"
 
     def why_undefined(self, entry: Entry, tested: NamedSet, metric: str) -> str:
         """Return why a metric of a set is undefined for some or all seeds of an entry; empty when it is not."""
@@ -123,7 +131,8 @@ def load_results(
     Args:
         score_files: any order; it changes nothing. Those of the view "held-out" give the calibrated thresholds.
         heads: heads in the order of the tables; those not named follow in order of name.
-        sets: names of sets in the order of the protocol; those not named follow in order of name.
+        sets: names of sets, alone or as ``corpus/name``, in the order of the protocol; those not named follow in order
+            of name. Of those named with a corpus that was scored, the absent ones are kept as ``missing``.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
         names: scores file -> what its head is called here; None: see :func:`head_names`.
 
@@ -151,6 +160,7 @@ def load_results(
     found = {NamedSet(card.corpus, name) for card, by_set in measured for name in by_set}
     if not found:
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
+    asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
     table: dict[Entry, dict[int, dict[str, Metrics]]] = {}
     for card, by_set in measured:
         entry = Entry(card.head, "" if card.view == shown[card.corpus] else card.view)
@@ -165,6 +175,7 @@ def load_results(
         measured=table,
         thresholds=thresholds,
         samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
+        missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in found),
     )
 
 

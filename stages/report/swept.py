@@ -201,7 +201,7 @@ def _columns(kind: str, trained_on: str, path: Path, results: Results) -> list[C
         raise DataError(f"{path} is no table of `ltdpipe sweep {kind}`: {error}; delete it and sweep again") from error
     columns = []
     for corpus in dict.fromkeys(tested.corpus for tested in results.sets):
-        wanted = [tested.name for tested in results.sets if tested.corpus == corpus]
+        wanted = [tested.name for tested in (*results.sets, *results.missing) if tested.corpus == corpus]
         runs = measured.get(corpus, {})
         covered = [name for name in wanted if runs and all(name in sets for sets in runs.values())]
         if not covered:

@@ -168,7 +168,8 @@ def ablation_table(results: Results, settings: dict[str, dict[str, object]]) -> 
         blocks.append(Block(METRIC_NAMES[metric], rows))
     header = ["head", "raw", "LTD", "position", *corpora, "mean over sets"]
     ranked = frozenset(range(4, 5 + len(corpora)))
-    notes = [f"Percent, mean over the test sets of each corpus ({len(results.sets)} in all), ± over seeds."]
+    covered = "; ".join(f"{corpus}: {results.coverage(corpus)}" for corpus in corpora)
+    notes = [f"Percent, mean over the test sets of each corpus, ± over seeds. {covered}."]
     title = "Ablation of the LTD head"
     return (
         Table(title, header, blocks, text_columns=4, ranked=ranked, block_name="metric", notes=notes) if found else None

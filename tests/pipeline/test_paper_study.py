@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pytest
@@ -70,7 +71,11 @@ def test_the_whole_study_yields_its_tables_with_the_right_sets_in_order(study):
         assert (report / "tables" / f"{table}.tex").exists(), table
     layers = (report / "tables" / "layer_sweep.md").read_text()
     assert "| block | ufd (progan) | genimage (progan) | drct2m (progan) | ufd (sdv14) |" in layers
-    assert "ufd (progan): 16 of 16 sets; genimage (progan): 6 of 6 sets" in layers
+    assert "ufd (progan): 16 of 16 sets; genimage (progan): 6 of 8 sets" in layers
+    with (report / "tables" / "main.csv").open() as file:
+        assert {(row["sets_in_mean"], row["sets"]) for row in csv.DictReader(file)} <= {("35", "37"), ("0", "37")}
+    assert "35 of 37" in (report / "report.html").read_text()
+    assert "genimage: 6 of 8 sets" in (report / "tables" / "ablation.md").read_text()
 
 
 def test_a_second_run_does_nothing(study):

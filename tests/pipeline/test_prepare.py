@@ -70,7 +70,27 @@ def test_missing_sets_are_named_and_the_study_goes_on_with_the_rest(project, dat
     shutil.rmtree(data / "genimage" / "VQDM")
     said = use(project, data).stdout
     assert "6 of 8 sets; missing: wukong, vqdm" in said
+    assert "UFD in distribution (a), the authors': its diffusion sets share 2 real images" in said
     assert (project / "corpora" / "genimage.parquet").exists()
+
+
+def test_the_re_pack_of_ufd_is_told_from_the_authors_distribution(project, data):
+    diffusion = data / "ufd" / "diffusion_datasets"
+    for fakes in diffusion.glob("*/1_fake"):
+        shutil.copytree(diffusion / "laion" / "0_real", fakes.parent / "0_real")
+    for pool in ("laion", "imagenet"):
+        shutil.rmtree(diffusion / pool)
+    said = use(project, data).stdout
+    assert "16 of 16 sets" in said
+    assert "UFD in distribution (b), a re-pack: its diffusion sets have real images of their own" in said
+
+
+def test_a_folder_that_is_not_below_the_data_root_is_no_matter_of_the_environment(project, data):
+    shutil.rmtree(data / "genimage")
+    said = use(project, data, check=False).stdout
+    assert "image folder 'genimage' does not exist" in said
+    assert "give the folder that holds it with --data" in said
+    assert "LTDPIPE_DATA" not in said
 
 
 def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may_be_left_out(project, data):

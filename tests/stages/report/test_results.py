@@ -138,3 +138,13 @@ def test_sets_of_one_name_in_two_corpora_keep_the_order_of_their_corpora(study):
     order = ["two/biggan", "two/adm", "one/biggan", "one/adm"]
     results = load_results(study.scores, sets=order)
     assert [tested.key for tested in results.sets] == order
+
+
+def test_a_set_that_was_asked_for_and_is_not_there_is_counted_in_every_mean(study):
+    study.add_scores("ltd", 1, {"one": True, "two": True})
+    results = load_results(study.scores, sets=["demo/two", "demo/three", "elsewhere/four", "five"])
+    assert [tested.key for tested in results.missing] == ["demo/three"]
+    mean = results.of_sets(results.entries[0], "ap")
+    assert (mean.count, mean.total) == (2, 3)
+    assert mean.value == load_results(study.scores).of_sets(results.entries[0], "ap").value
+    assert results.coverage("demo") == "2 of 3 sets"
