@@ -1,8 +1,8 @@
 """Whether a shard still holds the bytes that were written, without hashing it each time it is opened.
 
-A shard that was hashed once and found sound is remembered by inode, size and modification time. What was not touched
-since needs no second look; what was copied, restored, overwritten or replaced is hashed again. ``ltdpipe verify``
-hashes whatever is remembered, since a disk may lose bits without any of the three changing.
+A shard that was hashed once and found sound is remembered by device, inode, size and modification time. What was not
+touched since needs no second look; what was copied, restored, overwritten or replaced is hashed again.
+``ltdpipe verify`` hashes whatever is remembered, since a disk may lose bits without any of the four changing.
 """
 
 from __future__ import annotations
@@ -59,4 +59,4 @@ class CheckedShards:
 
 
 def _stamp(status: stat_result) -> str:
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # From this share of a run of rows on, reading the whole run beats jumping to its rows.
 _DENSE = 0.5
+# So many bytes are read at once (the measured best of 32 KiB to 8 MiB, from the disk and from memory).
+_PIECE_BYTES = 128 << 10
 
 
 @dataclass(frozen=True)
@@ -122,19 +124,26 @@ class Shard:
         parts: list[tuple[int, NDArray[np.float16]]],
         rows: NDArray[np.int64],
     ) -> None:
-        """Read rows[0]..rows[-1] of each layer with one plain read, and keep the wanted ones."""
+        """Read rows[0]..rows[-1] of each layer in pieces, and keep the wanted ones.
+
+        Pieces are small enough to be put in their place while they are in the processor's cache and while the
+        operating system reads ahead: asked for more at once, or told to fetch all of it, it waits for the disk first.
+        """
         assert place.offset is not None  # noqa: S101 - for the type checker; the caller has looked
         row_shape = place.shape[axis + 1 :]
         row_bytes = 2 * int(np.prod(row_shape))
         first, span = int(rows[0]), int(rows[-1] - rows[0]) + 1
-        run = np.empty((span, *row_shape), dtype="<f2")
-        starts = [place.offset + (layer * place.shape[axis] + first) * row_bytes for layer, _ in parts]
+        at_once = min(span, max(1, _PIECE_BYTES // row_bytes))
+        piece = np.empty((at_once, *row_shape), dtype="<f2")
+        starts = range(first, first + span, at_once)
+        bounds = np.searchsorted(rows, [*starts, first + span])  # rows[bounds[i]:bounds[i + 1]] lie in piece i
         with self.path.open("rb", buffering=0) as file:
-            for start in starts:  # the disk works on the next layers while this one is put in its place
-                os.posix_fadvise(file.fileno(), start, run.nbytes, os.POSIX_FADV_WILLNEED)
-            for start, (_, target) in zip(starts, parts, strict=True):
-                _read_at(file.fileno(), start, run, self.path)
-                target[:] = run if span == len(rows) else run[rows - first]
+            for layer, target in parts:
+                for start, begin, end in zip(starts, bounds, bounds[1:], strict=False):
+                    read = piece[: min(at_once, first + span - start)]
+                    offset = place.offset + (layer * place.shape[axis] + start) * row_bytes
+                    _read_at(file.fileno(), offset, read, self.path)
+                    target[begin:end] = read if end - begin == len(read) else read[rows[begin:end] - start]
 
     def _read_through_hdf5(
         self, tap: str, layers: Sequence[int] | None, rows: NDArray[np.int64], out: NDArray[np.float16]

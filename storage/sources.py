@@ -25,11 +25,6 @@ REALS = "@reals"
 _MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
 
 
-def open_source(root: str | os.PathLike[str], path: str, *, reals: str | os.PathLike[str] | None = None) -> bytes:
-    """Return the bytes of the file that a manifest's ``path`` names; see :class:`Sources`."""
-    return Sources.of(root, reals).read(path)
-
-
 @dataclass(frozen=True)
 class Sources:
     """The roots of one corpus; small, and safe to hand to threads and to other processes.

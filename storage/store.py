@@ -37,6 +37,7 @@ from storage.shard import write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -73,6 +74,35 @@ class Finished:
         return found
 
 
+@contextmanager
+def locked(directory: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder of shards against other writers; the kernel frees the lock when the process dies.
+
+    Args:
+        directory: the folder; made where it is missing.
+        on_wait: called with one line when another process holds it and this one has to wait.
+    """
+    path = directory / LOCK_NAME
+    while True:
+        with explained(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                on_wait(f"waiting for process {file.read().strip()}, which extracts into {directory}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file, path):  # the folder was pruned while this process waited
+                continue
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            return
+
+
 class ShardFolder:
     """Shards ``shard-00000.h5`` with sidecars ``shard-00000.parquet`` in one directory, all of one feature key."""
 
@@ -80,32 +110,9 @@ class ShardFolder:
         self.directory = directory
         self.spec = spec
 
-    @contextmanager
-    def lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder against other writers; the kernel frees the lock when the process dies.
-
-        Args:
-            on_wait: called with one line when another process holds it and this one has to wait.
-        """
-        path = self.directory / LOCK_NAME
-        while True:
-            with explained(path):
-                self.directory.mkdir(parents=True, exist_ok=True)
-                file = path.open("a+")
-            with file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    file.seek(0)
-                    on_wait(f"waiting for process {file.read().strip()}, which extracts into {self.directory}")
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                if not _is_at(file, path):  # the folder was pruned while this process waited
-                    continue
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
-                yield
-                return
+    def lock(self, on_wait: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold the folder against other writers; see :func:`locked`."""
+        return locked(self.directory, on_wait)
 
     def clean(self, warn: Callable[[str], None]) -> Finished:
         """Remove what killed runs left, and return what is finished. The caller holds the lock.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, read_index, read_sidecar
 from storage.publish import publish, restore
 from storage.shard_reader import Shard
-from storage.store import ShardFolder, checked_root
+from storage.store import ShardFolder, checked_root, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,20 +54,29 @@ def faults(directory: Path) -> list[Fault]:
     return [fault for fault in found if fault is not None]
 
 
-def restore_from_store(found: Iterable[Fault], store: Path, caches: Iterable[Path]) -> list[Fault]:
+def restore_from_store(
+    found: Iterable[Fault], store: Path, caches: Iterable[Path], tell: Callable[[str], None]
+) -> list[Fault]:
     """Replace each damaged file by the store's copy of it where that is sound, and delete it everywhere where not.
 
     What is deleted is made again by the next extraction, and nothing else is. A damaged file that is hard-linked into
-    a cache is deleted there too: the cache would put it back when it sees the same content announced.
+    a cache is deleted there too: the cache would put it back when it sees the same content announced. The store's
+    folder is locked meanwhile.
 
     Args:
         found: faults of a published view.
         store: the folder of the same key and corpus in the store; it may be absent.
         caches: folders whose links to damaged files are deleted.
+        tell: gets one line when another process extracts into that folder and this one has to wait.
 
     Returns:
         The faults that remain.
     """
+    with locked(store, tell) if store.is_dir() else nullcontext():
+        return _restore(found, store, caches)
+
+
+def _restore(found: Iterable[Fault], store: Path, caches: Iterable[Path]) -> list[Fault]:
     remaining = []
     for fault in found:
         copy = store / fault.path.name
@@ -197,5 +207,5 @@ def _remove_links(damaged: Path, caches: Iterable[Path]) -> None:
         for folder, _, files in os.walk(cache):
             for name in files:
                 link = Path(folder, name)
-                if os.path.samestat(link.stat(), status):
+                if os.path.samestat(link.lstat(), status):
                     remove(link)

@@ -88,7 +88,7 @@ def _verify(folder: Path, repair: bool) -> list[Fault]:
         if found and repair:
             home = store_folder(view, store_root())
             cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
-            left = restore_from_store(found, home or store_root() / "none", [cache])
+            left = restore_from_store(found, home or store_root() / "none", [cache], click.echo)
             for fault in found:
                 click.echo(f"  {fault.path}: {'no sound copy, removed' if fault in left else 'restored'}")
             found = left

@@ -15,7 +15,7 @@ import pytest
 
 from stages.scan.run import run
 from storage.errors import DataError
-from storage.sources import Sources, open_source
+from storage.sources import Sources
 
 CONTENT = {"a/1.png": b"one", "a/b.c/2.JPG": b"two two", "notes.txt": b"no image"}
 
@@ -53,7 +53,7 @@ def folder(tmp_path):
     ],
 )
 def test_the_bytes_and_size_of_every_kind_of_source(folder, path, content, size):
-    assert open_source(folder, path) == content
+    assert Sources.of(folder).read(path) == content
     sources = Sources.of(folder)
     assert sources.source(path).read_bytes() == content
     assert sources.size(path) == (size or (folder / "z.parquet").stat().st_size)
@@ -66,39 +66,39 @@ def test_the_bytes_and_size_of_every_kind_of_source(folder, path, content, size)
 def test_what_is_not_there_has_no_size_and_cannot_be_read(folder, path):
     assert Sources.of(folder).size(path) is None
     with pytest.raises((DataError, FileNotFoundError)):
-        open_source(folder, path)
+        Sources.of(folder).read(path)
 
 
 def test_a_parquet_row_without_bytes_is_an_error(folder):
     with pytest.raises(DataError, match="no image bytes in row 2"):
-        open_source(folder, "z.parquet!/00000002")
+        Sources.of(folder).read("z.parquet!/00000002")
 
 
 def test_the_second_root(folder):
-    assert open_source(folder, "@reals/a/1.png", reals=folder / "plain") == b"one"
-    assert open_source(folder, "@reals/x.ZIP!/a/1.png", reals=folder / "x.ZIP") == b"one"
+    assert Sources.of(folder, folder / "plain").read("@reals/a/1.png") == b"one"
+    assert Sources.of(folder, folder / "x.ZIP").read("@reals/x.ZIP!/a/1.png") == b"one"
     with pytest.raises(DataError, match=r"second root of its corpus, and none is set.*corpora.<name>.reals"):
-        open_source(folder, "@reals/a/1.png")
+        Sources.of(folder).read("@reals/a/1.png")
 
 
 def test_a_root_that_is_one_file_counts_from_its_folder(folder):
-    assert open_source(folder / "x.ZIP", "x.ZIP!/a/1.png") == b"one"
+    assert Sources.of(folder / "x.ZIP").read("x.ZIP!/a/1.png") == b"one"
     table, _ = run(corpus="x", root=folder / "x.ZIP", layout="unlabelled")
     assert table["path"].to_pylist() == ["x.ZIP!/a/1.png", "x.ZIP!/a/b.c/2.JPG"]
     assert table["size_bytes"].to_pylist() == [3, 7]
 
 
 def test_an_archive_that_changed_is_read_anew(folder):
-    assert open_source(folder, "x.ZIP!/a/1.png") == b"one"
+    assert Sources.of(folder).read("x.ZIP!/a/1.png") == b"one"
     with zipfile.ZipFile(folder / "x.ZIP", "w") as archive:
         archive.writestr("a/1.png", b"another")
-    assert open_source(folder, "x.ZIP!/a/1.png") == b"another"
+    assert Sources.of(folder).read("x.ZIP!/a/1.png") == b"another"
 
 
 def test_a_damaged_archive_is_named(folder):
     (folder / "x.ZIP").write_bytes(b"PK no more")
     with pytest.raises(DataError, match=r"archive .*x.ZIP cannot be read"):
-        open_source(folder, "x.ZIP!/a/1.png")
+        Sources.of(folder).read("x.ZIP!/a/1.png")
     with pytest.raises(DataError, match=r"archive .*x.ZIP cannot be read"):
         Sources.of(folder).size("x.ZIP!/a/1.png")
 
@@ -110,27 +110,27 @@ def test_a_damaged_member_is_named_by_its_archive(tmp_path):
     content[40:50] = b"\xff" * 10  # behind the member's header of 35 bytes
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"archive .*x.zip cannot be read"):
-        open_source(tmp_path, "x.zip!/1.png")
+        Sources.of(tmp_path).read("x.zip!/1.png")
 
 
 def test_names_that_are_not_utf8_and_folders_that_end_in_an_exclamation_mark(tmp_path):
     (tmp_path / "wow!").mkdir()
     (tmp_path / "wow!" / "1.png").write_bytes(b"wow")
     (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"bytes")
-    assert open_source(tmp_path, "wow!/1.png") == b"wow"
-    assert open_source(tmp_path, "\\xff.png") == b"bytes"
+    assert Sources.of(tmp_path).read("wow!/1.png") == b"wow"
+    assert Sources.of(tmp_path).read("\\xff.png") == b"bytes"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="no regular file"):
-        open_source(tmp_path, "pipe.png")
+        Sources.of(tmp_path).read("pipe.png")
 
 
 def test_many_threads_read_one_archive(folder):
     results = []
     threads = [
-        threading.Thread(target=lambda: results.extend(open_source(folder, "x.ZIP!/a/1.png") for _ in range(50)))
+        threading.Thread(target=lambda: results.extend(Sources.of(folder).read("x.ZIP!/a/1.png") for _ in range(50)))
         for _ in range(4)
     ]
     for thread in threads:
@@ -148,7 +148,7 @@ def test_a_remote_store_is_scanned_and_read(folder):
         table, summary = run(corpus="remote", root="memory://bucket", layout="folder")
         paths = table["path"].to_pylist()
         assert paths == ["fake/a/1.png", "fake/a/b.c/2.JPG", "real/x.ZIP!/a/1.png", "real/x.ZIP!/a/b.c/2.JPG"]
-        assert [open_source("memory://bucket", path) for path in paths] == [b"one", b"two two"] * 2
+        assert [Sources.of("memory://bucket").read(path) for path in paths] == [b"one", b"two two"] * 2
         assert summary.skipped == {".txt": 2}
         assert Sources.of("memory://bucket").is_remote
     finally:
@@ -163,7 +163,7 @@ def test_a_web_server_is_scanned_and_read(folder):
         root = f"http://127.0.0.1:{server.server_port}/plain/a"
         try:
             table, _ = run(corpus="web", root=root, layout="unlabelled")
-            assert [open_source(root, path) for path in table["path"].to_pylist()] == [b"one", b"two two"]
+            assert [Sources.of(root).read(path) for path in table["path"].to_pylist()] == [b"one", b"two two"]
         finally:
             server.shutdown()
 

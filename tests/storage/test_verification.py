@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 
@@ -56,7 +57,7 @@ def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, ho
             (view / name).write_bytes(before[name][:-100])
     found = faults(view)
     assert [fault.path for fault in found] == [view / name]
-    assert restore_from_store(found, store_folder(view, home.parents[1]), []) == []
+    assert restore_from_store(found, store_folder(view, home.parents[1]), [], print) == []
     assert faults(view) == []
     assert {path.name: path.read_bytes() for path in view.iterdir()} == before
 
@@ -66,11 +67,11 @@ def test_nothing_is_restored_from_what_another_folder_of_the_same_name_left_in_t
     extract(home.parents[1], manifest(names(16)[10:]), out=tmp_path / "second")
     overwrite(view / "shard-00001.h5", in_place=True)  # also the store's, through the link
     found = faults(view)
-    assert restore_from_store(found, store_folder(view, home.parents[1]), []) == found
+    assert restore_from_store(found, store_folder(view, home.parents[1]), [], print) == found
     assert not (view / "shard-00001.h5").exists()
     (view / INDEX_NAME).unlink()
     found = [fault for fault in faults(view) if fault.path.name == INDEX_NAME]
-    assert restore_from_store(found, home, []) == found
+    assert restore_from_store(found, home, [], print) == found
     assert not (view / INDEX_NAME).exists()
     assert faults(tmp_path / "second") == []
 
@@ -94,7 +95,7 @@ def test_damage_that_went_through_the_link_is_removed_everywhere_and_only_that_s
         os.link(view / name, cache / name)
     overwrite(view / "shard-00001.h5", in_place=True)
     found = faults(view)
-    assert restore_from_store(found, home, [cache]) == found
+    assert restore_from_store(found, home, [cache], print) == found
     assert [path.name for path in cache.iterdir()] == ["shard-00000.h5"]
     assert not (home / "shard-00001.h5").exists()
     assert not (view / "shard-00001.h5").exists()
@@ -134,6 +135,35 @@ def test_without_a_store_the_damaged_file_is_removed_and_reported(view, own_stor
     overwrite(view / "shard-00001.h5", in_place=False)
     found = faults(view)
     assert store_folder(view, own_store) is None
-    assert restore_from_store(found, own_store / "none", []) == found
+    assert restore_from_store(found, own_store / "none", [], print) == found
     with pytest.raises(DataError, match=r"shard-00001\.h5 is missing"):
         FeatureTable.open(view)
+
+
+def test_the_store_is_locked_while_its_files_are_deleted(view, home, tmp_path):
+    overwrite(home / "shard-00001.h5", in_place=True)
+    (tmp_path / "cache").mkdir()
+    held = []
+
+    class Watching(list):
+        def __iter__(self):
+            with (home / ".lock").open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+            return super().__iter__()
+
+    found = Watching(faults(view))
+    restore_from_store(found, home, [], print)
+    assert held
+
+
+def test_a_dangling_link_in_the_cache_does_not_stop_the_repair(view, home, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "dangling").symlink_to(tmp_path / "gone")
+    (cache / "twin").hardlink_to(view / "shard-00001.h5")
+    overwrite(view / "shard-00001.h5", in_place=True)
+    restore_from_store(faults(view), home, [cache], print)
+    assert sorted(path.name for path in cache.iterdir()) == ["dangling"]
