@@ -6,6 +6,7 @@ import fcntl
 import re
 import shutil
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from storage.errors import DataError
 from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_sidecar
-from storage.store import LOCK_NAME, Finished
+from storage.store import LOCK_NAME, TRAINING, Finished
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"[0-9a-f]{32}")
 # The rate comes from so many last shards; a longer time between two of them is a pause, not work.
 _RATE_SHARDS, _PAUSE_S = 10, 600.0
+# A training at work writes its state anew every few epochs; one that was not written for so long was given up.
+_ABANDONED_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,13 @@ def delete(entry: StoredCorpus) -> bool:
     with suppress(OSError):  # not empty: another corpus, perhaps since this moment
         entry.directory.parent.rmdir()
     return True
+
+
+def abandoned_trainings(store: Path) -> list[Path]:
+    """Return the states of unfinished trainings, and what killed ones left, that were not written for a week."""
+    oldest = time.time() - _ABANDONED_S
+    states = (path for path in (store / TRAINING).glob("*") if path.is_file())
+    return sorted(path for path in states if path.stat().st_mtime < oldest)
 
 
 def _look(directory: Path) -> StoredCorpus:

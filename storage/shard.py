@@ -170,7 +170,8 @@ def _not_finite(values: NDArray[np.float16]) -> NDArray[np.bool_]:
 def _zero(values: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Return (N,) which images hold nothing but zeros, of whatever sign: as above, nothing is beyond either zero."""
     flat = values.reshape(len(values), -1)
-    return (flat.view(np.int16).max(axis=1) <= 0) & (flat.view(np.uint16).max(axis=1) <= 0x8000)
+    zero: NDArray[np.bool_] = (flat.view(np.int16).max(axis=1) <= 0) & (flat.view(np.uint16).max(axis=1) <= 0x8000)
+    return zero
 
 
 def _refuse(path: Path, tap: str, broken: NDArray[np.bool_], what: str) -> None:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from storage.spec import FeatureSpec
 
 LOCK_NAME = ".lock"
+# The folder of the store that keeps the states of unfinished trainings.
+TRAINING = "training"
 
 
 def store_root() -> Path:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import corpus_option, defined, project_params
+from pipeline.commands.arguments import PATH, corpus_option, defined, project_params
+from pipeline.commands.verify import views_in
+from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("folder", required=False, type=PATH)
 @corpus_option
-def status(corpus: str | None) -> None:
+def status(folder: Path | None, corpus: str | None) -> None:
     """Say for each corpus of params.yaml what is extracted, what failed, what is missing, and how long it takes.
+
+    Or what FOLDER holds, as `ltdpipe extract FOLDER --out` wrote it; that needs no params.yaml.
 
     Counted are the images of the manifest, in every view and under every feature key that the store holds work for;
     the time left comes from when the last shards were finished. No backbone is loaded and no shard is read.
@@ -29,6 +34,14 @@ def status(corpus: str | None) -> None:
     from storage.manifest import read_manifest
     from storage.store import store_root
 
+    if folder is not None:
+        if corpus is not None:
+            raise SettingError(
+                f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out"
+            )
+        for view in views_in(folder):
+            click.echo(_published(view))
+        return
     corpora = project_params().corpora
     for name in [corpus] if corpus else corpora:
         defined(corpora, name, "corpora")
@@ -50,11 +63,15 @@ def status(corpus: str | None) -> None:
 def _progress(entry: StoredCorpus, manifest: pa.Table) -> str:
     """Describe one entry of the store against the manifest."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     located = pa.array(entry.finished.locate(manifest), pa.int64())
     missing = located.null_count
     failed = entry.finished.rows["row"].take(located.drop_null()).null_count
-    parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing} missing"]
+    unfound = manifest["path"].filter(pc.is_null(located))
+    touched = pc.sum(pc.is_in(unfound, value_set=entry.finished.rows["path"]), min_count=0).as_py()
+    parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
+    parts += [f"{touched} touched since (another size or time), to be made again"] if touched else []
     parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
     rate = entry.images_per_second()
     if missing and rate:
@@ -64,9 +81,8 @@ def _progress(entry: StoredCorpus, manifest: pa.Table) -> str:
     return f"store {entry.key[:8]}: {', '.join(parts)} ({settings})"
 
 
-def _published(view: Path, manifest: pa.Table) -> str:
-    """Describe one published view against the manifest."""
-    from storage.errors import DataError
+def _published(view: Path, manifest: pa.Table | None = None) -> str:
+    """Describe one published view, against the manifest where there is one."""
     from storage.index import read_index
 
     try:
@@ -74,6 +90,6 @@ def _published(view: Path, manifest: pa.Table) -> str:
     except DataError as error:
         return f"{view}: {error}"
     failed = index.table["row"].null_count
-    stale = not index.table.select(manifest.column_names).equals(manifest)
+    stale = manifest is not None and not index.table.select(manifest.column_names).equals(manifest)
     fits = "; the manifest has changed since, extract again" if stale else ""
     return f"{view}: {len(index.table) - failed} done, {failed} failed, key {index.spec.key[:8]}{fits}"

@@ -40,9 +40,11 @@ def store_prune(dry_run: bool) -> None:
     """Delete what nobody needs, and say what it frees.
 
     Kept are features that are published or in the DVC cache (linked, or of the key of a published copy), unfinished
-    work of the corpora in params.yaml, and what a process extracts into now. `dvc gc` releases old versions.
+    work of the corpora in params.yaml, and what a process extracts into now. `dvc gc` releases old versions. States of
+    stopped trainings go when they are a week old.
     """
-    from storage.inventory import delete, disposable, stored_corpora
+    from storage.atomic import remove
+    from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
     from storage.store import store_root
 
     published, corpora = _published_keys(), _corpora()
@@ -57,6 +59,13 @@ def store_prune(dry_run: bool) -> None:
             continue
         click.echo(f"{'would delete' if dry_run else 'deleted'} {entry.key}/{entry.corpus}: {_contents(entry)}")
         freed += entry.size_bytes
+    for state in abandoned_trainings(store_root()):
+        size = state.stat().st_size
+        if not dry_run:
+            remove(state)
+        verb = "would delete" if dry_run else "deleted"
+        click.echo(f"{verb} {state}: {_size(size)}, a training stopped more than a week ago")
+        freed += size
     click.echo(f"{_size(freed)} {'would be freed' if dry_run else 'freed'}")
 
 

@@ -57,7 +57,7 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
     if not folder.is_dir() and not needed:
         click.echo(f"{name}: not extracted")
         return []
-    views = {view: store_folder(view, store_root()) for view in _views(folder)}
+    views = {view: store_folder(view, store_root()) for view in views_in(folder)}
     remaining = _verify(folder, repair)
     if not (remaining and repair):
         return remaining
@@ -80,7 +80,7 @@ def _verify(folder: Path, repair: bool) -> list[Fault]:
     from storage.verification import faults, restore_from_store, store_folder
 
     remaining: list[Fault] = []
-    for view in _views(folder):
+    for view in views_in(folder):
         found = faults(view)
         click.echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
         for fault in found:
@@ -96,7 +96,7 @@ def _verify(folder: Path, repair: bool) -> list[Fault]:
     return remaining
 
 
-def _views(folder: Path) -> list[Path]:
+def views_in(folder: Path) -> list[Path]:
     """Return the views in a folder of features; the folder itself if it is one.
 
     Raises:

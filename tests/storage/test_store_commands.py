@@ -76,6 +76,23 @@ def test_status_names_the_process_at_work_and_damaged_files(project):
     assert "new" not in said
 
 
+def test_status_tells_touched_images_from_missing_ones(project):
+    table = manifest(names(11))
+    times = [time + 1 if at == 0 else time for at, time in enumerate(table["mtime_ns"].to_pylist())]
+    column = table.column_names.index("mtime_ns")
+    table = table.set_column(column, table.schema.field("mtime_ns"), [times])
+    write_manifest(table, Path("corpora/toy.parquet"))
+    said = run(status, "--corpus", "toy")
+    assert "8 done, 1 failed, 1 missing, 1 touched since" in said
+
+
+def test_status_of_a_folder_needs_no_project(project, tmp_path, monkeypatch):
+    Path("params.yaml").unlink()
+    assert f"{VIEW}: 9 done, 1 failed, key {SPEC.key[:8]}\n" in run(status, str(VIEW.parent))
+    with pytest.raises(SettingError, match="both the folder"):
+        run(status, str(VIEW), "--corpus", "toy")
+
+
 def test_status_of_a_corpus_that_was_never_extracted_says_so(project):
     write_manifest(TABLE, Path("corpora/new.parquet"))
     assert "nothing extracted yet; `ltdpipe extract --corpus new`" in run(status, "--corpus", "new")
@@ -202,6 +219,20 @@ def test_prune_keeps_unfinished_work_and_published_copies(project):
     assert "unfinished work of a corpus in params.yaml" in said
     assert "published as a copy" in said
     assert "0 bytes freed" in said
+
+
+def test_prune_deletes_states_of_trainings_that_were_given_up_and_no_others(project):
+    old, new = (project / "training" / f"{name}.safetensors" for name in ("old", "new"))
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_bytes(b"x" * 2000)
+    os.utime(old, (10**9, 10**9))
+    assert "2.0 kB would be freed" in run(store, "prune", "--dry-run")
+    assert old.exists()
+    said = run(store, "prune")
+    assert f"deleted {old}: 2.0 kB" in said
+    assert "2.0 kB freed" in said
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_outside_a_project_the_store_can_still_be_listed(own_store, tmp_path, monkeypatch):
