@@ -8,9 +8,12 @@ import os
 import re
 import signal
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -163,17 +166,48 @@ def test_features_of_a_lost_store_come_back_without_extraction(study):
     assert ran == []
 
 
+@pytest.mark.usefixtures("restored")
+def test_a_lock_file_of_dvc_that_was_cut_off_is_deleted_and_nothing_runs_again(study):
+    lock = study / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:10])  # in the middle of a string
+    assert "dvc.lock' is invalid" in run_command("dvc", "repro", cwd=study, check=False).stderr
+    lock.unlink()
+    assert repro(study)[0] == []
+
+
+def kill_in_a_stage(clone: Path, *, after: float) -> bool:
+    """Start the study and kill all of it, after some seconds, while one of its commands is at work.
+
+    DVC itself writes its lock file in place: a kill in that moment leaves a file cut off, which is no matter of ours.
+    It writes nothing while it waits for a command, here one that was made to stop first.
+
+    Returns:
+        Whether it was killed; False where it was done before.
+    """
+    process = start("dvc", "repro", cwd=clone)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=after)
+    dvc = psutil.Process(process.pid)
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for command in dvc.children():
+                command.suspend()
+                if "ltdpipe" in " ".join(command.cmdline()):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    return True
+                command.resume()
+        time.sleep(0.01)
+    assert process.returncode == 0
+    return False
+
+
 def test_a_study_killed_five_times_gives_the_same_bytes_in_another_clone(study, tmp_path, clone_of_project):
     other = clone_of_project(tmp_path / "other")
     (other / "params.yaml").write_text((study / "params.yaml").read_text())
-    moments = np.random.default_rng(0).uniform(1, 8, size=5)
-    for moment in moments:
-        process = start("dvc", "repro", cwd=other)
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    moments = sorted(np.random.default_rng(0).uniform(1, 8, size=5))
+    kills = [kill_in_a_stage(other, after=moment) for moment in moments]
+    assert any(kills)
     repro(other)
     report = ("metrics.json", "report.html", "tables/per_seed.csv")
     for name in (*(f"reports/demo/{file}" for file in report), "heads/demo-train/ltd/0.safetensors"):

@@ -1,0 +1,70 @@
+"""A folder in which the commands of README and docs can be typed as they stand: small data under the names they use."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from running import PROJECT, commit, git
+from stages.demo.images import run as make_images
+from stages.demo.miniatures import run as make_miniatures
+from stages.demo.settings import DemoCorpus
+
+# name of a folder of images -> half of the photographs, seed, images a set; a threshold at 1 % needs 99 real ones
+_IMAGES = {"PHOTOS": ("left", 3, 20), "mine/train": ("left", 0, 20), "mine/test": ("right", 1, 100)}
+# what a page calls it -> what it is here
+_ALIASES = {
+    "project": {
+        **dict.fromkeys(("FOLDER", "photos"), "PHOTOS"),
+        "reals": "PHOTOS/real",
+        "one.jpg": "PHOTOS/real/00000.png",
+        "UFD": "../data/ufd",
+        "ROOT": "../data",
+        "heads/demo-train": "heads/mine-train",
+        "scores/demo-test/demo-train": "scores/mine-test/mine-train",
+        **{f"data/features/{name}": "data/features/mine-train" for name in ("demo-train", "progan")},
+    },
+    "home": {"UFD": "../data/ufd", "DRCT-2M": "../data/drct-2m", "MSCOCO": "../data/coco"},
+}
+
+
+def make(folder: Path) -> Path:
+    """Write data, a home and the project that the README describes, and return the project; nothing has run in it."""
+    make_miniatures(root=folder / "data", test_images=1, training_images=2)
+    project = folder / "project"
+    for name, (half, seed, images) in _IMAGES.items():
+        corpus = DemoCorpus(half=half, generators=("nearest",), per_set=images, seed=seed)
+        make_images(corpus=corpus, out=project / name)
+    for home, aliases in _ALIASES.items():
+        for name, target in aliases.items():
+            (folder / home / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / home / name).symlink_to(folder / home / target)
+    picture = project / "PHOTOS" / "real" / "00000.png"
+    with zipfile.ZipFile(project / "more.zip", "w") as archive:
+        archive.write(picture, "a/1.png")
+    for place in ("archive", "RAISE", "Synthbuster/dalle2", "Synthbuster/firefly"):
+        (project / place).mkdir(parents=True)
+        shutil.copy(picture, project / place)
+    (project / "archive" / picture.name).rename(project / "archive" / "1.jpg")
+    shutil.copytree(PROJECT / "profiles", project / "profiles")
+    (project / "params.yaml").write_text(yaml.safe_dump(_params(), sort_keys=False), encoding="utf-8")
+    (project / ".gitignore").write_text("*\n!params.yaml\n!profiles\n!profiles/*\n", encoding="utf-8")
+    git(project, "init", "-q")
+    commit(project, "start")
+    return project
+
+
+def _params() -> dict[str, object]:
+    """The study of the README's own images, with two corpora of the paper, few heads and little training."""
+    demo, paper = (yaml.safe_load((PROJECT / "profiles" / f"{name}.yaml").read_text()) for name in ("demo", "paper"))
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    params = demo | yaml.safe_load(block) | {"seeds": [3407, 0], "demo": {}}
+    params["corpora"] |= {name: paper["corpora"][name] | {"views": ["clean"]} for name in ("ufd", "genimage")}
+    params["heads"] = {"ltd": {"type": "ltd"}, "rine": {"type": "rine", "project": 8}}
+    params["extract"]["taps"] = ["cls", "ln2_cls", "embedding"]
+    params["train"] |= {"epochs": 1, "validation_share": 0.2}
+    return params
