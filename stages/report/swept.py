@@ -168,7 +168,11 @@ def _place_table(
 def _notes(sweep: Sweep) -> list[str]:
     covered = [f"{sweep.title(column)}: {column.sets[0]} of {column.sets[1]} sets" for column in sweep.columns]
     seeds = max(mean.total for column in sweep.columns for mean in column.means["ap"].values())
-    return [f"Percent, means over test sets and {seeds} seed(s), ± over seeds. {'; '.join(covered)}."]
+    trained = ", ".join(dict.fromkeys(column.trained_on for column in sweep.columns))
+    return [
+        f"Percent, means over test sets and {seeds} seed(s), ± over seeds; heads trained on {trained}. "
+        f"{'; '.join(covered)}."
+    ]
 
 
 def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bool) -> Value:

@@ -61,7 +61,7 @@ def test_lengths_are_means_over_starts_and_seeds_and_over_the_sets_of_the_study(
     assert [row[2].value for row in best.rows] == pytest.approx([0.55 + 0.06, 0.57 + 0.04])
     assert mean.rows[0][2].std == pytest.approx(0.02 / 2**0.5)
     assert table.blocks[2].rows[0][2].value == pytest.approx(0.55 + 0.03 + 0.1)
-    assert "demo: 2 of 2 sets" in table.notes[0]
+    assert "heads trained on train. demo: 2 of 2 sets" in table.notes[0]
 
 
 def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path, reporter):
