@@ -60,6 +60,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
+    from stages.report.names import printable
     from stages.scan.settings import LayoutName
 
     asked: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
     Console().print(summary_table(found))
     for warning in found["warnings"]:
         about = "" if warning["set"] is None else f"set {warning['set']}: "
-        reporter.warn(f"{warning['kind']}: {about}{warning['text']}")
+        reporter.warn(printable(f"{warning['kind']}: {about}{warning['text']}"))
     click.echo(f"{out}: {len(found['warnings'])} warning(s)")
 
 
@@ -98,6 +99,8 @@ def summary_table(found: dict[str, Any]) -> Table:
     """Lay out an audit's numbers for the terminal, one line a set."""
     from rich.table import Table
     from rich.text import Text
+
+    from stages.report.names import printable
 
     caption = "small: below the crop. facts AP: how well format, size and quality of the file tell the classes apart"
     table = Table(title=Text(f"audit of {found['corpus']}"), caption=Text(caption))
@@ -109,7 +112,7 @@ def summary_table(found: dict[str, Any]) -> Table:
         published = "" if size is None else str(size["images"] if size["real"] is None else _pair(size))
         ap, guess = ("" if value is None else f"{value:.3f}" for value in (predictor["ap"], predictor["prevalence"]))
         cells = [entry["name"], str(entry["real"]), str(entry["synthetic"]), published, _pair(entry["below_crop"])]
-        table.add_row(*map(Text, [*cells, ap, guess, str(entry["matched"]["jpeg+size"])]))
+        table.add_row(*(Text(printable(cell)) for cell in [*cells, ap, guess, str(entry["matched"]["jpeg+size"])]))
     return table
 
 

@@ -43,6 +43,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from pipeline.params import settings_from
+    from stages.report.names import printable
     from stages.scan.run import run
     from stages.scan.settings import ScanSettings
     from storage.archives import is_url
@@ -71,10 +72,11 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
         out=manifest,
         reporter=reporter,
     )
-    click.echo(str(summary))
+    for line in str(summary).splitlines():
+        click.echo(printable(line))
     if isinstance(settings.sets, str):
         from stages.scan.set_lists import set_list
 
         click.echo(set_list(settings.sets).covered(summary.sets))
     for warning in summary.warnings:
-        reporter.warn(warning)
+        reporter.warn(printable(warning))

@@ -165,7 +165,10 @@ def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, i
         raise SettingError(f"corpus {corpus!r}: {root} cannot be read: {error}") from error
     if not folders:
         seen = ", ".join(f"{count} {kind}" for kind, count in sorted(walk.skipped.items())) or "it is empty"
-        raise DataError(f"corpus {corpus!r}: no image file below {root} ({seen})")
+        raise DataError(
+            f"corpus {corpus!r}: no image file below {root} ({seen}); expected files with an extension such as .jpg or "
+            ".png, or archives of them; check the path"
+        )
     skipped.update(walk.skipped)
     return folders
 

@@ -169,3 +169,13 @@ def test_the_command_reads_params_and_both_roots(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.exception
     assert "2 real, 2 synthetic; 2 sets: glide, firefly" in result.output
     assert read_manifest(tmp_path / "corpora" / "sb.parquet").num_rows == 4
+
+
+def test_the_terminal_obeys_no_folder_name(tmp_path):
+    from pipeline.commands.scan import scan
+
+    miniatures.write(tmp_path, "root/fake/ring\x07/1.png", "root/fake/[bold]/1.png")
+    result = CliRunner().invoke(scan, [str(tmp_path / "root")])
+    assert "2 sets: [bold], ring\\x07" in result.output
+    assert "warning: set ring\\x07 has no real image" in result.output
+    assert "\x07" not in result.output
