@@ -36,7 +36,8 @@ class WindowSelection(nn.Module):
 class _Drawn(WindowSelection):
     def __init__(self, candidates: int, window: int) -> None:
         super().__init__(candidates, window)
-        eye = torch.eye(candidates)
+        # not on the meta device, where bundles are checked: torch would import its compiler there, for a second
+        eye = torch.eye(candidates, device="cpu")
         bands = torch.stack([eye[start : start + window] for start in range(self.windows)])
         self.register_buffer("bands", bands, persistent=False)  # (C, n, candidates)
         self.bands: Tensor
