@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
+from storage.checked import CheckedShards
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, Index, read_index, write_index
+from storage.store import checked_root
 
 IMAGES, BROKEN = 23, frozenset({"fake/004.png", "fake/011.png"})
 PATHS = [path for path in names(IMAGES) if path not in BROKEN]
@@ -209,6 +212,17 @@ def test_a_shard_is_hashed_once_and_then_only_when_it_was_touched(directory, tmp
     with pytest.raises(DataError, match="shard-00001"):  # the hash is None here
         FeatureTable.open(directory)
     assert hashed == ["shard-00001.h5"]
+
+
+def test_a_shard_on_another_device_is_hashed_although_inode_size_and_time_agree(directory, monkeypatch):
+    path = directory / "shard-00000.h5"
+    record = read_index(directory / INDEX_NAME).shards[0]
+    status = list(path.stat())
+    status[2] += 1  # st_dev
+    checked = CheckedShards(checked_root())
+    checked.remember(record.sha256, os.stat_result(status, {"st_mtime_ns": path.stat().st_mtime_ns}))
+    monkeypatch.setattr("storage.checked.sha256_of", lambda _: None)
+    assert "sha256 differs" in checked.fault(path, record)
 
 
 @pytest.mark.parametrize("column", ["shard", "row"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays as any_array
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
-from storage.errors import DataError
+from storage.errors import DataError, ResourceError
 from storage.rounding import to_stored
 from storage.shard import write_shard
 from storage.shard_reader import Shard
@@ -80,7 +81,13 @@ def test_any_finite_features_survive_the_round_trip(tmp_path_factory, bits):
 
 @pytest.mark.parametrize(
     ("fault", "what"),
-    [(np.nan, "not finite"), (np.inf, "not finite"), (-np.inf, "not finite"), (0, "zero everywhere")],
+    [
+        (np.nan, "not finite"),
+        (np.inf, "not finite"),
+        (-np.inf, "not finite"),
+        (0, "zero everywhere"),
+        (-0.0, "zero everywhere"),
+    ],
 )
 @pytest.mark.parametrize("tap", SPEC.taps)
 def test_an_image_with_broken_features_is_refused_and_nothing_stays(tmp_path, tap, fault, what):
@@ -97,7 +104,31 @@ def test_an_image_with_broken_features_is_refused_and_nothing_stays(tmp_path, ta
 def test_an_image_may_be_zero_in_some_blocks(tmp_path):
     arrays = features(names(5))
     arrays["cls"][:3, 2] = 0
+    arrays["cls"][3, 2] = [*[0] * 7, -1]
+    arrays["embedding"][1] = -1
     write_shard(tmp_path / "s.h5", arrays, SPEC)
+
+
+def test_where_room_cannot_be_reserved_the_same_shard_is_written(tmp_path, monkeypatch):
+    first = write_shard(tmp_path / "a.h5", features(names(5)), SPEC)
+
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("storage.shard.os.posix_fallocate", refuse)
+    assert write_shard(tmp_path / "b.h5", features(names(5)), SPEC) == first
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_disk_without_the_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("storage.shard.os.posix_fallocate", full)
+    monkeypatch.setattr("storage.shard.os.pwrite", None)
+    with pytest.raises(ResourceError, match=r"s\.h5: the disk is full"):
+        write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):

@@ -54,14 +54,17 @@ class ShardContract:
         st.sampled_from(["cls", "grid", "embedding"]),
         st.lists(st.integers(0, 3), max_size=4),
         st.sets(st.integers(0, IMAGES - 1)),
+        st.sampled_from([1, 40, 64, 1 << 17]),
     )
-    def test_any_blocks_and_rows_can_be_read(self, shard, tap, layers, rows):
+    def test_any_blocks_and_rows_can_be_read_in_pieces_of_any_size(self, shard, tap, layers, rows, piece_bytes):
         rows = np.array(sorted(rows), dtype=np.int64)
         layers = None if tap == "embedding" else layers
         array = ARRAYS[tap]
         expected = array[rows] if layers is None else array[layers][:, rows].swapaxes(0, 1)
         out = np.full(expected.shape, np.nan, np.float16)
-        shard.read(tap, layers, rows, out)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("storage.shard_reader._PIECE_BYTES", piece_bytes)
+            shard.read(tap, layers, rows, out)
         assert np.array_equal(out, expected)
 
     def test_rows_are_read_into_a_part_of_a_larger_array(self, shard):
