@@ -2,13 +2,14 @@
 
 import io
 import os
-import socket
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from running import make_socket
 
 
 def encoded(form: str, size: int = 96, **options) -> bytes:
@@ -72,6 +73,5 @@ def break_folder(folder: Path, elsewhere: Path) -> set[str]:
     os.mkfifo(folder / "pipe.jpg")
     with (folder / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(folder / "socket.jpg"))
+    make_socket(folder / "socket.jpg")
     return names | {"dangling.png", "circle.png", "leads-out.png", "folder.png", "pipe.jpg", "huge.png", "socket.jpg"}

@@ -78,6 +78,17 @@ def _seen(detector, paths):
     return [see(path, detector.job(_plain())) for path in paths]
 
 
+def test_loading_a_detector_imports_nothing_that_it_does_not_run(study):
+    code = (
+        "import sys; from stages.predict import Detector\n"
+        f"Detector.load({str(study.bundle)!r})\n"
+        "slow = ('torch._dynamo', 'open_clip', 'timm', 'torchvision', 'h5py', 'sklearn', 'pandas', 'dask')\n"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_importing_the_package_imports_no_torch():
     code = "import stages.predict, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
