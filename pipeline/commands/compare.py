@@ -76,9 +76,10 @@ def _printed(table: Table) -> list[PrintedTable]:
 
     printed = []
     for block in table.blocks:
-        layout = PrintedTable(title=Text(printable(block.title)), title_justify="left")
+        # no frame around it, so that it fits a terminal of 80 columns; a long name is broken, not cut
+        layout = PrintedTable(title=Text(printable(block.title)), title_justify="left", show_edge=False, pad_edge=False)
         for name in ("set", "metric"):
-            layout.add_column(name)
+            layout.add_column(name, overflow="fold")
         for name in ("first", "second", "difference", "95 % interval", "p (Holm)"):
             layout.add_column(name, justify="right", no_wrap=True)
         for row in block.rows:
