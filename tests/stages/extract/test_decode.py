@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import zlib
 
@@ -12,6 +11,7 @@ import pytest
 from extract_pictures import picture, save
 from PIL import Image, ImageFile
 
+from running import make_socket
 from stages.extract import decode as decode_module
 from stages.extract.decode import decode, failure_kind
 
@@ -74,9 +74,8 @@ def test_what_is_no_regular_file_is_unreadable_at_once(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
     (tmp_path / "circular.jpg").symlink_to("circular.jpg")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "socket.jpg"))
-        assert {kind(path) for path in tmp_path.iterdir()} == {"unreadable"}
+    make_socket(tmp_path / "socket.jpg")
+    assert {kind(path) for path in tmp_path.iterdir()} == {"unreadable"}
 
 
 @pytest.mark.parametrize("error", [RecursionError, MemoryError, SyntaxError, struct.error, ZeroDivisionError])
