@@ -71,6 +71,7 @@ def corpora(tmp_path_factory):
     put(root / "copies" / "test" / "real" / "near-train.png", picture(701, "PNG", brighter=1))  # of train/real/1
     put(root / "copies" / "test" / "fake" / "both.png", picture(402, "PNG"))  # of test/real/2
     put(root / "copies" / "test" / "fake" / "broken.png", b"no image")
+    put(root / "other" / "fake" / "8.png", picture(400, "PNG", brighter=2))
     put(root / "other" / "fake" / "9.png", picture(402, "PNG"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(root / "store"))
@@ -156,6 +157,7 @@ def test_duplicates_of_another_training_corpus(corpora, reporter):
     assert found["duplicates"]["train_test"] == 0
     found = audit(corpora, "copies", reporter, train=corpora / "features" / "other" / "clean")
     assert [pair["train"] for pair in found["duplicates"]["train_test_examples"]] == ["fake/9.png"] * 2
+    assert {pair["second"] for pair in found["near_duplicates"]["train_test_examples"]} == {"fake/8.png"}
 
 
 def test_near_duplicates_left_out_are_said_to_be(corpora, reporter):
@@ -171,7 +173,7 @@ def test_training_images_of_another_geometry_are_compared_by_their_bytes_alone(c
         root=corpora / "other",
         manifest=manifest,
         settings=ExtractSettings(backbone="demo-vit"),
-        geometry="squash256-crop224",
+        geometry="tile224",  # the same pixels of images that are large enough, under another name
         store=tmp_path / "store",
         out=tmp_path / "other",
         reporter=reporter,
