@@ -13,6 +13,7 @@ import importlib.util
 import io
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -142,28 +143,38 @@ def together(seeds: int = 10) -> None:
 def memory(images: int = 72_000) -> None:
     """Peak memory of training on 72,000 images x blocks 11..19, resident and streamed, and whether losses agree.
 
-    The resident run is the first: a later one may reuse what an earlier one has freed, and so seem smaller.
+    Each in a process of its own, two epochs: the second has the best weights of the first beside it.
     """
-    losses = {}
+    losses = set()
     with tempfile.TemporaryDirectory() as folder:
-        data = corpus(Path(folder), images)
-        read = images * 9 * WIDTH * 2
+        corpus(Path(folder), images)
         for name, budget in (("resident", 10**10), ("streamed with 200 MB", 200_000_000)):
-            head = ltd()
-            feeds = data.feeds(head.reads, DEVICE, budget)
-            before = anonymous()
-            with Peak() as peak:
-                history, _ = fit(head, *feeds, one_epoch(), seed=0, progress=Silent())
-            losses[name] = [history[0].train_loss, history[0].validation_loss]
-            model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, optimizer
-            print(f"  {name}: grew by {peak.bytes - before:,} bytes; {read:,} of features, {model:,} of model state")
-            print(
-                f"    {(peak.bytes - before - model) / read:.3f} x the features, "
-                f"{(peak.bytes - before) / read:.3f} x with the model"
-            )
-            del head, feeds
-    print(f"  losses are {'equal' if len({tuple(loss) for loss in losses.values()}) == 1 else 'NOT equal'}: {losses}")
-    print(f"  peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:,} bytes")
+            print(f"  {name}:")
+            command = [sys.executable, "-m", "benchmarks.training", "measure", folder, str(budget)]
+            *told, loss = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            print("\n".join(told))
+            losses.add(loss)
+    print(f"  losses are {'equal' if len(losses) == 1 else 'NOT equal'}: {losses}")
+
+
+def measure(folder: str, budget: str, epochs: str = "2") -> None:
+    """Train in this process and tell what of it was in memory; the last line has the losses."""
+    data = TrainingData.open([Path(folder) / "clean"], Path(folder) / "clean", SETTINGS)
+    head = ltd()
+    feeds = data.feeds(head.reads, DEVICE, int(budget))
+    read = len(data.views[0]) * 9 * WIDTH * 2
+    model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, two moments
+    weights, before = model // 4, anonymous()  # the weights are there already
+    with Peak() as peak:
+        history, _ = fit(head, *feeds, SETTINGS.model_copy(update={"epochs": int(epochs)}), seed=0, progress=Silent())
+    grew = peak.bytes - before + weights
+    whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"    features {read:,} bytes; weights, gradients and moments {model:,}")
+    print(f"    interpreter and libraries: {before - weights:,} bytes that are not mapped files")
+    print(f"    training: {grew:,} bytes, {grew / read:.3f} x the features")
+    print(f"    training without weights, gradients and moments: {(grew - model) / read:.3f} x")
+    print(f"    the whole process: {whole:,} bytes with mapped files, {whole / read:.3f} x")
+    print([(epoch.train_loss, epoch.validation_loss) for epoch in history])
 
 
 def ltd(width: int = WIDTH) -> Head:
@@ -287,6 +298,9 @@ class Peak:
 PARTS = {"step": step, "retrain": retrain, "share": share, "together": together, "memory": memory}
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["measure"]:  # what ``memory`` starts
+        measure(*sys.argv[2:5])
+        sys.exit()
     for part in sys.argv[1:] or [name for name in PARTS if name != "memory"]:
         print(
             f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]} [{DEVICE.type}, {torch.get_num_threads()} threads]"

@@ -1,15 +1,20 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planted import labels_of, noise, write_view
 from torch import Tensor
 
+from stages.train import loop
+from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.heads import Head, build_head
 from stages.train.heads.settings import LtdSettings
 from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor
+from stages.train.optimizer import Adam
 from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
@@ -86,6 +91,21 @@ def test_epoch_e_reads_view_e_mod_v_and_validation_its_own(data: TrainingData, r
     assert reporter.done == 5
 
 
+def test_validation_counts_what_is_on_the_right_side_of_logit_0(data: TrainingData) -> None:
+    class Knows(Spy):
+        def forward(self, features: Tensor) -> Tensor:
+            logits = 2.0 * (2 * validation.labels - 1)
+            return torch.cat([-logits[:3], logits[3:]])  # three are wrong
+
+    head = Knows(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    _, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    images = len(validation)
+    loss, accuracy = loop.validate(head, validation, 1000)
+    right, wrong = np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0))
+    assert accuracy == pytest.approx((images - 3) / images)
+    assert loss == pytest.approx((right * (images - 3) + wrong * 3) / images)
+
+
 def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter: Any) -> None:
     class Breaks(Spy):
         def loss(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -95,3 +115,94 @@ def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter:
     feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
     with pytest.raises(SettingError, match=r"not finite in epoch 2 at train\.lr 0\.001; lower it"):
         fit(head, *feeds, TrainSettings(epochs=5, batch=60, lr=1e-3), seed=0, progress=reporter)
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+def fitted(
+    data: TrainingData,
+    reporter: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    accuracies: Sequence[float],
+    *,
+    checkpoint: Checkpoint | None = None,
+    epochs: int = 0,
+    **settings: Any,
+) -> Head:
+    """A head after as many epochs as there are accuracies, which validation is made to find."""
+    torch.manual_seed(0)
+    head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
+    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    found = iter(accuracies)
+
+    def validate(*_: Any) -> tuple[float, float]:
+        accuracy = next(found, None)
+        if accuracy is None:
+            raise Stop
+        return 0.5, accuracy
+
+    monkeypatch.setattr(loop, "validate", validate)
+    told = TrainSettings(epochs=epochs or len(accuracies), batch=60, lr=1e-3, **settings)
+    fit(head, *feeds, told, seed=0, progress=reporter, checkpoint=checkpoint)
+    return head
+
+
+def same(one: Head, other: Head) -> bool:
+    return all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
+
+
+@pytest.mark.parametrize(("accuracies", "best"), [((0.9, 0.5), 0), ((0.5, 0.9, 0.7), 1), ((0.5, 0.6, 0.7), 2)])
+def test_the_weights_of_the_best_epoch_are_left(
+    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], best: int
+) -> None:
+    left = fitted(data, reporter, monkeypatch, accuracies)
+    for epoch in range(len(accuracies)):
+        rising = [0.1 * (number + 1) for number in range(epoch + 1)]  # so that the last epoch is the best one
+        assert same(left, fitted(data, reporter, monkeypatch, rising)) is (epoch == best)
+
+
+def test_the_best_weights_outlive_a_stop(
+    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "unfinished.safetensors", reporter.note, every=0)
+    with pytest.raises(Stop):
+        fitted(data, reporter, monkeypatch, [0.9, 0.5], checkpoint=checkpoint, epochs=3)
+    resumed = fitted(data, reporter, monkeypatch, [0.4], checkpoint=checkpoint, epochs=3)
+    assert reporter.notes[-1].startswith("training goes on after epoch 1")
+    assert same(resumed, fitted(data, reporter, monkeypatch, [0.9]))
+
+
+def test_patience_lowers_the_learning_rates_of_all_groups(
+    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minimise, seen = Adam.minimise, []
+
+    def recording(optimizer: Adam, loss: Tensor) -> None:
+        seen.append(tuple(group["lr"] for group in optimizer.groups))
+        minimise(optimizer, loss)
+
+    monkeypatch.setattr(Adam, "minimise", recording)
+    fitted(data, reporter, monkeypatch, [0.9, 0.9, 0.9], patience=1)
+    assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
+
+
+def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images(
+    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, int]] = []
+
+    def recording(images: int, **more: int) -> Tensor:
+        drawn.append(more)
+        return image_order(images, **more)
+
+    monkeypatch.setattr(loop, "image_order", recording)
+    head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    training, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    ((features, labels),) = training.batches(0, torch.arange(len(training)), 1000)
+    expected = head.loss(features, labels).item()
+    settings = TrainSettings(epochs=3, batch=len(training) - 5, lr=1e-30)
+    epochs, _ = fit(head, training, validation, settings, seed=7, progress=reporter)
+    assert drawn == [{"seed": 7, "epoch": epoch} for epoch in range(3)]
+    assert epochs[0].train_loss == pytest.approx(expected, rel=1e-5)

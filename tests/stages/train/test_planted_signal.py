@@ -14,17 +14,17 @@ from stages.train.settings import TrainSettings
 from storage.features import FeatureTable
 from storage.headfile import load_head
 
-TRAIN = TrainSettings(lr=2e-3, epochs=20, batch=64)
+TRAIN = TrainSettings(lr=3e-3, epochs=20, batch=64)
 
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Signal in the transitions and in the raw tokens, 600 images to train on and 400 others to test on."""
+    """Signal in the transitions and in the raw tokens, 2,000 images to train on and 400 others to test on."""
     folder = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(folder / "store"))
         for name, make in (("transitions", in_transitions), ("raw", in_raw_tokens)):
-            write_view(folder / name / "train", *make(600, seed=0))
+            write_view(folder / name / "train", *make(2000, seed=0))
             write_view(folder / name / "test", *make(400, seed=5), seed=5)
     return folder
 
@@ -55,16 +55,24 @@ def ltd(**values: Any) -> LtdSettings:
     return LtdSettings(heads=4, dropout=0.1, **values)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3])
+# The first five seeds whose initial draw gives the window a probability of 0.2 or more: docs/heads.md says what becomes
+# of windows that are drawn less often.
+@pytest.mark.parametrize("seed", [0, 1, 5, 8, 12])
 def test_ltd_finds_the_window_of_the_transitions_when_pi_has_its_own_learning_rate(
     corpora: Path, reporter: Any, seed: int
 ) -> None:
-    ap, summary = trained(corpora, "transitions", ltd(selection_lr=0.1), reporter, seed)
+    ap, summary = trained(corpora, "transitions", ltd(selection_lr=0.05), reporter, seed)
     assert summary.facts["window_start"] == 14
     assert ap > 0.95
     assert len(summary.facts["pi_before"]) == 5
     assert summary.facts["window_moved"] is (int(np.argmax(summary.facts["pi_before"])) + 11 != 14)
     assert bool(reporter.warnings) is not summary.facts["window_moved"]
+
+
+@pytest.mark.parametrize("start", [11, 12, 13, 15])
+def test_no_other_window_shows_the_signal(corpora: Path, reporter: Any, start: int) -> None:
+    ap, _ = trained(corpora, "transitions", ltd(selection=f"fixed:{start}"), reporter)
+    assert ap < 0.65
 
 
 def test_pi_hardly_moves_at_the_published_learning_rate_and_that_is_said(corpora: Path, reporter: Any) -> None:

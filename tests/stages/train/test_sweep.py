@@ -215,6 +215,33 @@ def test_each_seed_draws_its_own_windows_and_dropout(corpora: Path) -> None:
     assert len(set(losses.tolist())) == 3
 
 
+def test_heads_trained_together_keep_their_best_epoch_and_their_schedules_follow_the_steps(
+    corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+    for epochs, accuracies in ((1, [0.9] * 3), (2, [0.9] * 3 + [0.5] * 3)):
+        feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4))
+        found, told = iter(accuracies), list[int]()
+        monkeypatch.setattr("stages.train.sweep.together.validate", lambda *_, found=found: (0.5, next(found)))
+        monkeypatch.setattr(heads[0], "advance", told.append)
+        torch.manual_seed(0)
+        fit_together(heads, *feeds, SETTINGS.model_copy(update={"epochs": epochs}), seeds=range(3))
+        assert told == list(range(epochs * -(-len(feeds[0]) // 32)))
+        left.append([head.state_dict() for head in heads])
+    for one, other in zip(*left, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_window_logits_keep_their_learning_rate_together(corpora: Path) -> None:
+    feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4, selection_lr=1e-12))
+    before = [{name: weight.clone() for name, weight in head.state_dict().items()} for head in heads]
+    fit_together(heads, *feeds, SETTINGS, seeds=range(3))
+    for head, was in zip(heads, before, strict=True):
+        moved = {name: float((weight - was[name]).abs().max()) for name, weight in head.state_dict().items()}
+        assert moved.pop("selection.pi") < 1e-6
+        assert min(moved.values()) > 1e-4
+
+
 def test_measuring_leaves_heads_and_random_state_alone(corpora: Path) -> None:
     feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4))
     before, state = [head.classifier.weight.clone() for head in heads], torch.get_rng_state()

@@ -22,6 +22,7 @@ from stages.train.heads.settings import (
     RineSettings,
     UnivfdSettings,
 )
+from stages.train.machine import best_device
 from stages.train.run import TrainSummary, run
 from stages.train.settings import Overrides, TrainSettings
 from storage.errors import SettingError
@@ -109,8 +110,10 @@ def test_every_family_and_ablation_trains_and_is_written(
 
 
 def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: Path, reporter: Any) -> None:
-    summary = train(features, tmp_path / "head.safetensors", reporter)
+    summary = train(features, tmp_path / "head.safetensors", reporter, threads=1)
     _, metadata = load_head(tmp_path / "head.safetensors")
+    device = best_device().type
+    assert metadata["machine"] == {"device": device, "threads": 1 if device == "cpu" else None}
     assert (metadata["head"], metadata["seed"], metadata["corpus"]) == ("ltd", 3, "planted")
     assert sorted(metadata["view_index_sha256"]) == ["train-0", "train-1", "val"]
     assert metadata["images"]["training"] + metadata["images"]["validation"] == 160
