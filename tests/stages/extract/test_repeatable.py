@@ -1,9 +1,21 @@
 """The same images give the same bytes, however often and wherever in memory they are computed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mkl_mode import REPEATABLE, mkl_mode
 
 from running import PROJECT, environment
+from stages.extract.cluster import Model, describe_on_worker, open_cluster
+from stages.extract.runtime import Runtime
+
+needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch is built without MKL")
+_TELL = "\nfrom mkl_mode import mkl_mode\nprint(mkl_mode())"
+_FOLDERS = os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])
 
 # In a process of its own: with several threads, as extraction has, and MKL not yet called.
 _REPEATED = """
@@ -21,22 +33,42 @@ for number in range(8):
 
 
 def variables(**chosen):
-    found = environment(PROJECT, OMP_NUM_THREADS="2")
+    found = environment(PROJECT, OMP_NUM_THREADS="2", PYTHONPATH=_FOLDERS)
     found.pop("MKL_CBWR", None)
     return found | chosen
 
 
+def printed(code, **chosen):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=variables(**chosen), capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_a_batch_gives_the_same_bytes_every_time():
-    done = subprocess.run(
-        [sys.executable, "-c", _REPEATED], env=variables(), capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["True"] * 8
+    assert printed(_REPEATED) == ["True"] * 8
 
 
-def test_mkl_is_asked_for_it_unless_the_user_chose_otherwise():
-    code = "import os, stages; print(os.environ['MKL_CBWR'])"
-    for chosen, expected in (({}, "AUTO,STRICT"), ({"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE")):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=variables(**chosen), capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == expected
+@needs_mkl
+def test_mkl_is_not_repeatable_unless_asked():
+    assert printed(_TELL) != [str(REPEATABLE)]  # else the tests below could not fail
+
+
+@needs_mkl
+@pytest.mark.parametrize("module", ["stages.extract.run", "stages.predict.run"])
+def test_mkl_is_asked_before_its_first_call(module):
+    load = f"import {module}\nfrom stages.extract.backbone import load_backbone\n"
+    load += "load_backbone('demo-vit', weights='default', precision='fp32')"
+    assert printed(load + _TELL) == [str(REPEATABLE)]
+
+
+@needs_mkl
+def test_mkl_is_asked_in_a_worker_of_a_cluster(monkeypatch):
+    monkeypatch.delenv("MKL_CBWR")  # this process has set it, and workers would inherit it
+    monkeypatch.setenv("PYTHONPATH", _FOLDERS)
+    with open_cluster(Runtime(workers=1)) as client:
+        describe_on_worker(client, Model("demo-vit", "default", "fp32", compiled=False))
+        assert client.submit(mkl_mode).result() == REPEATABLE
+
+
+@needs_mkl
+def test_a_mode_that_the_user_chose_is_kept():
+    assert printed("import stages" + _TELL, MKL_CBWR="COMPATIBLE") != [str(REPEATABLE)]
