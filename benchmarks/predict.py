@@ -4,7 +4,6 @@
 the first block alone, so that the backbone stops there: what holds memory is the same, and it takes minutes.
 """
 
-# ruff: noqa: E402 - see below
 from __future__ import annotations
 
 import os
@@ -20,9 +19,6 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-
-PROJECT = Path(__file__).resolve().parents[1]
-# benchmarks/storage.py is called like the package, and Python looks beside the script first: step aside
 
 from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
@@ -45,6 +41,8 @@ if TYPE_CHECKING:
 
     from stages.predict.prediction import Prediction
 
+PROJECT = Path(__file__).resolve().parents[1]
+_TORCH = "import time; start = time.perf_counter(); import torch; print(time.perf_counter() - start)"
 _STEPS = """
 import time; start = time.perf_counter()
 from stages.predict.detector import Detector
@@ -132,11 +130,13 @@ def one_image(folder: Path, bundle: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         runs.append([float(value) for value in done.stdout.split()])
     imports, load, decode, forward = np.median(runs, axis=0)
+    command = [sys.executable, "-c", _TORCH]
+    bare = np.median([float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)])
     share = imports / (imports + load + decode + forward)
     print(
         f"one 2000 x 1500 image: imports {imports:.2f} s ({share:.0%}), load {load:.2f}, decode {decode:.2f}, ", end=""
     )
-    print(f"forward {forward:.2f}")
+    print(f"forward {forward:.2f}; importing torch alone {bare:.2f} s")
 
 
 if __name__ == "__main__":
