@@ -1,12 +1,11 @@
 """What the feature cache costs: ratios against plain numpy files of the same bytes, measured in turns in one run.
 
-    python -m benchmarks.storage [--images 2048] [--rounds 7] [--index-rows 1000000] [--folder DIR]
+    python -m benchmarks.storage [--images 2048] [--rounds 15] [--index-rows 1000000] [--folder DIR]
 
 A cold read comes after the file's pages were dropped from the operating system's cache (posix_fadvise, checked with
 mincore by `fincore` where it is installed); a disk's or a host's own cache may still hold them.
 """
 
-# ruff: noqa: E402 - see below
 from __future__ import annotations
 
 import argparse
@@ -23,7 +22,6 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-PROJECT = Path(__file__).resolve().parents[1]
 from storage.atomic import fsync
 from storage.checked import CheckedShards
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+PROJECT = Path(__file__).resolve().parents[1]
 BLOCKS = range(11, 20)
 SPEC = FeatureSpec(
     backbone="synthetic",
@@ -58,7 +57,7 @@ def main() -> None:
     """Run all measurements and print one line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--index-rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="Where to write; default: the temporary folder.")
     options = parser.parse_args()
@@ -82,6 +81,7 @@ def shards(folder: Path, images: int, rounds: int) -> None:
     def remove() -> None:
         ours.unlink(missing_ok=True)
         numpys.unlink(missing_ok=True)
+        os.sync()  # else whoever writes first also waits for the removal to reach the disk
 
     compare(
         "write + fsync",
