@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import paths
-from stages.report.speed import Measured
 from storage.atomic import sha256_of, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipeline.params import Params
+    from stages.report.speed import Measured
 
 
 def record(kind: str, name: str, *, of: Sequence[Path], seconds: float, images: int | None = None) -> None:
@@ -76,6 +76,8 @@ def _read(kind: str, name: str, label: str, of: Sequence[Path]) -> Iterator[Meas
         return
     content = json.loads(file.read_text(encoding="utf-8"))
     if content["of"] == _hash(of):
+        from stages.report.speed import Measured  # a report's libraries, which the stages that record do without
+
         yield Measured(kind, label, content["seconds"], content["images"], content["machine"])
 
 
