@@ -36,6 +36,7 @@ class Backbone:
         weights: sha256 over names and values of all its parameters, hex.
         device: where it runs.
         precision: "fp32", or "fp16": fp16 matrix products, with the residual stream in fp32.
+        compiled: whether torch.compile runs its blocks.
     """
 
     card: BackboneCard
@@ -43,6 +44,7 @@ class Backbone:
     weights: str
     device: torch.device
     precision: str
+    compiled: bool = False
 
     def taps(
         self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
@@ -66,7 +68,7 @@ class Backbone:
         """
         images = torch.from_numpy(pixels)
         normed: dict[int, list[Tensor]] = {}
-        with self._second_norms(normed, blocks if "ln2_cls" in taps else ()):
+        with self._second_norms(normed, wanted="ln2_cls" in taps):
             if self.device.type != "cpu":
                 return self._run(images, taps, blocks, grid, normed)
             axes = {tap: image_axis(tap) for tap in taps}
@@ -97,18 +99,23 @@ class Backbone:
                 if block in blocks and "grid" in found:
                     found["grid"].append(self._grid(tokens, grid or 1))
         if "ln2_cls" in found:
-            found["ln2_cls"] = normed[threading.get_ident()]
+            found["ln2_cls"] = [normed[threading.get_ident()][block] for block in blocks]
         stacked = {tap: torch.stack(parts) for tap, parts in found.items()}
         return stacked | ({"embedding": tower.embed(tokens.float())} if "embedding" in taps else {})
 
     @contextmanager
-    def _second_norms(self, normed: dict[int, list[Tensor]], blocks: Sequence[int]) -> Iterator[None]:
-        """Collect the token behind the second norms of ``blocks``, for each thread in its own list."""
+    def _second_norms(self, normed: dict[int, list[Tensor]], *, wanted: bool) -> Iterator[None]:
+        """Collect the token behind the second norm of each block that runs, for each thread in its own list.
+
+        All blocks, since compiled ones share their code: it calls what is hooked to the norm of the first, or nothing.
+        """
 
         def collect(_module: nn.Module, _arguments: tuple[Tensor, ...], out: Tensor) -> None:
             normed[threading.get_ident()].append(self._token(out))
 
-        hooks = [self.tower.second_norms[block].register_forward_hook(collect) for block in blocks]
+        if self.compiled:  # it differs from call to call and from thread to thread: not to be compiled each time
+            collect = torch.compiler.disable(collect)  # type: ignore[no-untyped-call]
+        hooks = [norm.register_forward_hook(collect) for norm in self.tower.second_norms if wanted]
         try:
             yield
         finally:
@@ -177,9 +184,10 @@ def load_backbone(
         raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
     tower.module.to(place).eval().requires_grad_(False)
     if compiled:
+        torch.compiler.reset()  # what a backbone with other taps left would be taken for this one's
         tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
-    return Backbone(card, tower, weights_hash(tower.module), place, resolved)
+    return Backbone(card, tower, weights_hash(tower.module), place, resolved, compiled)
 
 
 def random_seed(weights: str) -> int | None:

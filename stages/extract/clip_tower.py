@@ -7,7 +7,6 @@ tests/stages/extract/test_backbone.py compares the two.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +40,8 @@ class ClipTower:
         self._model = model
         self.blocks: list[nn.Module] = list(model.transformer.resblocks)
         self.second_norms: list[nn.Module] = [block.ln_2 for block in model.transformer.resblocks]
-        self._passes: list[Callable[[Tensor, int], Tensor]] = [partial(_pass, block) for block in self.blocks]
+        self._whole: Callable[[Any, Tensor], Tensor] = _whole
+        self._class_token: Callable[[Any, Tensor], Tensor] = _class_token
         use_onednn(model)
         if self.activation == "quickgelu":
             for block in model.transformer.resblocks:
@@ -57,11 +57,11 @@ class ClipTower:
 
     def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
         """See :class:`stages.extract.towers.Tower`."""
-        return self._passes[block](tokens, tokens.shape[1])
+        return self._whole(self.blocks[block], tokens)
 
     def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
         """See :class:`stages.extract.towers.Tower`."""
-        return self._passes[block](tokens, 1)
+        return self._class_token(self.blocks[block], tokens)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """See :class:`stages.extract.towers.Tower`."""
@@ -70,12 +70,22 @@ class ClipTower:
 
     def compile(self) -> None:
         """See :class:`stages.extract.towers.Tower`."""
-        self._passes = [torch.compile(each) for each in self._passes]
+        # torch gives up on a function that it had to compile eight times: for other numbers of images or threads, say.
+        # So all blocks share one compiled function, and the last block's has its own count
+        self._whole, self._class_token = torch.compile(_whole), torch.compile(_class_token)
 
     @property
     def activation(self) -> str:
         """See :class:`stages.extract.towers.Tower`."""
         return type(self._model.transformer.resblocks[0].mlp.gelu).__name__.lower()
+
+
+def _whole(block: Any, tokens: Tensor) -> Tensor:
+    return _pass(block, tokens, tokens.shape[1])
+
+
+def _class_token(block: Any, tokens: Tensor) -> Tensor:
+    return _pass(block, tokens, 1)
 
 
 def _pass(block: Any, tokens: Tensor, wanted: int) -> Tensor:

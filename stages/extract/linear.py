@@ -36,10 +36,11 @@ def use_onednn(model: nn.Module) -> None:
 
 
 def _has_onednn() -> bool:
-    # torch.compile has its own way of fusing linear layers; autocast works on torch's own function
+    # torch.compile has its own way of fusing linear layers, and is asked first: it cannot look into the other questions
+    # and would cut each block into pieces there; autocast works on torch's own function
     return (
-        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        not torch.compiler.is_compiling()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )

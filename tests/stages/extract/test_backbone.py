@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -221,6 +225,47 @@ def test_demo_backbone_needs_neither_timm_nor_torchvision_nor_open_clip():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+COMPILED = """
+from functools import partial
+
+import numpy as np
+import torch
+from torch._dynamo.utils import counters
+from stages.extract.backbone import load_backbone
+
+plain = load_backbone("demo-vit", weights="default", precision="fp32")
+pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+for taps, blocks, calls in (("cls", "embedding"), range(24), 1), (("cls", "ln2_cls"), range(17, 20), 9):
+    compiled = load_backbone("demo-vit", weights="default", precision="fp32", compiled=True)
+    expected = plain.taps(pixels, taps, blocks)
+    for _ in range(calls):
+        found = compiled.taps(pixels, taps, blocks)
+        assert all((found[tap] - expected[tap]).abs().max() <= 1e-5 * expected[tap].abs().max() for tap in taps)
+    if "embedding" in taps:
+        print(counters["stats"]["unique_graphs"])
+    torch.compile = partial(torch.compile, backend="eager")  # what is compiled how often is the same, in less time
+"""
+
+
+def test_blocks_are_compiled_once_for_all(tmp_path):
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("torch.compile needs a C++ compiler, and none is here")
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        pytest.skip("torch.compile needs Python's header files, and none are here")
+    alone = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED],
+        cwd=PROJECT,
+        env=os.environ | alone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2"]  # the last block is another function than the 23 before it
+    assert "recompile_limit" not in done.stderr
 
 
 def test_only_the_image_tower_is_built():
