@@ -1,7 +1,10 @@
 """Thresholds and bands keep what they promise, on average over calibrations, and refuse too few images."""
 
+import re
+
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from stages.predict.calibration import Calibration, Isotonic
 from stages.predict.fitting import (
@@ -46,8 +49,18 @@ def test_new_images_of_the_same_kind_are_wrong_at_most_at_the_rate_on_average(ra
 
 
 def test_ties_only_make_it_safer():
-    reals = np.repeat([0.0, 1.0], 50)
-    assert (reals > conformal_threshold(reals, 0.05)).mean() <= 0.05
+    tied = np.repeat([0.0, 1.0], 50)
+    assert (tied > conformal_threshold(tied, 0.05)).mean() <= 0.05
+    assert (tied <= conformal_low(tied, 0.05)).mean() <= 0.05
+
+
+def test_the_rate_of_one_calibration_lies_where_the_guarantee_says_as_often_as_it_says():
+    random, inside = np.random.default_rng(2), []
+    for _ in range(1000):
+        found = calibrate(np.zeros(99, int), random.standard_normal(99), source="x", target_fpr=0.05)
+        low, high = map(float, re.search(r"between (0\.\d+) and (0\.\d+) in 95 %", found.guarantee).groups())
+        inside.append(low <= norm.sf(found.threshold) <= high)
+    assert np.mean(inside) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 1000))
 
 
 def test_the_band_lies_below_the_threshold_and_makes_verdicts():

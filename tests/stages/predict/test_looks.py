@@ -57,6 +57,11 @@ def test_ten_crops_are_averaged(study, detector):
     assert detector.score([image], tencrop=True)[0].logit == pytest.approx(expected, abs=1e-3)
 
 
+def test_each_of_the_ten_crops_counts_the_same():
+    logits = 2.0 ** np.arange(10)
+    assert Looks(tencrop=True).judge(logits, PLAIN)[0] == 102.3
+
+
 def test_the_two_are_not_combined():
     with pytest.raises(SettingError, match="cannot be combined"):
         Looks(check=True, tencrop=True)
