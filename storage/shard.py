@@ -108,6 +108,8 @@ def _lay_out(partial: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
 
 def _reserve(descriptor: int) -> None:
     """Take the room for the whole file at once: a third less time to write it, and a full disk is told at the start."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     try:
         os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
     except OSError as error:

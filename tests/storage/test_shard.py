@@ -120,6 +120,12 @@ def test_where_room_cannot_be_reserved_the_same_shard_is_written(tmp_path, monke
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
+def test_a_system_that_cannot_reserve_room_writes_the_same_shard(tmp_path, monkeypatch):
+    expected = write_shard(tmp_path / "reserved.h5", features(names(5)), SPEC)
+    monkeypatch.delattr("storage.shard.os.posix_fallocate")
+    assert write_shard(tmp_path / "shard.h5", features(names(5)), SPEC) == expected
+
+
 def test_a_disk_without_the_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
