@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,12 +61,13 @@ def machine() -> str:
     """Name this machine as far as speed depends on it."""
     import torch
 
+    from stages.extract.runtime import cores
+
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cores} cores of {models[0] if models else platform.machine()}, {device}"
+    return f"{cores()} cores of {models[0] if models else platform.machine()}, {device}"
 
 
 def _read(kind: str, name: str, label: str, of: Sequence[Path]) -> Iterator[Measured]:
