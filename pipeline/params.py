@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.explain import NAME_PATTERN, explain
-from pipeline.yaml_values import load_yaml
+from pipeline.validation import NAME_PATTERN, load_yaml, settings_from
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
 from stages.extract.view_names import expand_views, view_directories
@@ -18,9 +16,6 @@ from stages.train.heads.settings import HeadSettings
 from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
-Settings = TypeVar("Settings", bound=BaseModel)
-
-# A name becomes a file name and a DVC stage name.
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -177,29 +172,17 @@ def load_params(path: Path) -> Params:
             key's path, what was found and what is allowed.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise SettingError(
             f"{path} does not exist here ({Path.cwd()}); change to the project's folder, or write one with "
             "`ltdpipe profile use NAME`"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    return settings_from(Params, content, source=f"{path}: ")
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is no valid YAML: it is not written in UTF-8 ({error})") from error
+    return params_from(text, str(path))
 
 
-def settings_from(model: type[Settings], values: object, *, source: str = "") -> Settings:
-    """Validate the settings of one model.
-
-    Args:
-        model: which settings.
-        values: as read from YAML or given as options.
-        source: what each line of a fault begins with.
-
-    Raises:
-        SettingError: something in them is wrong; one line a fault.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise SettingError("\n".join(source + line for line in explain(error, model))) from error
+def params_from(text: str, source: str) -> Params:
+    """Validate the text of a parameter file, as ``load_params`` does."""
+    return settings_from(Params, load_yaml(text, source), source=f"{source}: ")

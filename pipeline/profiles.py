@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from pipeline.params import Params, settings_from
-from pipeline.yaml_values import load_yaml
-from storage.atomic import write_text
+from pipeline.validation import load_yaml, parsed_assignment
 from storage.errors import SettingError
 
 PROFILES = Path("profiles")
@@ -22,18 +19,6 @@ _MADE = "# made by `ltdpipe profile use`, sha256 of what follows: "
 def profile_names() -> list[str]:
     """Return the names of all profiles of this project."""
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
-
-
-def profile_path(name: str) -> Path:
-    """Return a profile's file.
-
-    Raises:
-        SettingError: there is no such profile.
-    """
-    if name not in profile_names():
-        known = ", ".join(profile_names()) or f"none: {PROFILES.resolve()} holds no profile"
-        raise SettingError(f"profile {name!r} does not exist; choose from {known}")
-    return PROFILES / f"{name}.yaml"
 
 
 def profile_text(name: str, assignments: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> str:
@@ -47,26 +32,28 @@ def profile_text(name: str, assignments: tuple[str, ...] = (), without: tuple[st
     Raises:
         SettingError: no such profile, or an assignment is none.
     """
-    text = profile_path(name).read_text(encoding="utf-8")
+    if name not in profile_names():
+        known = ", ".join(profile_names()) or f"none: {PROFILES.resolve()} holds no profile"
+        raise SettingError(f"profile {name!r} does not exist; choose from {known}")
+    path = PROFILES / f"{name}.yaml"
+    text = path.read_text(encoding="utf-8")
     if not assignments and not without:
         return text
-    content = load_yaml(text)
+    content = load_yaml(text, str(path))
     for assignment in assignments:
-        _assign(content, assignment)
+        key, value = parsed_assignment(assignment, "--set")
+        *parents, last = key.split(".")
+        place = content
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise SettingError(f"--set {assignment!r}: {parent!r} holds no keys")
+        place[last] = value
     for corpus in without:
         del content["corpora"][corpus]
         content["evaluate"]["corpora"] = [name for name in content["evaluate"]["corpora"] if name != corpus]
     body = yaml.safe_dump(content, sort_keys=False, width=120)
     return f"{_MADE}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
-
-
-def validated(text: str, source: str) -> Params:
-    """Validate the text of a parameter file.
-
-    Raises:
-        SettingError: something in it is wrong; one line a fault.
-    """
-    return settings_from(Params, load_yaml(text), source=f"{source}: ")
 
 
 def check_replaceable(params: Path) -> None:
@@ -75,44 +62,17 @@ def check_replaceable(params: Path) -> None:
     Raises:
         SettingError: edits would be lost.
     """
-    if params.exists() and _would_lose_edits(params):
+    if not params.exists():
+        return
+    text = params.read_text(encoding="utf-8")
+    first, _, body = text.partition("\n")
+    committed = ["git", "show", f"HEAD:./{params.as_posix()}"]
+    if (
+        first != _MADE + hashlib.sha256(body.encode()).hexdigest()
+        and all(text != profile_text(name) for name in profile_names())
+        and subprocess.run(committed, capture_output=True, text=True, check=False).stdout != text
+    ):
         raise SettingError(
             f"{params} has edits that are not committed; commit them, save them as profiles/NAME.yaml, "
             "or overwrite them with --force"
         )
-
-
-def write_params(text: str, params: Path) -> None:
-    """Write a parameter file."""
-    write_text(params, text)
-
-
-def _assign(content: dict[str, Any], assignment: str) -> None:
-    key, equals, value = assignment.partition("=")
-    *parents, last = key.split(".")
-    if not equals or not last:
-        raise SettingError(
-            f"--set {assignment!r}: expected KEY=VALUE, as in train.epochs=2 or extract.backbone=demo-vit"
-        )
-    place = content
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise SettingError(f"--set {assignment!r}: {parent!r} holds no keys")
-    try:
-        place[last] = load_yaml(value)
-    except yaml.YAMLError as error:
-        raise SettingError(f"--set {assignment!r}: {value!r} is no YAML value") from error
-
-
-def _would_lose_edits(params: Path) -> bool:
-    text = params.read_text(encoding="utf-8")
-    if any(text == profile_path(name).read_text(encoding="utf-8") for name in profile_names()):
-        return False
-    first, _, body = text.partition("\n")
-    if first == _MADE + hashlib.sha256(body.encode()).hexdigest():
-        return False
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{params.as_posix()}"], capture_output=True, text=True, check=False
-    )
-    return committed.returncode != 0 or committed.stdout != text

@@ -104,8 +104,9 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     """
     from pipeline.console import ConsoleReporter, JsonReporter
     from pipeline.extract_summary import summary_lines
-    from pipeline.params import Corpus, settings_from
+    from pipeline.params import Corpus
     from pipeline.speed import record
+    from pipeline.validation import settings_from
     from stages.extract.run import run
     from stages.extract.runtime import Runtime
     from stages.extract.settings import ExtractSettings

@@ -6,24 +6,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
-from pydantic import BaseModel
 
-from pipeline.yaml_values import load_yaml
 from stages.extract.view_names import view_directories
-from stages.train.heads.settings import HeadSettings
-from stages.train.settings import Overrides, TrainSettings
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stages.train.heads.settings import HeadSettings
+    from stages.train.settings import TrainSettings
+
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-class _HeadOnly(BaseModel):
-    head: HeadSettings
 
 
 class _Memory(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer click
@@ -56,7 +50,9 @@ def head_of_family(family: str) -> HeadSettings:
     if family == "linear-all":
         values = {"type": "linear", "block": "all"}
     elif block:
-        values["block"] = load_yaml(block)
+        from pipeline.validation import load_yaml
+
+        values["block"] = load_yaml(block, f"the block {block!r} of --head {family}")
     return validated_head(values)
 
 
@@ -66,9 +62,15 @@ def validated_head(values: dict[str, Any]) -> HeadSettings:
     Raises:
         SettingError: something in them is wrong; one line a fault.
     """
-    from pipeline.params import settings_from
+    from pydantic import BaseModel
 
-    return settings_from(_HeadOnly, {"head": values}).head
+    from pipeline.validation import settings_from
+    from stages.train.heads.settings import HeadSettings
+
+    class HeadOnly(BaseModel):
+        head: HeadSettings
+
+    return settings_from(HeadOnly, {"head": values}).head
 
 
 def with_assignments(
@@ -79,7 +81,8 @@ def with_assignments(
     Raises:
         SettingError: a key belongs to neither, or a value is wrong.
     """
-    from pipeline.params import settings_from
+    from pipeline.validation import parsed_assignment, settings_from
+    from stages.train.settings import Overrides, TrainSettings
 
     head_values, train_values = head.model_dump(), settings.model_dump()
     known = sorted({*head_values, *train_values} - {"type", "train"})
@@ -94,22 +97,6 @@ def with_assignments(
         else:
             (head_values if key in head_values else train_values)[key] = value
     return validated_head(head_values), settings_from(TrainSettings, train_values)
-
-
-def parsed_assignment(assignment: str, option: str) -> tuple[str, Any]:
-    """Return key and value of ``KEY=VALUE``; the value is YAML.
-
-    Raises:
-        SettingError: it is not of this form.
-    """
-    key, equals, text = assignment.partition("=")
-    try:
-        value = load_yaml(text)
-    except yaml.YAMLError as error:
-        raise SettingError(f"{option} {assignment}: {text!r} is no YAML value") from error
-    if not equals or not key:
-        raise SettingError(f"{option} {assignment}: expected KEY=VALUE")
-    return key, value
 
 
 def training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:

@@ -37,9 +37,9 @@ def profile_list() -> None:
 @click.argument("name")
 def profile_show(name: str) -> None:
     """Print a profile."""
-    from pipeline.profiles import profile_path
+    from pipeline.profiles import profile_text
 
-    click.echo(profile_path(name).read_text(encoding="utf-8"), nl=False)
+    click.echo(profile_text(name), nl=False)
 
 
 @profile.command("use")
@@ -69,12 +69,14 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
     size and the backbone's hours are told; and a study that cannot fit on the disk is refused. docs/data.md says where
     each benchmark is to be had. Nothing is written before all checks have passed.
     """
-    from pipeline.profiles import check_replaceable, profile_text, validated, write_params
+    from pipeline.params import params_from
+    from pipeline.profiles import check_replaceable, profile_text
+    from storage.atomic import write_text
 
     if data is None and (limit is not None or skip_missing or rate is not None):
         raise SettingError("--limit, --skip-missing and --rate do nothing without --data, the folder of the corpora")
     text = profile_text(name, assignments)
-    params = validated(text, name)
+    params = params_from(text, f"profile {name}")
     if not force:
         check_replaceable(paths.PARAMS)
     if data is not None:
@@ -83,14 +85,14 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
         checks = _checked(params, data)
         missing = _missing(checks, params, skip_missing)
         text = profile_text(name, assignments, missing)
-        params = validated(text, name)
+        params = params_from(text, f"profile {name}")
         manifests = {check.name: check.manifest for check in checks if check.manifest is not None}
         if limit is not None:
             manifests = {corpus: limited(manifest, limit) for corpus, manifest in manifests.items()}
         _print_plan(params, manifests, rate)
         paths.remember_data(data)
         write_manifests(manifests)
-    write_params(text, paths.PARAMS)
+    write_text(paths.PARAMS, text)
     click.echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
 
 

@@ -42,7 +42,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     from pathlib import Path
 
     from pipeline.console import ConsoleReporter
-    from pipeline.params import settings_from
+    from pipeline.validation import settings_from
     from stages.report.names import printable
     from stages.scan.run import run
     from stages.scan.settings import ScanSettings

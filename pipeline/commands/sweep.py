@@ -14,7 +14,6 @@ from pipeline.commands.head_options import (
     assignments_option,
     head_of_family,
     memory_option,
-    parsed_assignment,
     threads_option,
     training_views,
     with_assignments,
@@ -133,6 +132,7 @@ def _heads(kind: str, names: tuple[str, ...], known: dict[str, HeadSettings] | N
 def _variants(kind: str, heads: dict[str, HeadSettings], varied: tuple[str, ...], blocks: int) -> list[Variant]:
     from pydantic import ValidationError
 
+    from pipeline.validation import parsed_assignment
     from stages.train.heads.settings import LinearSettings, LtdSettings
     from stages.train.sweep.variants import layer_sweep, product, window_sweep
 

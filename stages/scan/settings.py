@@ -66,7 +66,7 @@ class ScanSettings(BaseModel):
         if not isinstance(wanted, str) or wanted not in protocol_names():
             return values
         try:
-            implied = protocol_settings(wanted, str(values.get("layout")))
+            implied = protocol_settings(wanted, str(values.get("layout", cls.model_fields["layout"].default)))
         except SettingError as error:
             raise ValueError(str(error)) from error
         return {key: value for key, value in implied.items() if key in cls.model_fields} | values

@@ -47,6 +47,9 @@ def test_committed_parameters_are_the_demo_profile():
         ("epochs: 40", "epochs: 0", "train.epochs: input should be greater than or equal to 1, found 0"),
         ("batch: 64", "batch: 1.5", "train.batch: input should be a valid integer, found 1.5"),
         ("seeds: [0, 1]", "seeds: []", "seeds: expected at least 1, found none"),
+        ("layout: folder,", "layout: folder, splits: [trian],", "corpora.demo-train.splits.0: input should be 'train'"),
+        ("layout: folder,", "layout: folder, protocol: ltd,", "says nothing about layout 'folder', only about ufd"),
+        ("layout: folder,", "protocol: ltd,", "says nothing about layout 'folder', only about ufd"),
         ("seeds: [0, 1]", "seeds: 0", "seeds: expected a list, found 0"),
         ("{type: ltd}", "ltd", "heads.ltd: expected a mapping of keys to values, found 'ltd'"),
         ("seeds: [0, 1]", "seeds: [0, x]", "seeds.1: input should be a valid integer, found 'x'"),
@@ -89,6 +92,15 @@ def test_a_number_is_read_as_dvc_writes_it(tmp_path, written):
 def test_a_fault_that_follows_from_another_is_left_out(tmp_path):
     (line,) = faults(tmp_path, DEMO.replace("seeds: [0, 1]", "seeds: [x]"))
     assert "seeds.0: " in line
+    assert faults(tmp_path, DEMO.replace("layout: folder,", "layout: folder, sets: [1],", 1)) == [
+        "corpora.demo-train.sets.0: input should be a valid string, found 1"
+    ]
+
+
+def test_what_was_found_is_said_once(tmp_path):
+    assert faults(tmp_path, DEMO.replace("jpeg:80", "jpeg:x")) == [
+        "corpora.demo-test.views: view 'jpeg:x': jpeg takes a quality, a whole number in 1..100, found 'x'"
+    ]
 
 
 def test_all_faults_are_reported_at_once(tmp_path):

@@ -146,7 +146,7 @@ def test_a_wrong_change_is_named(project):
     assert "expected KEY=VALUE" in done.stderr
     done = run_command(*USE[:4], "--set", "train.lr=[", cwd=project, check=False)
     assert done.returncode == 2
-    assert "'[' is no YAML value" in done.stderr
+    assert "'[' is no valid YAML" in done.stderr
     done = run_command(*USE[:4], "--limit", "2", cwd=project, check=False)
     assert done.returncode == 2
     assert "do nothing without --data" in done.stderr
