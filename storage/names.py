@@ -1,4 +1,4 @@
-r"""File names as text, without losing any: a path is the identity of an image, so no two may share one spelling.
+r"""Names as text: files without losing any, and shown so that nothing obeys them. A path is the identity of an image, so no two may share one spelling.
 
 POSIX names are bytes. Almost all are UTF-8 and are stored as they are. A byte that is not UTF-8 is written ``\xNN``,
 and a backslash ``\\``, so that every name has exactly one spelling and the way back is exact. Nothing is normalised:
@@ -31,3 +31,8 @@ def to_path(text: str) -> str:
         return "\\" if code == "\\" else os.fsdecode(bytes([int(code[1:], 16)]))
 
     return _ESCAPE.sub(unescape, text)
+
+
+def printable(text: str) -> str:
+    """Spell out what a terminal or a browser would obey instead of show: control and direction characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -60,8 +60,8 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
-    from stages.report.names import printable
     from stages.scan.settings import LayoutName
+    from storage.names import printable
 
     asked: tuple[str, ...] = ()
     if features is None:
@@ -100,7 +100,7 @@ def summary_table(found: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from stages.report.names import printable
+    from storage.names import printable
 
     caption = "small: below the crop. facts AP: how well format, size and quality of the file tell the classes apart"
     table = Table(title=Text(f"audit of {found['corpus']}"), caption=Text(caption))

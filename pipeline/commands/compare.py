@@ -71,8 +71,8 @@ def _printed(table: Table) -> list[PrintedTable]:
     from rich.table import Table as PrintedTable
     from rich.text import Text
 
-    from stages.report.names import printable
     from stages.report.table import Value
+    from storage.names import printable
 
     printed = []
     for block in table.blocks:

@@ -142,7 +142,7 @@ class _Table:
         self._has_header = False
 
     def write(self, prediction: Prediction) -> None:
-        from stages.report.names import printable
+        from storage.names import printable
 
         if not self._has_header:
             self._stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path\n")

@@ -43,10 +43,10 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from pipeline.validation import settings_from
-    from stages.report.names import printable
     from stages.scan.run import run
     from stages.scan.settings import ScanSettings
     from storage.archives import is_url
+    from storage.names import printable
 
     reporter = ConsoleReporter()
     manifest: Path | None

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from stages.predict.card import Card
-from stages.report.names import printable
 from stages.train.heads.registry import build_head
 from storage.atomic import atomic_path
 from storage.errors import DataError, SettingError
+from storage.names import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

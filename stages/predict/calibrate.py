@@ -15,12 +15,12 @@ from stages.predict.bundle import Bundle, read_bundle, weights_of, write_bundle
 from stages.predict.card import difference
 from stages.predict.fitting import calibrate, calibrate_unlabelled
 from stages.predict.rows import format_of, read_rows
-from stages.report.names import printable
 from stages.train.data import split_rows
 from stages.train.settings import TrainSettings
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
+from storage.names import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

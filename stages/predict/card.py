@@ -21,8 +21,8 @@ from pydantic import (
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import GeometryName
 from stages.predict.calibration import Calibration
-from stages.report.names import printable
 from stages.train.heads.settings import HeadSettings
+from storage.names import printable
 from storage.spec import FeatureSpec
 
 # No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us allocate.

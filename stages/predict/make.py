@@ -19,7 +19,6 @@ from stages.extract.views import view_spec
 from stages.predict.bundle import write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands, difference
 from stages.predict.contributions import CONSTANT, contributions
-from stages.report.names import printable
 from stages.train.card import model_card
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
@@ -27,6 +26,7 @@ from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import load_head
+from storage.names import printable
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from PIL import Image
 from stages.predict.contributions import CONSTANT
 from stages.predict.looks import CHECK_VIEWS
 from stages.report.figures import WIDTH, Line, LineChart, Series, common_scale, line_chart
-from stages.report.names import printable
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stages.report.names import printable
+from storage.names import printable
 
 COLUMNS = ("path", "status", "verdict", "probability", "logit", "error", "detector")
 CHECK_COLUMNS = ("spread", "flipped")

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stages.evaluate.metrics import METRICS
-from stages.report.names import printable
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

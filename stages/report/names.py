@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from storage.names import printable
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -23,11 +25,6 @@ _LATEX = {
     "[": "{[}",
     "]": "{]}",
 }
-
-
-def printable(text: str) -> str:
-    """Spell out what a terminal or a browser would obey instead of show: control and direction characters."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def markdown(text: str) -> str:

@@ -14,11 +14,11 @@ from markupsafe import Markup
 from stages.report import plots, sections
 from stages.report.curves import MOST_HEADS
 from stages.report.figures import WIDTH
-from stages.report.names import printable
 from stages.report.observation import observations
 from stages.report.table import Value
 from stages.report.tables import METRIC_NAMES
 from stages.report.thumbnails import SIDE
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.evaluate.metrics import ERRORS, METRICS
 from stages.evaluate.scores import MATCHED
-from stages.report.names import printable
 from stages.report.tables import METRIC_NAMES, column_names
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
