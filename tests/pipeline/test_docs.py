@@ -12,6 +12,7 @@ import documented_study
 import pytest
 from click.testing import CliRunner
 from dvc.cli.parser import get_main_parser
+from dvc.utils.serialize import parse_yaml
 
 from pipeline.cli import ltdpipe
 from running import PROJECT, run_command
@@ -86,6 +87,12 @@ def test_every_command_in_the_docs_is_understood(page):
             parsed(line)
         except click.ClickException as error:
             pytest.fail(f"{page.name}: {line}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_dvc_can_read_the_parameters_in_the_docs(page):
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        assert parse_yaml(block, page)
 
 
 def test_an_unknown_option_in_the_docs_would_be_found():
