@@ -94,7 +94,7 @@ def read_index(path: Path) -> Index:
     Raises:
         DataError: it is missing, damaged, or was written in another form than this version reads.
     """
-    table, metadata, spec = _read(path, what="index", remedy="run `ltdpipe extract` again, it rebuilds the index")
+    table, metadata, spec = _read(path, what="index", remedy="name an extracted view, or run `ltdpipe extract` again")
     return Index(table, spec, metadata["corpus"], metadata["shards"])
 
 

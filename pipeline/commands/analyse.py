@@ -21,7 +21,9 @@ def analyse(corpus: str | None, features: Path | None, out: Path | None) -> None
     """Measure how the class token moves between adjacent blocks, for real images and each generator."""
     from stages.analyse.run import run
 
-    if features is None or out is None:
+    if features is None:
         corpus = needed(corpus, "--corpus NAME, or --features and --out")
-        features, out = paths.view(corpus), paths.analysis(corpus)
+        features, out = paths.view(corpus), out or paths.analysis(corpus)
+    out = needed(out, "--out with --features")
     run(features=features, out=out)
+    click.echo(f"{out}: how the class token moves from block to block, real images against each generator")

@@ -103,7 +103,7 @@ def summary_table(found: dict[str, Any]) -> Table:
     from storage.names import printable
 
     caption = "small: below the crop. facts AP: how well format, size and quality of the file tell the classes apart"
-    table = Table(title=Text(f"audit of {found['corpus']}"), caption=Text(caption))
+    table = Table(title=Text(f"audit of {found['corpus']}"), caption=Text(caption), show_edge=False)
     table.add_column("set")
     for column in ("real", "synthetic", "published", "small", "facts AP", "chance", "matched"):
         table.add_column(column, justify="right")

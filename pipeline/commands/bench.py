@@ -23,9 +23,12 @@ def bench() -> None:
 def bench_extract(backbone: str, weights: str, images: int, batch: int | None, loaders: int | None) -> None:
     """Images a second from JPEG files to shards, and from memory through the backbone alone, with the time split."""
     from pipeline.console import ConsoleReporter
+    from pipeline.validation import settings_from
     from stages.extract.bench import measure
     from stages.extract.runtime import Runtime
+    from stages.extract.settings import ExtractSettings
 
+    settings_from(ExtractSettings, {"backbone": backbone, "weights": weights}, source="--")
     result = measure(backbone, weights, images, Runtime(batch=batch, loaders=loaders), ConsoleReporter())
     time = result.timing
     click.echo(f"{backbone} on {result.device}, {result.precision}, {result.images} images")

@@ -43,34 +43,23 @@ def head_of_family(family: str) -> HeadSettings:
     """Return the default settings of a family, as ``ltd``; ``linear:BLOCK`` and ``linear-all`` name linear probes.
 
     Raises:
-        SettingError: there is no such family.
+        SettingError: there is no such family, or its block is none.
     """
+    from pydantic import BaseModel
+
+    from pipeline.validation import load_yaml, settings_from
+    from stages.train.heads.settings import HeadSettings
+
+    class Option(BaseModel):
+        head: HeadSettings
+
     kind, _, block = family.partition(":")
     values: dict[str, Any] = {"type": kind}
     if family == "linear-all":
         values = {"type": "linear", "block": "all"}
     elif block:
-        from pipeline.validation import load_yaml
-
         values["block"] = load_yaml(block, f"the block {block!r} of --head {family}")
-    return validated_head(values)
-
-
-def validated_head(values: dict[str, Any]) -> HeadSettings:
-    """Return head settings.
-
-    Raises:
-        SettingError: something in them is wrong; one line a fault.
-    """
-    from pydantic import BaseModel
-
-    from pipeline.validation import settings_from
-    from stages.train.heads.settings import HeadSettings
-
-    class HeadOnly(BaseModel):
-        head: HeadSettings
-
-    return settings_from(HeadOnly, {"head": values}).head
+    return settings_from(Option, {"head": values}, source="--").head
 
 
 def with_assignments(
@@ -96,7 +85,8 @@ def with_assignments(
             head_values["train"][key] = value
         else:
             (head_values if key in head_values else train_values)[key] = value
-    return validated_head(head_values), settings_from(TrainSettings, train_values)
+    head = settings_from(type(head), head_values, source="--set ")
+    return head, settings_from(TrainSettings, train_values, source="--set ")
 
 
 def training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:

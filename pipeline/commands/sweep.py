@@ -150,6 +150,10 @@ def _variants(kind: str, heads: dict[str, HeadSettings], varied: tuple[str, ...]
     for key, listed in values.items():
         if not isinstance(listed, list) or not listed:
             raise SettingError(f"--vary {key}: expected a list of values, as in --vary 'window=[3, 5, 7]'")
+        for name, head in heads.items():
+            known = type(head).model_fields
+            if key.partition(".")[0] not in known:
+                raise SettingError(f"--vary {key}: the head {name!r} has no such setting; it has {', '.join(known)}")
     try:
         return product(heads, values)
     except ValidationError as error:

@@ -61,7 +61,8 @@ class ScanSummary:
         counts += f", {self.unlabelled} unlabelled" if self.unlabelled else ""
         left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
         shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
-        lines = [f"{counts}; {len(self.sets)} sets: {shown}" + (f"; left out: {left_out}" if left_out else "")]
+        sets = f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {shown}"
+        lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
         if self.decided:
             lines.insert(0, f"layout {self.layout}: {self.decided}")
         return "\n".join(lines)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from storage.atomic import sha256_of
+from storage.errors import DataError
 from storage.headfile import load_head
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def model_card(head: Path) -> str:
         DataError: the file is missing, damaged, or no head file of ours.
     """
     _, metadata = load_head(head)
+    if "feature_spec" not in metadata:
+        raise DataError(f"{head} does not say which features it reads, as a bundle; name the head file in heads/")
     spec = json.loads(metadata["feature_spec"])
     settings = metadata["settings"]
     parts = [

@@ -109,8 +109,8 @@ def run(
     facts = what_training_did(before, module.describe())
     if facts.get("window_moved") is False:
         reporter.warn(
-            f"head {name!r}, seed {seed}: the chosen window is still that of the initial draw; give pi its own "
-            "selection_lr, fix the window, or compare windows with `ltdpipe sweep`"
+            f"head {name!r}, seed {seed}: the window is still that of the initial draw, training did not move it "
+            "(docs/heads.md); set the head's `selection_lr`, fix the window, or compare windows with `ltdpipe sweep`"
         )
     save_head(out, module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
     _write_history(out.with_suffix(".csv"), history)

@@ -15,7 +15,7 @@ from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
 from stages.train.import_head import check_backbone, run
 from storage.errors import DataError, SettingError
-from storage.headfile import load_head
+from storage.headfile import load_head, save_head
 
 GOLDEN = Path(__file__).parents[2] / "data" / "authors_head_golden.npz"
 
@@ -182,5 +182,7 @@ def test_commands_import_and_show(features: Path, tmp_path: Path, monkeypatch: p
     assert card.startswith("# univfd, seed 0\n")
     assert "| Imported from | fc.pth (univfd), sha256 " in card
     assert UnivfdSettings().type in card
+    save_head(Path("bundle.ltd"), {}, {"settings": {}})
+    assert "does not say which features it reads" in str(CliRunner().invoke(ltdpipe, ["show", "bundle.ltd"]).exception)
     CliRunner().invoke(ltdpipe, ["show", "heads/univfd/0.safetensors", "--out", "card.md"])
     assert (tmp_path / "card.md").read_text() == card

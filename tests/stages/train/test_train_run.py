@@ -242,8 +242,10 @@ def test_settings_by_hand(features: Path, tmp_path: Path, monkeypatch: pytest.Mo
     for wrong, message in (
         (["--head", "ltd", "--set", "windows=4"], "no setting of training or of this head; allowed: anneal, batch"),
         (["--head", "ltd", "--set", "window"], "expected KEY=VALUE"),
-        (["--head", "ltd", "--set", "window=x"], "window: input should be a valid integer"),
-        (["--head", "lstm"], "unknown type 'lstm'"),
+        (["--head", "ltd", "--set", "window=x"], "--set window: input should be a valid integer"),
+        (["--head", "ltd", "--set", "lr=x"], "--set train.lr: input should be a valid number"),
+        (["--head", "linear:["], "the block '[' of --head linear:[ is no valid YAML"),
+        (["--head", "lstm"], "--head: unknown type 'lstm'"),
         (["--head", "ltd", "--set", "views=[jpeg:70]"], "jpeg-70"),
     ):
         assert message in str(command(*by_hand, *wrong).exception)
