@@ -123,8 +123,8 @@ def _download(card: BackboneCard, note: Callable[[str], None]) -> Path:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ResourceError(
             f"the weights of {card.name} are not on this machine and cannot be downloaded ({reason}); on a machine "
-            f"with internet run `ltdpipe fetch {card.name}` and name its file here, with --weights or in extract.weights "
-            "of params.yaml, or use demo-vit"
+            f"with internet run `ltdpipe fetch {card.name}` and name its file here, with --weights or in "
+            "extract.weights of params.yaml, or use demo-vit"
         ) from error
 
 

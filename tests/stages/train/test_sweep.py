@@ -276,7 +276,7 @@ def test_the_command(corpora: Path, tmp_path: Path) -> None:
         (["heads"], "what to compare"),
         (["window", "--vary", "window=[3]"], "use --vary with sweep heads"),
         (["heads", "--head", "ltd", "--vary", "window=3"], "expected a list of values"),
-        (["heads", "--head", "ltd", "--vary", "windows=[3]"], "--vary windows: the head 'ltd' has no such setting; it has type, "),
+        (["heads", "--head", "ltd", "--vary", "windows=[3]"], "--vary windows: the head 'ltd' has no such setting"),
         (["window", "--set", "candidates=[3, 4]"], "hold no 3 blocks"),
         (["layer", "--seeds", "0,x"], "--seeds 0,x: expected whole numbers"),
         (["layer", "--seeds", "0,"], "--seeds 0,: expected whole numbers"),
