@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import click
@@ -19,7 +18,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("ltdpipe"), prog_name="ltdpipe")
+@click.version_option(package_name="ltdpipe", prog_name="ltdpipe")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def ltdpipe(debug: bool) -> None:
     """Tell photographs from AI-generated images, and measure it honestly.
