@@ -1,4 +1,4 @@
-r"""Names as text: files without losing any, and shown so that nothing obeys them. A path is the identity of an image, so no two may share one spelling.
+r"""File names as text, without losing any: a path is the identity of an image, so no two may share one spelling.
 
 POSIX names are bytes. Almost all are UTF-8 and are stored as they are. A byte that is not UTF-8 is written ``\xNN``,
 and a backslash ``\\``, so that every name has exactly one spelling and the way back is exact. Nothing is normalised:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from stages.predict.contributions import CONSTANT
 from stages.predict.looks import CHECK_VIEWS
-from stages.report.figures import WIDTH, Line, LineChart, Series, common_scale, line_chart
-from storage.names import printable
+from stages.report import html
+from stages.report.figures import Curve, Line, LineChart, band_chart, common_scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,49 +38,38 @@ def render(explanation: Explanation, card: Card, identity: str) -> str:
         card: of the bundle.
         identity: of the bundle.
     """
-    loader = ChoiceLoader([PackageLoader("stages.predict", "template"), PackageLoader("stages.report", "template")])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["name"] = printable
-    style = "".join(loader.get_source(environment, name)[0] for name in ("report.css", "explain.css"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = environment.get_template("explain.html.j2").render(
-        style=Markup(style),  # noqa: S704 - our own files, not data
-        style_hash=f"sha256-{digest}",
-        width=WIDTH,
-        prediction=explanation.prediction,
-        picture=_data_uri(explanation.pixels),
-        side=explanation.pixels.shape[0],
-        card=card,
-        identity=identity,
-        window=explanation.window,
-        charts=list(_charts(explanation, card.bands)),
-        rows=list(_transitions(explanation, card.bands)),
-        parts=list(_parts(explanation, card.bands)),
-        neighbours=explanation.neighbours,
-        views=", ".join(CHECK_VIEWS),
-    )
-    return page + "\n"
+    context = {
+        "prediction": explanation.prediction,
+        "picture": _data_uri(explanation.pixels),
+        "side": explanation.pixels.shape[0],
+        "card": card,
+        "identity": identity,
+        "window": explanation.window,
+        "charts": list(_charts(explanation, card.bands)),
+        "rows": list(_transitions(explanation, card.bands)),
+        "parts": list(_parts(explanation, card.bands)),
+        "neighbours": explanation.neighbours,
+        "views": ", ".join(CHECK_VIEWS),
+    }
+    return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))
 
 
 def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
     """A figure a quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
-    numbers = count(1)
     x = explanation.transitions.tolist()
     for name, title, limits in _QUANTITIES:
         curves = []
         if bands is not None:
-            at = [bands.transitions.index(k) for k in x if k in bands.transitions]
+            x = [k for k in x if k in bands.transitions]
+            at = [bands.transitions.index(k) for k in x]
             for kind, label, of_class in (("real", "real images", bands.real), ("fake", "synthetic", bands.synthetic)):
                 band = getattr(of_class, name)
-                curves.append(Series(kind, label, [band.mean[i] for i in at], [band.std[i] for i in at]))
-            x = [k for k in x if k in bands.transitions]
+                curves.append(Curve(kind, label, x, [band.mean[i] for i in at], [band.std[i] for i in at]))
         own = [float(getattr(explanation, name)[explanation.transitions.tolist().index(k)]) for k in x]
-        curves.append(Series("image", "this image", own, [None] * len(own)))
+        curves.append(Curve("image", "this image", x, own, [None] * len(own)))
         scale = common_scale(curves, limits)
-        chart = line_chart(title, x, curves, limits=limits, scale=scale)
-        yield {"title": title, "number": next(numbers), "chart": _with_window(chart, x, explanation.window)}
+        chart = band_chart(title, curves, limits=limits, scale=scale)
+        yield {"title": title, "chart": _with_window(chart, x, explanation.window)}
 
 
 def _with_window(chart: LineChart, x: Sequence[int], window: tuple[int, int] | None) -> LineChart:

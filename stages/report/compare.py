@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from stages.evaluate.bootstrap import REPLICATES
 from stages.evaluate.scores import read_card
 from stages.report.intervals import resample
-from stages.report.results import Entry, head_names, load_results
-from stages.report.table import Block, Cell, Table, Value
-from stages.report.tables import METRIC_NAMES, column_names, scaled
+from stages.report.results import head_names, load_results
+from stages.report.table import Block, Table, Value
+from stages.report.tables import METRIC_NAMES, scaled
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stages.report.intervals import Uncertainty
-    from stages.report.results import Results
+    from stages.report.table import Cell
 
 
 def run(
@@ -61,17 +60,22 @@ def run(
             f"{names[0]} and {names[1]} have no head in common: {', '.join(distinct[0])} and {', '.join(distinct[1])}; "
             "compare two heads by name, or two studies with a head of one name"
         )
-    labels = [
-        {path: _label(head, name) for path, head in found.items()} for found, name in zip(heads, names, strict=True)
-    ]
-    wanted = [{head for head, _ in pairs}, {head for _, head in pairs}]
-    files = [path for found, keep in zip(heads, wanted, strict=True) for path, head in found.items() if head in keep]
-    results = load_results(files, sets=set_order, names=labels[0] | labels[1])
+    labels: dict[Path, str] = {}
+    for side, of_files, wanted in zip(names, heads, zip(*pairs, strict=True), strict=True):
+        labels |= {path: _label(head, side) for path, head in of_files.items() if head in wanted}
+    results = load_results(list(labels), sets=set_order, names=labels)
     chosen = [(_label(head, names[0]), _label(against, names[1])) for head, against in pairs]
     uncertainty = resample(results, heads=[head for pair in chosen for head in pair], replicates=replicates)
-    blocks = [
-        Block(f"{head} against {against}", _rows(results, uncertainty, head, against)) for head, against in chosen
-    ]
+    columns = results.column_names()
+    blocks = []
+    for head, against in chosen:
+        rows: list[Sequence[Cell]] = []
+        for found in uncertainty.compare(head, against):
+            means = [results.of_set(name, found.tested, found.metric) for name in (head, against)]
+            ends = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
+            values = [*(scaled(mean, found.metric) for mean in means), *ends]
+            rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, found.p, found.p_holm])
+        blocks.append(Block(f"{head} against {against}", rows))
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm"]
     notes = [
         "Percent, means over seeds; difference: first minus second in points, with its 95 % paired bootstrap interval.",
@@ -84,15 +88,3 @@ def run(
 
 def _label(head: str, side: str) -> str:
     return head if head == side else f"{head} ({side})"
-
-
-def _rows(results: Results, uncertainty: Uncertainty, head: str, against: str) -> list[list[Cell]]:
-    columns = column_names(results)
-    rows: list[list[Cell]] = []
-    for found in uncertainty.compare(head, against):
-        values = [
-            scaled(results.of_set(Entry(name), found.tested, found.metric), found.metric) for name in (head, against)
-        ]
-        ends: list[Cell] = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
-        rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, *ends, found.p, found.p_holm])
-    return rows

@@ -6,6 +6,7 @@ over sets that share their real images, have the right spread. A value is the me
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,13 @@ import numpy as np
 
 from stages.evaluate.bootstrap import BOOTSTRAPPED, REPLICATES, Resampler, draw_counts, interval
 from stages.evaluate.paired import bootstrap_p, holm, mcnemar_p
-from stages.report.results import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from stages.report.results import NamedSet, Results
-    from stages.report.sample import Sample
 
 COMPARED = ("ap", "roc_auc", "accuracy")
 
@@ -63,58 +62,50 @@ class Uncertainty:
     """Replicates of a study's results, and what is read from them."""
 
     results: Results
-    replicates: Mapping[tuple[str, NamedSet], NDArray[np.float64]]
+    replicates: Replicates
 
-    def of_set(self, entry: Entry, tested: NamedSet, metric: str) -> tuple[float, float] | None:
+    def of_set(self, head: str, tested: NamedSet, metric: str) -> tuple[float, float] | None:
         """Return the 95 % interval of a metric of a set; None where it is undefined or not bootstrapped."""
-        found = self._column((entry.head, tested), metric)
-        if found is None or self.results.of_set(entry, tested, metric).value is None:
+        column = self._column(head, tested, metric)
+        if column is None or self.results.of_set(head, tested, metric).value is None:
             return None
-        return interval(found)
+        return interval(column)
 
-    def of_sets(self, entry: Entry, metric: str, names: Sequence[NamedSet] | None = None) -> tuple[float, float] | None:
+    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet] | None = None) -> tuple[float, float] | None:
         """Return the 95 % interval of the mean over sets (all, or those named); None when a set in it has none."""
-        mean = self.results.of_sets(entry, metric, names)
-        listed = self.results.sets if names is None else names
-        sets = [tested for tested in listed if self._in_mean(entry, tested, metric)]
-        columns = [self._column((entry.head, tested), metric) for tested in sets]
+        covered = [t for t in self.results.covered(head, metric) if names is None or t in names]
+        columns = [self._column(head, tested, metric) for tested in covered]
         found = [column for column in columns if column is not None]
-        if mean.value is None or len(found) < len(sets) or len(found) != mean.count:
-            return None
-        return interval(np.mean(found, axis=0))
+        return interval(np.mean(found, axis=0)) if found and len(found) == len(covered) else None
 
     def compare(self, head: str, other: str) -> list[Comparison]:
         """Compare two heads on every set that both have scored and that has both classes."""
-        found = []
+        compared = []
         for metric in COMPARED:
-            pairs = [(tested, self._difference(head, other, tested, metric)) for tested in self.results.sets]
-            tested_pairs = [(tested, draws) for tested, draws in pairs if draws is not None]
-            tests = [self._test(head, other, tested, metric, draws) for tested, draws in tested_pairs]
+            draws: dict[NamedSet, NDArray[np.float64]] = {}
+            for tested in self.results.sets:
+                mine, theirs = (self._column(one, tested, metric) for one in (head, other))
+                if mine is not None and theirs is not None:
+                    draws[tested] = mine - theirs
+            tests = [self._test(head, other, tested, metric, found) for tested, found in draws.items()]
             corrected = holm([p for p, _ in tests])
-            for (tested, draws), (p, seed), p_holm in zip(tested_pairs, tests, corrected, strict=True):
-                values = [self.results.of_set(Entry(one), tested, metric).value for one in (head, other)]
+            for (tested, found), (p, seed), p_holm in zip(draws.items(), tests, corrected, strict=True):
+                values = [self.results.of_set(one, tested, metric).value for one in (head, other)]
                 difference = (values[0] or 0.0) - (values[1] or 0.0)
-                low, high = interval(draws)
-                found.append(Comparison(head, other, tested, metric, difference, low, high, p, p_holm or 0.0, seed))
-        return found
+                low, high = interval(found)
+                compared.append(Comparison(head, other, tested, metric, difference, low, high, p, p_holm or 0.0, seed))
+        return compared
 
-    def _column(self, place: tuple[str, NamedSet], metric: str) -> NDArray[np.float64] | None:
-        if place not in self.replicates or metric not in BOOTSTRAPPED:
+    def _column(self, head: str, tested: NamedSet, metric: str) -> NDArray[np.float64] | None:
+        if (head, tested) not in self.replicates or metric not in BOOTSTRAPPED:
             return None
-        column: NDArray[np.float64] = self.replicates[place][:, BOOTSTRAPPED.index(metric)]
+        column: NDArray[np.float64] = self.replicates[head, tested][:, BOOTSTRAPPED.index(metric)]
         return None if np.isnan(column).any() else column
-
-    def _in_mean(self, entry: Entry, tested: NamedSet, metric: str) -> bool:
-        mean = self.results.of_set(entry, tested, metric)
-        return mean.value is not None and mean.count == mean.total
-
-    def _difference(self, head: str, other: str, tested: NamedSet, metric: str) -> NDArray[np.float64] | None:
-        mine, theirs = (self._column((one, tested), metric) for one in (head, other))
-        return None if mine is None or theirs is None else mine - theirs
 
     def _test(
         self, head: str, other: str, tested: NamedSet, metric: str, draws: NDArray[np.float64]
     ) -> tuple[float, int | None]:
+        """Return p, and the seed that McNemar's test compares."""
         sample = self.results.samples[tested.corpus]
         common = sorted(set(sample.seeds(head)) & set(sample.seeds(other)))
         if metric != "accuracy" or not common:
@@ -137,33 +128,25 @@ def resample(
         seed: of the draws; the same seed gives the same intervals.
     """
     found: Replicates = {}
-    wanted = [entry.head for entry in results.entries] if heads is None else list(heads)
     for corpus, sample in results.samples.items():
         sets = [tested for tested in results.sets if tested.corpus == corpus and all(sample.size(tested.name))]
-        found |= _resample_corpus(results, sample, sets, wanted, draws=(replicates, seed))
+        resamplers = {
+            tested: {
+                head: [
+                    Resampler(sample.label[rows], sample.logits[head, s][rows], results.thresholds.get((head, s)))
+                    for s in sample.seeds(head)
+                ]
+                for head in heads or results.heads
+                if sample.seeds(head)
+            }
+            for tested in sets
+            for rows in [sample.members[tested.name]]
+        }
+        parts: dict[tuple[str, NamedSet], list[NDArray[np.float64]]] = defaultdict(list)
+        for counts in draw_counts(sample.strata(), replicates=replicates, seed=seed) if resamplers else ():
+            for tested, of_heads in resamplers.items():
+                drawn = counts[:, sample.members[tested.name]]
+                for head, of_seeds in of_heads.items():
+                    parts[head, tested].append(np.mean([resampler.metrics(drawn) for resampler in of_seeds], axis=0))
+        found |= {place: np.concatenate(batches) for place, batches in parts.items()}
     return Uncertainty(results, found)
-
-
-def _resample_corpus(
-    results: Results, sample: Sample, sets: Sequence[NamedSet], heads: Sequence[str], *, draws: tuple[int, int]
-) -> Replicates:
-    replicates, seed = draws
-    resamplers = {}
-    for tested in sets:
-        rows = sample.members[tested.name]
-        for head in heads:
-            of_head = [
-                Resampler(sample.label[rows], sample.logits[head, number][rows], results.thresholds.get((head, number)))
-                for number in sample.seeds(head)
-            ]
-            if of_head:
-                resamplers[head, tested] = of_head
-    parts: dict[tuple[str, NamedSet], list[NDArray[np.float64]]] = {place: [] for place in resamplers}
-    for counts in draw_counts(sample.strata(), replicates=replicates, seed=seed) if resamplers else ():
-        for tested in sets:
-            drawn = counts[:, sample.members[tested.name]]
-            for head in heads:
-                if (head, tested) in resamplers:
-                    by_seed = [resampler.metrics(drawn) for resampler in resamplers[head, tested]]
-                    parts[head, tested].append(np.mean(by_seed, axis=0))
-    return {place: np.concatenate(found) for place, found in parts.items()}

@@ -27,38 +27,37 @@ def short_metrics(results: Results) -> dict[str, Any]:
     What is undefined is left out. ``ap_sets`` of ``sets`` sets are in the mean of AP; likewise for accuracy.
     """
     short: dict[str, Any] = {}
-    for entry in results.entries:
-        means: dict[str, float] = {"sets": len(results.sets) + len(results.missing)}
+    for head in results.heads:
+        lines: dict[str, dict[str, float]] = {MEAN_KEY: {"sets": len(results.sets) + len(results.missing)}}
         for metric in HEADLINE:
-            mean = results.of_sets(entry, metric)
-            means |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
-        lines = {MEAN_KEY: means}
-        for tested in results.sets:
-            cells = [_numbers(metric, results.of_set(entry, tested, metric)) for metric in HEADLINE]
-            lines[tested.key] = {name: value for cell in cells for name, value in cell.items()}
-        short[entry.label] = lines
+            mean = results.of_sets(head, metric)
+            lines[MEAN_KEY] |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
+            for tested in results.sets:
+                lines.setdefault(tested.key, {}).update(_numbers(metric, results.of_set(head, tested, metric)))
+        short[head] = lines
     return short
 
 
 def full_metrics(results: Results, uncertainty: Uncertainty) -> dict[str, Any]:
     """Return head -> "corpus/set" -> metric -> mean, std, 95 % interval, per seed and, where undefined, the reason."""
     full: dict[str, Any] = {}
-    for entry in results.entries:
-        lines: dict[str, Any] = {}
+    for head in results.heads:
+        full[head] = {}
         for tested in results.sets:
             n_real, n_fake = results.size(tested)
             line: dict[str, Any] = {"n_real": n_real, "n_fake": n_fake}
+            by_seed = results.by_seed(head, tested)
             for metric in METRICS:
-                mean = results.of_set(entry, tested, metric)
-                by_seed = results.by_seed(entry, tested).items()
-                cell: dict[str, Any] = {"mean": mean.value, "std": mean.std}
-                cell["interval"] = uncertainty.of_set(entry, tested, metric)
-                cell["seeds"] = {str(seed): None if found is None else found.value(metric) for seed, found in by_seed}
-                if why := results.why_undefined(entry, tested, metric):
-                    cell["undefined"] = why
-                line[metric] = cell
-            lines[tested.key] = line
-        full[entry.label] = lines
+                mean = results.of_set(head, tested, metric)
+                line[metric] = {
+                    "mean": mean.value,
+                    "std": mean.std,
+                    "interval": uncertainty.of_set(head, tested, metric),
+                    "seeds": {str(seed): found and found.value(metric) for seed, found in by_seed.items()},
+                }
+                if why := results.why_undefined(head, tested, metric):
+                    line[metric]["undefined"] = why
+            full[head][tested.key] = line
     return full
 
 

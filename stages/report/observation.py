@@ -1,17 +1,22 @@
-"""The paper's observation as figures: how the CLS token moves from block to block, reals against each generator."""
+"""The paper's observation: how the CLS token moves from block to block, and what each window of blocks tells."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.report.figures import Series, common_scale, line_chart
+import numpy as np
+
+from stages.analyse.files import projection_path, read_profile, read_projection, read_windows, windows_path
+from stages.report.figures import Curve, Figure, band_chart, cloud_chart, common_scale, heat_map
 from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
+    from stages.report.results import Results
     from stages.report.table import Cell
 
 # Column prefix in the profile file -> title, and the least and greatest value that the quantity can have.
@@ -21,80 +26,144 @@ _QUANTITIES = {
 }
 
 # Column of the windows file -> the distance whose AUC it holds.
-_AUCS = {"auc_cosine": "cosine distance", "auc_l2": "L2 distance"}
+_DISTANCES = {"auc_cosine": "cosine distance", "auc_l2": "L2 distance"}
 
-# (label, name of the group) -> one row a transition.
-_Groups = dict[tuple[int | None, str], list[dict[str, Any]]]
+# Label -> style class, name of the curves, and word for its images.
+_CLASSES = {
+    0: ("real", "real images", "real"),
+    1: ("fake", "synthetic images", "synthetic"),
+    None: ("fake", "unlabelled images", "unlabelled"),
+}
 
 
-def observations(
-    profiles: Sequence[AnalysisFile], numbers: Iterator[int], order: Sequence[str]
-) -> list[dict[str, object]]:
-    """Return for every corpus and quantity one figure a generator, with the reals of the corpus in each.
+class Analyses(NamedTuple):
+    """What the analyse stage found for the corpora of the study; each may be empty."""
 
-    Args:
-        profiles: profile files of the study.
-        numbers: gives each figure its number in the page.
-        order: generators in the order of the tables; others follow.
-    """
-    found: list[dict[str, object]] = []
+    profiles: Sequence[AnalysisFile]
+    windows: Sequence[AnalysisFile]
+    projections: Sequence[AnalysisFile]
+
+
+class Observed(NamedTuple):
+    """The figures of one quantity of one corpus, a generator each."""
+
+    title: str
+    where: str
+    figures: Sequence[Figure]
+
+
+def read_analyses(profile_files: Sequence[Path]) -> Analyses:
+    """Read profile files, and the windows and projections that lie beside them."""
+    profiles = [read_profile(path) for path in profile_files]
+    windows = [read_windows(path) for path in map(windows_path, profile_files) if path.exists()]
+    projections = [read_projection(path) for path in map(projection_path, profile_files) if path.exists()]
+    return Analyses(*(sorted(files, key=lambda f: (f.corpus, f.view)) for files in (profiles, windows, projections)))
+
+
+def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> list[Observed]:
+    """Return for every corpus and quantity one figure a generator, with the reals of the corpus in each."""
+    found = []
     for profile in profiles:
-        groups = _groups(profile, order)
+        groups = _grouped(profile, ("label", "group"), results)
+        reals = [group for group in groups if group[0] == 0]
         for column, (title, limits) in _QUANTITIES.items():
-            curves = {group: _series(group, rows, column) for group, rows in groups.items()}
+            curves = {(label, name): _curve(label, name, rows, column) for (label, name), rows in groups.items()}
             scale = common_scale(list(curves.values()), limits)
-            reals = [group for group in groups if group[0] == 0]
-            plots = []
+            figures = []
             for group in [group for group in groups if group[0] != 0] or reals:
                 shown = list(dict.fromkeys([*reals, group]))
-                x = [row["transition"] for row in groups[group]]
                 text = f"{title}: {' and '.join(curves[one].label for one in shown)}"
-                chart = line_chart(text, x, [curves[one] for one in shown], limits=limits, scale=scale)
-                detail = ", ".join(f"{groups[one][0]['n']:,} {_word(one)}" for one in shown)
-                plots.append({"name": group[1], "detail": detail, "chart": chart, "number": next(numbers)})
-            found.append({"title": title, "where": f"{profile.corpus}, view {profile.view}", "plots": plots})
+                chart = band_chart(text, [curves[one] for one in shown], limits=limits, scale=scale)
+                detail = ", ".join(f"{groups[one][0]['n']:,} {_CLASSES[one[0]][2]}" for one in shown)
+                figures.append(Figure(group[1], chart, detail))
+            found.append(Observed(title, f"{profile.corpus}, view {profile.view}", figures))
     return found
 
 
 def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
     """How well the move between two adjacent blocks tells the classes apart by itself; None without window files."""
     corpora = list(dict.fromkeys(file.corpus for file in windows))
-    found: dict[str, dict[int, dict[str, float]]] = {column: {} for column in _AUCS}
-    for file in windows:
-        for row in file.table.to_pylist():
-            if row["generator"] is None and row["blocks"] == 2:
-                for column in _AUCS:
-                    found[column].setdefault(row["start"], {})[file.corpus] = row[column]
+    rows = [(file.corpus, row) for file in windows for row in file.table.to_pylist()]
+    single = {(corpus, row["start"]): row for corpus, row in rows if row["generator"] is None and row["blocks"] == 2}
     blocks = []
-    for column, title in _AUCS.items():
-        rows: list[list[Cell]] = [
-            [f"{start} to {start + 1}", *(Value(by_corpus.get(corpus), scale=1, digits=4) for corpus in corpora)]
-            for start, by_corpus in sorted(found[column].items())
-        ]
-        blocks.append(Block(title, rows))
-    if not blocks[0].rows:
-        return None
+    for column, title in _DISTANCES.items():
+        lines: list[Sequence[Cell]] = []
+        for start in sorted({start for _, start in single}):
+            found = [single.get((corpus, start), {}).get(column) for corpus in corpora]
+            lines.append([f"{start} to {start + 1}", *(Value(auc, scale=1, digits=4) for auc in found)])
+        blocks.append(Block(title, lines))
     notes = [
         "ROC AUC of the distance that the class token moves between two adjacent blocks, all generators of a corpus "
         "against its real images, without training. Above 0.5 synthetic images move more."
     ]
-    return Table(
-        "Layer analysis: single transitions", ["transition", *corpora], blocks, block_name="distance", notes=notes
-    )
+    header = ["transition", *corpora]
+    table = Table("Layer analysis: single transitions", header, blocks, block_name="distance", notes=notes)
+    return table if single else None
 
 
-def _groups(profile: AnalysisFile, order: Sequence[str]) -> _Groups:
-    groups: _Groups = {}
-    for row in sorted(profile.table.to_pylist(), key=lambda row: place_in(order, row["group"])):
-        groups.setdefault((row["label"], row["group"]), []).append(row)
-    return {group: sorted(rows, key=lambda row: int(row["transition"])) for group, rows in groups.items()}
+def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Figure]:
+    """Heat maps of how much each window tells, all generators together and each; chosen windows are framed."""
+    figures = []
+    frames = chosen_windows(results)
+    for file in windows:
+        groups = _grouped(file, ("generator",), results)
+        for (generator,), rows in groups.items():
+            name = generator or "all generators"
+            for column, distance in _DISTANCES.items():
+                if column == "auc_l2" and generator is not None and len(groups) > 2:
+                    continue  # the other distance of each generator is in tables/windows.csv
+                cells = [(row["start"], row["blocks"], row[column]) for row in rows]
+                chart = heat_map(f"AUC of the mean {distance} over a window, {name}", cells, frames)
+                detail = f"{distance}; {rows[0]['n_real']:,} real, {rows[0]['n_fake']:,} synthetic; {file.corpus}"
+                figures.append(Figure(name, chart, detail))
+    return figures
 
 
-def _series(group: tuple[int | None, str], rows: list[dict[str, Any]], column: str) -> Series:
-    label = "real images" if group[0] == 0 else group[1]
-    mean, std = ([row[f"{column}_{statistic}"] for row in rows] for statistic in ("mean", "std"))
-    return Series("real" if group[0] == 0 else "fake", label, mean, std)
+def chosen_windows(results: Results) -> list[tuple[int, int, str]]:
+    """Return (first block, n, head and seed) of every head that reads one window."""
+    found = {
+        (card.facts["window_start"], card.facts["window"], f"{card.head}, seed {card.seed}")
+        for card in results.cards
+        if card.facts.get("window_start") is not None and card.facts.get("window") is not None
+    }
+    return sorted(found)
 
 
-def _word(group: tuple[int | None, str]) -> str:
-    return {0: "real", 1: "synthetic"}.get(-1 if group[0] is None else group[0], "unlabelled")
+def projection_figures(projections: Sequence[AnalysisFile]) -> list[Figure]:
+    """Two clouds a corpus: raw tokens, and their differences."""
+    figures = []
+    for file in projections:
+        rows = file.table.to_pylist()
+        if not rows:
+            continue
+        blocks = file.facts["blocks"]
+        where = f"blocks {blocks[0]} to {blocks[-1]}, {len(rows):,} images; {file.corpus}"
+        for column, title in (("raw", "Raw features"), ("ltd", "Transition features (LTD)")):
+            clouds = []
+            for label, kind in ((1, "fake"), (0, "real"), (None, "other")):
+                points = [[row[f"{column}_x"], row[f"{column}_y"]] for row in rows if row["label"] == label]
+                if points:
+                    clouds.append((kind, _CLASSES[label][1], np.array(points)))
+            share = 100 * sum(file.facts["explained"][column])
+            words = f"The two components hold {share:.0f} % of the variance."
+            chart = cloud_chart(f"{title}, first two principal components", clouds, words)
+            figures.append(Figure(title, chart, f"{where}. {words}"))
+    return figures
+
+
+def _grouped(
+    file: AnalysisFile, columns: tuple[str, ...], results: Results
+) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Return the values of ``columns``, a generator last -> their rows, in the order of the tables; "all" is first."""
+    order = [tested.name for tested in results.sets]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in file.table.to_pylist():
+        groups.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: -1 if item[0][-1] is None else place_in(order, item[0][-1])))
+
+
+def _curve(label: int | None, name: str, rows: Sequence[dict[str, Any]], column: str) -> Curve:
+    rows = sorted(rows, key=lambda row: int(row["transition"]))
+    x, mean, std = ([row[key] for row in rows] for key in ("transition", f"{column}_mean", f"{column}_std"))
+    kind, real_images, _ = _CLASSES[label]
+    return Curve(kind, real_images if label == 0 else name, x, mean, std)

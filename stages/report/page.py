@@ -1,77 +1,56 @@
-"""report.html: one self-contained page with inline style, script, figures and pictures, and no request to anywhere."""
+"""report.html: everything that a study found, on one page that can be sent to a reviewer."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from stages.report import plots, sections
-from stages.report.curves import MOST_HEADS
-from stages.report.figures import WIDTH
-from stages.report.observation import observations
-from stages.report.table import Value
-from stages.report.tables import METRIC_NAMES
+from stages.evaluate.metrics import ERRORS, METRICS
+from stages.evaluate.scores import MATCHED
+from stages.report.html import render
+from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
+from stages.report.robustness import robustness_figures
+from stages.report.set_figures import BAR_METRICS, MOST_HEADS, bar_figures, curve_figures, head_kind
+from stages.report.sweeps import sweep_figures
+from stages.report.tables import METRIC_NAMES, metric_title
 from stages.report.thumbnails import SIDE
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from stages.analyse.files import AnalysisFile
     from stages.report.intervals import Uncertainty
-    from stages.report.results import Results
-    from stages.report.swept import Sweep
+    from stages.report.observation import Analyses
+    from stages.report.results import NamedSet, Results
+    from stages.report.sweeps import Column
     from stages.report.table import Table
     from stages.report.thumbnails import Errors
 
-# Sets above this number have their curves folded away until asked for.
+_MATRICES = {"ap": "Average precision (AP)", "accuracy": "Accuracy at score 0.5"}
+_SECOND_GROUP = METRICS.index("balanced_accuracy") + 1
+# The metrics in two groups that each fit a page.
+_METRIC_GROUPS = {
+    "ranking and accuracy at score 0.5": METRICS[:_SECOND_GROUP],
+    "other thresholds and calibration": METRICS[_SECOND_GROUP:],
+}
 _MOST_ROWS = 700  # of a table in the page; longer ones are in the tables beside it, and would fill the page
-_OPEN_SETS = 6
-
-
-@dataclass(frozen=True)
-class Analyses:
-    """What the analyse stage found for the corpora of the study; each may be empty."""
-
-    profiles: Sequence[AnalysisFile] = ()
-    windows: Sequence[AnalysisFile] = ()
-    projections: Sequence[AnalysisFile] = ()
-
-
-@dataclass(frozen=True)
-class Background:
-    """What a reader has to know beside the numbers.
-
-    Attributes:
-        study: name of the study.
-        notes: caveats, printed first.
-        audits: contents of the audit files, with ``corpus`` and ``warnings``.
-        versions: program -> version.
-        head_cards: head -> setting -> value.
-        reproduce: commands that make this report again.
-    """
-
-    study: str
-    notes: Sequence[str] = ()
-    audits: Sequence[Mapping[str, Any]] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    head_cards: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    reproduce: Sequence[str] = ()
+_OPEN_SETS = 6  # above this number, the curves of sets are folded away until asked for
 
 
 def render_page(
     results: Results,
     uncertainty: Uncertainty,
-    background: Background,
     *,
+    study: str,
+    notes: Sequence[str],
+    audits: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+    head_cards: Mapping[str, Mapping[str, object]],
+    reproduce: Sequence[str],
     analyses: Analyses,
-    sweeps: Mapping[str, Sweep],
+    sweeps: Mapping[str, Sequence[Column]],
     tables: Mapping[str, Table | None],
     published: Sequence[Table],
     errors: Sequence[Errors],
@@ -81,75 +60,170 @@ def render_page(
     Args:
         results: what was measured.
         uncertainty: intervals and tests.
-        background: what is known of the study beside them.
+        study: name of the study.
+        notes: caveats, printed first.
+        audits: contents of the audit files, with ``corpus`` and ``warnings``.
+        versions: program -> version.
+        head_cards: head -> setting -> value.
+        reproduce: commands that make this report again.
         analyses: transition profiles, windows and projections.
         sweeps: kind -> what was found.
         tables: by name, each None where there is nothing to show.
         published: tables of published beside measured numbers.
         errors: the surest errors of the first head, with pictures.
     """
-    numbers = count(1)
-    bars = plots.bar_plots(results, uncertainty, numbers)
-    curves = plots.curve_plots(results, numbers)
+    curves = curve_figures(results)
     context: dict[str, Any] = {
-        "study": background.study,
-        "width": WIDTH,
+        "study": study,
+        "results": results,
+        "uncertainty": uncertainty,
+        "set_names": results.column_names(),
+        "best": partial(_best, results),
+        "metric_title": metric_title,
         "thumbnail_side": SIDE,
-        "caveats": [*background.notes, *sections.warnings(results, background.audits)],
-        "headline": sections.headline(results),
-        "facts": sections.facts(results),
-        "metric_groups": sections.metric_groups(results),
+        "caveats": [*notes, *_warnings(results, audits)],
+        "headline": _headline(results),
+        "facts": _facts(results),
+        "metric_groups": _METRIC_GROUPS,
         "set_count": len(results.sets) + len(results.missing),
-        "entries": sections.entries(results, uncertainty),
-        "any_spread": any(len(results.seeds(entry)) > 1 for entry in results.entries),
-        "matrices": [sections.matrix(results, metric) for metric in sections.MATRICES],
-        "bar_kinds": [(metric, METRIC_NAMES[metric]) for metric in plots.BAR_METRICS],
-        "head_legend": plots.head_legend(results),
+        "any_spread": any(len(results.seeds(head)) > 1 for head in results.heads),
+        "matrices": _MATRICES,
+        "bar_kinds": [(metric, METRIC_NAMES[metric]) for metric in BAR_METRICS],
+        "head_legend": [(head_kind(results, head), head) for head in results.heads[:MOST_HEADS]],
         "most_rows": _MOST_ROWS,
-        "heads_left_out": len(results.entries) > MOST_HEADS,
-        "bar_plots": bars,
-        "curve_plots": curves,
+        "bar_figures": bar_figures(results, uncertainty),
+        "curve_figures": curves,
         "curves_open": len(curves) <= _OPEN_SETS,
-        "per_set": sections.per_set(results, uncertainty),
-        "robustness_plots": plots.robustness_plots(results, numbers),
-        "observations": observations(analyses.profiles, numbers, [tested.name for tested in results.sets]),
-        "window_plots": plots.window_plots(results, analyses.windows, numbers),
-        "chosen_windows": plots.chosen_windows(results),
-        "sweep_plots": plots.sweep_plots(sweeps, numbers),
-        "projection_plots": plots.projection_plots(analyses.projections, numbers),
+        "robustness_figures": robustness_figures(results),
+        "observations": transition_figures(analyses.profiles, results),
+        "window_figures": window_figures(analyses.windows, results),
+        "chosen_windows": chosen_windows(results),
+        "sweep_figures": sweep_figures(sweeps),
+        "projection_figures": projection_figures(analyses.projections),
         "tables": tables,
         "published": published,
         "errors": errors,
-        "error_head": results.entries[0].label,
-        "undefined_values": sections.undefined(results),
-        "reproduce": background.reproduce,
-        "provenance": sections.provenance(results, analyses.profiles, background.versions, background.head_cards),
+        "undefined_values": _undefined(results),
+        "reproduce": reproduce,
+        "provenance": _provenance(results, analyses.profiles, versions, head_cards),
     }
-    return _render("report.html.j2", context)
+    return render("report.html.j2", context)
 
 
-def render_table(table: Table) -> str:
-    """Return a page of its own for one table."""
-    return _render("table.html.j2", {"table": table})
+def _warnings(results: Results, audits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what the numbers do not cover, and what the audit of the corpora found."""
+    for audit in audits:
+        for warning in audit.get("warnings", []):
+            place = "/".join(str(part) for part in (audit.get("corpus"), warning.get("set")) if part)
+            yield f"Audit of {printable(place)}: {printable(str(warning.get('text', '')))}"
+    for sample in results.samples.values():
+        where = f"corpus {printable(sample.corpus)}, view {printable(sample.view)}"
+        if sample.failed:
+            yield f"{sample.failed:,} image(s) could not be read and have no score ({where})."
+        if sample.in_no_set:
+            yield f"{sample.in_no_set:,} scored image(s) name no test set and are in no result ({where})."
+    own: dict[str, set[str]] = {}
+    for card in results.cards:
+        if card.facts.get("trained_on") == card.corpus:
+            own.setdefault(card.corpus, set()).add(card.head)
+    for corpus, heads in sorted(own.items()):
+        names = ", ".join(map(printable, sorted(heads)))
+        yield f"{names}: trained on images of corpus {printable(corpus)}, which is tested here too; do not trust these."
+    unmoved = {card.head for card in results.cards if card.facts.get("window_moved") is False}
+    for head in sorted(unmoved):
+        yield f"Head {printable(head)}: for some seed the window is still that of the random draw before training."
 
 
-def _render(template: str, context: Mapping[str, Any]) -> str:
-    loader = PackageLoader("stages.report", "template")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["name"] = printable
-    environment.tests["value_cell"] = lambda cell: isinstance(cell, Value)
-    style, script = (loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
-    ours = {
-        "style": Markup(style),  # noqa: S704 - our own file, not data
-        "script": Markup(script),  # noqa: S704
-        "style_hash": _csp_hash(style),
-        "script_hash": _csp_hash(script),
-    }
-    return environment.get_template(template).render(ours | dict(context)) + "\n"
+def _facts(results: Results) -> list[tuple[str, object, str]]:
+    """What was run and on what: name, value, detail."""
+    seeds = sorted({seed for head in results.heads for seed in results.seeds(head)})
+    samples = results.samples.values()
+    runs = {(card.head, card.seed) for card in results.cards}
+    n_fake = sum(sample.n_fake for sample in samples)
+    n_real = sum(len(sample) for sample in samples) - n_fake
+    found: list[tuple[str, object, str]] = [
+        ("Images", f"{n_real + n_fake:,}", f"{n_real:,} real, {n_fake:,} synthetic"),
+        ("Test sets", len(results.sets), f"of {', '.join(results.samples)}"),
+        ("Heads", len(results.heads), ", ".join(results.heads)),
+        ("Seeds", len(seeds), ", ".join(map(str, seeds))),
+        ("Configurations tried", len(runs), "heads and seeds; the best of several is partly luck"),
+    ]
+    degraded = [view for view in results.views if not view.startswith(MATCHED)]
+    if degraded:
+        kinds = dict.fromkeys(view.partition("-")[0] for view in degraded)
+        found.append(("Degraded views", len(degraded), ", ".join(kinds)))
+    return found
 
 
-def _csp_hash(text: str) -> str:
-    """Name a source by hash: the content security policy allows this style and script, nothing else."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def _headline(results: Results) -> str:
+    """Return the result in one sentence: the best mean AP, how much is lost at the usual threshold, and to whom."""
+    means = {head: results.of_sets(head, "ap") for head in results.heads}
+    ranked = sorted((mean.value, head) for head, mean in means.items() if mean.value is not None)
+    if not ranked:
+        return "No test set has both classes: AP is undefined everywhere."
+    value, best = ranked[-1]
+    covered = f"{means[best].count} of {means[best].total} sets"
+    text = f"{printable(best)} has the highest mean AP, {value:.3f} over {covered}"
+    accuracy, oracle = (results.of_sets(best, metric).value for metric in ("accuracy", "oracle_accuracy"))
+    if accuracy is not None and oracle is not None:
+        text += f"; its accuracy is {accuracy:.3f} at score 0.5 and {oracle:.3f} at the oracle's threshold"
+    return f"{text}."
+
+
+def _best(results: Results, metric: str, tested: NamedSet | None = None) -> set[str]:
+    """Return the heads with the best value as printed, of a set or of the mean over sets.
+
+    Nobody is best alone, or where the means over sets cover different numbers of them.
+    """
+    if tested is None:
+        means = {head: results.of_sets(head, metric) for head in results.heads}
+        if len({mean.count for mean in means.values()}) > 1:
+            return set()
+    else:
+        means = {head: results.of_set(head, tested, metric) for head in results.heads}
+    printed = {head: f"{mean.value:.3f}" for head, mean in means.items() if mean.value is not None}
+    choose = min if metric in ERRORS else max
+    return {head for head, text in printed.items() if len(means) > 1 and text == choose(printed.values())}
+
+
+def _undefined(results: Results) -> list[tuple[str, str, str, str]]:
+    """Return sets, heads, metric and reason of what is undefined; sets and heads that share a reason share a line."""
+    names = results.column_names()
+    heads: dict[tuple[str, str, str], list[str]] = {}
+    for head, (tested, name), metric in product(results.heads, names.items(), METRICS):
+        if reason := results.why_undefined(head, tested, metric):
+            heads.setdefault((name, METRIC_NAMES[metric], reason), []).append(head)
+    sets: dict[tuple[str, str, str], list[str]] = {}
+    for (name, metric, reason), who in heads.items():
+        of_heads = "all" if len(who) == len(results.heads) else ", ".join(who)
+        sets.setdefault((of_heads, metric, reason), []).append(name)
+    return [("all" if len(of) == len(names) else ", ".join(of), *line) for line, of in sets.items()]
+
+
+def _provenance(
+    results: Results,
+    profiles: Sequence[AnalysisFile],
+    versions: Mapping[str, str],
+    head_cards: Mapping[str, Mapping[str, object]],
+) -> list[tuple[str, Sequence[str], Collection[Sequence[str]], int | None]]:
+    """Where the numbers come from: title, header and rows of tables, and which column holds hashes."""
+    keys = {(c.corpus, c.view): [c.corpus, c.view, c.feature_key, str(c.failed)] for c in results.cards}
+    files: dict[tuple[str, int], list[str]] = {}
+    for card in results.cards:
+        threshold = results.thresholds.get((card.head, card.seed))
+        text = "none" if threshold is None else f"{threshold:.4f}"
+        trained_on = str(card.facts.get("trained_on") or "not stated")
+        files[card.head, card.seed] = [card.head, str(card.seed), trained_on, text, card.head_sha256]
+    settings = [
+        [head, "; ".join(f"{name} {value}" for name, value in card.items())] for head, card in head_cards.items()
+    ]
+    observed = [[profile.corpus, profile.view, profile.feature_key] for profile in profiles]
+    of_files = ["Head", "Seed", "Trained on", "Held-out threshold (logit)", "sha256 of the head file"]
+    tables = [
+        ("Features", ["Corpus", "View", "Feature key", "Unreadable images"], keys.values(), 2),
+        ("Head files", of_files, files.values(), 4),
+        ("Heads", ["Head", "Settings"], settings, None),
+        ("Profiles", ["Corpus", "View", "Feature key"], observed, 2),
+        ("Programs", ["Program", "Version"], versions.items(), None),
+    ]
+    return [table for table in tables if table[2]]

@@ -1,21 +1,23 @@
-"""Published figures of the peers beside the numbers measured here, on the very list of test sets that they cover."""
+"""Published figures and claims beside the numbers measured here, on the very list of test sets that they cover."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from stages.report.table import Block, Cell, Table, Value
+from stages.report.table import Block, Table, Value, to_markdown
 from stages.report.tables import METRIC_NAMES, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stages.evaluate.means import Mean
+    from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
+    from stages.report.table import Cell
 
 HERE = "measured here"
 MARKS = {
@@ -23,20 +25,20 @@ MARKS = {
     "computed": "published, mean computed from the source's own rows or files",
     "secondary": "published, read in a secondary source",
 }
+REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
 _METRICS = ("accuracy", "ap")
 
 
-@dataclass(frozen=True)
-class Covered:
+class Covered(NamedTuple):
     """A named list of test sets that one corpus of the study covers completely: its name and the sets in its order."""
 
     name: str
-    sets: tuple[NamedSet, ...]
+    sets: Sequence[NamedSet]
 
 
 @cache
 def published() -> Mapping[str, Any]:
-    """Return the data file: means over set lists, figures of single sets, and the paper's ablation; in percent."""
+    """Return the data file: means over set lists, single sets, and the paper's ablation and claims; in percent."""
     content: dict[str, Any] = yaml.safe_load(files("stages.report").joinpath("published.yaml").read_text("utf-8"))
     return content
 
@@ -56,7 +58,7 @@ def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> l
         here = {tested.name: tested for tested in results.sets if tested.corpus == corpus}
         lists = {name: members for name, members in set_lists.items() if members and set(members) <= here.keys()}
         found += [
-            Covered(name, tuple(here[member] for member in members))
+            Covered(name, [here[member] for member in members])
             for name, members in lists.items()
             if not any(set(members) < set(lists[other]) and not _same_benchmark(name, other) for other in lists)
         ]
@@ -70,38 +72,33 @@ def mean_table(results: Results, covered: Covered) -> Table:
     """
     names = [tested.name for tested in covered.sets]
     header = ["method", "trained on", "accuracy", "AP", "accuracy difference", "AP difference", "origin", "source"]
-    rows: list[list[Cell]] = []
+    rows: list[Sequence[Cell]] = []
     ours: list[float | None] = []
-    for entry in results.entries:
-        means = [results.of_sets(entry, metric, covered.sets) for metric in _METRICS]
-        complete = [mean.value if mean.count == mean.total else None for mean in means]
-        ours = ours or complete
-        cells: list[Cell] = [scaled(mean, metric) for mean, metric in zip(means, _METRICS, strict=True)]
-        corpora = {c.facts.get("trained_on") or "not stated" for c in results.cards if c.head == entry.head}
-        trained = ", ".join(sorted(corpora))
+    for head in results.heads:
+        means = [results.of_sets(head, metric, covered.sets) for metric in _METRICS]
+        ours = ours or [mean.value if mean.count == mean.total else None for mean in means]
+        cells = [scaled(mean, metric) for mean, metric in zip(means, _METRICS, strict=True)]
+        trained_on = {card.facts.get("trained_on") or "not stated" for card in results.cards if card.head == head}
         counts = sorted({mean.count for mean in means})
-        note = (
-            "" if counts == [len(names)] else f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"
-        )
-        rows.append([entry.head, trained, *cells, None, None, HERE, note])
+        partial = f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"
+        note = partial if counts != [len(names)] else ""
+        rows.append([head, ", ".join(sorted(trained_on)), *cells, None, None, HERE, note])
     for line in published()["means"]:
         if line["set_list"] == covered.name:
-            values = [_share(line.get(metric)) for metric in _METRICS]
-            differences: list[Cell] = [
-                None if mine is None or value is None else Value(mine - value, signed=True)
-                for mine, value in zip(ours, values, strict=True)
+            percents = [line.get(metric) for metric in _METRICS]
+            differences = [
+                None if mine is None or percent is None else Value(mine - percent / 100, signed=True)
+                for mine, percent in zip(ours, percents, strict=True)
             ]
             source = "; ".join(text for text in (line["source"], line.get("note", "")) if text)
-            cells = [None if value is None else Value(value) for value in values]
-            row: list[Cell] = [line["method"], line["trained_on"], *cells, *differences]
-            rows.append([*row, MARKS[line["mark"]], source])
+            numbers = [*map(_share, percents), *differences]
+            rows.append([line["method"], line["trained_on"], *numbers, MARKS[line["mark"]], source])
     notes = [
         f"Percent, mean over {covered.name} ({len(names)} sets): {', '.join(names)}.",
         "Difference: the first head of this study minus the published figure, in percentage points. Published figures "
         "come from other training data, augmentation and image sizes than each other: read the sources.",
     ]
-    ranked = frozenset({2, 3})
-    return Table(f"Published and measured: {covered.name}", header, [Block("", rows)], 2, ranked, notes=notes)
+    return Table(f"Published and measured: {covered.name}", header, [Block("", rows)], 2, ranked=(2, 3), notes=notes)
 
 
 def set_table(results: Results, covered: Covered) -> Table | None:
@@ -111,40 +108,106 @@ def set_table(results: Results, covered: Covered) -> Table | None:
     lines = [line for line in lines if _same_benchmark(line["set_list"], covered.name)]
     blocks = []
     for at, metric in enumerate(_METRICS):
-        rows: list[list[Cell]] = []
-        for entry in results.entries:
-            values = [scaled(results.of_set(entry, tested, metric), metric, spread=False) for tested in covered.sets]
-            rows.append([entry.head, HERE, *values])
+        rows: list[Sequence[Cell]] = []
+        for head in results.heads:
+            values = [scaled(results.of_set(head, tested, metric), metric, spread=False) for tested in covered.sets]
+            rows.append([head, HERE, *values])
         for line in lines:
             found = [_share((line["values"].get(name) or (None, None))[at]) for name in names]
-            if any(value is not None for value in found):
-                cells: list[Cell] = [None if value is None else Value(value) for value in found]
-                origin = f"{MARKS[line['mark']]}: {line['source']}"
-                rows.append([f"{line['method']} ({line['trained_on']})", origin, *cells])
+            if any(found):
+                method, origin = f"{line['method']} ({line['trained_on']})", f"{MARKS[line['mark']]}: {line['source']}"
+                rows.append([method, origin, *found])
         blocks.append(Block(METRIC_NAMES[metric], rows))
-    ranked = frozenset(range(2, 2 + len(names)))
-    title = f"Published and measured, set by set: {covered.name}"
-    notes = ["Percent. An empty cell was not published."]
-    header = ["method", "origin", *names]
-    table = Table(title, header, blocks, 2, ranked, block_name="metric", notes=notes)
+    title, notes = f"Published and measured, set by set: {covered.name}", ["Percent. An empty cell was not published."]
+    ranked = range(2, 2 + len(names))
+    table = Table(title, ["method", "origin", *names], blocks, 2, ranked, block_name="metric", notes=notes)
     return table if lines else None
 
 
 def ablation_reference() -> Table:
     """Return the paper's own ablation, to be read beside the study's."""
     content = published()["ablation"]
-    rows: list[list[Cell]] = []
+    rows: list[Sequence[Cell]] = []
     for line in content["rows"]:
-        parts: list[Cell] = ["yes" if line[name] else "no" for name in ("raw", "ltd", "position")]
+        parts = ["yes" if line[name] else "no" for name in ("raw", "ltd", "position")]
         values = [value / 100 for value in line["accuracy"]]
-        rows.append([*parts, *(Value(value) for value in values), Value(sum(values) / len(values))])
+        rows.append([*parts, *map(Value, [*values, sum(values) / len(values)])])
     header = ["raw", "LTD", "position", *content["set_lists"], "mean of the two"]
     notes = [f"Mean accuracy in percent. {MARKS[content['mark']]}: {content['source']}."]
-    return Table("Ablation as published", header, [Block("", rows)], 3, frozenset({3, 4, 5}), notes=notes)
+    return Table("Ablation as published", header, [Block("", rows)], 3, ranked=(3, 4, 5), notes=notes)
 
 
-def _share(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100
+def reproduction_table(
+    results: Results, uncertainty: Uncertainty, set_lists: Mapping[str, Sequence[str]]
+) -> Table | None:
+    """Compare every published claim that this study tests; None where it tests none.
+
+    A claim is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
+    corpus with its test sets. Where some of the sets are missing, it is listed and not compared.
+
+    Args:
+        results: what was measured.
+        uncertainty: its replicates.
+        set_lists: name -> members.
+    """
+    trained = {card.head: card.facts.get("trained_on") for card in results.cards}
+    rows: list[Sequence[Cell]] = []
+    for claim in published()["claims"]:
+        members = set_lists.get(claim["set_list"], ())
+        label = f"{claim['head']} ({claim['trained_on']})"
+        head = next((name for name in (claim["head"], label) if trained.get(name) == claim["trained_on"]), None)
+        # of the corpus that has most of the list
+        of_corpora = [[t for t in results.sets if t.corpus == c and t.name in members] for c in results.samples]
+        sets = max(of_corpora, key=len, default=[])
+        if not sets or head not in results.heads:
+            continue
+        coverage = f"{claim['set_list']}, {len(sets)} of {len(members)} sets"
+        for metric in _METRICS:
+            if claim.get(metric) is not None:
+                stated = claim[metric] / 100
+                mean, interval = results.of_sets(head, metric, sets), uncertainty.of_sets(head, metric, sets)
+                here = _beside(stated, mean, interval, len(sets), of=len(members))
+                rows.append([claim["what"], head, coverage, METRIC_NAMES[metric], Value(stated), *here])
+    header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
+    notes = [
+        "Percent. low and high: 95 % bootstrap interval over test images of the mean over sets and seeds; it does not "
+        "hold the spread between trainings.",
+        f"Published: {MARKS['secondary']} (LTD paper, arXiv 2603.10598). The authors choose the best epoch on test "
+        "images and draw windows at random in evaluation; this study does neither.",
+    ]
+    return Table("Reproduction of the paper", header, [Block("", rows)], 4, notes=notes) if rows else None
+
+
+def reproduction_page(study: str, table: Table | None, commands: Sequence[str]) -> str:
+    """Return REPRODUCTION.md."""
+    lines = ["# Reproduction of the LTD paper", "", f"Made by the report stage of the study `{study}`.", ""]
+    if table is None:
+        lines.append("This study tests no claim of the paper: it has other heads, training corpora or test sets.")
+    else:
+        body = to_markdown(table).partition("\n\n")[2].rstrip()  # the page has a heading of its own
+        verdicts = [str(row[-1]) for block in table.blocks for row in block.rows]
+        kept, broken = (sum(verdict == wanted for verdict in verdicts) for wanted in (REPRODUCED, NOT_REPRODUCED))
+        lines += [f"{kept} of {kept + broken} compared figures are reproduced within their interval.", "", body]
+    typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
+    lines += ["", "To make it again:", "", "```console", *typed, "```", ""]
+    return "\n".join(lines)
+
+
+def _beside(stated: float, mean: Mean, interval: tuple[float, float] | None, sets: int, *, of: int) -> list[Cell]:
+    """Return the value here, the ends of its interval, the difference, and the verdict."""
+    if mean.value is None or mean.count < sets:
+        return [None, None, None, None, f"not compared: defined on {mean.count} of {sets} sets"]
+    verdict = "not compared: sets are missing" if sets < of else "not compared: no interval"
+    if sets == of and interval is not None:
+        # a published figure is rounded to a hundredth of a percent
+        inside = interval[0] - 0.5e-4 <= stated <= interval[1] + 0.5e-4
+        verdict = REPRODUCED if inside else NOT_REPRODUCED
+    ends = [None, None] if interval is None else map(Value, interval)
+    return [Value(mean.value), *ends, Value(mean.value - stated, signed=True), verdict]
+
+
+def _share(percent: float | None) -> Value | None:
+    return None if percent is None else Value(percent / 100)
 
 
 def _same_benchmark(one: str, other: str) -> bool:

@@ -6,18 +6,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stages.evaluate.means import Mean, mean_over_seeds, mean_over_sets
-from stages.evaluate.metrics import METRICS, UNLABELLED, Metrics, measure_sets
+from stages.evaluate.metrics import UNLABELLED, Metrics, measure_sets
 from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
 from stages.evaluate.thresholds import calibrated_threshold
-from stages.report.sample import Sample, same_images
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 CLEAN = "clean"
@@ -36,86 +36,137 @@ class NamedSet:
         return f"{self.corpus}/{self.name}"
 
 
-@dataclass(frozen=True, order=True)
-class Entry:
-    """A line of the tables: a head, and the degraded view it was tested on; no view stands for undegraded images."""
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The images of one corpus view in order of path, and what every head and seed says about each of them.
 
-    head: str
-    view: str = ""
+    Attributes:
+        source: the scores file that they were first read from.
+        corpus: name of the corpus.
+        view: name of the view.
+        failed: how many images could not be read.
+        path: (N,) object, str.
+        generator: (N,) object, str or None.
+        label: (N,) int8, 0 real, 1 synthetic.
+        members: named test set -> its row numbers, ascending.
+        logits: (head, seed) -> (N,) float64; of undegraded images.
+    """
+
+    source: Path
+    corpus: str
+    view: str
+    failed: int
+    path: NDArray[np.object_]
+    generator: NDArray[np.object_]
+    label: NDArray[np.int8]
+    members: Mapping[str, NDArray[np.int64]]
+    logits: dict[tuple[str, int], NDArray[np.float64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.path)
 
     @property
-    def label(self) -> str:
-        """What the tables call it."""
-        return f"{self.head} on {self.view}" if self.view else self.head
+    def n_fake(self) -> int:
+        """Number of synthetic images."""
+        return int((self.label == 1).sum())
+
+    @property
+    def in_no_set(self) -> int:
+        """Number of images that no test set names."""
+        return len(self) - len(np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.members.values()])))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (real, synthetic) image counts of a set."""
+        labels = self.label[self.members[name]]
+        return int((labels == 0).sum()), int((labels == 1).sum())
+
+    def seeds(self, head: str) -> list[int]:
+        """Return the seeds of a head that scored these images, ascending."""
+        return sorted(seed for name, seed in self.logits if name == head)
+
+    def strata(self) -> NDArray[np.int64]:
+        """Return (N,) a number for each combination of label and test sets."""
+        codes = self.label.astype(np.int64)
+        for rows in self.members.values():
+            inside = np.zeros(len(self), dtype=np.int64)
+            inside[rows] = 1
+            # renumbered each time: no number of sets can overflow them
+            codes = np.unique(codes * 2 + inside, return_inverse=True)[1]
+        return codes
 
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a study.
+    """The results of a study. A head's ``view`` is the degraded view it was tested on; none: undegraded images.
 
     Attributes:
-        entries: lines of the tables, in order: heads on undegraded images.
+        heads: lines of the tables, in order.
         views: names of the degraded views, in order of name.
         sets: columns of the tables, in order.
         cards: what each scores file is about, in order of the tables' heads, then corpus, view, seed.
-        measured: entry (also of degraded views) -> seed -> set key -> metrics.
+        measured: (head, view) -> seed -> set key -> metrics.
         thresholds: (head, seed) -> threshold on the logit from held-out images of its training domain.
         samples: corpus -> its images and what every head says about them, undegraded.
         missing: sets that the study asks for and that have no image: every mean over sets says that it lacks them.
     """
 
-    entries: tuple[Entry, ...]
+    heads: tuple[str, ...]
     views: tuple[str, ...]
     sets: tuple[NamedSet, ...]
     cards: tuple[ScoreCard, ...]
-    measured: Mapping[Entry, Mapping[int, Mapping[str, Metrics]]]
+    measured: Mapping[tuple[str, str], Mapping[int, Mapping[str, Metrics]]]
     thresholds: Mapping[tuple[str, int], float]
     samples: Mapping[str, Sample] = field(compare=False)
     missing: tuple[NamedSet, ...] = ()
 
-    def seeds(self, entry: Entry) -> tuple[int, ...]:
-        """Return the seeds of an entry, ascending."""
-        return tuple(sorted(self.measured.get(entry, {})))
+    def seeds(self, head: str, view: str = "") -> tuple[int, ...]:
+        """Return the seeds of a head, ascending."""
+        return tuple(sorted(self.measured.get((head, view), {})))
 
-    def by_seed(self, entry: Entry, tested: NamedSet) -> dict[int, Metrics | None]:
+    def by_seed(self, head: str, tested: NamedSet, view: str = "") -> dict[int, Metrics | None]:
         """Return the metrics of a set for every seed; None where the seed has no scores of it."""
-        return {seed: self.measured[entry][seed].get(tested.key) for seed in self.seeds(entry)}
+        return {seed: self.measured[head, view][seed].get(tested.key) for seed in self.seeds(head, view)}
 
-    def of_set(self, entry: Entry, tested: NamedSet, metric: str) -> Mean:
+    def of_set(self, head: str, tested: NamedSet, metric: str, view: str = "") -> Mean:
         """Return mean and spread over seeds."""
-        return mean_over_seeds(list(self.by_seed(entry, tested).values()), metric)
+        return mean_over_seeds(list(self.by_seed(head, tested, view).values()), metric)
 
-    def of_sets(self, entry: Entry, metric: str, names: Sequence[NamedSet] | None = None) -> Mean:
+    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet] | None = None, view: str = "") -> Mean:
         """Return the mean over sets (all, or those named), its spread over seeds, and how many sets it covers."""
-        by_seed = [self.measured[entry][seed] for seed in self.seeds(entry)]
+        by_seed = [self.measured[head, view][seed] for seed in self.seeds(head, view)]
         wanted = (*self.sets, *self.missing) if names is None else names
         return mean_over_sets(by_seed, [tested.key for tested in wanted], metric)
+
+    def covered(self, head: str, metric: str, view: str = "") -> list[NamedSet]:
+        """Return the sets that a mean over sets covers: those with a value for every seed."""
+        means = {tested: self.of_set(head, tested, metric, view) for tested in self.sets}
+        return [tested for tested, mean in means.items() if mean.count and mean.count == mean.total]
 
     def coverage(self, corpus: str) -> str:
         """Say how many of the sets asked for a corpus has: "6 of 8 sets"."""
         here, missing = (sum(tested.corpus == corpus for tested in sets) for sets in (self.sets, self.missing))
         return f"{here} of {here + missing} sets"
 
-    def why_undefined(self, entry: Entry, tested: NamedSet, metric: str) -> str:
-        """Return why a metric of a set is undefined for some or all seeds of an entry; empty when it is not."""
-        by_seed = self.by_seed(entry, tested)
-        reasons: dict[str, list[int]] = {}
-        for seed, metrics in by_seed.items():
-            reason = "not scored" if metrics is None else metrics.undefined.get(metric, "")
-            if reason:
-                reasons.setdefault(reason, []).append(seed)
-        if len(reasons) == 1 and len(next(iter(reasons.values()))) == len(by_seed):
-            return next(iter(reasons))
-        return "; ".join(f"{reason} (seed {', '.join(map(str, seeds))})" for reason, seeds in reasons.items())
+    def column_names(self) -> dict[NamedSet, str]:
+        """Name the columns: the set's name, with its corpus in front when the study tests several corpora."""
+        several = len({tested.corpus for tested in self.sets}) > 1
+        return {tested: tested.key if several else tested.name for tested in self.sets}
 
     def size(self, tested: NamedSet) -> tuple[int, int]:
         """Return (real, synthetic) image counts of a set; they are the same for every head that scored it."""
         return self.samples[tested.corpus].size(tested.name)
 
-    def undefined(self) -> list[tuple[Entry, NamedSet, str, str]]:
-        """Return (entry, set, metric, reason) of everything that is undefined on undegraded images."""
-        every = ((entry, tested, metric) for entry in self.entries for tested in self.sets for metric in METRICS)
-        return [(*place, why) for place in every if (why := self.why_undefined(*place))]
+    def why_undefined(self, head: str, tested: NamedSet, metric: str) -> str:
+        """Return why a metric of a set is undefined for some or all seeds of a head; empty when it is not."""
+        reasons: dict[str, list[int]] = defaultdict(list)
+        by_seed = self.by_seed(head, tested)
+        for seed, metrics in by_seed.items():
+            reason = "not scored" if metrics is None else metrics.undefined.get(metric, "")
+            if reason:
+                reasons[reason].append(seed)
+        if list(reasons.values()) == [list(by_seed)]:
+            return next(iter(reasons))
+        return "; ".join(f"{reason} (seed {', '.join(map(str, seeds))})" for reason, seeds in reasons.items())
 
 
 def load_results(
@@ -151,25 +202,26 @@ def load_results(
     measured: list[tuple[ScoreCard, dict[str, Metrics]]] = []
     samples: dict[tuple[str, str], Sample] = {}
     for path, card in tested.items():
-        scores = read_scores(path)
-        logits = _collect(samples, scores)
+        scores = _by_path(read_scores(path))
+        sample = samples.setdefault((card.corpus, card.view), _sample_of(scores))
+        _check_same_images(sample, scores)
         if card.view == shown[card.corpus]:
-            samples[card.corpus, card.view].logits[card.head, card.seed] = logits
+            sample.logits[card.head, card.seed] = scores.logit
         threshold = thresholds.get((card.head, card.seed))
         measured.append((card, measure_sets(scores, threshold=threshold, unlabelled=unlabelled)))
     found = {NamedSet(card.corpus, name) for card, by_set in measured for name in by_set}
     if not found:
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
     asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
-    table: dict[Entry, dict[int, dict[str, Metrics]]] = {}
+    table: dict[tuple[str, str], dict[int, dict[str, Metrics]]] = {}
     for card, by_set in measured:
-        entry = Entry(card.head, "" if card.view == shown[card.corpus] else card.view)
-        row = table.setdefault(entry, {}).setdefault(card.seed, {})
+        line = (card.head, "" if card.view == shown[card.corpus] else card.view)
+        row = table.setdefault(line, {}).setdefault(card.seed, {})
         row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
-    plain = [entry for entry in table if not entry.view]
+    plain = [head for head, view in table if not view]
     return Results(
-        entries=tuple(sorted(plain, key=lambda entry: (place_in(heads, entry.head), entry))),
-        views=tuple(sorted({entry.view for entry in table} - {""})),
+        heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),
+        views=tuple(sorted({view for _, view in table} - {""})),
         sets=tuple(sorted(found, key=lambda tested: (_place_of_set(sets, tested), tested))),
         cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
         measured=table,
@@ -234,16 +286,29 @@ def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
     return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}
 
 
-def _collect(samples: dict[tuple[str, str], Sample], scores: Scores) -> NDArray[np.float64]:
-    """Check a file's images against the sample of its corpus view, and return its logits in the sample's order."""
-    place = (scores.card.corpus, scores.card.view)
-    if place not in samples:
-        samples[place] = Sample.of(scores)
-    order = same_images(samples[place], scores)
-    if order is None:
-        first = samples[place]
+def _by_path(scores: Scores) -> Scores:
+    """Put the rows of a file in order of path: files are in the order of their features, which may differ."""
+    if bool(np.all(scores.path[:-1] <= scores.path[1:])):
+        return scores
+    order = np.argsort(scores.path)
+    rank = np.argsort(order)
+    columns = {name: getattr(scores, name)[order] for name in ("path", "generator", "label", "logit", "score")}
+    return replace(scores, **columns, members={name: np.sort(rank[rows]) for name, rows in scores.members.items()})
+
+
+def _sample_of(scores: Scores) -> Sample:
+    card = scores.card
+    about = (scores.source, card.corpus, card.view, card.failed)
+    return Sample(*about, scores.path, scores.generator, scores.label, scores.members)
+
+
+def _check_same_images(sample: Sample, scores: Scores) -> None:
+    """Heads and seeds are only comparable on the same images with the same labels in the same sets."""
+    pairs = [(sample.path, scores.path), (sample.label, scores.label)]
+    known = sample.members.keys() == scores.members.keys()
+    pairs += [(rows, scores.members[name]) for name, rows in sample.members.items()] if known else []
+    if not known or not all(np.array_equal(one, other) for one, other in pairs):
         raise DataError(
-            f"{first.source} and {scores.source} score different images of corpus {scores.card.corpus!r} "
-            f"({len(first)} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
+            f"{sample.source} and {scores.source} score different images of corpus {sample.corpus!r} "
+            f"({len(sample)} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
         )
-    return scores.logit[order]

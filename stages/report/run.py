@@ -6,27 +6,26 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.csv_file import csv_text
-from stages.analyse.files import (
-    WINDOW_SCHEMA,
-    projection_path,
-    read_profile,
-    read_projection,
-    read_windows,
-    windows_path,
-)
+from stages.analyse.files import WINDOW_SCHEMA
 from stages.evaluate.bootstrap import REPLICATES
 from stages.evaluate.metrics import UNLABELLED
 from stages.report import tables
 from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics
-from stages.report.observation import transition_table
-from stages.report.page import Analyses, Background, render_page
-from stages.report.published import ablation_reference, covered_lists, mean_table, set_table
-from stages.report.reproduction import reproduction_page, reproduction_table
+from stages.report.observation import read_analyses, transition_table
+from stages.report.page import render_page
+from stages.report.published import (
+    ablation_reference,
+    covered_lists,
+    mean_table,
+    reproduction_page,
+    reproduction_table,
+    set_table,
+)
 from stages.report.results import load_results
 from stages.report.robustness import robustness_table
-from stages.report.swept import read_sweeps, sweep_tables
-from stages.report.table import WRITERS, Table, to_csv, to_markdown
+from stages.report.sweeps import read_sweeps, sweep_tables
+from stages.report.table import WRITERS, Table, to_csv
 from stages.report.thumbnails import surest_errors
 from storage.atomic import write_text
 
@@ -87,55 +86,54 @@ def run(
     Raises:
         DataError: a file is missing or unusable, or the scores cannot be compared.
     """
-    cards = dict(head_cards or {})
     results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled, names=heads_of)
     uncertainty = resample(results, replicates=replicates)
-    analyses = _read_analyses(profile_files)
+    analyses = read_analyses(profile_files)
     sweeps = read_sweeps(sweep_files or {}, results)
-    first, *others = [entry.head for entry in results.entries]
+    first, *others = results.heads
     lists = covered_lists(results, set_lists or {})
     published = [table for found in lists for table in (mean_table(results, found), set_table(results, found)) if table]
-    settings = {name: dict(card) for name, card in cards.items()}
-    named: dict[str, Table | None] = {
+    ablation = tables.ablation_table(results, head_cards or {})
+    claims = reproduction_table(results, uncertainty, set_lists or {})
+    found: dict[str, Table | None] = {
         "main": tables.main_table(results, f"{study}: main results"),
         "per_set": tables.per_set_table(results, uncertainty),
-        "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
+        "tests": tables.comparison_table(results, uncertainty, first, others),
         "robustness": robustness_table(results),
         "robustness_paper_grid": robustness_table(results, paper=True),
-        "ablation": tables.ablation_table(results, settings),
+        "ablation": ablation,
+        "ablation_published": ablation and ablation_reference(),
+        **sweep_tables(sweeps),
+        "layer_transitions": transition_table(analyses.windows),
+        "reproduction": claims,
+        **{f"published_{number}": table for number, table in enumerate(published, 1)},
     }
-    if named["ablation"] is not None:
-        named["ablation_published"] = ablation_reference()
-    if not others:
-        named["tests"] = None
-    named |= sweep_tables(sweeps)
-    named["layer_transitions"] = transition_table(analyses.windows)
-    named["reproduction"] = reproduction_table(results, uncertainty, set_lists or {})
-    for at, table in enumerate(published, 1):
-        named[f"published_{at}"] = table
     metrics = short_metrics(results)
-    background = Background(study, notes, audits, versions or {}, cards, reproduce)
+    page = render_page(
+        results,
+        uncertainty,
+        study=study,
+        notes=notes,
+        audits=audits,
+        versions=versions or {},
+        head_cards=head_cards or {},
+        reproduce=reproduce,
+        analyses=analyses,
+        sweeps=sweeps,
+        tables=found,
+        published=published,
+        errors=surest_errors(results, first, images or {}),
+    )
     files = {
         "metrics.json": _json(metrics),
         "tables/metrics.json": _json(full_metrics(results, uncertainty)),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
-        "report.html": render_page(
-            results,
-            uncertainty,
-            background,
-            analyses=analyses,
-            sweeps=sweeps,
-            tables=named,
-            published=published,
-            errors=surest_errors(results, first, images or {}),
-        ),
+        "report.html": page,
+        "REPRODUCTION.md": reproduction_page(study, claims, reproduce),
     }
-    claims = named["reproduction"]
-    markdown = "" if claims is None else to_markdown(claims)
-    files["REPRODUCTION.md"] = reproduction_page(study, claims, markdown, reproduce)
-    for name, found in named.items():
-        files |= {f"tables/{name}.{suffix}": write(found) for suffix, write in WRITERS.items() if found is not None}
+    for name, table in found.items():
+        files |= {f"tables/{name}.{suffix}": write(table) for suffix, write in WRITERS.items() if table is not None}
     if analyses.windows:
         rows = [[f.corpus, *row.values()] for f in analyses.windows for row in f.table.to_pylist()]
         files["tables/windows.csv"] = csv_text(["corpus", *WINDOW_SCHEMA.names], rows)
@@ -145,15 +143,6 @@ def run(
         if f"tables/{left.name}" not in files:
             left.unlink()  # of an earlier run: tables of two runs must not stand side by side
     return metrics
-
-
-def _read_analyses(profile_files: Sequence[Path]) -> Analyses:
-    profiles = [read_profile(path) for path in profile_files]
-    windows = [read_windows(path) for path in map(windows_path, profile_files) if path.exists()]
-    projections = [read_projection(path) for path in map(projection_path, profile_files) if path.exists()]
-    for files in (profiles, windows, projections):
-        files.sort(key=lambda file: (file.corpus, file.view))
-    return Analyses(profiles, windows, projections)
 
 
 def _json(content: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from stages.report.page import render_table
-from stages.report.table import WRITERS, Block, Cell, Table, Value
+from stages.report.html import render
+from stages.report.table import WRITERS, Block, Table, Value
 from storage.atomic import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from stages.report.table import Cell
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Measured:
 def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
     """Write ``speed.html`` and its table in all formats; remove older ones where there is nothing to tell."""
     table = speed_table(list(runs), study)
-    for suffix, write in {**WRITERS, "html": render_table}.items():
+    for suffix, write in {**WRITERS, "html": _page}.items():
         file = out / f"speed.{suffix}"
         if table is None:
             file.unlink(missing_ok=True)
@@ -45,19 +47,23 @@ def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
             write_text(file, write(table))
 
 
+def _page(table: Table) -> str:
+    return render("table.html.j2", {"table": table})
+
+
 def speed_table(runs: Sequence[Measured], study: str) -> Table | None:
     """Seconds of a run and images a second, by stage; None without runs."""
     blocks = []
     for kind in dict.fromkeys(run.kind for run in runs):
-        rows: list[list[Cell]] = []
+        rows: list[Sequence[Cell]] = []
         for what in dict.fromkeys(run.what for run in runs if run.kind == kind):
             same = [run for run in runs if (run.kind, run.what) == (kind, what)]
             images = [run.images for run in same if run.images is not None]
             total, seconds = sum(images), sum(run.seconds for run in same)
-            numbers: list[Cell] = [Value(fmean(run.seconds for run in same), scale=1, digits=1)]
-            numbers.append(Value(total / seconds, scale=1, digits=1) if images and seconds else None)
+            mean = Value(fmean(run.seconds for run in same), scale=1, digits=1)
+            rate = Value(total / seconds, scale=1, digits=1) if images and seconds else None
             machines = "; ".join(dict.fromkeys(run.machine for run in same))
-            rows.append([what, len(same), total if images else None, *numbers, machines])
+            rows.append([what, len(same), total if images else None, mean, rate, machines])
         blocks.append(Block(kind, rows))
     header = ["what", "runs", "images", "seconds a run", "images a second", "machine"]
     notes = [

@@ -1,22 +1,44 @@
 """One table, four ways to paste it: Markdown, CSV, LaTeX (booktabs) and JSON.
 
 Markdown and LaTeX are for reading: rounded, the best value of a column bold and the second best underlined. CSV and
-JSON are for computing: full precision, undefined values empty or null.
+JSON are for computing: full precision, undefined values empty or null. Names are data: nothing obeys them.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.csv_file import csv_text
-from stages.report.names import latex, markdown
+from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stages.analyse.csv_file import Cell as PlainCell
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",  # \textquotedbl is not in every encoding
+    "±": r"$\pm$",
+    "[": "{[}",
+    "]": "{]}",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +48,6 @@ class Value:
     Attributes:
         value: None where it is undefined.
         std: standard deviation over seeds, where there is one.
-        interval: 95 % interval, where there is one.
         scale: what the number is multiplied by to be read: 100 for percent.
         digits: decimals after that.
         signed: whether a plus is printed.
@@ -34,7 +55,6 @@ class Value:
 
     value: float | None
     std: float | None = None
-    interval: tuple[float, float] | None = None
     scale: float = 100.0
     digits: int = 2
     signed: bool = False
@@ -48,13 +68,10 @@ class Value:
 
     @property
     def spread(self) -> str:
-        """The rounded standard deviation, else the interval, else nothing."""
-        if self.value is None or (self.std is None and self.interval is None):
+        """The rounded standard deviation, where there is one."""
+        if self.value is None or self.std is None:
             return ""
-        if self.std is not None:
-            return f"± {self.std * self.scale:.{self.digits}f}"
-        low, high = self.interval or (0.0, 0.0)
-        return f"({low * self.scale:.{self.digits}f} to {high * self.scale:.{self.digits}f})"
+        return f"± {self.std * self.scale:.{self.digits}f}"
 
 
 Cell = str | int | float | Value | None
@@ -79,7 +96,6 @@ class Table:
         text_columns: how many leading columns are text.
         ranked: numbers of the columns whose best and second best values are marked.
         block_name: name of the CSV column that holds the titles of the blocks; empty with a single block.
-        smaller_is_better: titles of the blocks where the smallest value is the best one.
         notes: sentences below the table.
     """
 
@@ -87,35 +103,47 @@ class Table:
     header: Sequence[str]
     blocks: Sequence[Block]
     text_columns: int = 1
-    ranked: frozenset[int] = frozenset()
+    ranked: Collection[int] = ()
     block_name: str = ""
-    smaller_is_better: frozenset[str] = frozenset()
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
     def marks(self, block: Block) -> dict[tuple[int, int], str]:
         """Return (row, column) -> "best" or "second" of a block, by the numbers as printed; nobody beats nobody."""
         marks: dict[tuple[int, int], str] = {}
         for column in self.ranked:
-            cells = [(row, cells[column]) for row, cells in enumerate(block.rows)]
-            printed = {
-                row: float(cell.text) for row, cell in cells if isinstance(cell, Value) and cell.value is not None
-            }
-            order = sorted(set(printed.values()), reverse=block.title not in self.smaller_is_better)
+            cells = ((row, cells[column]) for row, cells in enumerate(block.rows))
+            printed = {n: float(cell.text) for n, cell in cells if isinstance(cell, Value) and cell.value is not None}
+            order = sorted(set(printed.values()), reverse=True)
             for name, value in zip(("best", "second"), order if len(printed) > 1 else [], strict=False):
                 marks |= {(row, column): name for row, number in printed.items() if number == value}
         return marks
 
 
+def markdown(text: str) -> str:
+    """Make text inert in a Markdown table cell: no markup, no HTML, no end of cell or line."""
+    escaped = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", printable(" ".join(text.split())))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def latex(text: str) -> str:
+    """Make text inert in a LaTeX table cell: no command, no end of cell or line, no optional argument."""
+    return "".join(_LATEX.get(char, char) for char in printable(" ".join(text.split()))).replace("--", "-{}-")
+
+
 def to_csv(table: Table) -> str:
     """Return the table as CSV."""
-    header = [table.block_name, *table.header] if table.block_name else list(table.header)
-    return csv_text(header, [list(record.values()) for record in _records(table, header)])
+    return csv_text(*_plain(table))
 
 
 def to_json(table: Table) -> str:
     """Return the table as a JSON object: title, notes, and rows as objects."""
-    header = [table.block_name, *table.header] if table.block_name else list(table.header)
-    content = {"title": table.title, "notes": list(table.notes), "rows": _records(table, header)}
+    header, rows = _plain(table)
+    names: list[str] = []  # columns of one name are told apart: no value may hide another
+    for name in header:
+        twins = header[: len(names)].count(name)
+        names.append(f"{name} ({twins + 1})" if twins else name)
+    records = [dict(zip(names, row, strict=True)) for row in rows]
+    content = {"title": table.title, "notes": list(table.notes), "rows": records}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -136,7 +164,10 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Return the table as a LaTeX tabular for the package booktabs (and graphicx, to fit the line when it is wide)."""
     width = len(table.header)
-    wide = _is_wide(table)
+    cells = [[_text(cell, str, "{}", " {}") for cell in row] for block in table.blocks for row in block.rows]
+    widths = [max(map(len, column)) for column in zip(table.header, *cells, strict=True)]
+    # a line of LaTeX's article has 345 pt: about 5 pt a character and 12 a gap
+    wide = 5 * sum(widths) + 12 * width > 345
     lines = [f"% {latex(table.title)}; needs \\usepackage{{booktabs{',graphicx' if wide else ''}}}"]
     lines += [r"\resizebox{\linewidth}{!}{"] if wide else []
     lines += [f"\\begin{{tabular}}{{{'l' * table.text_columns}{'r' * (width - table.text_columns)}}}", r"\toprule"]
@@ -153,33 +184,18 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _is_wide(table: Table) -> bool:
-    """Whether the table is wider than a line of LaTeX's article, 345 pt, at about 5 pt a character and 12 a gap."""
-    rows = [[_text(cell, str, "{}", " {}") for cell in row] for block in table.blocks for row in block.rows]
-    widths = [max(map(len, column)) for column in zip(table.header, *rows, strict=True)]
-    return 5 * sum(widths) + 12 * len(widths) > 345
-
-
 WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "json": to_json, "md": to_markdown, "tex": to_latex}
 
 
-def _records(table: Table, header: Sequence[str]) -> list[dict[str, PlainCell]]:
-    records = []
-    for block in table.blocks:
-        start: list[Cell] = [block.title] if table.block_name else []
-        for row in block.rows:
-            plain = [cell.value if isinstance(cell, Value) else cell for cell in [*start, *row]]
-            records.append(dict(zip(_unique(header), plain, strict=True)))
-    return records
-
-
-def _unique(header: Sequence[str]) -> list[str]:
-    """Tell columns of one name apart: no value may hide another."""
-    names: list[str] = []
-    for name in header:
-        twins = sum(other == name for other in header[: len(names)])
-        names.append(f"{name} ({twins + 1})" if twins else name)
-    return names
+def _plain(table: Table) -> tuple[list[str], list[list[PlainCell]]]:
+    """Return the header and the rows in full precision, the titles of the blocks in a column of their own."""
+    start = [table.block_name] if table.block_name else []
+    rows = [
+        [*([block.title] if start else []), *(cell.value if isinstance(cell, Value) else cell for cell in row)]
+        for block in table.blocks
+        for row in block.rows
+    ]
+    return [*start, *table.header], rows
 
 
 def _marked(

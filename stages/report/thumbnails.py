@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,21 +15,23 @@ from stages.evaluate.scores import sigmoid
 from storage.names import to_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from stages.report.results import Results
-    from stages.report.sample import Sample
+    from numpy.typing import NDArray
+
+    from stages.report.results import Results, Sample
     from storage.sources import Sources
 
 SIDE = 96
 PER_GENERATOR = 4
 _QUALITY = 70
-# What Pillow raises on damaged images, and what reading them raises.
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError)
+# What Pillow raises on damaged and on enormous images, and what reading them raises.
+_NOT_SHOWN = (
+    OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """One wrongly called image: its path, mean score over seeds, and a data URI (empty where it cannot be shown)."""
 
     path: str
@@ -38,16 +39,14 @@ class Picture:
     uri: str
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     """The surest errors on the images of one generator of a corpus, or on its real images."""
 
     corpus: str
     group: str
-    real: bool
     wrong: int
     total: int
-    pictures: tuple[Picture, ...]
+    pictures: Sequence[Picture]
 
 
 def surest_errors(results: Results, head: str, images: Mapping[str, Sources]) -> list[Errors]:
@@ -67,21 +66,19 @@ def surest_errors(results: Results, head: str, images: Mapping[str, Sources]) ->
 
 
 def _of_corpus(sample: Sample, head: str, images: Sources) -> Iterator[Errors]:
-    logits = sample.mean_logits(head)
-    generators = sorted({name for name in sample.generator[sample.label == 1] if name is not None})
-    for real, generator in [(True, None), *((False, name) for name in generators)]:
-        of_group = sample.label == 0 if real else (sample.label == 1) & (sample.generator == generator)
-        wrong = np.flatnonzero(of_group & ((logits > 0) if real else (logits <= 0)))
+    logits: NDArray[np.float64] = np.mean([sample.logits[head, seed] for seed in sample.seeds(head)], axis=0)
+    fake = sample.label == 1
+    groups = [("real images", ~fake, logits > 0, 2 * PER_GENERATOR)]
+    generators = sorted({name for name in sample.generator[fake] if name is not None})
+    groups += [(name, fake & (sample.generator == name), logits <= 0, PER_GENERATOR) for name in generators]
+    for group, members, called_wrongly, most in groups:
+        wrong = np.flatnonzero(members & called_wrongly)
         # surest first; equal ones in order of path
-        surest = wrong[np.argsort(-np.abs(logits[wrong]), kind="stable")][: PER_GENERATOR * (2 if real else 1)]
-        scores = sigmoid(logits[surest])
-        pictures = tuple(
-            Picture(path, float(score), _data_uri(images, path))
-            for path, score in zip(sample.path[surest], scores, strict=True)
-        )
+        surest = wrong[np.argsort(-np.abs(logits[wrong]), kind="stable")][:most]
+        shown = zip(sample.path[surest], sigmoid(logits[surest]), strict=True)
+        pictures = [Picture(path, float(score), _data_uri(images, path)) for path, score in shown]
         if pictures:
-            group = "real images" if real else str(generator)
-            yield Errors(sample.corpus, group, real, len(wrong), int(of_group.sum()), pictures)
+            yield Errors(sample.corpus, group, len(wrong), int(members.sum()), pictures)
 
 
 def _data_uri(images: Sources, path: str) -> str:
@@ -98,6 +95,6 @@ def _data_uri(images: Sources, path: str) -> str:
         small.thumbnail((SIDE, SIDE))
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=_QUALITY)
-    except (*_UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except _NOT_SHOWN:
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

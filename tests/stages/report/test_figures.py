@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.evaluate.means import Mean
-from stages.report.figures import Series, bar_chart, common_scale, line_chart, ticks_between
+from stages.report.figures import Curve, band_chart, bar_chart, common_scale, curve_chart
 
 
 def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
@@ -17,7 +17,7 @@ def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
     assert half.width == pytest.approx(full.width / 2)
     assert none.width == 0
     assert none.whisker is None
-    assert full.whisker[1] == chart.ticks[-1].at
+    assert full.whisker[1] == chart.x_ticks[-1].at
     low, high = half.whisker
     assert (low + high) / 2 == pytest.approx(chart.left + half.width, abs=0.01)
     assert chart.description == "ltd: AP 1.000 ±0.100, x 0.500 ±0.100, y 0.000."
@@ -30,10 +30,13 @@ def test_an_undefined_value_has_no_bar():
 
 
 def test_curves_and_bands_lie_inside_the_frame():
-    series = [Series("real", "real", [0.9, 0.99, 1.0], [0.05] * 3), Series("fake", "gan", [0.7, 0.8, 0.9], [None] * 3)]
-    limits = (-1.0, 1.0)
-    scale = common_scale(series, limits)
-    chart = line_chart("t", [3, 4, 5], series, limits=limits, scale=scale)
+    x, limits = [3, 4, 5], (-1.0, 1.0)
+    curves = [
+        Curve("real", "real", x, [0.9, 0.99, 1.0], [0.05] * 3),
+        Curve("fake", "gan", x, [0.7, 0.8, 0.9], [None] * 3),
+    ]
+    scale = common_scale(curves, limits)
+    chart = band_chart("t", curves, limits=limits, scale=scale)
     assert scale[0] <= 0.7
     assert scale[1] == 1.0
     for line in chart.lines:
@@ -44,14 +47,16 @@ def test_curves_and_bands_lie_inside_the_frame():
 
 
 def test_equal_values_still_have_a_scale():
-    series = [Series("real", "real", [0.0, 0.0], [0.0, 0.0])]
-    low, high = common_scale(series, (0.0, float("inf")))
+    curves = [Curve("real", "real", [0, 1], [0.0, 0.0], [0.0, 0.0])]
+    low, high = common_scale(curves, (0.0, float("inf")))
     assert low <= 0 < high
-    line_chart("t", [0, 1], series, limits=(0.0, float("inf")), scale=(low, high))
+    chart = band_chart("t", curves, limits=(0.0, float("inf")), scale=(low, high))
+    assert chart.y_ticks[0].text == "0"
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
 def test_ticks_are_few_and_inside(low, span):
-    ticks = ticks_between(low, low + span)
-    assert 2 <= len(ticks) <= 8
-    assert all(low - 1e-6 <= tick <= low + span + 1e-6 for tick in ticks)
+    chart = curve_chart("t", [Curve("fake", "gan", [0, 1], [low, low + span])], x_label="x", y_scale=(low, low + span))
+    assert 2 <= len(chart.y_ticks) <= 8
+    assert all(10 <= tick.at <= chart.floor for tick in chart.y_ticks)
+    assert len({tick.at for tick in chart.y_ticks}) == len(chart.y_ticks)

@@ -42,7 +42,7 @@ def test_the_mean_over_sets_has_the_interval_of_the_mean(study):
     results = load_results(study.scores)
     uncertainty = resample(results, replicates=200)
     mean = np.mean([found[:, 0] for found in uncertainty.replicates.values()], axis=0)
-    low, high = uncertainty.of_sets(results.entries[0], "ap")
+    low, high = uncertainty.of_sets("ltd", "ap")
     assert (low, high) == (pytest.approx(np.quantile(mean, 0.025)), pytest.approx(np.quantile(mean, 0.975)))
     # the accuracy of the set of fakes alone is in the mean but has no replicates
-    assert uncertainty.of_sets(results.entries[0], "accuracy") is None
+    assert uncertainty.of_sets("ltd", "accuracy") is None

@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from stages.evaluate.metrics import METRICS
-from stages.report.curves import MOST_HEADS
 from stages.report.intervals import resample
-from stages.report.metrics_file import result_table
+from stages.report.metrics_file import MEAN_KEY, result_table
 from stages.report.results import load_results
 from stages.report.run import run
+from stages.report.set_figures import MOST_HEADS
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
@@ -27,8 +27,8 @@ def _csv(path):
         return list(csv.DictReader(file))
 
 
-def _printed(table):
-    console = Console(width=100, record=True, file=io.StringIO())
+def _printed(table, width=100):
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
 
@@ -156,12 +156,12 @@ def test_a_test_on_training_images_is_said_to_be_one(study, tmp_path):
 def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path):
     results = load_results(plain.scores)
     uncertainty = resample(results, replicates=300)
-    entry = results.entries[0]
-    low, high = uncertainty.of_sets(entry, "ap")
-    assert low < results.of_sets(entry, "ap").value < high
-    sets = [uncertainty.of_set(entry, tested, "ap") for tested in results.sets if tested.name != "fakes only"]
+    head = results.heads[0]
+    low, high = uncertainty.of_sets(head, "ap")
+    assert low < results.of_sets(head, "ap").value < high
+    sets = [uncertainty.of_set(head, tested, "ap") for tested in results.sets if tested.name != "fakes only"]
     assert high - low < max(set_high - set_low for set_low, set_high in sets)
-    assert uncertainty.of_set(entry, results.sets[0], "ece") is None
+    assert uncertainty.of_set(head, results.sets[0], "ece") is None
 
 
 def test_heads_are_tested_in_pairs_and_corrected_over_the_sets(plain, tmp_path):
@@ -240,6 +240,15 @@ def test_the_terminal_table_shows_what_metrics_json_holds(plain, tmp_path):
     assert f"{line['ap']:.3f} / {line['accuracy']:.3f}" in text
     assert re.search(r"fakes only\W+undefined / \d", text)
     assert "2 / 3 of 3" in text
+
+
+def test_four_heads_fit_a_terminal_of_80_columns():
+    line = {"ap": 1.0, "accuracy": 0.5}
+    mean = line | {"ap_sets": 1, "accuracy_sets": 1, "sets": 1}
+    metrics = {head: {"demo-test/bilinear": line, MEAN_KEY: mean} for head in ("ltd", "ltd-raw", "ltd-delta", "linear")}
+    text = _printed(result_table(metrics), width=80)
+    assert text.count("1.000 / 0.500") == 8
+    assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
 
 
 def test_the_terminal_obeys_no_name(study, tmp_path):

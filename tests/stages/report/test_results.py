@@ -4,7 +4,7 @@ import pytest
 from stages.evaluate.metrics import METRICS, measure_sets
 from stages.evaluate.scores import read_scores
 from stages.evaluate.thresholds import calibrated_threshold
-from stages.report.results import Entry, NamedSet, load_results
+from stages.report.results import NamedSet, load_results
 from storage.errors import DataError
 
 SETS = {"one": True, "two": True, "fakes only": False}
@@ -13,12 +13,12 @@ SETS = {"one": True, "two": True, "fakes only": False}
 def test_values_are_those_of_the_files(study):
     paths = [study.add_scores("ltd", seed, SETS) for seed in (4, 3)]
     results = load_results(paths)
-    assert results.seeds(Entry("ltd")) == (3, 4)
+    assert results.seeds("ltd") == (3, 4)
     tested = NamedSet("demo", "two")
     by_hand = [measure_sets(read_scores(path))["two"] for path in reversed(paths)]
-    assert list(results.by_seed(Entry("ltd"), tested).values()) == by_hand
-    assert results.of_set(Entry("ltd"), tested, "ap").value == pytest.approx(np.mean([m.ap for m in by_hand]))
-    assert results.of_set(Entry("ltd"), tested, "ap").std == pytest.approx(np.std([m.ap for m in by_hand], ddof=1))
+    assert list(results.by_seed("ltd", tested).values()) == by_hand
+    assert results.of_set("ltd", tested, "ap").value == pytest.approx(np.mean([m.ap for m in by_hand]))
+    assert results.of_set("ltd", tested, "ap").std == pytest.approx(np.std([m.ap for m in by_hand], ddof=1))
     assert results.size(tested) == (12, 10)
 
 
@@ -34,15 +34,15 @@ def test_the_order_of_files_and_of_rows_changes_nothing(study):
 def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     study.add_scores("ltd", 1, SETS)
     results = load_results(study.scores)
-    undefined = {(tested.name, metric): why for _, tested, metric, why in results.undefined()}
-    assert {key: why for key, why in undefined.items() if key[1] in ("ap", "accuracy", "accuracy_real")} == {
-        ("fakes only", "ap"): "no real images",
-        ("fakes only", "accuracy_real"): "no real images",
-    }
-    assert undefined["one", "tpr_at_fpr_1"] == "12 real images, fewer than the 100 that this rate needs"
-    mean = results.of_sets(Entry("ltd"), "ap")
+    one, two, fakes = (NamedSet("demo", name) for name in ("one", "two", "fakes only"))
+    reasons = {metric: results.why_undefined("ltd", fakes, metric) for metric in ("ap", "accuracy", "accuracy_real")}
+    assert reasons == {"ap": "no real images", "accuracy": "", "accuracy_real": "no real images"}
+    reason = results.why_undefined("ltd", one, "tpr_at_fpr_1")
+    assert reason == "12 real images, fewer than the 100 that this rate needs"
+    assert (results.covered("ltd", "ap"), results.covered("ltd", "accuracy")) == ([one, two], [fakes, one, two])
+    mean = results.of_sets("ltd", "ap")
     assert (mean.count, mean.total, mean.std) == (2, 3, None)
-    values = [results.of_set(Entry("ltd"), NamedSet("demo", name), "ap").value for name in ("one", "two")]
+    values = [results.of_set("ltd", tested, "ap").value for tested in (one, two)]
     assert mean.value == pytest.approx(np.mean(values))
 
 
@@ -53,21 +53,21 @@ def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
     study.add_scores("linear", 1, {"one": True}, corpus="first")
     results = load_results(study.scores)
     second = NamedSet("second", "one")
-    assert results.why_undefined(Entry("ltd"), second, "ap") == "not scored (seed 2)"
-    assert results.why_undefined(Entry("linear"), second, "ap") == "not scored"
-    assert results.of_sets(Entry("ltd"), "ap").count == 1
-    assert {results.of_set(Entry("linear"), second, metric).count for metric in METRICS} == {0}
+    assert results.why_undefined("ltd", second, "ap") == "not scored (seed 2)"
+    assert results.why_undefined("linear", second, "ap") == "not scored"
+    assert results.of_sets("ltd", "ap").count == 1
+    assert {results.of_set("linear", second, metric).count for metric in METRICS} == {0}
 
 
 def test_degraded_views_are_kept_apart_from_the_clean_one(study):
     clean = study.add_scores("ltd", 1, SETS, view="clean")
     worse = study.add_scores("ltd", 1, SETS, view="blur-2", shift=0.5)
     results = load_results(study.scores)
-    assert [entry.label for entry in results.entries] == ["ltd"]
+    assert results.heads == ("ltd",)
     assert results.views == ("blur-2",)
     tested = NamedSet("demo", "one")
-    for entry, path in ((Entry("ltd"), clean), (Entry("ltd", "blur-2"), worse)):
-        assert results.of_set(entry, tested, "ap").value == measure_sets(read_scores(path))["one"].ap
+    for view, path in (("", clean), ("blur-2", worse)):
+        assert results.of_set("ltd", tested, "ap", view).value == measure_sets(read_scores(path))["one"].ap
 
 
 def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
@@ -78,7 +78,7 @@ def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
     scores = read_scores(held_out)
     assert results.thresholds == {("ltd", 2): calibrated_threshold(scores.label, scores.logit)}
     assert [tested.corpus for tested in results.sets] == ["demo"] * 3
-    by_seed = results.by_seed(Entry("ltd"), NamedSet("demo", "one"))
+    by_seed = results.by_seed("ltd", NamedSet("demo", "one"))
     assert by_seed[1].calibrated_accuracy is None
     test = read_scores(study.scores[1])
     rows = test.members["one"]
@@ -90,15 +90,15 @@ def test_one_view_per_corpus_makes_no_extra_lines(study):
     study.add_scores("ltd", 1, {"one": True}, corpus="first", view="crop")
     study.add_scores("ltd", 1, {"one": True}, corpus="second", view="resized")
     results = load_results(study.scores)
-    assert [entry.label for entry in results.entries] == ["ltd"]
-    assert results.of_sets(Entry("ltd"), "ap").count == 2
+    assert results.heads == ("ltd",)
+    assert results.of_sets("ltd", "ap").count == 2
 
 
 def test_heads_and_sets_come_in_the_asked_order(study):
     for head in ("a", "b", "c"):
         study.add_scores(head, 1, SETS)
     results = load_results(study.scores, heads=["c", "not there"], sets=["two", "one"])
-    assert [entry.head for entry in results.entries] == ["c", "a", "b"]
+    assert results.heads == ("c", "a", "b")
     assert [card.head for card in results.cards] == ["c", "a", "b"]
     assert [tested.name for tested in results.sets] == ["two", "one", "fakes only"]
 
@@ -144,7 +144,7 @@ def test_a_set_that_was_asked_for_and_is_not_there_is_counted_in_every_mean(stud
     study.add_scores("ltd", 1, {"one": True, "two": True})
     results = load_results(study.scores, sets=["demo/two", "demo/three", "elsewhere/four", "five"])
     assert [tested.key for tested in results.missing] == ["demo/three"]
-    mean = results.of_sets(results.entries[0], "ap")
+    mean = results.of_sets("ltd", "ap")
     assert (mean.count, mean.total) == (2, 3)
-    assert mean.value == load_results(study.scores).of_sets(results.entries[0], "ap").value
+    assert mean.value == load_results(study.scores).of_sets("ltd", "ap").value
     assert results.coverage("demo") == "2 of 3 sets"

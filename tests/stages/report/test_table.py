@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from stages.report.names import latex
-from stages.report.table import Block, Table, Value, to_csv, to_json, to_latex, to_markdown
+from stages.report.table import Block, Table, Value, latex, to_csv, to_json, to_latex, to_markdown
 
 
 def _value(value, **settings):
@@ -20,12 +19,16 @@ def table():
         ["d", 1, _value(0.8), _value(0.6)],
         ["e", 1, _value(None), None],
     ]
-    errors = [["a_b", 3, _value(0.3, scale=1, digits=3), None], ["c", 3, _value(0.1, scale=1, digits=3), None]]
-    blocks = [Block("AP", rows), Block("ECE", errors)]
+    accuracy = [["a_b", 3, _value(0.3, scale=1, digits=3), None], ["c", 3, _value(0.1, scale=1, digits=3), None]]
+    blocks = [Block("AP", rows), Block("accuracy", accuracy)]
     return Table(
-        "Results & more", ["head", "seeds", "x", "y"], blocks, ranked=frozenset({2, 3}), block_name="metric",
-        smaller_is_better=frozenset({"ECE"}), notes=["50 % of <all>"],
-    )  # fmt: skip
+        "Results & more",
+        ["head", "seeds", "x", "y"],
+        blocks,
+        ranked=(2, 3),
+        block_name="metric",
+        notes=["50 % of <all>"],
+    )
 
 
 def test_best_and_second_are_marked_as_printed_and_within_their_block(table):
@@ -34,8 +37,8 @@ def test_best_and_second_are_marked_as_printed_and_within_their_block(table):
     assert "| c | 3 | **97.12** | **70.00** |" in text  # equal as printed: both are best
     assert "| d | 1 | <ins>80.00</ins> | <ins>60.00</ins> |" in text
     assert "| e | 1 | undefined |  |" in text
-    assert "| a\\_b | 3 | <ins>0.300</ins> |  |" in text
-    assert "| c | 3 | **0.100** |  |" in text
+    assert "| a\\_b | 3 | **0.300** |  |" in text
+    assert "| c | 3 | <ins>0.100</ins> |  |" in text
 
 
 def test_latex_is_a_booktabs_table_with_escaped_names(table):
@@ -45,7 +48,7 @@ def test_latex_is_a_booktabs_table_with_escaped_names(table):
         r"\toprule",
         r"a\_b & 3 & \textbf{97.12} {\scriptsize $\pm$ 0.40} & 50.00 \\",
         r"d & 1 & \underline{80.00} & \underline{60.00} \\",
-        r"\multicolumn{4}{l}{\textit{ECE}} \\",
+        r"\multicolumn{4}{l}{\textit{accuracy}} \\",
         r"% 50 \% of \textless{}all\textgreater{}",
         r"\bottomrule",
     ):
@@ -84,7 +87,7 @@ def test_columns_of_one_name_hide_no_value():
 
 
 def test_nobody_is_best_alone():
-    table = Table("t", ["head", "x"], [Block("", [["a", _value(0.5)]])], ranked=frozenset({1}))
+    table = Table("t", ["head", "x"], [Block("", [["a", _value(0.5)]])], ranked=(1,))
     assert "**" not in to_markdown(table)
 
 

@@ -1,4 +1,4 @@
-"""ROC, precision-recall and reliability curves and score histograms of one test set, small enough to draw."""
+"""Figures of each test set: bars of every head, and its ROC, precision-recall, reliability and score histograms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.evaluate.scores import sigmoid
-from stages.report.charts import Curve, curve_chart
+from stages.report.figures import Curve, Figure, bar_chart, curve_chart
+from stages.report.tables import METRIC_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,47 +16,72 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.report.figures import LineChart
-    from stages.report.results import NamedSet, Results
-    from stages.report.sample import Sample
+    from stages.report.intervals import Uncertainty
+    from stages.report.results import NamedSet, Results, Sample
+
+BAR_METRICS = ("ap", "accuracy_real", "accuracy_fake")
+
+# Eight line styles can be told apart; curves of more heads than that would also make the page very large.
+MOST_HEADS = 8
 
 _POINTS = 48
 _BINS = 10
 _HISTOGRAM_BINS = 32
 
-# Eight line styles can be told apart; curves of more heads than that would also make the page very large.
-MOST_HEADS = 8
-
 
 def head_kind(results: Results, head: str) -> str:
     """Return the style class of a head: its place among the heads, eight different ones."""
-    return f"head-{[entry.head for entry in results.entries].index(head) % 8}"
+    return f"head-{results.heads.index(head) % MOST_HEADS}"
 
 
-def set_charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
-    """Return the figures of a set with both classes: ROC, precision-recall, reliability, and a histogram a head."""
+def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Figure]:
+    """One figure a set."""
+    figures = []
+    for tested, name in results.column_names().items():
+        heads = []
+        for head in results.heads:
+            values = [(results.of_set(head, tested, m), uncertainty.of_set(head, tested, m)) for m in BAR_METRICS]
+            heads.append((head, [(m, METRIC_NAMES[m], *pair) for m, pair in zip(BAR_METRICS, values, strict=True)]))
+        n_real, n_fake = results.size(tested)
+        chart = bar_chart(f"Test set {name}: AP and accuracy by head", heads)
+        figures.append(Figure(name, chart, f"{n_real:,} real, {n_fake:,} synthetic images"))
+    return figures
+
+
+def curve_figures(results: Results) -> dict[str, list[LineChart]]:
+    """Return set -> its curves, a histogram a head last, for every set that has both classes."""
+    return {
+        name: _charts(results, tested, name)
+        for tested, name in results.column_names().items()
+        if all(results.size(tested))
+    }
+
+
+def _charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
     sample = results.samples[tested.corpus]
     rows = sample.members[tested.name]
     fake = sample.label[rows] == 1
-    heads = [entry.head for entry in results.entries[:MOST_HEADS] if sample.seeds(entry.head)]
     roc, precision, reliable, histograms = [], [], [], []
-    for head in heads:
+    for head in results.heads[:MOST_HEADS]:
         kind, seeds = head_kind(results, head), sample.seeds(head)
-        first = sample.logits[head, seeds[0]][rows]
-        (fpr, tpr), (recall, exact) = _ranked_curves(fake, first)
-        roc.append(Curve(kind, head, fpr, tpr, _at(fpr, tpr, 0.1, "finds {:.0%} at 10 % false alarms")))
-        precision.append(Curve(kind, head, recall, exact, _at(recall, exact, 0.9, "precision {:.0%} at recall 90 %")))
+        if not seeds:
+            continue
+        (fpr, tpr), (recall, exact) = _ranked_curves(fake, sample.logits[head, seeds[0]][rows])
+        roc.append(Curve(kind, head, fpr, tpr, note=_at(fpr, tpr, 0.1, "finds {:.0f} % at 10 % false alarms")))
+        note = _at(recall, exact, 0.9, "precision {:.0f} % at recall 90 %")
+        precision.append(Curve(kind, head, recall, exact, note=note))
         pooled = np.concatenate([sample.logits[head, seed][rows] for seed in seeds])
         repeated = np.tile(fake, len(seeds))
         predicted, observed = _reliability(repeated, sigmoid(pooled))
         off = max(abs(p - o) for p, o in zip(predicted, observed, strict=True))
-        reliable.append(Curve(kind, head, predicted, observed, f"at most {off:.2f} away from the diagonal"))
+        reliable.append(Curve(kind, head, predicted, observed, note=f"at most {off:.2f} away from the diagonal"))
         histograms.append(_histogram(f"{name}: logits of {head}", sample, head, pooled, repeated))
-    charts = [
+    return [
         curve_chart(f"{name}: ROC", roc, x_label="false positive rate (reals called synthetic)", diagonal=True),
         curve_chart(f"{name}: precision and recall", precision, x_label="recall (share of synthetic images found)"),
         curve_chart(f"{name}: reliability", reliable, x_label="mean score; y: share that is synthetic", diagonal=True),
+        *histograms,
     ]
-    return [*charts, *histograms]
 
 
 def _ranked_curves(
@@ -88,19 +114,13 @@ def _histogram(
     low, high = np.quantile(every, [0.005, 0.995])
     low, high = (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
     edges = np.linspace(low, high, _HISTOGRAM_BINS + 1)
-    shares = []
-    for rows in (~fake, fake):
-        counts, _ = np.histogram(np.clip(logits[rows], low, high), bins=edges)
-        shares.append(counts / rows.sum())
-    top = float(max(share.max() for share in shares)) * 1.05
-    x = np.repeat(edges, 2)
-    curves = [
-        Curve(kind, label, x.tolist(), [0.0, *np.repeat(share, 2).tolist(), 0.0], f"median logit {middle:.2f}")
-        for kind, label, share, middle in (
-            ("real", "real images", shares[0], float(np.median(logits[~fake]))),
-            ("fake", "synthetic images", shares[1], float(np.median(logits[fake]))),
-        )
-    ]
+    x = np.repeat(edges, 2).tolist()
+    curves, top = [], 0.0
+    for kind, label, rows in (("real", "real images", ~fake), ("fake", "synthetic images", fake)):
+        shares = np.histogram(np.clip(logits[rows], low, high), bins=edges)[0] / rows.sum()
+        note = f"median logit {float(np.median(logits[rows])):.2f}"
+        curves.append(Curve(kind, label, x, [0.0, *np.repeat(shares, 2).tolist(), 0.0], note=note))
+        top = max(top, float(shares.max()) * 1.05)
     if low < 0 < high:
         curves.append(Curve("threshold", "score 0.5", [0.0, 0.0], [0.0, top]))
     return curve_chart(
@@ -110,4 +130,4 @@ def _histogram(
 
 def _at(x: Sequence[float], y: Sequence[float], place: float, text: str) -> str:
     nearest = min(range(len(x)), key=lambda i: abs(x[i] - place))
-    return text.format(y[nearest]).replace("%", " %").replace("  %", " %")
+    return text.format(y[nearest] * 100)

@@ -8,7 +8,7 @@ import pytest
 
 from stages.report.results import load_results
 from stages.report.run import run
-from stages.report.swept import layer_table, read_sweeps, window_length_table
+from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.train.heads.settings import LinearSettings, LtdSettings
 from stages.train.sweep.results import Results as SweepResults
 from stages.train.sweep.results import write_results
@@ -52,7 +52,7 @@ def swept(study, files):
 
 def test_lengths_are_means_over_starts_and_seeds_and_over_the_sets_of_the_study(study, windows):
     _, sweeps = swept(study, {("window", "train"): windows})
-    table = window_length_table(sweeps["window"])
+    table = sweep_tables(sweeps)["window_length"]
     assert [block.title for block in table.blocks][:2] == ["accuracy, mean over starts", "accuracy, best start"]
     mean, best = table.blocks[:2]
     assert [(row[0], row[1], row[-1]) for row in mean.rows] == [(3, 7, ""), (5, 5, "best")]
@@ -70,10 +70,10 @@ def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_bac
         for name, blocks in (("deep", 24), ("shallow", 12))
     )
     results, sweeps = swept(study, {("layer", "train"): deep})
-    rows = layer_table(sweeps["layer"]).blocks[0].rows
+    rows = sweep_tables(sweeps)["layer_sweep"].blocks[0].rows
     assert [row[0] for row in rows] == list(range(24))
     assert [row[0] for row in rows if row[-1]] == list(range(11, 20))
-    other = layer_table(read_sweeps({("layer", "train"): shallow}, results)["layer"])
+    other = sweep_tables(read_sweeps({("layer", "train"): shallow}, results))["layer_sweep"]
     assert not any(row[-1] for row in other.blocks[0].rows)
 
 
@@ -81,7 +81,7 @@ def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_
     variants = window_sweep(LtdSettings(candidates=(11, 15)), 24, sizes=(3, 5))
     partial = write_sweep(tmp_path / "part", variants, lambda n, start, seed: 0.6, reporter, sets=("one",))
     _, sweeps = swept(study, {("window", "a"): windows, ("window", "b"): partial})
-    table = window_length_table(sweeps["window"])
+    table = sweep_tables(sweeps)["window_length"]
     assert list(table.header[2:4]) == ["demo (a)", "demo (b)"]
     assert "demo (a): 2 of 2 sets; demo (b): 1 of 2 sets" in table.notes[0]
     assert table.blocks[0].rows[0][3].value == pytest.approx(0.6)

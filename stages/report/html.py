@@ -1,0 +1,57 @@
+"""Self-contained HTML pages: inline style, script, figures and pictures, escaped data, and no request to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.report.figures import WIDTH
+from stages.report.table import Value
+from storage.names import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def render(
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    package: str = "stages.report",
+    styles: Sequence[str] = ("report.css",),
+) -> str:
+    """Return the HTML of a page; the same arguments give the same bytes.
+
+    Args:
+        template: name of a file in the folder ``template`` of the package, or of the report.
+        context: what the template shows.
+        package: whose page it is.
+        styles: style sheets in these folders; the page holds them one after the other.
+    """
+    loader = ChoiceLoader([PackageLoader(name, "template") for name in dict.fromkeys((package, "stages.report"))])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["name"] = printable
+    environment.tests["value_cell"] = lambda cell: isinstance(cell, Value)
+    style = "".join(loader.get_source(environment, name)[0] for name in styles)
+    script = loader.get_source(environment, "report.js")[0]
+    environment.globals |= {
+        "width": WIDTH,
+        "next_number": count(1).__next__,  # of a figure, for ids that are unique in the page
+        "style": Markup(style),  # noqa: S704 - our own file, not data
+        "script": Markup(script),  # noqa: S704
+        "style_hash": _csp_hash(style),
+        "script_hash": _csp_hash(script),
+    }
+    return environment.get_template(template).render(context) + "\n"
+
+
+def _csp_hash(text: str) -> str:
+    """Name a source by hash: the content security policy allows this style and script, nothing else."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

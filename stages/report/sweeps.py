@@ -1,0 +1,234 @@
+"""What the study's sweeps found: window lengths, single windows and single blocks, with what the paper says of them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from stages.evaluate.means import mean_of
+from stages.report.figures import Curve, Figure, curve_chart
+from stages.report.published import MARKS, published
+from stages.report.set_figures import MOST_HEADS
+from stages.report.table import Block, Table, Value
+from stages.report.tables import METRIC_NAMES, metric_title
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from stages.report.results import Results
+    from stages.report.table import Cell
+
+_COORDINATES = {"window": ("n", "start"), "layer": ("block",)}
+_METRICS = ("accuracy", "ap")
+
+# Where a head lies in its sweep: (n, first block), or (block,).
+Place = tuple[int, ...]
+
+
+class Column(NamedTuple):
+    """One curve of a sweep: heads trained on one corpus and scored on another.
+
+    Attributes:
+        trained_on: corpus of the training.
+        corpus: corpus of the test sets.
+        sets: how many of the study's sets of that corpus are in the means, of how many.
+        by_seed: metric -> place in the sweep -> mean over those sets for each seed, in order of the seeds.
+    """
+
+    trained_on: str
+    corpus: str
+    sets: tuple[int, int]
+    by_seed: Mapping[str, Mapping[Place, Sequence[float]]]
+
+    def at(self, metric: str, place: Place) -> Value:
+        """Return the mean over sets and seeds of a place, with its spread over seeds."""
+        mean = mean_of(self.by_seed[metric].get(place, ()))
+        return Value(mean.value, mean.std)
+
+
+def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> dict[str, list[Column]]:
+    """Return kind of sweep -> its columns, where it has any.
+
+    Args:
+        files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
+        results: names the test sets whose mean is taken, as in all other tables.
+
+    Raises:
+        DataError: a file is missing or is no such table.
+    """
+    columns: dict[str, list[Column]] = defaultdict(list)
+    for (kind, trained_on), path in files.items():
+        measured = _read(kind, trained_on, path)
+        for corpus in dict.fromkeys(tested.corpus for tested in results.sets):
+            wanted = [tested.name for tested in (*results.sets, *results.missing) if tested.corpus == corpus]
+            runs = measured.get(corpus, {})
+            covered = [name for name in wanted if runs and all(name in sets for sets in runs.values())]
+            by_seed: dict[str, dict[Place, list[float]]] = {metric: defaultdict(list) for metric in _METRICS}
+            for (place, _), sets in sorted(runs.items()) if covered else ():
+                for metric in _METRICS:
+                    by_seed[metric][place].append(fmean(sets[name][metric] for name in covered))
+            if covered:
+                columns[kind].append(Column(trained_on, corpus, (len(covered), len(wanted)), by_seed))
+    return dict(columns)
+
+
+def sweep_tables(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, Table]:
+    """Return name -> table of every sweep that the study has."""
+    tables: dict[str, Table] = {}
+    if "window" in sweeps:
+        tables |= {"window_length": _length_table(sweeps["window"]), "window_sweep": _window_table(sweeps["window"])}
+    if "layer" in sweeps:
+        tables["layer_sweep"] = _layer_table(sweeps["layer"])
+    return tables
+
+
+def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Figure]]:
+    """Return kind -> figures: windows by their first block, a line a length; single blocks, a line a corpus."""
+    figures: dict[str, list[Figure]] = {}
+    for kind, columns in sweeps.items():
+        figures[kind] = []
+        for metric in _METRICS:
+            label = metric_title(metric)
+            groups: dict[str, list[Curve]] = defaultdict(list)
+            for number, (column, title) in enumerate(zip(columns, _titles(columns), strict=True)):
+                values = {place: column.at(metric, place).value or 0.0 for place in column.by_seed[metric]}
+                if kind == "layer":
+                    groups[f"{label} of a linear probe on one block"].append(_curve(number, title, values))
+                else:
+                    for at, n in enumerate(sorted({n for n, _ in values})):
+                        of_length = {place: value for place, value in values.items() if place[0] == n}
+                        groups[f"{label}, {title}"].append(_curve(at, f"n = {n}", of_length))
+            least = min(value for curves in groups.values() for curve in curves for value in curve.y)
+            ends = [place[-1] for place in _places(columns)]
+            x_scale = (min(ends), max(*ends, min(ends) + 1))
+            where = "block" if kind == "layer" else "first block of the window"
+            for name, curves in groups.items():
+                y_scale = (math.floor(least * 10) / 10, 1.0)
+                chart = curve_chart(name, curves, x_label=where, x_scale=x_scale, y_scale=y_scale)
+                figures[kind].append(Figure(name, chart, legend=[(curve.kind, curve.label) for curve in curves]))
+    return figures
+
+
+def _curve(number: int, label: str, values: Mapping[Place, float]) -> Curve:
+    """A curve over the last coordinate of a sweep."""
+    x, y = [place[-1] for place in values], list(values.values())
+    note = f"at most {max(y):.3f}, at {x[y.index(max(y))]}"
+    return Curve(f"head-{number % MOST_HEADS}", label, x, y, note=note)
+
+
+def _places(columns: Iterable[Column]) -> list[Place]:
+    return sorted({place for column in columns for place in column.by_seed["ap"]})
+
+
+def _titles(columns: Sequence[Column]) -> list[str]:
+    """What columns are called: their corpus, and that of the training where there are several."""
+    several = len({column.trained_on for column in columns}) > 1
+    return [f"{column.corpus} ({column.trained_on})" if several else column.corpus for column in columns]
+
+
+def _length_table(columns: Sequence[Column]) -> Table:
+    """Lengths of the window, as means over every start, and at the start that is best on the test images."""
+    claim = published()["windows"]
+    by_length: dict[int, list[Place]] = defaultdict(list)
+    for place in _places(columns):
+        by_length[place[0]].append(place)
+    blocks = []
+    for metric in _METRICS:
+        for best in (False, True):
+            rows: list[Sequence[Cell]] = []
+            for n, places in by_length.items():
+                values = [_of_length(column, metric, places, best=best) for column in columns]
+                rows.append([n, len(places), *values, "best" if n == claim["length"] else ""])
+            blocks.append(Block(f"{METRIC_NAMES[metric]}, {'best start' if best else 'mean over starts'}", rows))
+    notes = [
+        "The best start is chosen on the very images that it is tested on: nobody has it. ± is over seeds.",
+        f"As published (ViT-L/14): {claim['length']} blocks are best. {MARKS[claim['mark']]}: {claim['source']}.",
+    ]
+    return _table("Window length", ["blocks in the window", "starts"], columns, blocks, notes)
+
+
+def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bool) -> Value:
+    """The best window of a length, or the mean over its windows with the spread over seeds of that mean."""
+    found = [place for place in places if place in column.by_seed[metric]]
+    if best:
+        return max((column.at(metric, place) for place in found), key=lambda at: at.value or 0.0, default=Value(None))
+    of_seeds = zip(*(column.by_seed[metric][place] for place in found), strict=True)
+    mean = mean_of([mean_of(values).value for values in of_seeds])
+    return Value(mean.value, mean.std)
+
+
+def _window_table(columns: Sequence[Column]) -> Table:
+    claim = published()["windows"]
+    best = (claim["length"], claim["start"])
+    lines = {place: ([*place, sum(place) - 1], "best" if place == best else "") for place in _places(columns)}
+    note = f"As published (ViT-L/14): blocks {best[1]} to {sum(best) - 1} are best."
+    return _place_table("Every window", ["blocks in the window", "first block", "last block"], columns, lines, note)
+
+
+def _layer_table(columns: Sequence[Column]) -> Table:
+    claim = published()["windows"]
+    first, last = claim["candidates"]
+    places = _places(columns)
+    full = len(places) == claim["blocks"]  # the paper's backbone, or one as deep
+    lines = {place: ([*place], "candidate" if full and first <= place[0] <= last else "") for place in places}
+    note = (
+        f"As published (ViT-L/14): the middle blocks tell most; the authors' heads choose their window among "
+        f"{first} to {last}. {MARKS[claim['mark']]}: {claim['source']}."
+    )
+    return _place_table("Single blocks: a linear probe on each", ["block"], columns, lines, note)
+
+
+def _place_table(
+    title: str,
+    header: list[str],
+    columns: Sequence[Column],
+    lines: Mapping[Place, tuple[Sequence[int], str]],
+    note: str,
+) -> Table:
+    """A row a place: its ``lines`` begin with numbers and end with a mark."""
+    blocks = []
+    for metric in _METRICS:
+        rows: list[Sequence[Cell]] = []
+        for place, (numbers, mark) in lines.items():
+            rows.append([*numbers, *(column.at(metric, place) for column in columns), mark])
+        blocks.append(Block(METRIC_NAMES[metric], rows))
+    return _table(title, header, columns, blocks, [note])
+
+
+def _table(
+    title: str, header: list[str], columns: Sequence[Column], blocks: Sequence[Block], notes: Sequence[str]
+) -> Table:
+    titles = _titles(columns)
+    seeds = max(len(values) for column in columns for values in column.by_seed["ap"].values())
+    trained = ", ".join(dict.fromkeys(column.trained_on for column in columns))
+    covered = [
+        f"{name}: {column.sets[0]} of {column.sets[1]} sets" for name, column in zip(titles, columns, strict=True)
+    ]
+    about = (
+        f"Percent, means over test sets and {seeds} seed(s), ± over seeds; heads trained on {trained}. "
+        f"{'; '.join(covered)}."
+    )
+    ranked = range(len(header), len(header) + len(columns))
+    names = [*header, *titles, "as published"]
+    return Table(title, names, blocks, 1, ranked, block_name="metric", notes=[about, *notes])
+
+
+def _read(kind: str, trained_on: str, path: Path) -> dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]]:
+    """Return corpus -> (place, seed) -> set -> metric -> value."""
+    measured: dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                at = tuple(int(row[name]) for name in _COORDINATES[kind]), int(row["seed"])
+                measured[row["corpus"]][at][row["set"]] = {metric: float(row[metric]) for metric in _METRICS}
+    except FileNotFoundError as error:
+        command = f"ltdpipe sweep {kind} --trained-on {trained_on}"
+        raise DataError(f"{path} does not exist; run `{command}`, or `dvc repro`") from error
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no table of `ltdpipe sweep {kind}`: {error}; delete it and sweep again") from error
+    return measured
