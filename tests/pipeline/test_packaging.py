@@ -1,0 +1,45 @@
+"""What pyproject.toml declares is what the code imports."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+from test_dvc_graph import imported
+
+from running import PROJECT
+
+DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+# Declared and not imported: run as a command, or used by another one where it is there.
+BESIDE = {"dvc", "ruamel.yaml.clib", "import-linter", "mkdocs-material", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
+DISTRIBUTIONS = packages_distributions()
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+
+
+def libraries(*folders: str) -> set[str]:
+    """What is installed for the modules that files below these folders import."""
+    files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
+    modules = {name.partition(".")[0] for file in files for name in imported(file)} - set(sys.stdlib_module_names)
+    found = {module: DISTRIBUTIONS.get(module, ["ltdpipe"])[0] for module in modules}
+    return names(list(found.values())) - {"ltdpipe"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "declared"),
+    [
+        (("pipeline", "stages", "storage"), DECLARED["dependencies"]),
+        (
+            ("pipeline", "stages", "storage", "tests", "benchmarks"),
+            DECLARED["dependencies"] + DECLARED["optional-dependencies"]["dev"],
+        ),
+    ],
+    ids=["at work", "in development"],
+)
+def test_what_is_imported_is_declared_and_the_other_way_round(folders, declared):
+    assert libraries(*folders) - BESIDE == names(declared) - BESIDE
