@@ -14,9 +14,9 @@ import pyarrow as pa
 from pipeline import paths
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import expand_views
-from stages.scan.layouts.ufd import DIFFUSION_KEYS
+from stages.scan.benchmarks import UFD_DIFFUSION
 from stages.scan.run import run as scan
-from stages.scan.set_lists import expected_sizes
+from stages.scan.set_lists import published_sizes
 from storage.errors import DataError, ResourceError
 from storage.manifest import write_manifest
 
@@ -155,7 +155,7 @@ def write_manifests(manifests: dict[str, pa.Table]) -> None:
 def _distribution(manifest: pa.Table) -> list[str]:
     """Say which of the two distributions of UFD's diffusion sets this is."""
     rows = zip(*(manifest[name].to_pylist() for name in ("path", "label", "sets")), strict=True)
-    reals = [path for path, label, sets in rows if label == 0 and DIFFUSION_KEYS.keys() & set(sets)]
+    reals = [path for path, label, sets in rows if label == 0 and UFD_DIFFUSION & set(sets)]
     shared = sum("/imagenet/" in f"/{path}" or "/laion/" in f"/{path}" for path in reals)
     if shared:
         return [f"UFD in distribution (a), the authors': its diffusion sets share {shared} real images"]
@@ -167,11 +167,8 @@ def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:
     counts: Counter[tuple[str, int]] = Counter()
     for sets, label in zip(manifest["sets"].to_pylist(), manifest["label"].to_pylist(), strict=True):
         counts.update((name, label) for name in sets)
-    lines = []
-    for name, expected in expected_sizes(layout).items():
-        real, fake = counts[name, 0], counts[name, 1]
-        whole = (real, fake) == (expected.real, expected.synthetic) if expected.real else real + fake == expected.images
-        if (real or fake) and not whole:
-            published = f"{expected.real} real, {expected.synthetic} synthetic" if expected.real else expected.images
-            lines.append(f"set {name}: {real} real, {fake} synthetic; published: {published}")
-    return lines
+    return [
+        f"set {name}: {counts[name, 0]} real, {counts[name, 1]} synthetic; published: {size}"
+        for name, size in published_sizes(layout).items()
+        if (counts[name, 0] or counts[name, 1]) and not size.agrees(counts[name, 0], counts[name, 1])
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from stages.audit.finding import Finding
-from stages.scan.set_lists import expected_sizes
+from stages.scan.set_lists import published_sizes
 from storage.index import rows_of_set, set_names
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from numpy.typing import NDArray
-
-    from stages.scan.set_lists import Expected
 
 
 def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
@@ -36,7 +34,7 @@ def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
     label = index["label"].to_numpy()
     failed = pc.not_equal(index["status"], "ok").to_numpy()
     shorter = pc.less(pc.min_element_wise(index["width"], index["height"]), crop).fill_null(False).to_numpy()
-    published = expected_sizes(layout)
+    published = published_sizes(layout)
     found = []
     for name in set_names(index):
         rows = rows_of_set(index, name)
@@ -66,7 +64,7 @@ def size_findings(sets: Sequence[dict[str, Any]], layout: str, asked: Sequence[s
         asked: the sets that the study asks for.
         crop: side of the crop in pixels.
     """
-    published = expected_sizes(layout)
+    published = published_sizes(layout)
     for entry in sets:
         name, real, fake = entry["name"], entry["real"], entry["synthetic"]
         for lacks, count in (("real", real), ("synthetic", fake)):
@@ -75,11 +73,8 @@ def size_findings(sets: Sequence[dict[str, Any]], layout: str, asked: Sequence[s
                     "one-class", name, f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
                 )
         size = published.get(name)
-        if size is not None and not _agrees(size, real, fake):
-            stated = (
-                f"{size.images} images" if size.real is None else f"{size.real} real and {size.synthetic} synthetic"
-            )
-            yield Finding("counts", name, f"{real} real and {fake} synthetic images; published: {stated}")
+        if size is not None and not size.agrees(real, fake):
+            yield Finding("counts", name, f"{real} real and {fake} synthetic images; published: {size}")
         below = entry["below_crop"]
         if any(below.values()):
             yield Finding(
@@ -130,9 +125,3 @@ def _describe(rows: pa.Table) -> dict[str, Any]:
 def _quantiles(values: NDArray[np.integer[Any]]) -> list[float]:
     """Minimum, quartiles and maximum; empty without values."""
     return [] if not len(values) else np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
-
-
-def _agrees(size: Expected, real: int, fake: int) -> bool:
-    if size.real is None:
-        return size.images == real + fake
-    return (size.real, size.synthetic) == (real, fake)

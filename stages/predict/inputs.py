@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from stages.scan.archived import archive_folders
-from stages.scan.found import is_image
+from stages.scan.found import archive_folders, is_image
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS
 from storage.errors import DataError
@@ -157,7 +156,7 @@ def _file(path: str) -> Item:
 
 
 def _archive(path: str) -> Iterator[Item]:
-    found = archive_folders(path, (names.to_text(path),), Counter(), is_shared=False)
+    found = archive_folders(path, names.to_text(path), Counter())
     members = sorted(
         (_CONTROL.sub(_hexed, folder.path(name)), size)
         for folder in found

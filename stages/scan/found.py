@@ -1,21 +1,40 @@
-"""What a walk finds: the image files of one folder at a time, which a layout labels together."""
+"""Image files that lie together, in a folder or inside an archive, found without opening any image."""
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from stages.scan.place import label_of
+from storage import names
+from storage.archives import image_column, list_members, opened, readable, stamp_of
+from storage.errors import DataError
+from storage.sources import REALS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections import Counter
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
 )
-
 _ARCHIVE = re.compile(r"(?P<stem>.*)\.(?P<kind>zip|tar|parquet)!", re.IGNORECASE)
 _NUMBERED_SHARD = re.compile(r".*\d{4,}")
+# What Parquet files of images call label, generator, split and file name; the first column that is there counts.
+_STATED_COLUMNS = (
+    ("label", "labels", "class"),
+    ("generator", "model_name", "model"),
+    ("split",),
+    ("image_name", "file_name", "filename"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,25 +48,21 @@ class Stated:
 
 @dataclass(frozen=True)
 class Folder:
-    """Image files that lie together.
+    """Image files that lie together, which a layout labels together.
 
     Attributes:
         place: the start of the files' ``path`` in the manifest, without the last slash; empty for the root.
-        folders: names of the folders from the root down, archives among them counted as folders of their own name.
+        stated: what the file that holds the images says of them.
         names: names of the files, with extension, as text of :mod:`storage.names`.
         sizes: size of each in bytes.
         mtimes: modification time of each in ns.
-        is_shared: whether it lies below the second root, that of the shared real images.
-        stated: what the file that holds the images says of them.
     """
 
     place: str
-    folders: tuple[str, ...]
+    stated: Stated | None = None
     names: list[str] = field(default_factory=list)
     sizes: array[int] = field(default_factory=lambda: array("q"))
     mtimes: array[int] = field(default_factory=lambda: array("q"))
-    is_shared: bool = False
-    stated: Stated | None = None
 
     def add(self, name: str, size_bytes: int, mtime_ns: int) -> None:
         """Add one file."""
@@ -57,10 +72,36 @@ class Folder:
 
     def path(self, name: str) -> str:
         """Return the ``path`` of one of its files in the manifest."""
-        return f"{self.place}/{name}" if self.place else name
+        return inside(self.place, name)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it lies below the second root, that of the shared real images."""
+        return self.place == REALS or self.place.startswith(f"{REALS}/")
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the folders from the root down, archives among them counted as folders of their own name.
+
+        ``images/sdxl.zip!/sdxl/val`` reads ``images/sdxl/val`` and ``1_fake.zip!`` reads ``1_fake``; numbered shards
+        and Parquet files, whose names say nothing of the images, are left out.
+        """
+        parts = [part for part in self.place.split("/") if part not in ("", ".")][self.is_shared :]
+        seen: list[str] = []
+        for at, part in enumerate(parts):
+            archive = _ARCHIVE.fullmatch(part)
+            if archive is None:
+                seen.append(part)
+                continue
+            stem = archive["stem"]
+            beside = [name.casefold() for name in (*seen[-1:], *parts[at + 1 : at + 2])]
+            is_shard = archive["kind"].lower() == "parquet" or _NUMBERED_SHARD.fullmatch(stem) is not None
+            if not is_shard and stem.casefold() not in beside:
+                seen.append(stem)
+        return tuple(seen)
 
 
 def is_image(name: str) -> bool:
@@ -70,25 +111,88 @@ def is_image(name: str) -> bool:
 
 def kind_of(name: str) -> str:
     """Return what a file that is no image is counted as."""
-    extension = name.rpartition(".")[2].lower()
-    return f".{extension}" if "." in name else "no extension"
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"
 
 
-def folders_of(parts: Sequence[str]) -> tuple[str, ...]:
-    """Return the folder names that a layout sees for the parts of a place.
+def inside(place: str, name: str) -> str:
+    """Return the place of a name inside a place."""
+    return f"{place}/{name}" if place else name
 
-    ``images/sdxl.zip!/sdxl/val`` reads ``images/sdxl/val`` and ``1_fake.zip!`` reads ``1_fake``; numbered shards and
-    Parquet files, whose names say nothing of the images, are left out.
+
+def archive_folders(location: str, place: str, skipped: Counter[str]) -> Iterator[Folder]:
+    """Yield the folders of image files inside an archive, or the rows of a Parquet file by what it states of them.
+
+    Args:
+        location: the archive, a path or a URL.
+        place: its own place in the manifest.
+        skipped: counts of what is left out, to be added to.
+
+    Raises:
+        DataError: the archive is damaged, or a label in it is not known.
     """
-    seen: list[str] = []
-    for at, part in enumerate(parts):
-        archive = _ARCHIVE.fullmatch(part)
-        if archive is None:
-            seen.append(part)
-            continue
-        stem = archive["stem"]
-        beside = [*seen[-1:], *parts[at + 1 : at + 2]]
-        is_shard = archive["kind"].lower() == "parquet" or _NUMBERED_SHARD.fullmatch(stem) is not None
-        if not is_shard and stem.casefold() not in [name.casefold() for name in beside]:
-            seen.append(stem)
-    return tuple(seen)
+    stamp = stamp_of(location)
+    if location.lower().endswith(".parquet"):
+        yield from _rows(location, f"{place}!", stamp, skipped)
+        return
+    found: dict[str, Folder] = {}
+    for member, size in list_members(location):
+        # the exact spelling of the member, so that it is found again: "./a/1.png" stays
+        inner, _, name = names.to_text(member).rpartition("/")
+        if any(part.startswith((".", "__MACOSX")) and part != "." for part in (*inner.split("/"), name)):
+            skipped["hidden"] += 1
+        elif is_image(name):
+            at = f"{place}!/{inner}" if inner else f"{place}!"
+            found.setdefault(at, Folder(at)).add(name, size, stamp[1])
+        else:
+            skipped[kind_of(name)] += 1
+    yield from found.values()
+
+
+def _rows(location: str, place: str, stamp: tuple[int, int], skipped: Counter[str]) -> Iterator[Folder]:
+    with readable(location), opened(location) as file:
+        parquet = pq.ParquetFile(file)
+        schema = parquet.schema_arrow
+        if image_column(schema) is None:
+            skipped[".parquet without images"] += 1
+            return
+        columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
+        table = parquet.read(columns=[name for name in columns if name is not None])
+    nothing = [None] * parquet.metadata.num_rows
+    values = [nothing if name is None else table[name].to_pylist() for name in columns]
+    class_names = _class_names(schema, columns[0])
+    found: dict[tuple[Any, Any, Any], Folder] = {}
+    for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
+        key = (label, generator, split)
+        if key not in found:
+            found[key] = Folder(place, Stated(_label(label, class_names, location, row), generator, split))
+        name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
+        found[key].add(f"{row:08d}{name}", *stamp)
+    yield from found.values()
+
+
+def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:
+    """Return the names of a label column's numbers where the file says them, as the Hugging Face library writes it."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None or column is None:
+        return None
+    class_names: Sequence[str] | None = (
+        json.loads(text).get("info", {}).get("features", {}).get(column, {}).get("names")
+    )
+    return class_names
+
+
+def _label(value: Any, class_names: Sequence[str] | None, location: str, row: int) -> int | None:
+    if value is None:
+        return None
+    spelled = str(value)
+    if class_names is not None and isinstance(value, int):
+        if value == -1:  # how the Hugging Face library writes "no label"
+            return None
+        spelled = class_names[value] if 0 <= value < len(class_names) else spelled
+    label = label_of(spelled)
+    if label is None:
+        raise DataError(
+            f"{location}, row {row}: label {spelled!r} says neither real nor synthetic; expected 0 or real, 1 or fake "
+            "(other spellings are listed in docs/data.md)"
+        )
+    return label

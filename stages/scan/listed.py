@@ -13,35 +13,35 @@ that is listed several times with different sets is one image of all of them.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from stages.scan.classes import SPLITS, label_of
 from stages.scan.found import Folder
-from stages.scan.layouts.layout import Place
+from stages.scan.place import SPLITS, Place, label_of
 from storage import names
 from storage.archives import opened, readable
 from storage.errors import DataError
-from storage.sources import REALS, Sources
+from storage.sources import REALS
 
 if TYPE_CHECKING:
     from stages.reporter import Progress
+    from storage.sources import Sources
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "generator", "split", "set")
 
 
-def read_list(source: str, sources: Sources, progress: Progress, corpus: str) -> list[tuple[Folder, Place]]:
-    """Read a list of images, and look up size and time of each file.
+def read_list(sources: Sources, progress: Progress) -> list[tuple[Folder, Place]]:
+    """Read the list of images that is a corpus's root, and look up size and time of each file.
 
     Args:
-        source: the list, a path or a URL.
         sources: the corpus's roots.
         progress: counts the images.
-        corpus: name of the corpus, the set of images that name neither generator nor set.
 
     Returns:
         The images, grouped by what the list says of them.
@@ -50,6 +50,7 @@ def read_list(source: str, sources: Sources, progress: Progress, corpus: str) ->
         DataError: a column is missing, a line cannot be understood, contradicts another one, or names a file that is
             not there; the message names the list and the line.
     """
+    source = sources.root
     table = _table(source)
     absent = [name for name in ("path", "label") if name not in table.column_names]
     if absent:
@@ -58,23 +59,23 @@ def read_list(source: str, sources: Sources, progress: Progress, corpus: str) ->
             f"{', '.join(_COLUMNS)}"
         )
     seen: dict[str, Place] = {}
-    first_line = 1 if source.lower().endswith(".parquet") else 2
-    for line, row in enumerate(_rows(table), start=first_line):
-        place = _place(row, f"{source}, line {line}", corpus)
+    table = table.select([name for name in _COLUMNS if name in table.column_names])
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.to_batches())
+    for line, row in enumerate(rows, start=1 if source.lower().endswith(".parquet") else 2):
+        place = _place(row, f"{source}, line {line}")
         path = names.to_text(row["path"])
         known = seen.get(path)
         if known is not None:
             if (known.label, known.generator, known.split) != (place.label, place.generator, place.split):
                 raise DataError(f"{source}, line {line}: {path!r} is listed before as something else; keep one line")
-            sets = tuple(sorted({*known.sets, *place.sets}))
-            place = Place(place.label, place.generator, place.split, sets, pool=place.pool)
+            place = replace(place, sets=tuple(sorted({*known.sets, *place.sets})))
         seen[path] = place
     found: dict[Place, Folder] = {}
     for path, place in seen.items():
         stamp = sources.stamp(path)
         if stamp is None:
             raise DataError(f"list {source} names {path!r}, and {sources.where(path)} does not exist")
-        found.setdefault(place, Folder("", ())).add(path, *stamp)
+        found.setdefault(place, Folder("")).add(path, *stamp)
         progress.advance(1)
     return [(folder, place) for place, folder in found.items()]
 
@@ -106,13 +107,7 @@ def _table(source: str) -> pa.Table:
         raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
 
 
-def _rows(table: pa.Table) -> Any:
-    present = [name for name in _COLUMNS if name in table.column_names]
-    for batch in table.select(present).to_batches():
-        yield from batch.to_pylist()
-
-
-def _place(row: dict[str, Any], where: str, corpus: str) -> Place:
+def _place(row: dict[str, Any], where: str) -> Place:
     path = row["path"]
     if not isinstance(path, str) or not path or path.startswith(("/", "\\")) or ".." in path.split("/"):
         raise DataError(f"{where}: path {path!r} does not lie below the list's folder; make it relative to that folder")
@@ -129,7 +124,7 @@ def _place(row: dict[str, Any], where: str, corpus: str) -> Place:
     spelled = stated.split(";") if isinstance(stated, str) else list(stated or ())
     sets = tuple(sorted({name.strip() for name in spelled if name.strip()}))
     pool = "" if label or not sets else None  # reals without a set are those of all synthetic images
-    sets = sets or (generator or corpus,)
+    sets = sets or (generator or "",)
     if path.startswith(f"{REALS}/") and label == 1:
         raise DataError(f"{where}: {path!r} lies below the root of the shared real images and is listed as synthetic")
     return Place(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from stages.scan.layouts.layout import LeftOut, Place, place_shared
-from stages.scan.layouts.registry import LAYOUTS, recognise
+from stages.scan.layouts import LAYOUTS, recognise
 from stages.scan.listed import is_list, read_list
-from stages.scan.sharing import Keep, one_class_sets, with_sets
-from stages.scan.walk import Walk
+from stages.scan.place import LeftOut, Place, class_at, split_of
+from stages.scan.sharing import SHARED, Keep, one_class_sets, with_sets
+from stages.scan.walk import walk
 from storage.archives import ARCHIVE_EXTENSIONS, is_url
 from storage.errors import DataError, SettingError
 from storage.manifest import MANIFEST_SCHEMA, manifest_table, write_manifest
@@ -96,34 +97,32 @@ def run(
     if layout not in (*LAYOUTS, "list", "auto"):
         raise SettingError(f"layout {layout!r} is not known; choose from auto, list, {', '.join(LAYOUTS)}")
     sources = Sources.of(root, reals)
-    for place in (sources.root, *([] if sources.reals is None else [sources.reals])):
+    keep = keep or Keep()
+    for place in filter(None, (sources.root, sources.reals)):
         _check_root(place, corpus)
-    by_list = layout == "list" or (layout == "auto" and is_one_file(sources.root) and is_list(sources.root))
+    decided = ""
     skipped: Counter[str] = Counter()
     progress = nullcontext(_Silent()) if reporter is None else reporter.progress(f"scan {corpus}", None, "files")
     with progress as counter:
-        if by_list:
-            listed = read_list(sources.root, sources, counter, corpus)
-            found = [(folder, place) for folder, place in listed]
-            folders = [folder for folder, _ in found]
+        if layout == "list" or (layout == "auto" and is_one_file(sources.root) and is_list(sources.root)):
+            found = read_list(sources, counter)
             decided = "the root is a file with the columns path and label" if layout == "auto" else ""
             layout = "list"
         else:
-            folders = _walk(sources.root, skipped, counter, corpus, is_shared=False)
-            decided = ""
+            folders = _walk(sources.root, skipped, counter, corpus)
             if layout == "auto":
                 layout, decided = recognise(folders, corpus, sources.root.rstrip("/").rpartition("/")[2])
             found = _placed(folders, layout, corpus, sources.root, skipped)
         if sources.reals is not None:
             shared = _walk(sources.reals, skipped, counter, corpus, is_shared=True)
             found += _placed(shared, layout, corpus, sources.reals, skipped)
-    final = with_sets([place for _, place in found], keep or Keep())
-    chosen = [(folder, place) for (folder, _), place in zip(found, final, strict=True) if place is not None]
-    left_out = sum(len(folder) for (folder, _), place in zip(found, final, strict=True) if place is None)
+    places = with_sets([_named(place, corpus) for _, place in found], keep)
+    chosen = [(folder, place) for (folder, _), place in zip(found, places, strict=True) if place is not None]
+    left_out = sum(len(folder) for (folder, _), place in zip(found, places, strict=True) if place is None)
     if left_out:
         skipped["image of another set, split or category"] = left_out
     if not chosen:
-        sets = sorted({name for _, place in found for name in place.sets})
+        sets = sorted({name for _, place in found for name in _named(place, corpus).sets})
         raise DataError(
             f"corpus {corpus!r}: none of {left_out} images below {sources.root} is in the sets, splits and categories "
             f"asked for; it has the sets {', '.join(sets)}"
@@ -131,7 +130,7 @@ def run(
     table = _table(chosen)
     if out is not None:
         write_manifest(table, out)
-    return table, _summary(chosen, skipped, layout, decided, keep or Keep())
+    return table, _summary(chosen, skipped, layout, decided, keep)
 
 
 class _Silent:
@@ -142,7 +141,7 @@ class _Silent:
 def _check_root(root: str, corpus: str) -> None:
     if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, ".csv", ".tsv"))):
         return
-    if not Walk.is_folder(root):
+    if not os.path.isdir(root):  # noqa: PTH112 - names may hold bytes that are not UTF-8
         state = "is a file" if is_one_file(root) else "does not exist"
         raise DataError(
             f"corpus {corpus!r}: {root} {state}; expected a folder of images, an archive (.zip, .tar, .parquet) or a "
@@ -150,11 +149,11 @@ def _check_root(root: str, corpus: str) -> None:
         )
 
 
-def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool) -> list[Folder]:
-    walk = Walk(root, is_shared)
+def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool = False) -> list[Folder]:
+    here: Counter[str] = Counter()
     folders = []
     try:
-        for folder in walk:
+        for folder in walk(root, here, is_shared=is_shared):
             folders.append(folder)
             counter.advance(len(folder))
     except PermissionError as error:
@@ -165,12 +164,12 @@ def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, i
         # fsspec's message names the package that is missing, or the protocol that nobody knows
         raise SettingError(f"corpus {corpus!r}: {root} cannot be read: {error}") from error
     if not folders:
-        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(walk.skipped.items())) or "it is empty"
+        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(here.items())) or "it is empty"
         raise DataError(
             f"corpus {corpus!r}: no image file below {root} ({seen}); expected files with an extension such as .jpg or "
             ".png, or archives of them; check the path"
         )
-    skipped.update(walk.skipped)
+    skipped.update(here)
     return folders
 
 
@@ -181,10 +180,9 @@ def _placed(
     found = []
     for folder in folders:
         if folder.is_shared:
-            place = place_shared(folder, needs_split=layout == "drct-2m")
-            expects = "real images only"
+            place, expects = _place_shared(folder, layout), "real images only"
         else:
-            place, expects = LAYOUTS[layout].place(folder, corpus), LAYOUTS[layout].expects
+            place, expects = LAYOUTS[layout].place(folder), LAYOUTS[layout].expects
         if place is None:
             raise DataError(
                 f"corpus {corpus!r}: layout {layout!r} cannot tell whether the {len(folder)} image(s) in "
@@ -196,6 +194,23 @@ def _placed(
         else:
             found.append((folder, place))
     return found
+
+
+def _place_shared(folder: Folder, layout: str) -> Place | LeftOut | None:
+    """Say what images below the second root are: real, for all sets of their split without reals of their own."""
+    found = class_at(folder.folders)
+    if found is not None and found[1] == 1:
+        return None
+    split = split_of(folder.folders)
+    if layout == "drct-2m" and split is None and folder.folders:  # MSCOCO's unlabelled images
+        return LeftOut("shared real image outside train2017 and val2017")
+    return Place(0, split=split, pool=SHARED)
+
+
+def _named(place: Place, corpus: str) -> Place:
+    """Put the corpus's name where the layout says that the corpus itself is a set or generator."""
+    generator = corpus if place.generator == "" else place.generator
+    return replace(place, generator=generator, sets=tuple(name or corpus for name in place.sets))
 
 
 def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:

@@ -16,12 +16,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Expected:
+class PublishedSize:
     """The published size of a test set; ``real`` and ``synthetic`` are None where only their sum is published."""
 
     images: int
     real: int | None = None
     synthetic: int | None = None
+
+    def agrees(self, real: int, synthetic: int) -> bool:
+        """Tell whether a set of so many images has this size."""
+        if self.real is None:
+            return self.images == real + synthetic
+        return (self.real, self.synthetic) == (real, synthetic)
+
+    def __str__(self) -> str:
+        """As in "2000 real and 2000 synthetic"."""
+        return f"{self.images} images" if self.real is None else f"{self.real} real and {self.synthetic} synthetic"
 
 
 @dataclass(frozen=True)
@@ -55,10 +65,9 @@ def set_list(name: str) -> SetList:
     Raises:
         SettingError: there is none of that name.
     """
-    lists = set_lists()
-    if name not in lists:
-        raise SettingError(f"list of test sets {name!r} is not known; choose from {', '.join(lists)}")
-    return lists[name]
+    if name not in set_lists():
+        raise SettingError(f"list of test sets {name!r} is not known; choose from {', '.join(set_lists())}")
+    return set_lists()[name]
 
 
 @cache
@@ -78,20 +87,21 @@ def set_lists() -> dict[str, SetList]:
 
 
 @cache
-def expected_sizes(layout: str) -> dict[str, Expected]:
+def published_sizes(layout: str) -> dict[str, PublishedSize]:
     """Return set -> published size, for the sets of a layout whose size is published."""
     counts = _content()["counts"]
-    found: dict[str, Any] = dict(counts.get(layout, {}))
-    if layout == "ufd":
-        found = counts["forensynths"] | found
+    found: dict[str, Any] = (counts["forensynths"] if layout == "ufd" else {}) | counts.get(layout, {})
     return {
-        name: Expected(size) if isinstance(size, int) else Expected(sum(size), *size) for name, size in found.items()
+        name: PublishedSize(size) if isinstance(size, int) else PublishedSize(sum(size), *size)
+        for name, size in found.items()
     }
 
 
-def protocol_names() -> tuple[str, ...]:
-    """Return the names of the protocols."""
-    return tuple(_content()["protocols"])
+@cache
+def known_sets(layout: str) -> frozenset[str]:
+    """Return the names of a benchmark's sets: those with a published size, and those that a list names."""
+    listed = (found.members for found in set_lists().values() if found.layout == layout)
+    return frozenset(published_sizes(layout)).union(*listed)
 
 
 def protocol_settings(protocol: str, layout: str) -> dict[str, str]:

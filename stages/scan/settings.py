@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from stages.scan.set_lists import protocol_names, protocol_settings, set_list
+from stages.scan.set_lists import protocol_settings, set_list
 from stages.scan.sharing import Keep
-from storage.errors import SettingError
 
 LayoutName = Literal[
     "auto",
@@ -25,12 +24,6 @@ LayoutName = Literal[
     "unlabelled",
 ]
 SplitName = Literal["train", "val", "test"]
-
-
-def _known_protocol(name: str) -> str:
-    if name not in protocol_names():
-        raise ValueError(f"no such protocol; allowed: {', '.join(protocol_names())}")
-    return name
 
 
 class ScanSettings(BaseModel):
@@ -53,7 +46,7 @@ class ScanSettings(BaseModel):
     root: str
     layout: LayoutName = "folder"
     reals: str | None = None
-    protocol: Annotated[str, AfterValidator(_known_protocol)] | None = None
+    protocol: str | None = None
     sets: str | tuple[str, ...] | None = None
     splits: tuple[SplitName, ...] | None = None
     categories: tuple[str, ...] | None = None
@@ -61,23 +54,17 @@ class ScanSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _protocol(cls, values: Any) -> Any:
-        """Fill what the protocol says; a wrong name is left to the field's own check."""
-        wanted = values.get("protocol") if isinstance(values, dict) else None
-        if not isinstance(wanted, str) or wanted not in protocol_names():
+        """Fill what the protocol says."""
+        protocol = values.get("protocol") if isinstance(values, dict) else None
+        if not isinstance(protocol, str):  # the field's own check tells what else it is
             return values
-        try:
-            implied = protocol_settings(wanted, str(values.get("layout", cls.model_fields["layout"].default)))
-        except SettingError as error:
-            raise ValueError(str(error)) from error
+        implied = protocol_settings(protocol, str(values.get("layout", cls.model_fields["layout"].default)))
         return {key: value for key, value in implied.items() if key in cls.model_fields} | values
 
     @model_validator(mode="after")
     def _known_list(self) -> ScanSettings:
         if isinstance(self.sets, str):
-            try:
-                chosen = set_list(self.sets)
-            except SettingError as error:
-                raise ValueError(str(error)) from error
+            chosen = set_list(self.sets)
             if self.layout not in (chosen.layout, "auto", "list"):
                 raise ValueError(f"list {self.sets!r} names sets of layout {chosen.layout!r}, found {self.layout!r}")
         return self

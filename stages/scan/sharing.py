@@ -6,12 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stages.scan.classes import EVALUATION_ORDER
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from stages.scan.layouts.layout import Place
+    from stages.scan.place import Place
+
+SHARED = "@reals"  # the pool of the images below the second root
+# The split that test sets are made of, where a corpus has several: the first of these that it has.
+_EVALUATION_ORDER = ("test", "val", "train")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Keep:
     def allows(self, place: Place) -> bool:
         """Tell by split and category whether a folder is listed."""
         return (self.splits is None or place.split in self.splits) and (
-            self.categories is None or place.pool == "@reals" or place.category in self.categories
+            self.categories is None or place.pool == SHARED or place.category in self.categories
         )
 
 
@@ -43,7 +45,7 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
     splits, the test sets are those of its test split, or else of its validation split; the sets of the other splits
     have the split's name in front (``train/progan``), so that no test set holds images to train on.
     """
-    evaluation = next((split for split in EVALUATION_ORDER if any(place.split == split for place in places)), None)
+    evaluation = next((split for split in _EVALUATION_ORDER if any(place.split == split for place in places)), None)
     own: dict[str | None, set[str]] = defaultdict(set)  # split -> sets that have real images of their own
     pools: dict[tuple[str | None, str], set[str]] = defaultdict(set)  # (split, pool) -> sets of its synthetic images
     fakes: dict[str | None, set[str]] = defaultdict(set)  # split -> sets of synthetic images
@@ -56,12 +58,12 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
                 pools[place.split, place.pool].update(place.sets)
     supplied: dict[str | None, set[str]] = defaultdict(set)  # what the pools give reals to
     for place in places:
-        if place.label == 0 and place.pool not in (None, "@reals"):
+        if place.label == 0 and place.pool not in (None, SHARED):
             supplied[place.split].update(pools[place.split, place.pool])
     final: list[Place | None] = []
     for place in places:
         split, sets = place.split, set(place.sets)
-        if place.pool == "@reals" and place.label == 0:
+        if place.pool == SHARED and place.label == 0:
             split = split or evaluation
             sets = fakes[split] - own[split] - supplied[split]
         elif place.pool is not None and place.label == 0:

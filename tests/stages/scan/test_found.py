@@ -3,7 +3,7 @@
 import miniatures
 import pytest
 
-from stages.scan.found import folders_of
+from stages.scan.found import Folder
 from stages.scan.run import run
 
 
@@ -20,7 +20,7 @@ from stages.scan.run import run
     ],
 )
 def test_archives_read_like_folders_and_shards_like_nothing(place, folders):
-    assert "/".join(folders_of(place.split("/"))) == folders
+    assert "/".join(Folder(place).folders) == folders
 
 
 def test_hidden_members_of_archives_are_left_out(tmp_path):

@@ -6,9 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from stages.scan.found import Folder
-from stages.scan.layouts.drct import DRCT_GENERATORS
-from stages.scan.layouts.registry import LAYOUTS
-from stages.scan.set_lists import expected_sizes, protocol_names, protocol_settings, set_list, set_lists
+from stages.scan.layouts import LAYOUTS
+from stages.scan.set_lists import known_sets, protocol_settings, published_sizes, set_list, set_lists
 from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
 
@@ -35,7 +34,8 @@ def test_how_the_lists_differ():
     assert sets["ufd20"] - sets["ufd16"] == {"sitd", "san", "crn", "imle"}
     assert sets["genimage8"] - sets["genimage7"] == {"sdv1.4"}
     assert sets["drct16"] - sets["drct13"] == set(set_list("drct16").inpainting)
-    assert set_list("drct16").members == DRCT_GENERATORS
+    assert known_sets("drct-2m") == sets["drct16"]
+    assert known_sets("aigcdetect") - sets["aigcdetect16"] == {"sd_xl"}
 
 
 @pytest.mark.parametrize("name", list(set_lists()))
@@ -43,7 +43,7 @@ def test_every_member_is_a_set_that_its_layout_makes(name):
     found = set_list(name)
     for member in found.members:
         spelled = {"sdv1.4": "stable_diffusion_v_1_4", "sdv1.5": "stable_diffusion_v_1_5"}.get(member, member)
-        place = LAYOUTS[found.layout].place(Folder("", ("val", spelled, "1_fake")), "c")
+        place = LAYOUTS[found.layout].place(Folder(f"val/{spelled}/1_fake"))
         assert place is not None, member
         assert place.sets == (member,)
 
@@ -52,15 +52,15 @@ def test_every_member_is_a_set_that_its_layout_makes(name):
     "name", ["ufd16", "ufd19", "ufd20", "forensynths13", "genimage8", "genimage7", "drct13", "drct16"]
 )
 def test_published_sizes_are_known_for_every_member(name):
-    assert set(set_list(name).members) <= set(expected_sizes(set_list(name).layout))
+    assert set(set_list(name).members) <= set(published_sizes(set_list(name).layout))
 
 
 def test_published_sizes():
-    sizes = expected_sizes("ufd")
+    sizes = published_sizes("ufd")
     assert (sizes["progan"].images, sizes["progan"].real) == (8000, None)
     assert (sizes["deepfake"].real, sizes["deepfake"].synthetic, sizes["deepfake"].images) == (2707, 2698, 5405)
-    assert expected_sizes("genimage")["sdv1.5"].images == 16000
-    assert expected_sizes("folder") == {}
+    assert published_sizes("genimage")["sdv1.5"].images == 16000
+    assert published_sizes("folder") == {}
 
 
 def test_covered_names_list_and_size():
@@ -68,7 +68,6 @@ def test_covered_names_list_and_size():
 
 
 def test_a_protocol_sets_list_and_geometry():
-    assert set(protocol_names()) == {"ltd", "univfd", "rine", "fatformer", "drct"}
     assert protocol_settings("ltd", "drct-2m") == {"sets": "drct13", "geometry": "squash256-crop224"}
     settings = ScanSettings.model_validate({"root": "x", "layout": "ufd", "protocol": "ltd"})
     assert settings.sets == "ufd16"
@@ -91,7 +90,10 @@ def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():
     ("values", "message"),
     [
         ({"layout": "folder", "protocol": "ltd"}, "says nothing about layout 'folder', only about ufd, genimage"),
-        ({"layout": "ufd", "protocol": "mine"}, "no such protocol; allowed: ltd, univfd"),
+        (
+            {"layout": "ufd", "protocol": "mine"},
+            "protocol 'mine' is not known; choose from ltd, univfd, rine, fatformer, drct",
+        ),
         ({"layout": "ufd", "sets": "ufd17"}, "list of test sets 'ufd17' is not known; choose from forensynths13"),
         ({"layout": "genimage", "sets": "ufd16"}, "names sets of layout 'ufd', found 'genimage'"),
     ],

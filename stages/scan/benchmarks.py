@@ -1,0 +1,236 @@
+"""How the field's benchmarks lie on disk: from the folders of an image to its label, generator, split and test set.
+
+Which sets a benchmark has is in ``protocols.yaml``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from stages.scan.place import Layout, LeftOut, Place, class_at, set_at, split_of, without_splits
+from stages.scan.set_lists import known_sets
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from stages.scan.found import Folder
+
+LSUN_CLASSES = frozenset(
+    {
+        *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    }
+)
+# The diffusion sets of UFD: all of its sets that ForenSynths has not.
+UFD_DIFFUSION = known_sets("ufd") - known_sets("forensynths")
+# The folder inside that of a generator of GenImage: imagenet_ai_0419_sdv4, imagenet_midjourney ...; the numbers differ
+# between mirrors.
+_GENIMAGE_INNER = re.compile(r"imagenet_(?:ai_\d+_)?(?P<name>[a-z0-9]+)")
+_RAISE_NAMES = frozenset({"real_raise_1k", "raise_1k", "raise-1k", "raise1k", "raise"})
+
+
+class ForenSynthsLayout(Layout):
+    """ForenSynths, the test and training sets of CNNDetection (Wang et al. 2020).
+
+    ::
+
+        root/[test/]{progan,stylegan,stylegan2,cyclegan}/<category>/{0_real,1_fake}/*.png
+        root/[test/]{biggan,stargan,gaugan,crn,imle,seeingdark,san,deepfake,whichfaceisreal}/{0_real,1_fake}/*.png
+        root/[train|val/][progan/]<one of 20 LSUN categories>/{0_real,1_fake}/*.png
+
+    ``seeingdark`` is called ``sitd``, as in the field's tables. One of the categories is called ``train``: a split is
+    looked for above the generator, or above the category, only.
+    """
+
+    expects = "[test/]<one of the 13 sets>/[<category>/]{0_real,1_fake}, or train/[progan/]<category>/{0_real,1_fake}"
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place a test set, or a category of the training set."""
+        nested = _place_nested(folder.folders, known_sets("forensynths"))
+        if nested is not None:
+            return nested
+        found = class_at(folder.folders)
+        if found is None or found[0] == 0 or folder.folders[found[0] - 1].casefold() not in LSUN_CLASSES:
+            return None
+        at, label = found
+        split = split_of(folder.folders[: at - 1])
+        return Place(label, "progan" if label else None, split, ("progan",), folder.folders[at - 1])
+
+
+class UfdLayout(ForenSynthsLayout):
+    """UniversalFakeDetect (Ojha et al. 2023): ForenSynths and diffusion sets, in either of their two distributions.
+
+    ::
+
+        root/[diffusion_datasets/]{imagenet,laion}/0_real/*.png                                  (the authors' archive)
+        root/[diffusion_datasets/]{guided,ldm_200,ldm_200_cfg,ldm_100}/1_fake/*.png
+        root/[diffusion_datasets/]{glide_100_27,glide_50_27,glide_100_10,dalle}/1_fake/*.png
+
+        root/[<anything>/]<diffusion set>/{0_real,1_fake}/*.png                                  (a common re-pack)
+
+    In the authors' archive the fakes have no reals beside them: ``guided`` is tested against ``imagenet``, the seven
+    others against ``laion``. These reals are listed once, as members of all those sets.
+    """
+
+    expects = (
+        "the folders of ForenSynths, and {imagenet,laion}/0_real with <diffusion set>/1_fake, "
+        "or <diffusion set>/{0_real,1_fake}"
+    )
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place shared reals, a diffusion set, or what ForenSynths has."""
+        folders = folder.folders
+        found = class_at(folders)
+        if found is not None and found[0] > 0 and folders[found[0] - 1].casefold() in ("imagenet", "laion"):
+            pool = folders[found[0] - 1].casefold()
+            return None if found[1] else Place(0, split=split_of(folders[: found[0] - 1]), pool=pool)
+        diffusion = _place_nested(folders, UFD_DIFFUSION)
+        if diffusion is None:
+            return super().place(folder)
+        if diffusion.label == 0:
+            return diffusion
+        (name,) = diffusion.sets
+        pool = "imagenet" if name == "guided" else "laion"
+        return Place(1, name, diffusion.split, (name,), diffusion.category, pool)
+
+
+class GenImageLayout(Layout):
+    """GenImage (Zhu et al. 2023): eight generators against ImageNet.
+
+    ::
+
+        root/<generator>/<any inner name>/{train,val}/{ai,nature}/*.png          (the archives; val is the test split)
+        root/<generator>/[val/]{0_real,1_fake}/*.png                             (re-packs, with short names too)
+
+    The generator is one of ``Midjourney stable_diffusion_v_1_4 stable_diffusion_v_1_5 ADM glide wukong VQDM BigGAN``,
+    in any case. Where its folder is missing, an inner name such as ``imagenet_ai_0419_sdv4`` tells it.
+    """
+
+    expects = "<generator>/<any inner name>/{train,val}/{ai,nature}, or <generator>/{0_real,1_fake}"
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place a class folder below a generator's."""
+        found = class_at(folder.folders)
+        if found is None:
+            return None
+        at, label = found
+        above = folder.folders[:at]
+        inner = [match["name"] for match in map(_GENIMAGE_INNER.fullmatch, map(str.casefold, above)) if match]
+        known = set_at(above, known_sets("genimage")) or set_at(inner, known_sets("genimage"))
+        if known is None:
+            return None
+        return Place(label, known[1] if label else None, split_of(above), (known[1],))
+
+
+class DrctLayout(Layout):
+    """DRCT-2M (Chen et al. 2024): sixteen Stable Diffusion variants; its own archives hold fakes only.
+
+    ::
+
+        root/[images/]<generator>[.zip]/{train2017,val2017}/*.png              (val2017 is the test split)
+        root/fake_rec_images/<generator>[.zip]/**/*.png                        (reconstructions of reals, for training)
+        reals/{train2017,val2017}/*.jpg                                        (MSCOCO, the second root)
+
+        root/<generator>/[val/]{0_real,1_fake}/*.png                           (re-arranged)
+
+    The reals of a split are listed once, as members of the sets of all generators that have no reals of their own.
+    Other folders below the second root, such as MSCOCO's ``test2017``, are left out.
+    """
+
+    expects = "[images/]<one of the 16 generators>/{train2017,val2017}, or <generator>/[val/]{0_real,1_fake}"
+
+    def place(self, folder: Folder) -> Place | LeftOut | None:
+        """Place what lies below a generator's folder."""
+        known = set_at(folder.folders, known_sets("drct-2m"))
+        if known is None:
+            return None
+        at, name = known
+        above, below = folder.folders[:at], folder.folders[at + 1 :]
+        split = split_of((*below, *above))
+        if "fake_rec_images" in map(str.casefold, above):
+            return LeftOut("reconstruction of a real image")
+        found = class_at(below)
+        if found is None and split is None:
+            return None
+        label = 1 if found is None else found[1]
+        return Place(label, name if label else None, split, (name,))
+
+
+class AigcDetectLayout(Layout):
+    """AIGCDetectBenchmark (Zhong et al. 2023): 16 sets, and ``sd_xl`` which came later.
+
+    ::
+
+        root/[test/]<set>/[<category>/]{0_real,1_fake}/*.png
+
+    A set is flat or divided by category. ``biggan`` is that of ForenSynths, not that of GenImage.
+    """
+
+    expects = "<one of the 17 sets>/[<category>/]{0_real,1_fake}"
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place a class folder below a set's."""
+        return _place_nested(folder.folders, known_sets("aigcdetect"))
+
+
+class ChameleonLayout(Layout):
+    """Chameleon (Yan et al. 2024): one test set of images that people took for photographs.
+
+    ::
+
+        root/[test/]{0_real,1_fake}/*.png
+    """
+
+    expects = "[test/]{0_real,1_fake}, and no other folder between"
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place one of the two class folders."""
+        found = class_at(folder.folders)
+        if found is None:
+            return None
+        at, label = found
+        above = folder.folders[:at]
+        if {name.casefold() for name in without_splits(above)} - {"chameleon"}:
+            return None
+        return Place(label, "chameleon" if label else None, split_of(above), ("chameleon",))
+
+
+class SynthbusterLayout(Layout):
+    """Synthbuster (Bammey 2023): nine generators, fakes only.
+
+    ::
+
+        root/[synthbuster/]<generator>/*.png         (1,000 each; text files and scripts lie among them)
+        reals/**/*.png                               (RAISE-1k, the second root)
+        root/{real_RAISE_1k,RAISE-1k}/**/*.png       (or the reals beside the generators)
+
+    The reals are listed once, as members of all nine sets.
+    """
+
+    expects = "<one of the 9 generators>/*.png, with the reals in real_RAISE_1k or below the second root"
+
+    def place(self, folder: Folder) -> Place | None:
+        """Place a generator's folder, or the reals."""
+        if any(name.casefold() in _RAISE_NAMES for name in folder.folders):
+            return Place(0, pool="raise")
+        known = set_at(folder.folders, known_sets("synthbuster"))
+        if known is None or class_at(folder.folders) is not None:
+            return None
+        return Place(1, known[1], sets=(known[1],), pool="raise")
+
+
+def _place_nested(folders: tuple[str, ...], sets: Collection[str]) -> Place | None:
+    """Place a folder of ``[split/]<known set>/[split/][<category>/]<class folder>``, or return None."""
+    found = class_at(folders)
+    known = None if found is None else set_at(folders[: found[0]], sets)
+    if found is None or known is None:
+        return None
+    (at, label), (top, name) = found, known
+    between = folders[top + 1 : at]
+    split = split_of(folders[:top])
+    # one of the categories is called train
+    if split is None and between and (len(between) > 1 or between[0].casefold() != "train"):
+        split = split_of(between[:1])
+        between = between if split is None else between[1:]
+    return Place(label, name if label else None, split, (name,), between[-1] if between else None)
