@@ -20,12 +20,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from stages.extract.augment import Recipe
 from stages.extract.backbone import load_backbone
 from stages.extract.reading import Job
 from stages.extract.settings import ExtractSettings
 from stages.extract.view_names import View
-from stages.extract.views import feature_spec
+from stages.extract.views import Recipe, feature_spec
 from stages.predict.detector import Detector
 from stages.predict.looks import Looks
 from stages.predict.make import run as make_bundle

@@ -28,10 +28,10 @@ from sklearn.datasets import load_sample_images
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.profiler import ProfilerActivity, profile
 
-from stages.extract.augment import Recipe, apply_view
 from stages.extract.backbone import load_backbone
 from stages.extract.decode import decode
 from stages.extract.view_names import View
+from stages.extract.views import Recipe, apply_view
 from stages.train.data import TrainingData
 from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings
@@ -257,7 +257,7 @@ def one_epoch() -> TrainSettings:
 
 def augmented(file: Path, *, view: int) -> np.ndarray:
     """Pixels of a training view of an image file."""
-    image = decode(file).image
+    image = decode(file.read_bytes).image
     assert image is not None
     return np.asarray(apply_view(image, View("train", view), Recipe("crop224-pad", 224), file.name))
 

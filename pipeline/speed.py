@@ -61,7 +61,7 @@ def machine() -> str:
     """Name this machine as far as speed depends on it."""
     import torch
 
-    from stages.extract.runtime import cores
+    from stages.extract.settings import cores
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []

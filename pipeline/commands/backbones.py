@@ -13,8 +13,8 @@ def backbones() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stages.extract.fetch import present_weights
     from stages.extract.registry import BACKBONES
+    from stages.extract.weights import present_weights
 
     table = Table("backbone", "L", "D", "E", "S", "activation", "token", "licence", "weights", box=None)
     for card in BACKBONES.values():
@@ -32,8 +32,8 @@ def fetch(name: str) -> None:
     The last line is the file's path: on a machine without internet, copy it there and name it in extract.weights.
     """
     from pipeline.console import ConsoleReporter
-    from stages.extract.fetch import fetch_weights
     from stages.extract.registry import BACKBONES
+    from stages.extract.weights import fetch_weights
 
     card = BACKBONES.get(name)
     if card is None or card.library == "demo":

@@ -25,8 +25,7 @@ def bench_extract(backbone: str, weights: str, images: int, batch: int | None, l
     from pipeline.console import ConsoleReporter
     from pipeline.validation import settings_from
     from stages.extract.bench import measure
-    from stages.extract.runtime import Runtime
-    from stages.extract.settings import ExtractSettings
+    from stages.extract.settings import ExtractSettings, Runtime
 
     settings_from(ExtractSettings, {"backbone": backbone, "weights": weights}, source="--")
     result = measure(backbone, weights, images, Runtime(batch=batch, loaders=loaders), ConsoleReporter())

@@ -108,8 +108,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     from pipeline.speed import record
     from pipeline.validation import settings_from
     from stages.extract.run import run
-    from stages.extract.runtime import Runtime
-    from stages.extract.settings import ExtractSettings
+    from stages.extract.settings import ExtractSettings, Runtime
     from stages.scan.run import run as scan_folder
     from storage.contents import write_contents
     from storage.manifest import read_manifest

@@ -153,7 +153,7 @@ def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | No
     if rate is None:
         from pipeline.console import ConsoleReporter
         from stages.extract.bench import measure
-        from stages.extract.runtime import Runtime
+        from stages.extract.settings import Runtime
 
         measured = measure(params.extract.backbone, "random:0", 16, Runtime(), ConsoleReporter())
         rate = measured.from_files

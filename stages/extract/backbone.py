@@ -1,21 +1,28 @@
-"""Frozen backbones: from uint8 pixels to one class token per transformer block, and the final embedding."""
+"""Frozen backbones: from uint8 pixels to one class token per transformer block, and the final embedding.
+
+On a CPU each core takes a few images through the whole backbone by itself, as a stream. torch would split every small
+matrix product over the cores and let them meet after each; cores that other processes use then hold up all others.
+Streams meet once a batch. And since a stream always has one thread and the same few images, features do not depend on
+the number of cores, to the byte. The rest of a shard that is no more than one stream's images is the exception: all
+cores share it, and its float32 values may differ by rounding.
+"""
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from stages.extract.fetch import fetch_weights
 from stages.extract.registry import BACKBONES, BackboneCard
-from stages.extract.streams import in_streams
 from stages.extract.towers import Tower, build_tower
-from stages.extract.weights import load_weights, weights_hash
+from stages.extract.weights import fetch_weights, load_weights, weights_hash
 from storage.errors import DataError, SettingError
 from storage.spec import image_axis
 
@@ -24,6 +31,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+_STREAM_IMAGES = 4  # fewer leave the cores waiting for weights, more leave cores without work
+_CPU_BATCH, _CUDA_BATCH = 32, 256  # on a CPU, the end of a batch is where cores wait for each other
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,11 @@ class Backbone:
     device: torch.device
     precision: str
     compiled: bool = False
+
+    @property
+    def auto_batch(self) -> int:
+        """A number of images that makes a fast forward pass."""
+        return _CUDA_BATCH if self.device.type == "cuda" else max(_CPU_BATCH, _STREAM_IMAGES * torch.get_num_threads())
 
     def taps(
         self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
@@ -69,10 +84,11 @@ class Backbone:
         images = torch.from_numpy(pixels)
         normed: dict[int, list[Tensor]] = {}
         with self._second_norms(normed, wanted="ln2_cls" in taps):
-            if self.device.type != "cpu":
+            if self.device.type != "cpu" or len(images) <= _STREAM_IMAGES:
                 return self._run(images, taps, blocks, grid, normed)
-            axes = {tap: image_axis(tap) for tap in taps}
-            return in_streams(lambda part: self._run(part, taps, blocks, grid, normed), images, axes)
+            streams = torch.split(images, _STREAM_IMAGES)
+            parts = list(_cores().map(lambda part: self._run(part, taps, blocks, grid, normed), streams))
+        return {tap: torch.cat([part[tap] for part in parts], dim=image_axis(tap)) for tap in taps}
 
     @torch.inference_mode()
     def _run(
@@ -176,7 +192,7 @@ def load_backbone(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if precision == "fp16" and place.type != "cuda":
         raise SettingError("extract.precision fp16 needs a CUDA device, and none is here; use auto or fp32")
-    seed = random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
+    seed = _random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
     tower = build_tower(card, seed or 0)
     if seed is None:
         load_weights(tower, fetch_weights(card, note) if weights == "default" else Path(weights), card)
@@ -190,7 +206,17 @@ def load_backbone(
     return Backbone(card, tower, weights_hash(tower.module), place, resolved, compiled)
 
 
-def random_seed(weights: str) -> int | None:
+@cache
+def _cores() -> ThreadPoolExecutor:
+    """As many threads as torch would use, each of which lets torch use one."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    list(pool.map(lambda _number: None, range(threads)))
+    torch.set_num_threads(threads)  # a thread's setting is its own, but also what threads made later start with
+    return pool
+
+
+def _random_seed(weights: str) -> int | None:
     """Return the seed of a weights setting ``random:SEED``, None for any other.
 
     Raises:

@@ -14,14 +14,11 @@ from PIL import Image
 from stages.extract.backbone import load_backbone
 from stages.extract.run import run
 from stages.extract.settings import ExtractSettings
-from stages.extract.streams import auto_batch
-from storage.manifest import manifest_table
+from stages.scan.run import run as scan
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from stages.extract.runtime import Runtime
-    from stages.extract.shards import Timing
+    from stages.extract.reading import Timing
+    from stages.extract.settings import Runtime
     from stages.reporter import Reporter
 
 PHOTOGRAPH = (500, 375)  # pixels; the median of ImageNet, of which most published corpora's reals are
@@ -80,7 +77,7 @@ def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter:
         summary = run(
             corpus="bench",
             root=images,
-            manifest=listed(images),
+            manifest=scan(corpus="bench", root=images, layout="auto")[0],
             settings=settings,
             geometry="crop224-pad",
             store=Path(place, "store"),
@@ -89,7 +86,7 @@ def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter:
             runtime=runtime,
         )
     loaded = load_backbone(backbone, weights=weights, precision=settings.precision)
-    size, batch = loaded.card.size, min(runtime.batch or auto_batch(loaded.device), count)
+    size, batch = loaded.card.size, min(runtime.batch or loaded.auto_batch, count)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     blocks = range(loaded.card.blocks)
     loaded.taps(pixels, settings.taps, blocks)["cls"].cpu()  # the first batch also chooses kernels
@@ -100,13 +97,3 @@ def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter:
     from_memory = done / (time.perf_counter() - started)
     rate = count / summary.timing.wall
     return Measured(loaded.device.type, loaded.precision, count, rate, from_memory, summary.timing)
-
-
-def listed(folder: Path) -> pa.Table:
-    """Return a manifest of the files of a flat folder, without labels."""
-    unknown = {"label": None, "generator": None, "split": None, "sets": [folder.name], "category": None}
-    files = ((path, path.stat()) for path in sorted(folder.iterdir()))
-    return manifest_table(
-        {"path": path.name, "size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns} | unknown
-        for path, status in files
-    )

@@ -10,6 +10,7 @@ import dataclasses
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -17,44 +18,35 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
 from stages.extract.backbone import Backbone, load_backbone
-from stages.extract.runtime import auto_loaders, cores
-from stages.extract.shards import Timing
-from stages.extract.work import Target, make_shards
-from storage.errors import ResourceError
+from stages.extract.reading import Timing
+from stages.extract.settings import cores
+from stages.extract.shards import make_shards
+from storage.atomic import write_text
+from storage.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stages.extract.plan import Chunk
     from stages.extract.reading import Job
-    from stages.extract.runtime import Runtime
+    from stages.extract.settings import ExtractSettings, Runtime
+    from stages.extract.shards import Chunk
     from stages.reporter import Progress
+    from storage.store import ShardFolder
 
+QUARANTINE = "quarantine.txt"
 _CONNECT_S = 20
 _DEATHS = 3  # a shard under which this many workers die is set aside (local cluster; others have their own setting)
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """Which backbone a worker loads: arguments of ``load_backbone``."""
-
-    name: str
-    weights: str
-    precision: str
-    compiled: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ClusterWork:
+class _Work:
     """What all tasks of a run share."""
 
-    model: Model
+    settings: ExtractSettings
+    runtime: Runtime
     weights_hash: str
     job: Job
-    targets: tuple[Target, ...]
-    batch: int | None
-    loaders: int | None
-    share: int
+    folders: Sequence[ShardFolder]
 
 
 @contextmanager
@@ -75,12 +67,11 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
             yield client
         return
     threads = str(max(cores() // runtime.workers, 1))  # torch reads it when a worker starts
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     settings = {
         "distributed.scheduler.allowed-failures": _DEATHS - 1,
         # a worker without a nanny's limits: the backbone's memory is not Dask's to judge
         "distributed.worker.memory.terminate": False,
-        "distributed.nanny.pre-spawn-environ": environment,
+        "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
     }
     with (
         dask.config.set(settings),
@@ -92,28 +83,48 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
         yield client
 
 
-def describe_on_worker(client: Client, model: Model) -> Backbone:
+def describe_on_worker(client: Client, settings: ExtractSettings, runtime: Runtime) -> Backbone:
     """Load the backbone on some worker and return what it is there, without its weights.
 
     The client's machine may have no GPU, and need not hold the weights.
     """
-    backbone: Backbone = client.submit(_describe, model, pure=False).result()
+    backbone: Backbone = client.submit(_describe, _travelling(settings), runtime.compiled, pure=False).result()
     return backbone
 
 
 def make_shards_on(
-    client: Client, work: ClusterWork, chunks: Sequence[Chunk], progress: Progress
-) -> tuple[Timing, list[Chunk]]:
-    """Make the shards of ``chunks`` on the cluster.
+    client: Client,
+    job: Job,
+    folders: Sequence[ShardFolder],
+    chunks: Sequence[Chunk],
+    *,
+    settings: ExtractSettings,
+    weights_hash: str,
+    progress: Progress,
+    runtime: Runtime,
+) -> Timing:
+    """Make the shards of ``chunks`` on the cluster, as :func:`stages.extract.shards.make_shards` does here.
 
     No more tasks are out than there are threads, so a worker that dies has one task with it and no bystander.
 
+    Args:
+        client: of the cluster.
+        job: how images are read; its views are numbered as ``folders``.
+        folders: per view, where its shards go.
+        chunks: what to make.
+        settings: which backbone the workers load.
+        weights_hash: of the weights that it must have.
+        progress: told of images done, a shard at a time.
+        runtime: batch and loaders of each worker.
+
     Returns:
-        Where the time went, summed over workers, and the chunks under which too many workers died.
+        Where the time went, summed over workers.
 
     Raises:
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.
+        DataError: too many workers died under a shard; all others are made, and its files are listed.
     """
+    work = _Work(_travelling(settings), runtime, weights_hash, job, folders)
     timing, deadly = Timing(), []
     started = time.perf_counter()
     rest = iter(chunks)
@@ -144,35 +155,56 @@ def make_shards_on(
             submit()
     finally:
         client.cancel([future for future, _ in under_way.values()], force=True)
+    if deadly:
+        raise _quarantined(deadly, folders)
     timing.wall = time.perf_counter() - started
-    return timing, deadly
+    return timing
 
 
-def _describe(model: Model) -> Backbone:
-    backbone = _backbone(model)
+def _quarantined(deadly: Sequence[Chunk], folders: Sequence[ShardFolder]) -> DataError:
+    """Write down the files of the shards that killed their workers, and return the error that names the list."""
+    paths = [row["path"] for chunk in deadly for row in chunk.rows]
+    folder = folders[min(deadly[0].shards)].directory
+    write_text(folder / QUARANTINE, "\n".join(paths) + "\n")
+    return DataError(
+        f"corpus {folder.name!r}: {len(deadly)} shard(s) of {len(paths)} images killed every worker that took them, "
+        f"all others are done; their files are listed in {folder / QUARANTINE}. Give workers more memory or a smaller "
+        "--batch, or move a broken file away and scan again; the same command then makes only what is missing"
+    )
+
+
+def _travelling(settings: ExtractSettings) -> ExtractSettings:
+    """Return the settings with the absolute path of a weights file, since workers run elsewhere."""
+    weights = settings.weights
+    if weights != "default" and not weights.startswith("random:"):
+        weights = str(Path(weights).absolute())
+    return settings.model_copy(update={"weights": weights})
+
+
+def _describe(settings: ExtractSettings, compiled: bool) -> Backbone:
+    backbone = _backbone(settings, compiled)
     return dataclasses.replace(backbone, tower=None)  # type: ignore[arg-type]
 
 
-def _task(work: ClusterWork, chunk: Chunk) -> Timing:
-    backbone = _backbone(work.model)
+def _task(work: _Work, chunk: Chunk) -> Timing:
+    backbone = _backbone(work.settings, work.runtime.compiled)
     if backbone.weights != work.weights_hash:
         raise ResourceError(
-            f"this worker has other weights of {work.model.name} than the one that was asked first; give all workers "
-            "the same file"
+            f"this worker has other weights of {work.settings.backbone} than the one that was asked first; give all "
+            "workers the same file"
         )
-    loaders = auto_loaders(backbone.device.type, share=work.share) if work.loaders is None else work.loaders
-    return make_shards(backbone, work.job, work.targets, [chunk], _Silent(), batch=work.batch, loaders=loaders)
+    return make_shards(backbone, work.job, work.folders, [chunk], progress=_Silent(), runtime=work.runtime)
 
 
 @cache
-def _backbone(model: Model) -> Backbone:
+def _backbone(settings: ExtractSettings, compiled: bool) -> Backbone:
     """Load a worker's backbone once; several workers on one machine take one GPU each."""
     import torch  # noqa: PLC0415 - not on the client
 
     name, count = get_worker().name, torch.cuda.device_count()
     device = f"cuda:{name % count}" if count > 1 and isinstance(name, int) else None
     return load_backbone(
-        model.name, weights=model.weights, precision=model.precision, device=device, compiled=model.compiled
+        settings.backbone, weights=settings.weights, precision=settings.precision, device=device, compiled=compiled
     )
 
 

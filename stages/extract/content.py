@@ -1,91 +1,114 @@
-"""Whether images still are what was extracted, by their content and not by size and time alone."""
+"""Which images still are what was extracted: by path, size and time, and where these prove nothing by their content."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
 from storage.atomic import write_text
+from storage.errors import DataError
 from storage.names import to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow as pa
 
     from stages.reporter import Reporter
     from storage.sources import Sources
     from storage.store import Finished, ShardFolder
 
-_ROOTS = "roots.txt"
+_ROOTS = "roots.txt"  # where the images of a folder of shards were read
 
 
-def without_changed(
-    folder: ShardFolder, finished: Finished, manifest: pa.Table, sources: Sources, reporter: Reporter
+def still_valid(
+    folder: ShardFolder, manifest: pa.Table, sources: Sources, reporter: Reporter, *, check_content: bool
 ) -> Finished:
-    """Forget the finished images whose content is no longer what was extracted, and return what is left.
+    """Return what is finished in a folder, without what has to be made again. The caller holds its lock.
 
-    Every image of the manifest is read and hashed. A file that is gone counts as changed: the run then says so.
+    Forgotten are images that could not be read when they were extracted and can be now: a permission or a network that
+    failed once must not leave an image out for ever. And, where contents are compared, images whose content is no
+    longer what was extracted; a file that is gone counts as changed, the run then says so. Contents are also compared
+    where the finished ones were read below other roots: two folders called alike share their place in the store, and
+    unpacked archives give equal paths, sizes and times.
+
+    Args:
+        folder: of one view.
+        manifest: the images wanted.
+        sources: where they lie.
+        reporter: told what is made again.
+        check_content: read and hash every image.
     """
-    paths, hashes = manifest["path"], finished.rows["sha256"]
-    changed = [
-        place
-        for row, place in enumerate(finished.locate(manifest))
-        if place is not None and content_hash(sources, paths[row].as_py()) != hashes[place].as_py()
-    ]
-    if not changed:
-        return finished
-    reporter.note(f"{len(changed)} images have another content than when they were extracted; they are made again")
-    folder.forget(finished, changed)
-    return folder.clean(reporter.warn)
-
-
-def without_unread(
-    folder: ShardFolder, finished: Finished, manifest: pa.Table, sources: Sources, reporter: Reporter
-) -> Finished:
-    """Forget the images that could not be read when they were extracted and can be now, and return what is left.
-
-    A permission or a network that failed once must not leave an image out for ever: nothing in the manifest tells
-    that it is readable again.
-    """
+    finished = folder.clean(reporter.warn)
+    note = folder.directory / _ROOTS
+    roots = "".join(f"{to_text(root)}\n" for root in (sources.root, sources.reals) if root is not None)
+    noted = note.read_text("utf-8") if note.exists() else None
+    check = check_content or noted not in {None, roots}
     unread = pc.starts_with(finished.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
-    if not unread.any():
-        return finished
-    paths = manifest["path"]
-    again = [
-        place
-        for row, place in enumerate(finished.locate(manifest))
-        if place is not None and unread[place] and content_hash(sources, paths[row].as_py()) is not None
-    ]
-    if not again:
-        return finished
-    reporter.note(f"{len(again)} images that could not be read before can be now; they are made")
-    folder.forget(finished, again)
-    return folder.clean(reporter.warn)
+    readable, changed = [], []
+    for row, place in enumerate(finished.locate(manifest) if check or unread.any() else ()):
+        if place is None or not (check or unread[place]):
+            continue
+        sha256 = _content_hash(sources, manifest["path"][row].as_py())
+        if unread[place] and sha256 is not None:
+            readable.append(place)
+        elif sha256 != finished.rows["sha256"][place].as_py():
+            changed.append(place)
+    if readable:
+        reporter.note(f"{len(readable)} images that could not be read before can be now; they are made")
+    if changed:
+        reporter.note(f"{len(changed)} images have another content than when they were extracted; they are made again")
+    if readable or changed:
+        folder.forget(finished, readable + changed)
+        finished = folder.clean(reporter.warn)
+    if noted != roots:
+        write_text(note, roots)
+    return finished
 
 
-def is_from_elsewhere(folder: ShardFolder, sources: Sources) -> bool:
-    """Tell whether what is finished was read below other roots: path, size and time then prove no equal content.
+def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int | None]:
+    """Find each manifest row among the finished ones: same path, size and time, or else the same content.
 
-    Two folders called alike share their place in the store, and unpacked archives give equal sizes and times.
+    A file that was only touched or copied keeps its features: where path and size agree, the hash decides.
     """
-    note = folder.directory / _ROOTS
-    return note.exists() and note.read_text("utf-8") != _roots(sources)
+    located = finished.locate(manifest)
+    if None not in located or not len(finished.rows):
+        return located
+    twins: dict[tuple[str, int], list[tuple[int, str | None]]] = {}
+    columns = (finished.rows[name].to_pylist() for name in ("path", "size_bytes", "sha256"))
+    for position, (path, size, sha256) in enumerate(zip(*columns, strict=True)):
+        twins.setdefault((path, size), []).append((position, sha256))
+    for row, place in enumerate(located):
+        if place is None:
+            identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
+            sha256 = _content_hash(sources, identity[0]) if identity in twins else None
+            if sha256 is not None:
+                located[row] = next((twin for twin, known in twins[identity] if known == sha256), None)
+    return located
 
 
-def note_roots(folder: ShardFolder, sources: Sources) -> None:
-    """Write down for :func:`is_from_elsewhere` where the images are read."""
-    note = folder.directory / _ROOTS
-    if not note.exists() or is_from_elsewhere(folder, sources):
-        write_text(note, _roots(sources))
+def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
+    """Check that the files to be read are there with the size that the manifest says.
+
+    Raises:
+        DataError: one is not; the message names the command that refreshes the manifest.
+    """
+    if sources.is_remote:  # one request a file; a missing one is recorded when it is read
+        return
+    for row in rows:
+        size = sources.size(row["path"])
+        if size != row["size_bytes"]:
+            state = "is gone" if size is None else f"has {size} bytes instead of {row['size_bytes']}"
+            raise DataError(
+                f"the manifest of corpus {corpus!r} no longer fits the disk: {sources.where(row['path'])} {state}; "
+                f"refresh it with `ltdpipe scan --corpus {corpus}`"
+            )
 
 
-def _roots(sources: Sources) -> str:
-    return "".join(f"{to_text(root)}\n" for root in (sources.root, sources.reals) if root is not None)
-
-
-def content_hash(sources: Sources, path: str) -> str | None:
+def _content_hash(sources: Sources, path: str) -> str | None:
     """Return the sha256 of an image's bytes, None where they cannot be read."""
     try:
         return hashlib.sha256(sources.read(path)).hexdigest()

@@ -8,17 +8,14 @@ that means for each).
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
 import io
-import stat
 import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +24,12 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from storage.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from storage.sources import Source
-
+# What the index holds of an image that nothing is known of.
+NO_FACTS = dict.fromkeys(("sha256", "format", "width", "height", "mode", "jpeg_quality", "error"))
 UNREAD = "unreadable"  # the kind of failure where no byte of the file was seen
 # What a decompression bomb may unfold to; the largest photographs of public corpora have a fifth of it.
 MAX_PIXELS = 178_956_970
@@ -75,21 +74,19 @@ def decoder_name(*, apply_exif: bool) -> str:
     return "pillow-rgb-exif-1" if apply_exif else "pillow-rgb-1"
 
 
-def decode(file: Path | Source, *, apply_exif: bool = False) -> Decoded:
+def decode(read: Callable[[], bytes], *, apply_exif: bool = False) -> Decoded:
     """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash.
 
     Args:
-        file: a path, or an image of a corpus wherever it lies.
+        read: gives the file's bytes.
         apply_exif: turn the picture as its EXIF orientation says.
     """
-    facts: dict[str, Any] = dict.fromkeys(("sha256", "format", "width", "height", "mode", "jpeg_quality", "error"))
-    started = read = time.perf_counter()
+    facts: dict[str, Any] = dict(NO_FACTS)
+    started = done = time.perf_counter()
     try:
-        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):  # a FIFO would wait for ever
-            raise OSError(errno.EINVAL, "No regular file")
-        content = file.read_bytes()
+        content = read()
         facts["sha256"] = hashlib.sha256(content).hexdigest()
-        read = time.perf_counter()
+        done = time.perf_counter()
         if not content:
             raise EOFError("the file is empty")
         with warnings.catch_warnings():  # what decoders warn of changes no pixel
@@ -97,13 +94,8 @@ def decode(file: Path | Source, *, apply_exif: bool = False) -> Decoded:
             pixels = _pixels(content, facts, apply_exif=apply_exif)
     except Exception as error:  # decoders raise nearly anything on broken input; all of it is recorded
         reason = _reason(error) if facts["sha256"] else f"{UNREAD}: {_refusal(error)}"
-        return Decoded(facts | {"status": "failed", "error": reason}, None, read - started)
-    return Decoded(facts | {"status": "ok"}, pixels, read - started, time.perf_counter() - read)
-
-
-def failure_kind(error: str) -> str:
-    """Return the kind of failure that a recorded ``error`` begins with, as summaries count it."""
-    return error.partition(":")[0]
+        return Decoded(facts | {"status": "failed", "error": reason}, None, done - started)
+    return Decoded(facts | {"status": "ok"}, pixels, done - started, time.perf_counter() - done)
 
 
 def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
@@ -119,11 +111,11 @@ def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image
 
 def _reason(error: Exception) -> str:
     """Return ``kind: what the decoder said``, in one line."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, Image.DecompressionBombError):
-        return f"too large: {text}"
     if isinstance(error, UnidentifiedImageError):
         return "no image: the content is of no format that is read"
+    text = _first_line(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: {text}"
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"truncated: {text}"
     return f"damaged: {type(error).__name__}: {text}"
@@ -133,8 +125,11 @@ def _refusal(error: Exception) -> str:
     """Return why a file could not be read, in one line."""
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}"
-    text = str(error).splitlines()[0] if str(error) else ""
-    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
+    return _first_line(error) if isinstance(error, DataError) else f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 @cache

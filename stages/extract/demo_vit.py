@@ -13,13 +13,13 @@ import torch
 from scipy.fft import idctn
 from torch import nn
 
-from stages.extract.clip_tower import QuickGELU
+from stages.extract.layers import QuickGELU
 
 BLOCKS, WIDTH, PATCH, ATTENTION_HEADS, IMAGE_SIZE, EMBEDDING = 24, 128, 16, 4, 224, 64
 
 
 class DemoVit(nn.Module):
-    """Weights of a CLIP vision transformer under open_clip's names; :class:`ClipTower` runs them."""
+    """Weights of a CLIP vision transformer under open_clip's names; ``ClipTower`` runs them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,17 +3,22 @@
 Why not torch's DataLoader: its workers import torch, need room in /dev/shm and a file descriptor a tensor, and stay
 behind or hang when one side is killed. Here a loader is a small program of its own, the shared memory has no name and
 no file that could be left behind, and either side's death closes the socket between them.
+
+A loader gets a ``Job``, then (number, slot, ``Task``) messages, and answers (number, facts, usable, view errors,
+timing) after it has written the pixels into its slot of the shared memory.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -21,11 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.extract.decode import NO_FACTS
 from stages.extract.reading import Job, Read, Task, read_image
 from storage.errors import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -39,38 +45,49 @@ _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NU
 
 
 @contextmanager
-def open_loaders(job: Job, count: int, ahead: int) -> Iterator[Loaders | InlineLoader]:
-    """Give something to read images with; its processes are gone when the block ends.
+def open_loaders(job: Job, count: int, ahead: int) -> Iterator[Callable[[Iterable[Task]], Iterator[Read]]]:
+    """Give a function that yields what reading each of its tasks gave, in order.
 
     Args:
         job: what is the same for all images.
-        count: loader processes; 0 reads in this process.
+        count: loader processes, gone when the block ends; 0 reads in this process, each image when it is asked for.
         ahead: images that may be read before they are asked for.
 
     Raises:
         ResourceError: there is no room for the shared memory, or no process can be started.
     """
     if count == 0:
-        yield InlineLoader(job)
+        slot = np.zeros(job.shape, np.uint8)
+        yield lambda tasks: (read_image(job, task, slot) for task in tasks)
         return
-    loaders = Loaders(job, count, max(ahead, count))
+    with closing(Loaders(job, count, max(ahead, count))) as loaders:
+        yield loaders.read
+
+
+def serve(socket: int, memory: int) -> None:
+    """Be a loader, until the parent closes the socket or dies; imports no torch.
+
+    Args:
+        socket: descriptor of this end.
+        memory: descriptor of the shared memory.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    parent = Connection(socket)
+    job: Job = parent.recv()
+    slots = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, *job.shape)
     try:
-        yield loaders
-    finally:
-        loaders.close()
-
-
-class InlineLoader:
-    """Reads in this process, one image when it is asked for."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._slot = np.zeros(job.shape, np.uint8)
-
-    def read(self, tasks: Iterable[Task]) -> Iterator[Read]:
-        """Yield what reading each task gave, in order."""
-        for task in tasks:
-            yield read_image(self._job, task, self._slot)
+        parent.send("ready")
+        while True:
+            try:
+                number, slot, task = parent.recv()
+            except (EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
+                return
+            result = read_image(job, task, slots[slot])
+            parent.send((number, result.facts, result.pixels is not None, result.view_errors, result.timing))
+    except ConnectionError:
+        pass
+    except Exception:  # a defect of ours, not of the image: the parent must not take it for one
+        parent.send(traceback.format_exc())
 
 
 @dataclass
@@ -118,12 +135,14 @@ class Loaders:
         exhausted = False
         wanted = 0
         while True:
-            while self._free and not exhausted and self._idlest() < _MOST_WAITING:
+            while self._free and not exhausted and len(self._idlest().waiting) < _MOST_WAITING:
                 item = next(numbered, None)
                 if item is None:
                     exhausted = True
-                else:
-                    self._send(item[0], self._free.pop(), item[1])
+                    break
+                number, task = item
+                self._tasks[number] = self._free.pop(), task
+                self._idlest().give(number, *self._tasks[number])
             if wanted not in self._results:
                 if not self._tasks:
                     return
@@ -153,8 +172,9 @@ class Loaders:
         ours, theirs = Pipe()
         with theirs:
             handles = (theirs.fileno(), self._memory)
+            program = "from stages.extract.loaders import serve; serve({}, {})".format(*handles)
             # -P: a folder called `storage` where the user works must not shadow ours
-            command = [sys.executable, "-P", "-m", "stages.extract.loader_process", *map(str, handles)]
+            command = [sys.executable, "-P", "-c", program]
             try:
                 process = subprocess.Popen(
                     command, pass_fds=handles, stdin=subprocess.DEVNULL, env=os.environ | _ENVIRONMENT
@@ -168,13 +188,8 @@ class Loaders:
             ours.send(self._job)
         return _Loader(process, ours)
 
-    def _idlest(self) -> int:
-        """How many tasks the loader with the fewest has."""
-        return min(len(loader.waiting) for loader in self._loaders)
-
-    def _send(self, number: int, slot: int, task: Task) -> None:
-        self._tasks[number] = slot, task
-        min(self._loaders, key=lambda loader: len(loader.waiting)).give(number, slot, task)
+    def _idlest(self) -> _Loader:
+        return min(self._loaders, key=lambda loader: len(loader.waiting))
 
     def _collect(self) -> None:
         """Wait for results, and take them."""
@@ -188,10 +203,10 @@ class Loaders:
                 continue
             if isinstance(message, str):
                 raise RuntimeError(f"a loader process failed:\n{message}")
-            number, facts, usable, errors, seconds = message
+            number, facts, usable, errors, timing = message
             loader.waiting.remove(number)
             pixels = self._slots[self._tasks[number][0]] if usable else None
-            self._results[number] = Read(facts, pixels, errors, seconds)
+            self._results[number] = Read(facts, pixels, errors, timing)
 
     def _replace(self, loader: _Loader) -> None:
         """Start another loader in the place of one that died, and give it what that one had."""
@@ -243,6 +258,5 @@ def _await_ready(loader: _Loader) -> None:
 
 
 def _crashed(code: int) -> dict[str, Any]:
-    names = ("sha256", "format", "width", "height", "mode", "jpeg_quality")
     reason = f"crashed the decoder: the loader process ended with status {code} on it, {_TRIES} times"
-    return dict.fromkeys(names) | {"status": "failed", "error": reason}
+    return NO_FACTS | {"status": "failed", "error": reason}

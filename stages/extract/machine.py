@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from PIL import features
 
-from stages.extract.fetch import present_weights
 from stages.extract.registry import BACKBONES
-from stages.extract.runtime import auto_loaders, cores
+from stages.extract.settings import auto_loaders, cores
+from stages.extract.weights import present_weights
 
 _PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
 _PROBE_BYTES = 64 << 20

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.extract.augment import Recipe, apply_view
 from stages.extract.decode import decode
-from storage.sources import Source
+from stages.extract.views import Recipe, apply_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,13 +49,22 @@ class Task:
     views: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """How long the steps of reading took."""
+@dataclass
+class Timing:
+    """Where seconds went: reading, decoding and views in the loaders; the rest in the main process."""
 
     read: float = 0.0
     decode: float = 0.0
     view: float = 0.0
+    backbone: float = 0.0
+    write: float = 0.0
+    waiting: float = 0.0
+    wall: float = 0.0
+
+    def add(self, other: Timing) -> None:
+        """Add other seconds to these."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,13 @@ class Read:
         pixels: (V, S, S, 3) uint8, only the views of the task filled; None where the image could not be decoded. It may
             lie in shared memory: valid until the next image is asked for.
         view_errors: number of a view -> why it could not be made of this image.
-        seconds: where the time went.
+        timing: where the time went.
     """
 
     facts: dict[str, Any]
     pixels: NDArray[np.uint8] | None
     view_errors: dict[int, str] = field(default_factory=dict)
-    seconds: Seconds = field(default_factory=Seconds)
+    timing: Timing = field(default_factory=Timing)
 
 
 def read_image(job: Job, task: Task, out: NDArray[np.uint8]) -> Read:
@@ -81,7 +90,7 @@ def read_image(job: Job, task: Task, out: NDArray[np.uint8]) -> Read:
 
     A view that cannot be made of a decodable image (an encoder that refuses its size) is a failure of that view alone.
     """
-    decoded = decode(Source(job.sources, task.path), apply_exif=job.apply_exif)
+    decoded = decode(partial(job.sources.read, task.path), apply_exif=job.apply_exif)
     started = time.perf_counter()
     errors = {}
     if decoded.image is not None:
@@ -90,5 +99,5 @@ def read_image(job: Job, task: Task, out: NDArray[np.uint8]) -> Read:
                 out[number] = np.asarray(apply_view(decoded.image, job.views[number], job.recipe, task.path))
             except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
                 errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
-    seconds = Seconds(decoded.read_s, decoded.decode_s, time.perf_counter() - started)
-    return Read(decoded.facts, None if decoded.image is None else out, errors, seconds)
+    timing = Timing(decoded.read_s, decoded.decode_s, time.perf_counter() - started)
+    return Read(decoded.facts, None if decoded.image is None else out, errors, timing)

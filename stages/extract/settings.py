@@ -1,8 +1,13 @@
-"""Settings of extraction: each of them can change features, and each is in the feature key. No torch is imported."""
+"""Settings of extraction, which can change features and are in the feature key, and knobs of a run, which are not.
+
+No torch is imported.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -81,3 +86,52 @@ class ExtractSettings(BaseModel):
                 f"extract.blocks {self.blocks!r}: {self.backbone} has the blocks 0-{total - 1}; choose some of these"
             )
         return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run uses the machine: its speed and no feature, so that these stay outside params.yaml.
+
+    Attributes:
+        shard_size: images a shard.
+        batch: images a forward pass; None for a size that suits the device. Changes features by rounding alone.
+        loaders: decoding processes, for each worker; None for a number that suits the machine, 0 to decode in the main
+            process.
+        workers: processes of a local Dask cluster; 1 works in this process, without Dask.
+        scheduler: address of a running Dask cluster, instead of ``workers``.
+        compiled: compile the backbone's blocks with torch.compile.
+        check_content: hash every image, and make again those whose content differs from what was extracted, though size
+            and modification time are the same.
+    """
+
+    shard_size: int = 1024
+    batch: int | None = None
+    loaders: int | None = None
+    workers: int = 1
+    scheduler: str | None = None
+    compiled: bool = False
+    check_content: bool = False
+
+    def loaders_on(self, device: str) -> int:
+        """Return the number of loader processes of a worker with its backbone on ``device``."""
+        share = 1 if self.scheduler else self.workers
+        return auto_loaders(device, share=share) if self.loaders is None else self.loaders
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def auto_loaders(device: str, *, share: int = 1) -> int:
+    """Return how many loader processes suit the machine.
+
+    Args:
+        device: "cuda": the GPU waits for pixels, so all cores but one decode. "cpu": the backbone takes far longer than
+            decoding and wants the cores itself, so one in four decodes; on a single core a process more only costs.
+        share: how many worker processes share the machine.
+    """
+    mine = max(cores() // share, 1)
+    if mine == 1:
+        return 0
+    return min(mine - 1, 16) if device == "cuda" else max(mine // 4, 1)

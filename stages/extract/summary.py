@@ -10,12 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.extract.decode import failure_kind
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stages.extract.shards import Timing
+    from stages.extract.reading import Timing
     from storage.index import Index
 
 _LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}
@@ -74,7 +72,7 @@ class ExtractSummary:
         """Kind of failure -> number of images."""
         kinds: Counter[str] = Counter()
         for reason, count in self.failed.items():
-            kinds[failure_kind(reason)] += count
+            kinds[reason.partition(":")[0]] += count
         return dict(kinds)
 
     def to_json(self) -> dict[str, Any]:
@@ -112,23 +110,16 @@ def summarise(indexes: Mapping[str, Index], *, pending: Mapping[str, int], size:
 
 
 def _formats(table: pa.Table) -> tuple[FormatRow, ...]:
-    labels = [_LABELS[label] for label in table["label"].to_pylist()]
-    formats = [name or "none" for name in table["format"].to_pylist()]
-    columns = {name: table[name].to_pylist() for name in ("width", "height", "jpeg_quality")}
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row, group in enumerate(zip(labels, formats, strict=True)):
-        groups.setdefault(group, []).append(row)
-    return tuple(
-        FormatRow(label, name, len(rows), _sizes(columns, rows), _median(columns["jpeg_quality"], rows))
-        for (label, name), rows in sorted(groups.items())
-    )
+    columns = [(name, "list") for name in ("width", "height", "jpeg_quality")]
+    rows = []
+    for group in table.group_by(["label", "format"]).aggregate(columns).to_pylist():
+        width, height, quality = (_median(group[f"{name}_list"]) for name, _ in columns)
+        size = None if width is None or height is None else (width, height)
+        label, name = _LABELS[group["label"]], group["format"] or "none"
+        rows.append(FormatRow(label, name, len(group["width_list"]), size, quality))
+    return tuple(sorted(rows, key=lambda row: (row.label, row.format)))
 
 
-def _sizes(columns: Mapping[str, list[int | None]], rows: list[int]) -> tuple[int, int] | None:
-    width, height = (_median(columns[name], rows) for name in ("width", "height"))
-    return None if width is None or height is None else (width, height)
-
-
-def _median(values: list[int | None], rows: list[int]) -> int | None:
-    known = [value for row in rows if (value := values[row]) is not None]
+def _median(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
     return int(np.median(known)) if known else None

@@ -1,6 +1,8 @@
 """Image towers of open_clip and timm behind one face, so that the backbone can stop, or look inside, at any block.
 
-Both are imported where one of their models is built; the demo's backbone needs neither.
+The libraries build the models and hold their weights. CLIP's forward pass is here, since open_clip's own can neither
+stop at a block nor spare the patches in the last one; tests/stages/extract/test_backbone.py compares the two. Both
+libraries are imported where one of their models is built; the demo's backbone needs neither.
 
 N images, T tokens (class and register tokens first, then patches), D width, E embedding.
 """
@@ -11,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
-from stages.extract.clip_tower import ClipTower
 from stages.extract.demo_vit import demo_vit
+from stages.extract.layers import QuickGELU, linear, use_onednn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stages.extract.registry import BackboneCard
 
 
@@ -29,6 +34,7 @@ class Tower(Protocol):
         prefix: how many class and register tokens stand before the patches.
         has_class_token: whether token 0 is a class token.
         embeds_class_token: whether the embedding needs no other token than that.
+        activation: of the feed-forward layers as built, "quickgelu" or "gelu".
     """
 
     module: nn.Module
@@ -37,6 +43,7 @@ class Tower(Protocol):
     prefix: int
     has_class_token: bool
     embeds_class_token: bool
+    activation: str
 
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
         """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and what the blocks need beside them."""
@@ -52,10 +59,6 @@ class Tower(Protocol):
 
     def compile(self) -> None:
         """Run the blocks through torch.compile from now on."""
-
-    @property
-    def activation(self) -> str:
-        """The activation of the feed-forward layers as built, "quickgelu" or "gelu"."""
 
 
 def build_tower(card: BackboneCard, seed: int = 0) -> Tower:
@@ -75,8 +78,6 @@ def build_tower(card: BackboneCard, seed: int = 0) -> Tower:
 def _timm_tower(card: BackboneCard) -> Tower:
     import timm  # noqa: PLC0415 - slow to import
 
-    from stages.extract.timm_tower import TimmTower  # noqa: PLC0415 - as above
-
     # "token" is DINOv3's own way, timm would average the patches; DINOv2 is built for 518 pixels otherwise
     options: Any = {"img_size": card.size} if "dinov2" in card.model else {}
     return TimmTower(timm.create_model(card.model, num_classes=0, global_pool="token", **options))
@@ -87,8 +88,136 @@ def _open_clip_tower(card: BackboneCard) -> Tower:
     from open_clip.model import _build_vision_tower  # noqa: PLC0415 - as above
     from open_clip.transformer import VisionTransformer  # noqa: PLC0415 - as above
 
-    from stages.extract.timm_tower import TimmTower  # noqa: PLC0415 - as above
-
     config = open_clip.get_model_config(card.model)
     visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
     return ClipTower(visual) if isinstance(visual, VisionTransformer) else TimmTower(visual)
+
+
+class ClipTower:
+    """open_clip's VisionTransformer, or a model with the same attributes such as the demo's."""
+
+    prefix = 1
+    has_class_token = True
+    embeds_class_token = True
+
+    def __init__(self, model: Any) -> None:
+        self.module: nn.Module = model
+        self._model = model
+        self.blocks: list[nn.Module] = list(model.transformer.resblocks)
+        self.second_norms: list[nn.Module] = [block.ln_2 for block in model.transformer.resblocks]
+        self.activation = type(model.transformer.resblocks[0].mlp.gelu).__name__.lower()
+        self._whole: Callable[[Any, Tensor], Tensor] = _whole
+        self._class_token: Callable[[Any, Tensor], Tensor] = _class_token
+        use_onednn(model)
+        if self.activation == "quickgelu":
+            for block in model.transformer.resblocks:
+                block.mlp.gelu = QuickGELU()
+
+    def start(self, images: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`Tower`."""
+        model = self._model
+        patches = model.conv1(images).float().flatten(2).transpose(1, 2)  # (N, T - 1, D)
+        first = model.class_embedding.expand(len(images), 1, -1)
+        tokens: Tensor = model.ln_pre(torch.cat([first, patches], dim=1) + model.positional_embedding)
+        return tokens, None
+
+    def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
+        """See :class:`Tower`."""
+        return self._whole(self.blocks[block], tokens)
+
+    def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
+        """See :class:`Tower`."""
+        return self._class_token(self.blocks[block], tokens)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        embedding: Tensor = self._model.ln_post(tokens[:, 0]) @ self._model.proj
+        return embedding
+
+    def compile(self) -> None:
+        """See :class:`Tower`."""
+        # torch gives up on a function that it had to compile eight times: for other numbers of images or threads, say.
+        # So all blocks share one compiled function, and the last block's has its own count
+        self._whole, self._class_token = torch.compile(_whole), torch.compile(_class_token)
+
+
+def _whole(block: Any, tokens: Tensor) -> Tensor:
+    return _pass(block, tokens, tokens.shape[1])
+
+
+def _class_token(block: Any, tokens: Tensor) -> Tensor:
+    return _pass(block, tokens, 1)
+
+
+def _pass(block: Any, tokens: Tensor, wanted: int) -> Tensor:
+    """(N, T, D) -> (N, wanted, D): the first tokens behind one block; keys and values are those of all."""
+    own = tokens[:, :wanted] + block.ls_1(_attend(block.attn, block.ln_1(tokens), wanted))
+    moved: Tensor = own + block.ls_2(block.mlp(block.ln_2(own)))
+    return moved
+
+
+def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
+    """(N, T, D) -> (N, wanted, D): what the first tokens gather from all."""
+    width = attention.embed_dim
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    if wanted == normed.shape[1]:
+        query, key, value = linear(normed, weight, bias).chunk(3, dim=2)
+    else:
+        query = linear(normed[:, :wanted], weight[:width], bias[:width])
+        key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=2)
+    query, key, value = (
+        part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (N, wanted, D)
+    return linear(gathered, attention.out_proj.weight, attention.out_proj.bias)
+
+
+class TimmTower:
+    """timm's VisionTransformer and Eva (PE-Core, DINOv3), alone or inside open_clip's adapter."""
+
+    activation = "gelu"  # timm builds these models with no other
+
+    def __init__(self, model: nn.Module) -> None:
+        self.module = model
+        self._trunk: Any = getattr(model, "trunk", model)
+        self._head: Any = nn.Identity() if self._trunk is model else model.head
+        self.blocks = list(self._trunk.blocks)
+        self.second_norms = [block.norm2 for block in self._trunk.blocks]
+        self.prefix = int(self._trunk.num_prefix_tokens)
+        self.has_class_token = self._trunk.cls_token is not None
+        self.embeds_class_token = self._trunk.attn_pool is None and self._trunk.global_pool == "token"
+        self._is_eva = hasattr(self._trunk, "rope")
+        use_onednn(model)
+
+    def start(self, images: Tensor) -> tuple[Tensor, Any]:
+        """See :class:`Tower`; beside the tokens, Eva's blocks need a rotary embedding."""
+        tokens = self._trunk._pos_embed(self._trunk.patch_embed(images))
+        tokens, rotary = tokens if isinstance(tokens, tuple) else (tokens, None)
+        return self._trunk.norm_pre(tokens), {"rope": rotary} if self._is_eva else {}
+
+    def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
+        """See :class:`Tower`."""
+        moved: Tensor = self.blocks[block](tokens, **beside)
+        return moved
+
+    def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
+        """See :class:`Tower`; attention is computed for all, the feed-forward layers for one."""
+        layer: Any = self.blocks[block]
+        scales = (_scaled(layer.gamma_1), _scaled(layer.gamma_2)) if self._is_eva else (layer.ls1, layer.ls2)
+        own = (tokens + scales[0](layer.attn(layer.norm1(tokens), **beside)))[:, :1]
+        moved: Tensor = own + scales[1](layer.mlp(layer.norm2(own)))
+        return moved
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        pooled: Tensor = self._head(self._trunk.forward_head(self._trunk.norm(tokens)))
+        return pooled
+
+    def compile(self) -> None:
+        """See :class:`Tower`."""
+        for block in self.blocks:
+            block.compile()
+
+
+def _scaled(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
+    return nn.Identity() if gamma is None else gamma.mul

@@ -1,24 +1,234 @@
-"""What is in the feature key: every setting on the way from the file to the backbone's input, and of the backbone."""
+"""A view of an image: the pixels that the backbone gets of it, and what the feature key says of them.
+
+First what the view does to the whole image (augmentation of training, degradations for robustness tests), then the
+geometry: how an image of any size becomes a square. S is the backbone's input side, 224 for most; names keep the
+published 224 and 256, and with another S both scale with it (a 336 backbone squashes to 384).
+
+A random draw depends on the image's path, the view and the seed alone (DESIGN: randomness), so a view is the same in
+any order, batch and process. All of it is Pillow and NumPy, so that loader processes need no torch.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from stages.extract.decode import decoder_name
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from stages.extract.augment import Recipe
+    from collections.abc import Callable
+
     from stages.extract.backbone import Backbone
     from stages.extract.reading import Job
     from stages.extract.settings import ExtractSettings
-    from stages.extract.view_names import View
+    from stages.extract.view_names import Degradation, View
 
 # Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
 EXTRACTOR_VERSION = 1
 # Raise one by hand when an edit changes what its views look like; tests/stages/extract guards them.
 AUGMENTATION_VERSION = 1
+BLUR_PROBABILITY, JPEG_PROBABILITY = 0.2, 0.5  # of the authors' training (METHOD: training)
+TRAIN_SIGMA, TRAIN_QUALITY = (0.0, 2.0), (70, 100)
+VAL_SIGMA, VAL_QUALITY = 1.0, 85
+BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 _OWN_CROP = frozenset({"train", "val"})  # METHOD: training; the corpus's geometry plays no part
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How all images of a corpus become pixels, beside the view.
+
+    Attributes:
+        geometry: a name in ``GEOMETRIES``.
+        size: S, the backbone's input side in pixels.
+        seed: of all random draws.
+    """
+
+    geometry: str
+    size: int
+    seed: int = 0
+
+
+def apply_view(image: Image.Image, view: View, recipe: Recipe, path: str) -> Image.Image:
+    """Return the S x S RGB image that ``view`` makes of a decoded image.
+
+    Args:
+        image: RGB, of any size.
+        view: which view.
+        recipe: geometry, size and seed.
+        path: the image's path in the manifest; seeds the random views.
+    """
+    if view.kind == "train":
+        return _train(image, recipe.size, draws(path, view, recipe.seed))
+    if view.kind == "val":
+        return _val(image, recipe.size, draws(path, view, recipe.seed))
+    if view.kind == "tencrop":
+        return ten_crop(image, recipe.geometry, recipe.size, view.number)
+    for step in view.steps:
+        image = degrade(image, step, draws(path, view, recipe.seed))
+    return to_square(image, recipe.geometry, recipe.size)
+
+
+def draws(path: str, view: View, seed: int) -> np.random.Generator:
+    """Return the generator of one image in one view."""
+    digest = hashlib.sha256(f"{path}\0{view.directory}\0{seed}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def _train(image: Image.Image, size: int, draw: np.random.Generator) -> Image.Image:
+    # every number is drawn whether or not it is used: an image's crop does not depend on its blur
+    blurred, sigma = draw.random() < BLUR_PROBABILITY, draw.uniform(*TRAIN_SIGMA)
+    compressed, quality = draw.random() < JPEG_PROBABILITY, draw.integers(*TRAIN_QUALITY, endpoint=True)
+    image = resize_shorter(image, before_crop(size), BILINEAR)
+    image = blur(image, sigma) if blurred else image
+    image = recompress(image, "JPEG", int(quality)) if compressed else image
+    width, height = image.size
+    left, top = (int(draw.integers(side - size, endpoint=True)) for side in (width, height))
+    image = image.crop((left, top, left + size, top + size))
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.random() < 0.5 else image
+
+
+def _val(image: Image.Image, size: int, draw: np.random.Generator) -> Image.Image:
+    blurred, compressed = draw.random() < BLUR_PROBABILITY, draw.random() < JPEG_PROBABILITY
+    image = resize_shorter(image, before_crop(size), BILINEAR)
+    image = blur(image, VAL_SIGMA) if blurred else image
+    image = recompress(image, "JPEG", VAL_QUALITY) if compressed else image
+    return centre_crop(image, size)
+
+
+def blur(image: Image.Image, sigma: float) -> Image.Image:
+    """Blur each channel with the Gaussian of the authors' augmentation.
+
+    Separable, reflect border, cut at 4 sigma, written to 8 bit by truncation after the vertical and again after the
+    horizontal pass, so the result is about one level darker than a rounded blur. Sigma 0 changes nothing.
+    """
+    if sigma == 0:
+        return image
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415 - a fifth of a second, and most runs never blur
+
+    # SciPy filters axis after axis into an array of the output's type, and casting to uint8 truncates
+    blurred = gaussian_filter(np.asarray(image), (sigma, sigma, 0), output=np.uint8, mode="reflect", truncate=4.0)
+    return Image.fromarray(blurred)
+
+
+def recompress(image: Image.Image, encoder: str, quality: int) -> Image.Image:
+    """Encode as "JPEG" or "WEBP" with Pillow's defaults at ``quality``, and decode."""
+    buffer = io.BytesIO()
+    image.save(buffer, encoder, quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def degrade(image: Image.Image, step: Degradation, draw: np.random.Generator) -> Image.Image:
+    """Apply one degradation to the whole image, before any resize or crop."""
+    if step.kind in {"jpeg", "webp"}:
+        return recompress(image, step.kind.upper(), int(step.amount))
+    if step.kind == "blur":
+        return blur(image, step.amount)
+    if step.kind == "scale":  # METHOD, robustness: Lanczos, sizes truncated
+        width, height = (max(int(side * step.amount), 1) for side in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image, dtype=np.float64) + draw.normal(0, step.amount, (*image.size[::-1], 3))
+    return Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Cut the middle out; where the image is smaller, pad with zeros to ``size``.
+
+    As torchvision's CenterCrop: an odd remainder of padding goes to the right and bottom, and the crop's corner is
+    rounded half to even.
+    """
+    image = centre_pad(image, size)
+    width, height = image.size
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def resize_shorter(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
+    """Scale so that the shorter side is ``side``; the longer one is truncated to whole pixels, as torchvision does."""
+    width, height = image.size
+    shorter, longer = sorted(image.size)
+    scaled = int(side * longer / shorter)
+    size = (side, scaled) if width <= height else (scaled, side)
+    return image if size == image.size else image.resize(size, resampling)
+
+
+def before_crop(size: int) -> int:
+    """The side that images are resized to before a crop of ``size``: 256 for 224, in proportion for others."""
+    return round(size * 256 / 224)
+
+
+def _whole(image: Image.Image, _size: int) -> Image.Image:
+    return image
+
+
+def _squash(image: Image.Image, size: int) -> Image.Image:
+    side = before_crop(size)
+    return image.resize((side, side), BILINEAR)
+
+
+def _shorter(image: Image.Image, size: int) -> Image.Image:
+    return resize_shorter(image, size, BICUBIC)
+
+
+def _tile(image: Image.Image, size: int) -> Image.Image:
+    """Repeat an image that is smaller than the crop, rightwards and downwards, until it is not."""
+    width, height = image.size
+    if min(width, height) >= size:
+        return image
+    columns, rows = math.ceil(size / width), math.ceil(size / height)
+    tiled = Image.new("RGB", (columns * width, rows * height))
+    for column in range(columns):
+        for row in range(rows):
+            tiled.paste(image, (column * width, row * height))
+    return tiled
+
+
+# Name -> what is done before the crop.
+GEOMETRIES: dict[str, Callable[[Image.Image, int], Image.Image]] = {
+    "crop224-pad": _whole,  # no resize: UFD's, RINE's and LTD's protocol
+    "squash256-crop224": _squash,  # to 256 x 256 whatever the shape: LTD on DRCT-2M, FatFormer
+    "short224-crop": _shorter,  # shorter side to 224, bicubic as CLIP's own preprocessing: C2P, grip
+    "tile224": _tile,  # small images repeated instead of padded: ForgeLens, Effort, NPR
+}
+
+
+def to_square(image: Image.Image, geometry: str, size: int) -> Image.Image:
+    """Return the S x S RGB image of a geometry: its resize, then the centre crop."""
+    return centre_crop(GEOMETRIES[geometry](image, size), size)
+
+
+def ten_crop(image: Image.Image, geometry: str, size: int, number: int) -> Image.Image:
+    """Return crop ``number`` of ten: the four corners and the centre, then the same five mirrored.
+
+    What the geometry does before its crop comes first; a smaller image is zero-padded around its middle.
+    """
+    image = GEOMETRIES[geometry](image, size)
+    image = centre_pad(image, size)
+    width, height = image.size
+    right, bottom = width - size, height - size
+    if number >= 5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if number % 5 == 4:
+        return centre_crop(image, size)
+    left, top = ((0, 0), (right, 0), (0, bottom), (right, bottom))[number % 5]
+    return image.crop((left, top, left + size, top + size))
+
+
+def centre_pad(image: Image.Image, size: int) -> Image.Image:
+    """Zero-pad an image around its middle where it is smaller than ``size``."""
+    width, height = image.size
+    if width >= size and height >= size:
+        return image
+    padded = Image.new("RGB", (max(width, size), max(height, size)))
+    padded.paste(image, (max(size - width, 0) // 2, max(size - height, 0) // 2))
+    return padded
 
 
 def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]:

@@ -1,31 +1,162 @@
-"""Weights files: read without executing anything in them, find the image tower inside, refuse what does not belong."""
+"""Weights files: found here or downloaded, read without executing anything in them, refused where they do not fit."""
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import os
 import pickle
+import urllib.error
+import urllib.request
 import warnings
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from stages.extract.registry import BACKBONES
-from storage.atomic import sha256_of
-from storage.errors import DataError
+from storage.atomic import PARTIAL_SUFFIX, fsync, sha256_of
+from storage.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from torch import Tensor, nn
 
     from stages.extract.registry import BackboneCard
     from stages.extract.towers import Tower
 
+_TRIES = 5
+_TIMEOUT_S = 30
+_CHUNK = 1 << 20
 # Where an image tower's keys lie: in the LTD authors' checkpoint, in a whole CLIP model, alone.
 _PREFIXES = ("model.visual.", "visual.", "")
 _HOLDERS = ("state_dict", "model")  # training checkpoints keep the weights under one of these
+
+
+def present_weights(card: BackboneCard) -> Path | None:
+    """Return a backbone's weights file if it is on this machine; nothing is downloaded and nothing hashed."""
+    address = _address(card)
+    if address is not None:
+        kept = _place(address)
+        # OpenAI's package and open_clip keep the same file here
+        shared = Path.home() / ".cache" / "clip" / kept.name
+        return next((path for path in (kept, shared) if path.is_file()), None)
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - slow to import, and often not needed
+
+    cached = try_to_load_from_cache(*_repository(card))
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def fetch_weights(card: BackboneCard, note: Callable[[str], None]) -> Path:
+    """Return a backbone's weights file, downloaded if it is not here yet, its sha256 checked where it is known.
+
+    Raises:
+        ResourceError: it cannot be downloaded, or what is here or arrived has another sha256.
+    """
+    path = present_weights(card) or _download(card, note)
+    if card.sha256 is not None and sha256_of(path) != card.sha256:
+        raise ResourceError(
+            f"{path} is not the weights file of {card.name} (its sha256 differs); delete it and fetch again"
+        )
+    return path
+
+
+def download(address: str, path: Path, note: Callable[[str], None]) -> None:
+    """Download one file; a broken transfer goes on where it stopped, also in a later call.
+
+    Args:
+        address: where it comes from, http or https.
+        path: where it will lie, complete; what has arrived so far lies beside it as ``<name>.partial``.
+        note: gets a line for each attempt.
+
+    Raises:
+        OSError: all attempts failed.
+    """
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, _TRIES + 1):
+        try:
+            _continue(address, partial, note)
+            fsync(partial)
+            partial.replace(path)
+            return
+        except (OSError, http.client.HTTPException) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            unreachable = isinstance(error, urllib.error.URLError) and not partial.exists()
+            if attempt == _TRIES or refused or unreachable:
+                raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
+            note(f"the transfer of {path.name} broke off ({error}); going on")
+
+
+def _continue(address: str, partial: Path, note: Callable[[str], None]) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - from the registry
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            partial.unlink()  # longer than the file: the rest of something else
+            raise ConnectionError("the partial file did not fit") from error
+        raise
+    with answer:
+        if answer.status != http.client.PARTIAL_CONTENT:
+            have = 0  # the server sends the whole file
+        total = have + int(answer.headers.get("Content-Length", 0))
+        note(f"downloading {partial.name.removesuffix(PARTIAL_SUFFIX)}: {total >> 20} MB, {have >> 20} MB are here")
+        with partial.open("ab" if have else "wb") as file:
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+    if have < total:
+        raise ConnectionError(f"{have} of {total} bytes arrived")
+
+
+def _download(card: BackboneCard, note: Callable[[str], None]) -> Path:
+    address = _address(card)
+    try:
+        if address is not None:
+            path = _place(address)
+            download(address, path, note)
+            return path
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - as above
+
+        repository, file = _repository(card)
+        note(f"downloading {file} of {repository}")
+        return Path(hf_hub_download(repository, file))  # resumes, and checks what arrives
+    except Exception as error:  # the hub raises errors of many libraries
+        raise ResourceError(
+            f"the weights of {card.name} are not on this machine and cannot be downloaded ({_first_line(error)}); on a "
+            f"machine with internet run `ltdpipe fetch {card.name}` and name its file here, with --weights or in "
+            "extract.weights of params.yaml, or use demo-vit"
+        ) from error
+
+
+def _place(address: str) -> Path:
+    """Where a download is kept: in LTDPIPE_WEIGHTS, else ``ltdpipe/weights`` in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("LTDPIPE_WEIGHTS") or Path(cache, "ltdpipe", "weights"), address.rsplit("/", 1)[1])
+
+
+def _address(card: BackboneCard) -> str | None:
+    """Return where OpenAI publishes a file with its hash in the address; None for weights on the hub."""
+    if card.sha256 is None:
+        return None
+    from open_clip import get_pretrained_cfg  # noqa: PLC0415 - slow to import
+
+    address: str = get_pretrained_cfg(card.model, card.tag)["url"]
+    return address
+
+
+def _repository(card: BackboneCard) -> tuple[str, str]:
+    """Return the hub's repository and file of a backbone."""
+    if card.library == "timm":
+        return f"timm/{card.model}.{card.tag}", "model.safetensors"
+    from open_clip import get_pretrained_cfg  # noqa: PLC0415 - slow to import
+
+    return get_pretrained_cfg(card.model, card.tag)["hf_hub"].rstrip("/"), "open_clip_model.safetensors"
 
 
 def load_weights(tower: Tower, path: Path, card: BackboneCard) -> None:
@@ -51,8 +182,7 @@ def load_weights(tower: Tower, path: Path, card: BackboneCard) -> None:
             f"{path} belongs to the activation {activation}, but the backbone {card.name} has {card.activation}, which "
             "would silently give other features; choose a backbone with that activation (`ltdpipe backbones`)"
         )
-    state = _image_tower(state, tower.module)
-    state = _as_built(state, tower.module, card)
+    state = _as_built(_image_tower(state, tower.module), tower.module, card)
     try:
         result = tower.module.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes differ; the message lists them one a line
@@ -93,7 +223,7 @@ def _read(path: Path, *, known: bool) -> tuple[dict[str, Tensor], str | None]:
                 warnings.simplefilter("ignore")
                 archive: Any = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
             return dict(archive.state_dict()), "quickgelu"
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -132,12 +262,8 @@ def _as_built(state: dict[str, Tensor], module: nn.Module, card: BackboneCard) -
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def _is_zip(path: Path) -> bool:
-    return zipfile.is_zipfile(path)
-
-
 def _is_torchscript(path: Path) -> bool:
-    if not _is_zip(path):
+    if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())

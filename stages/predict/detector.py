@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from stages.extract.augment import Recipe
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.settings import ExtractSettings
-from stages.extract.streams import auto_batch
 from stages.extract.view_names import View
-from stages.extract.views import feature_spec
+from stages.extract.views import Recipe, feature_spec
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import difference
 from stages.predict.looks import Looks
@@ -149,7 +147,7 @@ class Detector:
             looks: which views their pixels are.
             batch: pictures a forward pass, all views counted; None for what suits the device.
         """
-        most, now = max(1, (batch or auto_batch(self.backbone.device)) // len(looks.views)), 1
+        most, now = max(1, (batch or self.backbone.auto_batch) // len(looks.views)), 1
         waiting: list[Seen] = []
         for one in seen:
             waiting.append(one)

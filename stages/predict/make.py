@@ -10,12 +10,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from stages.analyse.profiles import transition_profiles
-from stages.extract.augment import Recipe
 from stages.extract.decode import decoder_name
-from stages.extract.geometry import GEOMETRIES
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import View
-from stages.extract.views import view_spec
+from stages.extract.views import GEOMETRIES, Recipe, view_spec
 from stages.predict.bundle import write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands, difference
 from stages.predict.contributions import CONSTANT, contributions

@@ -7,17 +7,15 @@ from itertools import chain, groupby, islice
 from typing import IO, TYPE_CHECKING, Any
 
 from stages.extract.loaders import open_loaders
-from stages.extract.runtime import auto_loaders
-from stages.extract.streams import auto_batch
+from stages.extract.settings import auto_loaders
 from stages.predict.inputs import Item, find_images
 from stages.predict.seen import Seen, seen_of, task_of
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from stages.extract.loaders import InlineLoader, Loaders
-    from stages.extract.reading import Job, Task
+    from stages.extract.reading import Job, Read, Task
     from stages.predict.cached import CachedFeatures
     from stages.predict.detector import Detector
     from stages.predict.looks import Looks
@@ -57,13 +55,13 @@ def run(
     items = find_images(paths, stdin, follow_links=follow_links)
     items = _after(items, done, f"{detector.bundle.identity}{looks.suffix}")
     job = detector.job(looks)
-    size = batch or auto_batch(detector.backbone.device)
+    size = batch or detector.backbone.auto_batch
     if loaders is None:
         first = list(islice(items, _FEW))
         loaders = auto_loaders(detector.backbone.device.type) if len(first) == _FEW else 0
         items = chain(first, items)
-    with open_loaders(job, loaders, ahead=2 * size) as loader:
-        yield from detector.predictions(_seen(items, job, loader, features), looks, size)
+    with open_loaders(job, loaders, ahead=2 * size) as read:
+        yield from detector.predictions(_seen(items, job, read, features), looks, size)
 
 
 def _after(items: Iterator[Item], done: Iterable[dict[str, Any]], detector: str) -> Iterator[Item]:
@@ -85,7 +83,10 @@ def _after(items: Iterator[Item], done: Iterable[dict[str, Any]], detector: str)
 
 
 def _seen(
-    items: Iterable[Item], job: Job, loader: Loaders | InlineLoader, features: CachedFeatures | None
+    items: Iterable[Item],
+    job: Job,
+    read: Callable[[Iterable[Task]], Iterator[Read]],
+    features: CachedFeatures | None,
 ) -> Iterator[Seen]:
     """Read the images; runs of them that need no decoding, because they are known or refused, go past the loaders."""
     known = ((item, _known(item, job, features)) for item in items)
@@ -94,8 +95,8 @@ def _seen(
             yield from (seen for _, seen in group if seen is not None)
             continue
         ahead: deque[str] = deque()  # names of the images that loaders have
-        for read in loader.read(_tasks((item for item, _ in group), job, ahead)):
-            yield seen_of(ahead.popleft(), read)
+        for result in read(_tasks((item for item, _ in group), job, ahead)):
+            yield seen_of(ahead.popleft(), result)
 
 
 def _tasks(items: Iterable[Item], job: Job, ahead: deque[str]) -> Iterator[Task]:

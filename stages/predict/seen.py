@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from stages.extract.augment import Recipe, apply_view
 from stages.extract.reading import Job, Read, Task, read_image
+from stages.extract.views import Recipe, apply_view
 from storage import names
 from storage.errors import SettingError
 from storage.sources import Sources

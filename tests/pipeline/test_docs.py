@@ -37,7 +37,7 @@ WITH = {
 }
 # What is understood but not run here, and why.
 NOT_RUN = {
-    "fetch": "downloads weights; tests/stages/extract/test_fetch.py does so from a server of its own",
+    "fetch": "downloads weights; tests/stages/extract/test_weights.py does so from a server of its own",
     "--scheduler": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
     "--workers": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
     "import-head": "checkpoints of others; tests/stages/train/test_import_head.py makes some",

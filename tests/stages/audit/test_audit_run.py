@@ -12,8 +12,7 @@ from PIL import Image
 from pipeline.commands.audit import audit as audit_command
 from stages.audit.run import run
 from stages.extract.run import run as extract
-from stages.extract.runtime import Runtime
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from storage.errors import DataError, SettingError
 from storage.index import INDEX_NAME, Index, ShardRecord, write_index

@@ -8,8 +8,7 @@ import pytest
 
 from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.run import run
-from stages.extract.runtime import Runtime
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from storage.features import FeatureTable
 

@@ -22,8 +22,7 @@ from running import PROJECT
 from stages.extract import demo_vit
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.registry import BACKBONES, BackboneCard
-from stages.extract.timm_tower import TimmTower
-from stages.extract.towers import build_tower
+from stages.extract.towers import TimmTower, build_tower
 from storage.errors import SettingError
 
 ALL = ("cls", "ln2_cls", "grid", "embedding")

@@ -9,8 +9,7 @@ import pytest
 from extract_pictures import deadly_task, save, twice_killed_task
 
 from stages.extract import cluster as cluster_module
-from stages.extract.runtime import Runtime
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.extract.view_names import expand_views
 from storage.errors import DataError, ResourceError
 

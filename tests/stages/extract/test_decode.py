@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from PIL import Image, ImageFile
 
 from running import make_socket
 from stages.extract import decode as decode_module
-from stages.extract.decode import decode, failure_kind
+from stages.extract.decode import Decoded
+from storage.sources import Sources
 
 
 def cut(path, share: float = 0.6):
@@ -22,12 +25,17 @@ def cut(path, share: float = 0.6):
     return path
 
 
+def decode(path: Path, *, apply_exif: bool = False) -> Decoded:
+    """As readers do, through a corpus's sources."""
+    return decode_module.decode(partial(Sources.of(path.parent).read, path.name), apply_exif=apply_exif)
+
+
 def kind(path) -> str:
     decoded = decode(path)
     assert decoded.image is None
     assert decoded.facts["status"] == "failed"
     assert "\n" not in decoded.facts["error"]
-    return failure_kind(decoded.facts["error"])
+    return decoded.facts["error"].partition(":")[0]
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:

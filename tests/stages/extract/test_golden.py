@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.extract.augment import Recipe, apply_view
 from stages.extract.backbone import load_backbone
 from stages.extract.view_names import expand_views
-from stages.extract.views import AUGMENTATION_VERSION, EXTRACTOR_VERSION
+from stages.extract.views import AUGMENTATION_VERSION, EXTRACTOR_VERSION, Recipe, apply_view
 
 GOLDEN_VERSION, GOLDEN_VIEWS_VERSION = 1, 1
 CHOSEN = {

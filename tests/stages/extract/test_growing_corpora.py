@@ -10,8 +10,7 @@ import pytest
 from extract_pictures import save
 
 from stages.extract.run import run
-from stages.extract.runtime import Runtime
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from storage.errors import DataError
 from storage.names import to_text

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import pytest
 from extract_pictures import DeadlySources, picture, save
 
 from running import PROJECT
-from stages.extract.augment import Recipe
-from stages.extract.loaders import open_loaders
+from stages.extract.loaders import Loaders, open_loaders
 from stages.extract.reading import Job, Task
 from stages.extract.view_names import View
+from stages.extract.views import Recipe
 from storage.errors import ResourceError
 from storage.sources import Sources
 
@@ -52,7 +52,7 @@ def loader_processes() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # another one that ended in this moment
-            if "stages.extract.loader_process" in process.cmdline():
+            if any("stages.extract.loaders" in word for word in process.cmdline()):
                 found.append(process)
     return found
 
@@ -72,32 +72,32 @@ def tasks(*names: str) -> list[Task]:
 @pytest.mark.parametrize(("count", "ahead"), [(0, 1), (1, 1), (2, 3), (3, 100)])
 def test_results_come_in_order_with_the_pixels_of_all_views(pictures, count, ahead):
     names = [f"{number:02d}.png" for number in range(12)]
-    with open_loaders(job(Sources.of(pictures)), count, ahead) as loaders:
+    with open_loaders(job(Sources.of(pictures)), count, ahead) as read:
         assert len(loader_pids()) == count
-        for number, read in enumerate(loaders.read(tasks(*names))):
-            assert np.array_equal(read.pixels[0], np.asarray(picture(48, 40, seed=number))[4:36, 8:40])
-            assert np.array_equal(read.pixels[1], np.asarray(picture(48, 40, seed=number))[8:, 16:])
+        for number, result in enumerate(read(tasks(*names))):
+            assert np.array_equal(result.pixels[0], np.asarray(picture(48, 40, seed=number))[4:36, 8:40])
+            assert np.array_equal(result.pixels[1], np.asarray(picture(48, 40, seed=number))[8:, 16:])
         assert number == 11
     assert not loader_pids()
 
 
 def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
     small = Job(Sources.of(pictures), (View("clean"),), Recipe("crop224-pad", 8))
-    with open_loaders(small, 1, 1500) as loaders:
-        assert sum(read.pixels is not None for read in loaders.read([Task("00.png", (0,))] * 1500)) == 1500
+    with open_loaders(small, 1, 1500) as read:
+        assert sum(result.pixels is not None for result in read([Task("00.png", (0,))] * 1500)) == 1500
 
 
 def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(deadly):
     names = ["00.png", "01.png", "deadly.png", "02.png", "03.png", "04.png"]
-    with open_loaders(job(deadly), 2, 6) as loaders:
-        reads = [(read.facts["status"], read.facts["error"]) for read in loaders.read(tasks(*names))]
+    with open_loaders(job(deadly), 2, 6) as read:
+        reads = [(result.facts["status"], result.facts["error"]) for result in read(tasks(*names))]
         assert [status for status, _ in reads] == ["ok", "ok", "failed", "ok", "ok", "ok"]
         assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86")
         assert len(loader_pids()) == 2
 
 
 def test_loader_that_dies_while_it_is_given_tasks(deadly):
-    with open_loaders(job(deadly), 1, 3) as loaders:
+    with closing(Loaders(job(deadly), 1, 3)) as loaders:
 
         class LateTask(Task):
             """Is sent when the loader has died on the one before, which it does twice."""
@@ -112,7 +112,7 @@ def test_loader_that_dies_while_it_is_given_tasks(deadly):
 
 
 def test_loader_that_dies_in_the_middle_of_an_answer_is_replaced(pictures):
-    with open_loaders(job(Sources.of(pictures)), 1, 1) as loaders:
+    with closing(Loaders(job(Sources.of(pictures)), 1, 1)) as loaders:
         (loader,) = loaders._loaders
         loader.process.kill()
         loader.process.wait()
@@ -124,7 +124,7 @@ def test_loader_that_dies_in_the_middle_of_an_answer_is_replaced(pictures):
 
 
 def test_deaths_of_an_earlier_call_do_not_count(pictures):
-    with open_loaders(job(Sources.of(pictures)), 1, 1) as loaders:
+    with closing(Loaders(job(Sources.of(pictures)), 1, 1)) as loaders:
         for _ in range(2):
             loaders._loaders[0].process.kill()
             loaders._loaders[0].process.wait()
@@ -133,10 +133,10 @@ def test_deaths_of_an_earlier_call_do_not_count(pictures):
 
 def test_loader_that_is_killed_once_costs_no_image(pictures):
     names = [f"{number:02d}.png" for number in range(12)] * 5
-    with open_loaders(job(Sources.of(pictures)), 1, 4) as loaders:
+    with open_loaders(job(Sources.of(pictures)), 1, 4) as read:
         results = []
-        for read in loaders.read(tasks(*names)):
-            results.append(read.facts["status"])
+        for result in read(tasks(*names)):
+            results.append(result.facts["status"])
             if len(results) in {3, 20}:
                 (pid,) = loader_pids()
                 os.kill(pid, signal.SIGKILL)
@@ -153,8 +153,8 @@ def test_loader_that_cannot_start_is_no_failure_of_an_image(deadly, monkeypatch,
 
 
 def test_stopping_half_way_leaves_no_process(pictures):
-    with open_loaders(job(Sources.of(pictures)), 2, 4) as loaders:
-        next(loaders.read(tasks("00.png", "01.png", "02.png")))
+    with open_loaders(job(Sources.of(pictures)), 2, 4) as read:
+        next(read(tasks("00.png", "01.png", "02.png")))
         assert len(loader_pids()) == 2
     assert not loader_pids()
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from extract_pictures import save
 
 from pipeline.cli import ltdpipe
-from stages.extract import runtime
+from stages.extract import settings
 from stages.extract.registry import BACKBONES
-from stages.extract.runtime import auto_loaders
+from stages.extract.settings import auto_loaders
 from storage.errors import SettingError
 
 
@@ -67,7 +67,7 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
 
 def test_bench_measures_files_and_memory(run, tiny, reporter):
     from stages.extract.bench import measure
-    from stages.extract.runtime import Runtime
+    from stages.extract.settings import Runtime
 
     measured = measure("tiny", "random:0", 5, Runtime(loaders=0), reporter)
     assert reporter.done == 5
@@ -111,5 +111,5 @@ def test_json_log_and_summary(run, tiny, folder, tmp_path):
     [("cpu", 1, 1, 0), ("cpu", 2, 1, 1), ("cpu", 16, 1, 4), ("cpu", 16, 8, 1), ("cuda", 1, 1, 0), ("cuda", 8, 1, 7)],
 )
 def test_loaders_suit_the_machine(monkeypatch, device, cores, share, loaders):
-    monkeypatch.setattr(runtime, "cores", lambda: cores)
+    monkeypatch.setattr(settings, "cores", lambda: cores)
     assert auto_loaders(device, share=share) == loaders

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stages.extract.registry import BACKBONES
-from stages.extract.runtime import Runtime
+from stages.extract.settings import Runtime
 from stages.extract.towers import build_tower
 from storage.errors import DataError, SettingError
 

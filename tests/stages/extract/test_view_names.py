@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.extract.augment import Recipe
 from stages.extract.view_names import expand_views, view_directories
-from stages.extract.views import view_spec
 
 
 def test_settings_expand_in_their_order_to_safe_folder_names():
@@ -43,18 +41,3 @@ def test_a_view_asked_for_twice_is_refused():
         expand_views(["train:3", "train:2"])
     with pytest.raises(ValueError, match=r"scale-0\.5"):
         expand_views(["scale:0.5", "scale:0.50"])
-
-
-def test_key_holds_what_changes_a_view_and_nothing_else():
-    def spec(setting: str, geometry: str = "tile224", seed: int = 0, apply_exif: bool = False):
-        (view,) = expand_views([setting])
-        return view_spec(view, Recipe(geometry, 224, seed), apply_exif=apply_exif)
-
-    assert spec("clean") == spec("clean", seed=5)
-    assert spec("jpeg:70") == spec("jpeg:70", seed=5)
-    assert spec("noise:2") != spec("noise:2", seed=5)
-    assert spec("train:1") != spec("train:1", seed=5)
-    assert spec("train:1") == spec("train:1", geometry="crop224-pad")
-    assert spec("clean") != spec("clean", geometry="crop224-pad")
-    assert spec("clean") != spec("clean", apply_exif=True)
-    assert len({str(spec(name)) for name in ("clean", "val", "train:1", "jpeg:70", "jpeg:71", "blur:1")}) == 6

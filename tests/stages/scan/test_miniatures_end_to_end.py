@@ -10,8 +10,7 @@ from stages.evaluate.metrics import measure_sets
 from stages.evaluate.run import run as evaluate
 from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
-from stages.extract.runtime import Runtime
-from stages.extract.settings import ExtractSettings
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from stages.scan.set_lists import set_list
 from stages.train.heads.settings import LinearSettings
