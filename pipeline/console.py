@@ -12,9 +12,45 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+class Counter:
+    """Counts units done and failed, and has them shown now and then; fulfils ``stages.reporter.Progress``."""
+
+    def __init__(self, total: int | None, unit: str, show: Callable[[Counter], None], *, every: float) -> None:
+        self.total, self.unit = total, unit
+        self.done, self.failed, self.waited = 0, 0, 0.0
+        self._show, self._every = show, every
+        self._start = self._shown = time.monotonic()
+
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Count ``count`` more units as done, ``failed`` of them in vain, ``waiting`` seconds spent on input."""
+        self.done += count
+        self.failed += failed
+        self.waited += waiting
+        if time.monotonic() - self._shown >= self._every:
+            self._shown = time.monotonic()
+            self._show(self)
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.done / self._seconds
+
+    def words(self) -> dict[str, Any]:
+        """Rate, failures and waiting, in words; empty where there is nothing to say."""
+        return {
+            "rate": f"{self.rate:.1f} {self.unit}/s",
+            "failed": f"{self.failed} failed" if self.failed else "",
+            "waiting": f"{self.waited / self._seconds:.0%} waiting for data" if self.waited else "",
+        }
+
+    @property
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._start, 1e-9)
 
 
 class ConsoleReporter:
@@ -32,24 +68,32 @@ class ConsoleReporter:
         self._console.print(f"warning: {line}", style="yellow", markup=False)
 
     @contextmanager
-    def progress(self, what: str, total: int | None, unit: str) -> Iterator[_Counter]:
+    def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Show done/total, rate, time left and failures of ``total`` units; None: their number is not known."""
         if not self._console.is_terminal:
-            counter = _Lines(self._console, what, total, unit)
+            counter = Counter(total, unit, lambda counter: self._line(what, counter), every=_SECONDS_BETWEEN_LINES)
             yield counter
-            counter.finish()
+            if counter.done:
+                self._line(what, counter, "done")
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[failed]}"),
-            TextColumn("{task.fields[waiting]}"),
-        )
-        with Progress(*columns, console=self._console) as bar:
-            yield _Bar(bar, what, total, unit)
+        rate, *words = (TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting"))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        with Progress(*columns, *words, console=self._console) as bar:
+            task = bar.add_task(what, total=total, rate="", failed="", waiting="")
+
+            def update(counter: Counter) -> None:
+                bar.update(task, completed=counter.done, **counter.words())
+
+            yield Counter(total, unit, update, every=0)
+
+    def _line(self, what: str, counter: Counter, state: str = "") -> None:
+        total = counter.total
+        if not state and total is not None and counter.done:
+            state = f"{(total - counter.done) / counter.rate:.0f} s left"
+        count = f"{counter.done}" if total is None else f"{counter.done}/{total}"
+        words = counter.words()
+        parts = [f"{count} {counter.unit}", words["rate"], state, words["failed"], words["waiting"]]
+        self.note(f"{what}: {', '.join(part for part in parts if part)}")
 
 
 class JsonReporter:
@@ -64,99 +108,19 @@ class JsonReporter:
         _write_json({"event": "warning", "text": line})
 
     @contextmanager
-    def progress(self, what: str, total: int | None, unit: str) -> Iterator[_Counter]:
+    def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Write the progress of ``total`` units."""
-        counter = _JsonLines(what, total, unit)
+
+        def show(counter: Counter) -> None:
+            event = {"event": "progress", "what": what, "unit": unit, "done": counter.done, "total": total}
+            measured = {"failed": counter.failed, "rate": round(counter.rate, 3), "waiting_s": round(counter.waited, 3)}
+            _write_json(event | measured)
+
+        counter = Counter(total, unit, show, every=_SECONDS_BETWEEN_LINES)
         yield counter
-        counter.write()
+        show(counter)
 
 
 def _write_json(event: dict[str, object]) -> None:
     sys.stderr.write(json.dumps(event) + "\n")
     sys.stderr.flush()
-
-
-class _Counter:
-    """Counts done and failed units, and their rate; subclasses show it."""
-
-    def __init__(self, total: int | None, unit: str) -> None:
-        self.total, self.unit = total, unit
-        self.done, self.failed, self.waited = 0, 0, 0.0
-        self._start = time.monotonic()
-
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        self.done += count
-        self.failed += failed
-        self.waited += waiting
-        self.show()
-
-    def show(self) -> None:
-        raise NotImplementedError
-
-    @property
-    def waiting(self) -> str:
-        """How much of the time went into waiting for data, where somebody counts it."""
-        share = self.waited / max(time.monotonic() - self._start, 1e-9)
-        return f"{share:.0%} waiting for data" if self.waited else ""
-
-    @property
-    def rate(self) -> float:
-        return self.done / max(time.monotonic() - self._start, 1e-9)
-
-    @property
-    def failures(self) -> str:
-        return f"{self.failed} failed" if self.failed else ""
-
-
-class _Bar(_Counter):
-    def __init__(self, bar: Progress, what: str, total: int | None, unit: str) -> None:
-        super().__init__(total, unit)
-        self._bar = bar
-        self._task = bar.add_task(what, total=total, rate="", failed="", waiting="")
-
-    def show(self) -> None:
-        shown: dict[str, Any] = {
-            "rate": f"{self.rate:.1f} {self.unit}/s",
-            "failed": self.failures,
-            "waiting": self.waiting,
-        }
-        self._bar.update(self._task, completed=self.done, **shown)
-
-
-class _JsonLines(_Counter):
-    def __init__(self, what: str, total: int | None, unit: str) -> None:
-        super().__init__(total, unit)
-        self._what = what
-        self._last = time.monotonic()
-
-    def show(self) -> None:
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self.write()
-
-    def write(self) -> None:
-        event = {"event": "progress", "what": self._what, "unit": self.unit, "done": self.done, "total": self.total}
-        measured = {"failed": self.failed, "rate": round(self.rate, 3), "waiting_s": round(self.waited, 3)}
-        _write_json(event | measured)
-
-
-class _Lines(_Counter):
-    def __init__(self, console: Console, what: str, total: int | None, unit: str) -> None:
-        super().__init__(total, unit)
-        self._console, self._what = console, what
-        self._last = time.monotonic()
-
-    def show(self) -> None:
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self._print("" if self.total is None else f"{(self.total - self.done) / self.rate:.0f} s left")
-
-    def finish(self) -> None:
-        if self.done:
-            self._print("done")
-
-    def _print(self, state: str) -> None:
-        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
-        parts = [f"{count} {self.unit}", f"{self.rate:.1f} {self.unit}/s", state, self.failures]
-        parts.append(self.waiting)
-        self._console.print(f"{self._what}: {', '.join(part for part in parts if part)}", markup=False)
