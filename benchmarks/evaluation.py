@@ -20,7 +20,7 @@ from stages.analyse.files import PROFILE_SCHEMA, WINDOW_SCHEMA, windows_path, wr
 from stages.evaluate.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
 from stages.evaluate.metrics import measure
 from stages.evaluate.scores import ScoreCard, write_scores
-from stages.report.run import run
+from stages.report.run import Study, run
 
 GENERATORS, HEADS, SEEDS = 20, 3, 5
 VIEWS = (
@@ -137,7 +137,8 @@ def report(out: Path | None = None) -> None:
         scores, profiles = write_study(Path(temporary) / "scores")
         target = out or Path(temporary) / "report"
         start = time.perf_counter()
-        run(study="synthetic", score_files=scores, profile_files=profiles, out=target, notes=["Synthetic scores."])
+        study = Study(name="synthetic", notes=["Synthetic scores."])
+        run(study, score_files=scores, profile_files=profiles, out=target)
         seconds = time.perf_counter() - start
         size = (target / "report.html").stat().st_size / 1e6
         print(

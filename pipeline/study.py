@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.speed import recorded
 from stages.report.metrics_file import result_table
-from stages.report.run import run
+from stages.report.run import Study, run
 from stages.report.speed import write_speed
 from stages.scan.set_lists import set_lists
 from storage.errors import DataError
@@ -35,17 +35,8 @@ def write_report(params: Params) -> tuple[Path, Table]:
     """
     out = paths.report(params.study)
     files = score_files(params)
-    metrics = run(
-        study=params.study,
-        score_files=list(files),
-        heads_of=files,
-        sweep_files={
-            (kind, trained_on): paths.sweep(trained_on, kind) / "results.csv"
-            for kind, swept in params.sweeps
-            for trained_on in swept
-        },
-        profile_files=[paths.analysis(corpus) for corpus in params.evaluate.corpora],
-        out=out,
+    study = Study(
+        name=params.study,
         notes=params.notes,
         head_order=labels(params),
         set_order=set_order(params),
@@ -61,6 +52,13 @@ def write_report(params: Params) -> tuple[Path, Table]:
         reproduce=["dvc repro", "# or, from the stored scores alone:", "ltdpipe report"],
         unlabelled=params.evaluate.unlabelled,
     )
+    sweeps = {
+        (kind, trained_on): paths.sweep(trained_on, kind) / "results.csv"
+        for kind, swept in params.sweeps
+        for trained_on in swept
+    }
+    profiles = [paths.analysis(corpus) for corpus in params.evaluate.corpora]
+    metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
     write_speed(recorded(params), out, params.study)
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 

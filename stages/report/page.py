@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stages.report.intervals import Uncertainty
     from stages.report.observation import Analyses
     from stages.report.results import NamedSet, Results
+    from stages.report.run import Study
     from stages.report.sweeps import Column
     from stages.report.table import Table
     from stages.report.thumbnails import Errors
@@ -40,15 +41,10 @@ _OPEN_SETS = 6  # above this number, the curves of sets are folded away until as
 
 
 def render_page(
+    study: Study,
     results: Results,
     uncertainty: Uncertainty,
     *,
-    study: str,
-    notes: Sequence[str],
-    audits: Sequence[Mapping[str, Any]],
-    versions: Mapping[str, str],
-    head_cards: Mapping[str, Mapping[str, object]],
-    reproduce: Sequence[str],
     analyses: Analyses,
     sweeps: Mapping[str, Sequence[Column]],
     tables: Mapping[str, Table | None],
@@ -58,14 +54,9 @@ def render_page(
     """Return the page's HTML; the same arguments give the same bytes.
 
     Args:
+        study: what is known beside the numbers.
         results: what was measured.
         uncertainty: intervals and tests.
-        study: name of the study.
-        notes: caveats, printed first.
-        audits: contents of the audit files, with ``corpus`` and ``warnings``.
-        versions: program -> version.
-        head_cards: head -> setting -> value.
-        reproduce: commands that make this report again.
         analyses: transition profiles, windows and projections.
         sweeps: kind -> what was found.
         tables: by name, each None where there is nothing to show.
@@ -81,7 +72,7 @@ def render_page(
         "best": partial(_best, results),
         "metric_title": metric_title,
         "thumbnail_side": SIDE,
-        "caveats": [*notes, *_warnings(results, audits)],
+        "caveats": [*study.notes, *_warnings(results, study.audits)],
         "headline": _headline(results),
         "facts": _facts(results),
         "metric_groups": _METRIC_GROUPS,
@@ -104,8 +95,7 @@ def render_page(
         "published": published,
         "errors": errors,
         "undefined_values": _undefined(results),
-        "reproduce": reproduce,
-        "provenance": _provenance(results, analyses.profiles, versions, head_cards),
+        "provenance": _provenance(study, results, analyses.profiles),
     }
     return render("report.html.j2", context)
 
@@ -201,10 +191,7 @@ def _undefined(results: Results) -> list[tuple[str, str, str, str]]:
 
 
 def _provenance(
-    results: Results,
-    profiles: Sequence[AnalysisFile],
-    versions: Mapping[str, str],
-    head_cards: Mapping[str, Mapping[str, object]],
+    study: Study, results: Results, profiles: Sequence[AnalysisFile]
 ) -> list[tuple[str, Sequence[str], Collection[Sequence[str]], int | None]]:
     """Where the numbers come from: title, header and rows of tables, and which column holds hashes."""
     keys = {(c.corpus, c.view): [c.corpus, c.view, c.feature_key, str(c.failed)] for c in results.cards}
@@ -215,7 +202,7 @@ def _provenance(
         trained_on = str(card.facts.get("trained_on") or "not stated")
         files[card.head, card.seed] = [card.head, str(card.seed), trained_on, text, card.head_sha256]
     settings = [
-        [head, "; ".join(f"{name} {value}" for name, value in card.items())] for head, card in head_cards.items()
+        [head, "; ".join(f"{name} {value}" for name, value in card.items())] for head, card in study.head_cards.items()
     ]
     observed = [[profile.corpus, profile.view, profile.feature_key] for profile in profiles]
     of_files = ["Head", "Seed", "Trained on", "Held-out threshold (logit)", "sha256 of the head file"]
@@ -224,6 +211,6 @@ def _provenance(
         ("Head files", of_files, files.values(), 4),
         ("Heads", ["Head", "Settings"], settings, None),
         ("Profiles", ["Corpus", "View", "Feature key"], observed, 2),
-        ("Programs", ["Program", "Version"], versions.items(), None),
+        ("Programs", ["Program", "Version"], study.versions.items(), None),
     ]
     return [table for table in tables if table[2]]

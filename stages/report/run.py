@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.csv_file import csv_text
@@ -36,38 +37,12 @@ if TYPE_CHECKING:
     from storage.sources import Sources
 
 
-def run(
-    *,
-    study: str,
-    score_files: Sequence[Path],
-    profile_files: Sequence[Path],
-    out: Path,
-    sweep_files: Mapping[tuple[str, str], Path] | None = None,
-    heads_of: Mapping[Path, str] | None = None,
-    notes: Sequence[str] = (),
-    head_order: Sequence[str] = (),
-    set_order: Sequence[str] = (),
-    set_lists: Mapping[str, Sequence[str]] | None = None,
-    head_cards: Mapping[str, Mapping[str, object]] | None = None,
-    versions: Mapping[str, str] | None = None,
-    images: Mapping[str, Sources] | None = None,
-    audits: Sequence[Mapping[str, Any]] = (),
-    reproduce: Sequence[str] = (),
-    unlabelled: int = UNLABELLED,
-    replicates: int = REPLICATES,
-) -> dict[str, Any]:
-    """Write metrics.json, tables, plot data and report.html; equal inputs give equal bytes.
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is known of a study beside its scores; only the name is needed.
 
-    Tables of an earlier run that this one does not make are removed.
-
-    Args:
-        study: name of the study, the title of the report.
-        score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
-        profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
-        out: folder to write to, ``reports/<study>``.
-        sweep_files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
-        heads_of: scores file -> what its head is called; None: its name, and what it was trained on where there is more
-            than one.
+    Attributes:
+        name: the title of the report.
         notes: what a reader has to know before the numbers; printed first.
         head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
         set_order: test sets, by name or as ``corpus/name``, in the order of the protocol; others follow.
@@ -78,6 +53,43 @@ def run(
         audits: contents of the audit files; their warnings are printed on top.
         reproduce: commands that make this report again.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
+    """
+
+    name: str
+    notes: Sequence[str] = ()
+    head_order: Sequence[str] = ()
+    set_order: Sequence[str] = ()
+    set_lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    head_cards: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Sources] = field(default_factory=dict)
+    audits: Sequence[Mapping[str, Any]] = ()
+    reproduce: Sequence[str] = ()
+    unlabelled: int = UNLABELLED
+
+
+def run(
+    study: Study,
+    *,
+    score_files: Sequence[Path],
+    profile_files: Sequence[Path],
+    out: Path,
+    sweep_files: Mapping[tuple[str, str], Path] | None = None,
+    heads_of: Mapping[Path, str] | None = None,
+    replicates: int = REPLICATES,
+) -> dict[str, Any]:
+    """Write metrics.json, tables, plot data and report.html; equal inputs give equal bytes.
+
+    Tables of an earlier run that this one does not make are removed.
+
+    Args:
+        study: what the tables and the page show beside the numbers.
+        score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
+        profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
+        out: folder to write to, ``reports/<study>``.
+        sweep_files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
+        heads_of: scores file -> what its head is called; None: its name, and what it was trained on where there is more
+            than one.
         replicates: bootstrap samples.
 
     Returns:
@@ -86,17 +98,18 @@ def run(
     Raises:
         DataError: a file is missing or unusable, or the scores cannot be compared.
     """
-    results = load_results(score_files, heads=head_order, sets=set_order, unlabelled=unlabelled, names=heads_of)
+    order = {"heads": study.head_order, "sets": study.set_order}
+    results = load_results(score_files, **order, unlabelled=study.unlabelled, names=heads_of)
     uncertainty = resample(results, replicates=replicates)
     analyses = read_analyses(profile_files)
     sweeps = read_sweeps(sweep_files or {}, results)
     first, *others = results.heads
-    lists = covered_lists(results, set_lists or {})
+    lists = covered_lists(results, study.set_lists)
     published = [table for found in lists for table in (mean_table(results, found), set_table(results, found)) if table]
-    ablation = tables.ablation_table(results, head_cards or {})
-    claims = reproduction_table(results, uncertainty, set_lists or {})
+    ablation = tables.ablation_table(results, study.head_cards)
+    claims = reproduction_table(results, uncertainty, study.set_lists)
     found: dict[str, Table | None] = {
-        "main": tables.main_table(results, f"{study}: main results"),
+        "main": tables.main_table(results, f"{study.name}: main results"),
         "per_set": tables.per_set_table(results, uncertainty),
         "tests": tables.comparison_table(results, uncertainty, first, others),
         "robustness": robustness_table(results),
@@ -110,19 +123,14 @@ def run(
     }
     metrics = short_metrics(results)
     page = render_page(
+        study,
         results,
         uncertainty,
-        study=study,
-        notes=notes,
-        audits=audits,
-        versions=versions or {},
-        head_cards=head_cards or {},
-        reproduce=reproduce,
         analyses=analyses,
         sweeps=sweeps,
         tables=found,
         published=published,
-        errors=surest_errors(results, first, images or {}),
+        errors=surest_errors(results, first, study.images),
     )
     files = {
         "metrics.json": _json(metrics),
@@ -130,7 +138,7 @@ def run(
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": page,
-        "REPRODUCTION.md": reproduction_page(study, claims, reproduce),
+        "REPRODUCTION.md": reproduction_page(study.name, claims, study.reproduce),
     }
     for name, table in found.items():
         files |= {f"tables/{name}.{suffix}": write(table) for suffix, write in WRITERS.items() if table is not None}

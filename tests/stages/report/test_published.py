@@ -13,7 +13,7 @@ from stages.report.published import (
     set_table,
 )
 from stages.report.results import load_results
-from stages.report.run import run
+from stages.report.run import Study, run
 from stages.scan.set_lists import set_lists
 
 LISTS = {name: found.members for name, found in set_lists().items()}
@@ -87,8 +87,8 @@ def test_the_report_shows_them_and_the_ablation_of_the_paper(genimage, tmp_path)
         "ltd-raw": {"type": "ltd", "branches": ["raw"], "position": True, "window": 5},
         "linear": {"type": "linear"},
     }
-    settings = {"set_lists": LISTS, "head_cards": cards, "replicates": 20}
-    run(study="s", score_files=genimage.scores, profile_files=[], out=tmp_path, head_order=["ltd"], **settings)
+    about = Study(name="s", head_order=["ltd"], set_lists=LISTS, head_cards=cards)
+    run(about, score_files=genimage.scores, profile_files=[], out=tmp_path, replicates=20)
     page = (tmp_path / "report.html").read_text()
     assert "Published and measured: genimage8" in page
     assert "published, read in a secondary source" in page
@@ -161,8 +161,8 @@ def test_a_head_trained_on_several_corpora_is_found_by_its_label(study):
 
 def test_the_page_counts_what_was_reproduced_and_says_how_to_make_it_again(study, tmp_path):
     score(study, LISTS["ufd16"], shift=9.0)
-    settings = {"set_lists": LISTS, "replicates": 50, "reproduce": ["dvc repro"]}
-    run(study="paper", score_files=study.scores, profile_files=[], out=tmp_path / "out", **settings)
+    about = Study(name="paper", set_lists=LISTS, reproduce=["dvc repro"])
+    run(about, score_files=study.scores, profile_files=[], out=tmp_path / "out", replicates=50)
     page = (tmp_path / "out" / "REPRODUCTION.md").read_text()
     assert "0 of 2 compared figures are reproduced" in page
     assert "$ dvc repro" in page

@@ -5,7 +5,7 @@ from PIL import Image
 
 from browser import complaints, headless_browser, needs_browser
 from browser import texts as _texts
-from stages.report.run import run
+from stages.report.run import Study, run
 from storage.sources import Sources
 
 pytestmark = needs_browser
@@ -27,12 +27,8 @@ def report(hostile_study, hostile, tmp_path_factory):
     rows = [f"{place},demo,plain,10,0.8,0.9,{seed}" for place in places for seed in (1, 2)]
     sweep = images / "results.csv"
     sweep.write_text("\n".join(["n,start,corpus,set,images,accuracy,ap,seed", *rows]))
-    run(
-        study="demo <i>",
-        score_files=hostile_study.scores,
-        profile_files=hostile_study.profiles,
-        out=out,
-        sweep_files={("window", hostile["note"]): sweep, ("window", "other"): sweep},
+    about = Study(
+        name="demo <i>",
         notes=["simulated fingerprints", hostile["note"]],
         head_order=["ltd"],
         set_order=["plain"],
@@ -40,8 +36,10 @@ def report(hostile_study, hostile, tmp_path_factory):
         head_cards={"ltd": {"window": "<s>15"}},
         images={"demo": Sources.of(images)},
         reproduce=["dvc repro # <b>"],
-        replicates=100,
     )
+    sweeps = {("window", hostile["note"]): sweep, ("window", "other"): sweep}
+    files = {"score_files": hostile_study.scores, "profile_files": hostile_study.profiles, "sweep_files": sweeps}
+    run(about, out=out, replicates=100, **files)
     return (out / "report.html").as_uri()
 
 

@@ -11,15 +11,15 @@ from stages.evaluate.metrics import METRICS
 from stages.report.intervals import resample
 from stages.report.metrics_file import MEAN_KEY, result_table
 from stages.report.results import load_results
-from stages.report.run import run
+from stages.report.run import Study, run
 from stages.report.set_figures import MOST_HEADS
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
 
 def _run(study, out, **settings):
-    settings = {"replicates": 100, **settings}
-    return run(study="demo", score_files=study.scores, profile_files=study.profiles, out=out, **settings)
+    about = Study(name="demo", **settings)
+    return run(about, score_files=study.scores, profile_files=study.profiles, out=out, replicates=100)
 
 
 def _csv(path):

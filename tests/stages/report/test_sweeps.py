@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from stages.report.results import load_results
-from stages.report.run import run
+from stages.report.run import Study, run
 from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.train.heads.settings import LinearSettings, LtdSettings
 from stages.train.sweep.results import Results as SweepResults
@@ -94,7 +94,7 @@ def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tm
     files = {("window", "train"): windows, ("layer", "train"): layers}
     for name in ("first", "second"):
         run(
-            study="x",
+            Study(name="x"),
             score_files=study.scores,
             profile_files=study.profiles,
             sweep_files=files,
