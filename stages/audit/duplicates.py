@@ -1,23 +1,156 @@
-"""The same picture twice: equal bytes by sha256, and near copies by the cosine of cached embeddings."""
+"""Pictures that are there twice, in training and in test or with both labels: by their bytes and by embeddings."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from stages.reporter import Reporter
+    from storage.features import FeatureTable
 
 _BLOCK = 1024
 _ROUNDING = 1e-6  # of a cosine in float32: equal embeddings reach a threshold of 1
-EXAMPLES = 50
+_FILES = 20
+_PAIRS = 50
+
+
+def exact_copies(usable: pa.Table, others: FeatureTable | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Find files of equal bytes within the corpus, with both labels, and between training and test images.
+
+    Args:
+        usable: the corpus's index.
+        others: the training corpus; None where it is this one.
+
+    Returns:
+        Numbers and examples; kind of warning -> text.
+    """
+    hashes, paths = usable["sha256"].to_pylist(), usable["path"].to_pylist()
+    label = usable["label"].to_numpy()
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, sha256 in enumerate(hashes):
+        rows_of[sha256].append(row)
+    groups = [rows for rows in rows_of.values() if len(rows) > 1]
+    contrary = [rows for rows in groups if len(set(label[rows])) > 1]
+    sides = _Sides.of(usable, others)
+    trained = dict(zip(*(sides.training[name].to_pylist() for name in ("sha256", "path")), strict=True))
+    tested = zip(*(sides.test[name].to_pylist() for name in ("sha256", "path")), strict=True)
+    pairs = [{"test": path, "train": trained[sha256]} for sha256, path in tested if sha256 in trained]
+    warnings = {}
+    if groups:
+        extra = sum(len(rows) - 1 for rows in groups)
+        warnings["duplicates"] = f"{extra} files are byte for byte copies of another file"
+    if contrary:
+        shown = " and ".join(paths[row] for row in contrary[0][:2])
+        warnings["label-noise"] = (
+            f"{len(contrary)} files are listed as real and as synthetic, with the same bytes: {shown}"
+        )
+    if pairs:
+        warnings["train-test-duplicates"] = (
+            f"{len(pairs)} test images are byte for byte in the training images, such as {pairs[0]['test']}"
+        )
+    numbers = {
+        "groups": len(groups),
+        "examples": [[paths[row] for row in rows] for rows in groups[:_FILES]],
+        "with_both_labels": [[paths[row] for row in rows] for rows in contrary[:_FILES]],
+        "train_test": len(pairs),
+        "train_test_examples": pairs[:_FILES],
+    }
+    return numbers, warnings
+
+
+def near_copies(
+    table: FeatureTable, others: FeatureTable | None, near: float | None, reporter: Reporter
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Find near duplicates: with opposite labels (a label may be wrong), and between training and test images.
+
+    Embeddings made with other settings, as where the two corpora have different geometries, cannot be compared:
+    training against test is then left out, with the difference as the reason.
+
+    Args:
+        table: the corpus.
+        others: the training corpus; None where it is this one.
+        near: cosine of centred embeddings from which on two images are near duplicates; None looks for none.
+        reporter: gets the progress.
+
+    Returns:
+        The entries ``near_duplicates`` and ``label_noise`` of the audit; kind of warning -> text.
+    """
+    if near is None or "embedding" not in table.spec.taps:
+        reason = "left out as asked for" if near is None else "the tap `embedding` was not extracted"
+        return {"near_duplicates": {"left_out": reason}, "label_noise": {"left_out": reason}}, {}
+    other_settings = "" if others is None else table.spec.difference(others.spec)
+    if other_settings:
+        reporter.warn(f"near duplicates of training images are not looked for, the features differ: {other_settings}")
+    embeddings = table.read("embedding")
+    sides = _Sides.of(table.index, others)
+    label, content = sides.test["label"].to_numpy(), np.array(sides.test["sha256"].to_pylist(), object)
+    pairs_in_test, contrary, across = 0, Alike(), Alike()
+    for first, second, cosine in near_pairs(embeddings[sides.tested], None, near, reporter):
+        pairs_in_test += len(first)
+        differ = (label[first] != label[second]) & (content[first] != content[second])
+        contrary.add(first[differ], second[differ], cosine[differ])
+    if len(sides.trained) and not other_settings:
+        known = embeddings if others is None else others.read("embedding")
+        theirs = np.array(sides.training["sha256"].to_pylist(), object)
+        for first, second, cosine in near_pairs(embeddings[sides.tested], known[sides.trained], near, reporter):
+            differ = content[first] != theirs[second]
+            across.add(first[differ], second[differ], cosine[differ])
+    warnings = {}
+    if across.count:
+        warnings["train-test-near-duplicates"] = (
+            f"{len(across.first)} test images nearly look like training images (cosine {near} or more)"
+        )
+    if contrary.count:
+        images = len(contrary.first | contrary.second)
+        warnings["label-noise"] = (
+            f"{images} images nearly look like one of the other class (cosine {near} or more): labels may be wrong"
+        )
+    numbers = {
+        "near_duplicates": {
+            "cosine": near,
+            "pairs_in_test": pairs_in_test,
+            "pairs_train_test": across.count,
+            "train_test_examples": across.examples(sides.test, sides.training),
+            "train_test_left_out": other_settings or None,
+        },
+        "label_noise": {
+            "cosine": near,
+            "pairs": contrary.count,
+            "candidates": contrary.examples(sides.test, sides.test),
+        },
+    }
+    return numbers, warnings
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Rows of an index that are tested, with their table, and rows of the training index, with theirs."""
+
+    tested: NDArray[np.intp]
+    test: pa.Table
+    trained: NDArray[np.intp]
+    training: pa.Table
+
+    @classmethod
+    def of(cls, usable: pa.Table, others: FeatureTable | None) -> _Sides:
+        """With a training corpus of its own, all of this corpus is tested; else its training split stands for it."""
+        if others is not None:
+            return cls(np.arange(usable.num_rows), usable, np.arange(others.index.num_rows), others.index)
+        in_training = pc.equal(usable["split"], "train").fill_null(False).to_numpy()
+        if in_training.all():  # a corpus for training alone
+            return cls(np.arange(usable.num_rows), usable, np.arange(0), usable.slice(0, 0))
+        tested, trained = np.flatnonzero(~in_training), np.flatnonzero(in_training)
+        return cls(tested, usable.take(tested), trained, usable.take(trained))
 
 
 class Alike:
@@ -27,7 +160,7 @@ class Alike:
         count: number of pairs.
         first: rows that are the first of a pair.
         second: rows that are the second of a pair, in the second table where two were compared.
-        most_similar: (first, second, cosine) of at most ``EXAMPLES`` pairs, the most similar first.
+        most_similar: (first, second, cosine) of at most 50 pairs, the most similar first.
     """
 
     def __init__(self) -> None:
@@ -41,23 +174,22 @@ class Alike:
         self.count += len(first)
         self.first.update(np.unique(first).tolist())
         self.second.update(np.unique(second).tolist())
-        best = np.lexsort((second, first, -cosine))[:EXAMPLES]
+        best = np.lexsort((second, first, -cosine))[:_PAIRS]
         found = zip(first[best].tolist(), second[best].tolist(), cosine[best].tolist(), strict=True)
-        self.most_similar = sorted([*self.most_similar, *found], key=lambda pair: (-pair[2], *pair[:2]))[:EXAMPLES]
+        self.most_similar = sorted([*self.most_similar, *found], key=lambda pair: (-pair[2], *pair[:2]))[:_PAIRS]
 
-
-def equal_groups(hashes: Sequence[str]) -> list[list[int]]:
-    """Return the groups of rows, each of two or more, whose files have the same bytes."""
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, sha256 in enumerate(hashes):
-        rows_of[sha256].append(row)
-    return [rows for rows in rows_of.values() if len(rows) > 1]
-
-
-def equal_between(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
-    """Return (row of first, row of second) for every row of ``first`` whose bytes are in ``second`` too."""
-    at = {sha256: row for row, sha256 in enumerate(second)}
-    return [(row, at[sha256]) for row, sha256 in enumerate(first) if sha256 in at]
+    def examples(self, table: pa.Table, others: pa.Table) -> list[dict[str, Any]]:
+        """Return the most similar pairs as mappings of paths, labels and cosine."""
+        return [
+            {
+                "first": table["path"][row].as_py(),
+                "first_label": table["label"][row].as_py(),
+                "second": others["path"][other].as_py(),
+                "second_label": others["label"][other].as_py(),
+                "cosine": round(cosine, 4),
+            }
+            for row, other, cosine in self.most_similar
+        ]
 
 
 def near_pairs(
@@ -93,21 +225,6 @@ def near_pairs(
                 rows, columns = np.nonzero(cosine >= threshold - _ROUNDING)
                 yield start + rows, column + columns, cosine[rows, columns]
             progress.advance(len(block))
-
-
-def describe(alike: Alike, table: pa.Table, others: pa.Table | None = None) -> list[dict[str, Any]]:
-    """Return the most similar pairs as mappings of paths, labels and cosine."""
-    second = table if others is None else others
-    return [
-        {
-            "first": table["path"][row].as_py(),
-            "first_label": table["label"][row].as_py(),
-            "second": second["path"][other].as_py(),
-            "second_label": second["label"][other].as_py(),
-            "cosine": round(cosine, 4),
-        }
-        for row, other, cosine in alike.most_similar
-    ]
 
 
 def _normalised(embeddings: NDArray[np.floating[Any]], centre: NDArray[np.float32]) -> NDArray[np.float32]:

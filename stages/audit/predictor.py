@@ -47,6 +47,17 @@ class Predictor:
             return False
         return (self.ap - self.prevalence) / (1 - self.prevalence) >= LOUD
 
+    def warnings(self) -> dict[str, str]:
+        """Return kind of warning -> text: one, or none."""
+        if not self.is_loud:
+            return {}
+        text = (
+            f"format, size and JPEG quality of the file alone tell the classes apart: AP {self.ap:.3f}, guessing "
+            f"gives {self.prevalence:.3f}. A detector may score on this instead of the image; look at the matched "
+            "numbers"
+        )
+        return {"format-bias": text}
+
 
 def predict_from_facts(rows: pa.Table) -> Predictor:
     """Measure how well ``format``, ``width``, ``height`` and ``jpeg_quality`` predict ``label``.

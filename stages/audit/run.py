@@ -6,11 +6,10 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
-from stages.audit.copies import exact_copies, near_copies
-from stages.audit.finding import Finding
+from stages.audit.duplicates import exact_copies, near_copies
 from stages.audit.match import Match, matched_rows
-from stages.audit.predictor import Predictor, predict_from_facts
-from stages.audit.sets import distributions, size_findings, sizes, unreadable
+from stages.audit.predictor import predict_from_facts
+from stages.audit.sets import distributions, size_warnings, sizes, unreadable
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from stages.reporter import Reporter
 
-NEAR = 0.98
-
 
 def run(
     *,
@@ -34,7 +31,7 @@ def run(
     reporter: Reporter,
     train: Path | None = None,
     asked: Sequence[str] = (),
-    near: float | None = NEAR,
+    near: float | None = 0.98,
 ) -> dict[str, Any]:
     """Write ``out``, the audit of one corpus as JSON; equal features give equal bytes.
 
@@ -51,8 +48,9 @@ def run(
             comparison out, which the audit then states.
 
     Returns:
-        What the file holds: ``corpus``, ``warnings`` (a list of ``{"kind", "set", "text"}``), ``images``, ``sets``,
-        ``classes``, ``predictor``, ``unreadable``, ``duplicates``, ``near_duplicates`` and ``label_noise``.
+        What the file holds: ``corpus``, ``warnings`` (a list of ``{"kind", "set", "text"}``; ``set`` is None for what
+        is about the whole corpus), ``images``, ``sets``, ``classes``, ``predictor``, ``unreadable``, ``duplicates``,
+        ``near_duplicates`` and ``label_noise``.
 
     Raises:
         DataError: features are missing or damaged, or have no labels.
@@ -63,44 +61,43 @@ def run(
         raise DataError(f"{features} holds images without a label; an audit compares real with synthetic images")
     usable = table.index
     crop: int = table.spec.view["size"]
+    warnings: list[dict[str, str | None]] = []
+
+    def warn(texts: dict[str, str], name: str | None = None) -> None:
+        warnings.extend({"kind": kind, "set": name, "text": text} for kind, text in texts.items())
+
     sets = sizes(index, layout, crop)
-    findings = list(size_findings(sets, layout, asked, crop))
+    for entry in sets:
+        warn(size_warnings(entry, layout, crop), entry["name"])
+    for name in asked:
+        if name not in {entry["name"] for entry in sets}:
+            warn({"missing-set": "asked for, and the corpus has no image of it"}, name)
     for entry in sets:
         rows = rows_of_set(usable, entry["name"])
         predictor = predict_from_facts(usable.take(rows))
         entry["predictor"] = asdict(predictor)
         entry["matched"] = {match: len(matched_rows(usable, rows, match)) for match in get_args(Match)}
-        findings += _bias(predictor, entry["name"])
-    overall = predict_from_facts(usable)
+        warn(predictor.warnings(), entry["name"])
     broken = unreadable(index)
     if broken["images"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in broken["reasons"].items())
-        findings.append(Finding("unreadable", None, f"{broken['images']} images cannot be read ({reasons})"))
+        warn({"unreadable": f"{broken['images']} images cannot be read ({reasons})"})
     others = None if train is None or train.resolve() == features.resolve() else FeatureTable.open(train)
-    exact, exact_findings = exact_copies(usable, others)
-    copies, copy_findings = near_copies(table, others, near, reporter)
+    exact, found = exact_copies(usable, others)
+    warn(found)
+    near_duplicates, found = near_copies(table, others, near, reporter)
+    warn(found)
     audit = {
         "corpus": corpus,
         "feature_key": table.key,
-        "warnings": [asdict(finding) for finding in [*findings, *exact_findings, *copy_findings]],
+        "warnings": warnings,
         "images": {"usable": usable.num_rows, "unreadable": broken["images"]},
         "sets": sets,
         "classes": distributions(usable),
-        "predictor": asdict(overall),
+        "predictor": asdict(predict_from_facts(usable)),
         "unreadable": broken,
         "duplicates": exact,
-        **copies,
+        **near_duplicates,
     }
     write_text(out, json.dumps(audit, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return audit
-
-
-def _bias(predictor: Predictor, name: str) -> list[Finding]:
-    if not predictor.is_loud:
-        return []
-    text = (
-        f"format, size and JPEG quality of the file alone tell the classes apart: AP {predictor.ap:.3f}, guessing "
-        f"gives {predictor.prevalence:.3f}. A detector may score on this instead of the image; look at the matched "
-        "numbers"
-    )
-    return [Finding("format-bias", name, text)]

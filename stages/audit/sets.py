@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from stages.audit.finding import Finding
 from stages.scan.set_lists import published_sizes
 from storage.index import rows_of_set, set_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -34,20 +32,17 @@ def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
     label = index["label"].to_numpy()
     failed = pc.not_equal(index["status"], "ok").to_numpy()
     shorter = pc.less(pc.min_element_wise(index["width"], index["height"]), crop).fill_null(False).to_numpy()
-    published = published_sizes(layout)
     found = []
     for name in set_names(index):
         rows = rows_of_set(index, name)
         real, fake = rows[label[rows] == 0], rows[label[rows] == 1]
-        size = published.get(name)
+        published = published_sizes(layout).get(name)
         found.append(
             {
                 "name": name,
                 "real": len(real),
                 "synthetic": len(fake),
-                "expected": None
-                if size is None
-                else {"images": size.images, "real": size.real, "synthetic": size.synthetic},
+                "expected": None if published is None else asdict(published),
                 "unreadable": int(failed[rows].sum()),
                 "below_crop": {"real": int(shorter[real].sum()), "synthetic": int(shorter[fake].sum())},
             }
@@ -55,38 +50,31 @@ def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
     return found
 
 
-def size_findings(sets: Sequence[dict[str, Any]], layout: str, asked: Sequence[str], crop: int) -> Iterator[Finding]:
-    """Say where sizes differ from the published ones, where a class or a set is missing, and what is too small.
+def size_warnings(entry: dict[str, Any], layout: str, crop: int) -> dict[str, str]:
+    """Say where a set's size differs from the published one, where a class is missing, and what is too small.
 
     Args:
-        sets: as :func:`sizes` returns them.
+        entry: a mapping of :func:`sizes`.
         layout: the corpus's layout.
-        asked: the sets that the study asks for.
         crop: side of the crop in pixels.
+
+    Returns:
+        Kind of warning -> text.
     """
-    published = published_sizes(layout)
-    for entry in sets:
-        name, real, fake = entry["name"], entry["real"], entry["synthetic"]
-        for lacks, count in (("real", real), ("synthetic", fake)):
-            if not count:
-                yield Finding(
-                    "one-class", name, f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
-                )
-        size = published.get(name)
-        if size is not None and not size.agrees(real, fake):
-            yield Finding("counts", name, f"{real} real and {fake} synthetic images; published: {size}")
-        below = entry["below_crop"]
-        if any(below.values()):
-            yield Finding(
-                "below-crop",
-                name,
-                f"{below['real']} of {real} real and {below['synthetic']} of {fake} synthetic images are smaller than "
-                f"the crop of {crop} pixels and are padded or enlarged; where the classes differ, that gives them away",
-            )
-    present = {entry["name"] for entry in sets}
-    for name in asked:
-        if name not in present:
-            yield Finding("missing-set", name, "asked for, and the corpus has no image of it")
+    real, fake, below = entry["real"], entry["synthetic"], entry["below_crop"]
+    published = published_sizes(layout).get(entry["name"])
+    warnings = {}
+    if not real or not fake:
+        lacks = "synthetic" if real else "real"
+        warnings["one-class"] = f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
+    if published is not None and not published.agrees(real, fake):
+        warnings["counts"] = f"{real} real and {fake} synthetic images; published: {published}"
+    if any(below.values()):
+        warnings["below-crop"] = (
+            f"{below['real']} of {real} real and {below['synthetic']} of {fake} synthetic images are smaller than "
+            f"the crop of {crop} pixels and are padded or enlarged; where the classes differ, that gives them away"
+        )
+    return warnings
 
 
 def unreadable(index: pa.Table) -> dict[str, Any]:

@@ -211,8 +211,12 @@ def test_each_set_is_warned_of_by_itself(tmp_path, reporter, own_store):
     alike = [{"label": n % 2, "sets": ["alike"]} for n in range(20)]
     biased = [{"label": n % 2, "sets": ["biased"], "format": ("JPEG", "PNG")[n % 2]} for n in range(20)]
     write_features(tmp_path, [*alike, *biased])
-    found = run(corpus="toy", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
-    assert [(warning["kind"], warning["set"]) for warning in found["warnings"]] == [("format-bias", "biased")]
+    out, asked = tmp_path / "audit.json", ("alike", "gone")
+    found = run(corpus="toy", features=tmp_path, layout="folder", out=out, reporter=reporter, asked=asked)
+    assert [(warning["kind"], warning["set"]) for warning in found["warnings"]] == [
+        ("missing-set", "gone"),
+        ("format-bias", "biased"),
+    ]
     assert [entry["predictor"]["ap"] for entry in found["sets"]] == [0.5, 1.0]
 
 

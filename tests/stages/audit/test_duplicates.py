@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from audit_tables import index_of
 
-from stages.audit.duplicates import EXAMPLES, Alike, equal_between, equal_groups, near_pairs
+from stages.audit.duplicates import Alike, exact_copies, near_pairs
 
 
 def pairs_of(*arguments):
@@ -16,8 +17,20 @@ def all_pairs(*arguments):
 
 
 def test_equal_bytes():
-    assert equal_groups(["a", "b", "a", "c", "a"]) == [[0, 2, 4]]
-    assert equal_between(["a", "b", "c"], ["c", "x", "a"]) == [(0, 2), (2, 0)]
+    index = index_of(*[{"label": 0, "sha256": sha256, "split": "train"} for sha256 in "abaca"])
+    numbers, warnings = exact_copies(index, None)
+    assert numbers["examples"] == [["0000.png", "0002.png", "0004.png"]]
+    assert warnings == {"duplicates": "2 files are byte for byte copies of another file"}
+    index = index_of(
+        *[{"label": 0, "sha256": sha256} for sha256 in "abc"], *[{"label": 1, "sha256": x} | split for x in "cxa"]
+    )
+    numbers, warnings = exact_copies(index, None)
+    assert numbers["train_test_examples"] == [
+        {"test": "0000.png", "train": "0005.png"},
+        {"test": "0002.png", "train": "0003.png"},
+    ]
+    assert numbers["with_both_labels"] == [["0000.png", "0005.png"], ["0002.png", "0003.png"]]
+    assert set(warnings) == {"duplicates", "label-noise", "train-test-duplicates"}
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
@@ -70,4 +83,4 @@ def test_all_pairs_are_counted_and_the_most_similar_are_kept():
         alike.add(*block)
     assert alike.count == 1000
     assert (len(alike.first), len(alike.second)) == (1000, 500)
-    assert alike.most_similar == sorted(made, key=lambda pair: (-pair[2], pair[0], pair[1]))[:EXAMPLES]
+    assert alike.most_similar == sorted(made, key=lambda pair: (-pair[2], pair[0], pair[1]))[:50]

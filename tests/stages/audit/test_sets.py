@@ -2,12 +2,14 @@
 
 from audit_tables import index_of
 
-from stages.audit.sets import distributions, size_findings, sizes, unreadable
+from stages.audit.sets import distributions, size_warnings, sizes, unreadable
 
 
-def findings(index, layout="folder", asked=()):
+def findings(index, layout="folder"):
     return {
-        (found.kind, found.set): found.text for found in size_findings(sizes(index, layout, 224), layout, asked, 224)
+        (kind, entry["name"]): text
+        for entry in sizes(index, layout, 224)
+        for kind, text in size_warnings(entry, layout, 224).items()
     }
 
 
@@ -32,11 +34,12 @@ def test_where_only_the_sum_is_published_the_sum_is_compared():
     assert ("counts", "whichfaceisreal") in findings(index.slice(1), "forensynths")
 
 
-def test_one_class_and_missing_sets():
-    index = index_of({"label": 1, "sets": ["a"]}, {"label": 0, "sets": ["b"]}, {"label": 1, "sets": ["b"]})
-    found = findings(index, asked=("b", "c"))
-    assert set(found) == {("one-class", "a"), ("missing-set", "c")}
+def test_sets_of_one_class():
+    index = index_of(*[{"label": label, "sets": [name]} for name, label in (("a", 1), ("b", 0), ("b", 1), ("c", 0))])
+    found = findings(index)
+    assert set(found) == {("one-class", "a"), ("one-class", "c")}
     assert "no real image" in found["one-class", "a"]
+    assert "no synthetic image" in found["one-class", "c"]
 
 
 def test_images_below_the_crop():
