@@ -117,7 +117,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
     if folder is None:
         name = needed(corpus, "--corpus NAME, or a FOLDER with --out")
-        refuse_idle({"out": out, **given})
+        refuse_idle({"out": out, "layout": None if layout == "auto" else layout, **given})
         params = project_params()
         entry, settings = defined(params.corpora, name, "corpora"), params.extract
         root = paths.images(entry.root)

@@ -52,7 +52,8 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     manifest: Path | None
     if folder is None:
         name = needed(corpus, "--corpus NAME or a FOLDER")
-        refuse_idle({"reals": reals, "sets": sets, "split": splits, "category": categories, "out": out})
+        chosen = {"layout": None if layout == "auto" else layout, "reals": reals, "sets": sets}
+        refuse_idle({**chosen, "split": splits, "category": categories, "out": out})
         settings: ScanSettings = defined(project_params().corpora, name, "corpora")
         root, manifest = paths.images(settings.root), paths.manifest(name)
         second = None if settings.reals is None else paths.images(settings.reals)

@@ -177,7 +177,12 @@ def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
 
 
 def test_options_that_would_do_nothing_beside_a_corpus_are_refused(project):
-    for command, options in ((extract_command, ["--backbone", "demo-vit"]), (scan_command, ["--split", "test"])):
+    for command, options in (
+        (extract_command, ["--backbone", "demo-vit"]),
+        (scan_command, ["--split", "test"]),
+        (extract_command, ["--layout", "folder"]),
+        (scan_command, ["--layout", "folder"]),
+    ):
         with pytest.raises(SettingError, match=rf"{options[0]} needs a FOLDER; .* edit params.yaml instead"):
             run(command, "--corpus", "toy", *options)
 
