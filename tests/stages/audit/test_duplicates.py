@@ -21,9 +21,8 @@ def test_equal_bytes():
     numbers, warnings = exact_copies(index, None)
     assert numbers["examples"] == [["0000.png", "0002.png", "0004.png"]]
     assert warnings == {"duplicates": "2 files are byte for byte copies of another file"}
-    index = index_of(
-        *[{"label": 0, "sha256": sha256} for sha256 in "abc"], *[{"label": 1, "sha256": x} | split for x in "cxa"]
-    )
+    trained = [{"label": 1, "sha256": sha256, "split": "train"} for sha256 in "cxa"]
+    index = index_of(*[{"label": 0, "sha256": sha256} for sha256 in "abc"], *trained)
     numbers, warnings = exact_copies(index, None)
     assert numbers["train_test_examples"] == [
         {"test": "0000.png", "train": "0005.png"},
