@@ -28,7 +28,7 @@ from stages.extract.views import Recipe, feature_spec
 from stages.predict.detector import Detector
 from stages.predict.looks import Looks
 from stages.predict.make import run as make_bundle
-from stages.predict.rows import open_rows
+from stages.predict.results import open_rows
 from stages.predict.run import run
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
@@ -38,15 +38,14 @@ from storage.sources import Sources
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stages.predict.prediction import Prediction
+    from stages.predict.results import Prediction
 
 PROJECT = Path(__file__).resolve().parents[1]
 _TORCH = "import time; start = time.perf_counter(); import torch; print(time.perf_counter() - start)"
 _STEPS = """
 import time; start = time.perf_counter()
 from stages.predict.detector import Detector
-from stages.predict.looks import Looks
-from stages.predict.seen import see
+from stages.predict.looks import Looks, see
 imports = time.perf_counter(); import sys
 detector = Detector.load(sys.argv[1], weights=sys.argv[2])
 load = time.perf_counter()

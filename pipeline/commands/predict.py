@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from stages.predict.cached import CachedFeatures
-    from stages.predict.detector import Detector
-    from stages.predict.prediction import Prediction
+    from stages.predict.results import Prediction
     from stages.reporter import Progress
 
 
@@ -61,7 +59,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
     """
     from stages.predict.inputs import check_paths
     from stages.predict.looks import Looks
-    from stages.predict.rows import RowWriter, open_rows
+    from stages.predict.results import RowWriter, open_rows
     from storage.errors import DataError, SettingError
 
     looks = Looks(check, tta is not None)
@@ -74,6 +72,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from stages.predict.detector import Detector
+    from stages.predict.features import CachedFeatures
     from stages.predict.run import run
 
     target = resume or out
@@ -83,7 +82,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
         writer: RowWriter | _Table
         progress: Progress | None = None  # rows on the terminal show it themselves
         detector = Detector.load(bundle, weights=weights)
-        cached = None if features is None else _cached(features, detector)
+        cached = None if features is None else CachedFeatures.open(features, detector.card)
         if target is not None:
             writer, done = stack.enter_context(open_rows(target, check=check, resume=resume is not None))
             progress = stack.enter_context(ConsoleReporter().progress("predict", None, "images"))
@@ -91,7 +90,6 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
             writer = _Table(sys.stdout)
         else:
             writer = RowWriter(sys.stdout, form, check=check)
-            writer.header()
         predictions = run(
             detector=detector,
             paths=paths,
@@ -126,12 +124,6 @@ def _how_to_go_on(target: Path | None) -> str:
     if target is None:
         return "rows that were printed are not kept; with --out a run can be gone on with"
     return f"the rows of {target} are kept, to go on run the same command with --resume {target} in place of --out"
-
-
-def _cached(features: Path, detector: Detector) -> CachedFeatures:
-    from stages.predict.cached import CachedFeatures
-
-    return CachedFeatures.open(features, detector.card)
 
 
 class _Table:

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stages.predict.detector import Detector, Prediction
+    from stages.predict.detector import Detector
+    from stages.predict.results import Prediction
 
 __all__ = ["Detector", "Prediction"]
+_HOMES = {"Detector": "stages.predict.detector", "Prediction": "stages.predict.results"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("stages.predict.detector"), name)
+    return getattr(import_module(_HOMES[name]), name)

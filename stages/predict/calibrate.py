@@ -11,15 +11,13 @@ from pydantic import ValidationError
 
 from stages.evaluate.metrics import UNLABELLED
 from stages.evaluate.scores import HELD_OUT, read_scores
-from stages.predict.bundle import Bundle, read_bundle, weights_of, write_bundle
-from stages.predict.card import difference
-from stages.predict.fitting import calibrate, calibrate_unlabelled
-from stages.predict.rows import format_of, read_rows
+from stages.predict.bundle import Bundle, read_bundle, write_bundle
+from stages.predict.calibration import calibrate, calibrate_unlabelled
+from stages.predict.features import open_features
+from stages.predict.results import read_rows
 from stages.train.data import split_rows
 from stages.train.settings import TrainSettings
 from storage.errors import DataError, SettingError
-from storage.features import FeatureTable
-from storage.index import INDEX_NAME
 from storage.names import printable
 
 if TYPE_CHECKING:
@@ -81,16 +79,16 @@ def run(
         found = calibrate(
             labels, images.logits, source=images.source, target_fpr=target_fpr, unsure=unsure, scaling=scaling
         )
-    write_bundle(out, weights_of(loaded.head), loaded.card.model_copy(update={"calibration": found}))
+    write_bundle(out, loaded.head, loaded.card.model_copy(update={"calibration": found}))
     return found
 
 
 def _images(bundle: Bundle, on: Path) -> _Images:
+    if not on.exists():
+        raise DataError(f"{on} does not exist; expected a scores file, an extracted view or results of predict")
     if on.is_dir():
         return _of_features(bundle, on)
-    if on.suffix == ".parquet":
-        return _of_scores(bundle, on)
-    return _of_results(bundle, on)
+    return _of_scores(bundle, on) if on.suffix == ".parquet" else _of_results(bundle, on)
 
 
 def _of_scores(bundle: Bundle, path: Path) -> _Images:
@@ -101,7 +99,7 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
             f"{path} has the scores of another head ({printable(scores.card.head)}, seed {scores.card.seed}) than "
             f"{bundle.source} holds ({held}); evaluate the head that the bundle was made from"
         )
-    if scores.card.corpus == _trained_on(bundle) and scores.card.view != HELD_OUT:
+    if scores.card.corpus == bundle.card.provenance.get("corpus") and scores.card.view != HELD_OUT:
         raise DataError(
             f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
             f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
@@ -111,16 +109,18 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
 
 
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
-    if not (directory / INDEX_NAME).exists():
-        raise DataError(f"{directory} is no extracted view: it has no {INDEX_NAME}; name features/<corpus>/<view>")
-    table = FeatureTable.open(directory)
     card = bundle.card
-    differing = difference(card.features, table.spec, but_view=True)
-    if differing:
-        raise DataError(f"{directory} is not of the bundle's backbone: {differing}; extract with its settings")
+    table = open_features(directory, card.spec, but_view=True)
     rows, source = np.arange(len(table)), f"features of corpus {table.corpus}, {directory.name}"
-    if table.corpus == _trained_on(bundle):
-        rows, source = _not_trained_on(bundle, table), f"{source}, the images held out of training"
+    if table.corpus == card.provenance.get("corpus"):  # then only those that chose the best epoch, and trained nothing
+        try:
+            settings = TrainSettings.model_validate(card.provenance.get("train"))
+        except ValidationError as error:
+            raise DataError(
+                f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another "
+                "corpus"
+            ) from error
+        rows, source = split_rows(table, settings).validation, f"{source}, the images held out of training"
     logits = [np.empty(0)]
     with torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
@@ -131,22 +131,9 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
     return _Images(np.concatenate(logits), stated, source)
 
 
-def _not_trained_on(bundle: Bundle, table: FeatureTable) -> NDArray[np.int64]:
-    """Return the rows of the training corpus that chose the best epoch, and trained nothing."""
-    try:
-        settings = TrainSettings.model_validate(bundle.card.provenance.get("train"))
-    except ValidationError as error:
-        raise DataError(
-            f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another corpus"
-        ) from error
-    return split_rows(table, settings).validation
-
-
 def _of_results(bundle: Bundle, path: Path) -> _Images:
-    if not path.exists():
-        raise DataError(f"{path} does not exist; expected a scores file, an extracted view or results of predict")
     logits = []
-    for row in read_rows(path, format_of(path), check=False):
+    for row in read_rows(path, check=False):
         if row["detector"] != bundle.identity:
             raise DataError(
                 f"{path} was made by detector {row['detector']}, {bundle.source} is {bundle.identity}; predict again "
@@ -155,7 +142,3 @@ def _of_results(bundle: Bundle, path: Path) -> _Images:
         if row["logit"] is not None:
             logits.append(row["logit"])
     return _Images(np.array(logits, dtype=np.float64), None, f"results in {path.name}")
-
-
-def _trained_on(bundle: Bundle) -> object:
-    return bundle.card.provenance.get("corpus")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from pydantic import (
     Field,
     JsonValue,
     TypeAdapter,
-    ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -25,17 +25,16 @@ from stages.train.heads.settings import HeadSettings
 from storage.names import printable
 from storage.spec import FeatureSpec
 
-# No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us allocate.
+# No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us build.
 MOST = 1 << 16
 MOST_LAYERS = 64
-_MOST_SPEC = 16 * 1024  # characters; real ones have 600
 _MOST_SHOWN = 500
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(max_length=64 * 1024)]
 _Number = Annotated[float, Field(ge=-1e9, le=1e9)]  # distances of float16 tokens stay far below
-_Profile = Annotated[tuple[_Number, ...], Field(strict=False, max_length=1024)]
-_Blocks = Annotated[tuple[Annotated[int, Field(ge=0, lt=1024)], ...], Field(strict=False, max_length=1024)]
+_Profile = Annotated[tuple[_Number, ...], Field(strict=False)]
+_Blocks = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=1024)]
 
 
 class Band(BaseModel):
@@ -87,12 +86,11 @@ class Bands(BaseModel):
         found = self.transitions
         if not found or any(k >= after for k, after in pairwise(found)):
             raise ValueError(f"transitions must rise, found {str(found)[:100]}")
-        for of_class in (self.real, self.synthetic):
-            for band in (of_class.cosine, of_class.l2):
-                if {len(band.mean), len(band.std)} != {len(found)}:
-                    raise ValueError(
-                        f"a band has {len(band.mean)} means and {len(band.std)} deviations for {len(found)} transitions"
-                    )
+        for band in (self.real.cosine, self.real.l2, self.synthetic.cosine, self.synthetic.l2):
+            if {len(band.mean), len(band.std)} != {len(found)}:
+                raise ValueError(
+                    f"a band has {len(band.mean)} means and {len(band.std)} deviations for {len(found)} transitions"
+                )
         return self
 
 
@@ -127,7 +125,7 @@ class Card(BaseModel):
     settings: HeadSettings
     tap: Literal["cls", "ln2_cls", "embedding"]
     blocks: _Blocks
-    spec: dict[str, JsonValue]
+    spec: FeatureSpec
     geometry: GeometryName
     apply_exif: bool = False
     calibration: Calibration = Calibration()
@@ -146,37 +144,36 @@ class Card(BaseModel):
                 raise ValueError(f"{name} {value} is beyond any head ({most})")
         return settings
 
-    @field_validator("spec", mode="after")
+    @field_validator("spec", mode="plain")
     @classmethod
-    def _of_known_backbone(cls, spec: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        text = json.dumps(spec)
-        if len(text) > _MOST_SPEC:
-            raise ValueError(f"feature settings of {len(text)} characters, at most {_MOST_SPEC} are read")
-        try:
-            features = TypeAdapter(FeatureSpec).validate_json(text, strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"these are no feature settings ({place}: {first['msg']})") from error
-        card = BACKBONES.get(features.backbone)
+    def _of_known_backbone(cls, stated: Any) -> FeatureSpec:
+        spec = TypeAdapter(FeatureSpec).validate_python(stated)
+        unknown = stated.keys() - asdict(spec).keys() if isinstance(stated, dict) else ()
+        if unknown:
+            raise ValueError(f"the feature settings {', '.join(sorted(unknown))} are not known here")
+        card = BACKBONES.get(spec.backbone)
         if card is None:
-            raise ValueError(f"backbone {features.backbone!r} is not known here")
+            raise ValueError(f"backbone {spec.backbone!r} is not known here")
         for name in ("blocks", "width", "embedding"):
-            if getattr(features, name) != getattr(card, name):
-                raise ValueError(f"{name} {getattr(features, name)}, but {card.name} has {getattr(card, name)}")
+            if getattr(spec, name) != getattr(card, name):
+                raise ValueError(f"{name} {getattr(spec, name)}, but {card.name} has {getattr(card, name)}")
         return spec
 
-    @model_validator(mode="after")
-    def _bands_of_the_backbone(self) -> Card:
-        blocks = self.features.blocks
-        if self.bands is not None and self.bands.transitions[-1] >= blocks - 1:
-            raise ValueError(f"bands of transition {self.bands.transitions[-1]}, but the backbone has {blocks} blocks")
-        return self
+    @field_serializer("spec")
+    def _as_features_state_it(self, spec: FeatureSpec) -> Any:
+        return json.loads(spec.to_json())
 
     @property
     def features(self) -> FeatureSpec:
-        """``spec`` as the storage floor knows it."""
-        return FeatureSpec.from_json(json.dumps(self.spec))
+        """``spec``."""
+        return self.spec
+
+    @model_validator(mode="after")
+    def _bands_of_the_backbone(self) -> Card:
+        blocks = self.spec.blocks
+        if self.bands is not None and self.bands.transitions[-1] >= blocks - 1:
+            raise ValueError(f"bands of transition {self.bands.transitions[-1]}, but the backbone has {blocks} blocks")
+        return self
 
 
 def difference(here: FeatureSpec, there: FeatureSpec, *, but_view: bool = False) -> str:

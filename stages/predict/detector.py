@@ -9,16 +9,15 @@ import numpy as np
 import torch
 
 from stages.extract.backbone import Backbone, load_backbone
+from stages.extract.reading import Job
 from stages.extract.settings import ExtractSettings
 from stages.extract.view_names import View
 from stages.extract.views import Recipe, feature_spec
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import difference
-from stages.predict.looks import Looks
-from stages.predict.prediction import Prediction
-from stages.predict.seen import Seen, job_of, see
+from stages.predict.looks import Looks, Seen, see
 from storage.errors import DataError
-from storage.rounding import to_stored
+from storage.sources import Sources
 
 if TYPE_CHECKING:
     import os
@@ -27,11 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from stages.extract.reading import Job
-    from storage.spec import FeatureSpec
-
-
-__all__ = ["Detector", "Prediction"]
+    from stages.predict.results import Prediction
 
 
 class Detector:
@@ -48,8 +43,8 @@ class Detector:
     def __init__(self, bundle: Bundle, backbone: Backbone) -> None:
         self.bundle, self.backbone = bundle, backbone
         self.card, self.calibration = bundle.card, bundle.card.calibration
-        self.recipe = Recipe(self.card.geometry, backbone.card.size)
-        differing = difference(self.card.features, self.local_spec())
+        settings = ExtractSettings(backbone=backbone.card.name, taps=(self.card.tap,))
+        differing = difference(self.card.spec, feature_spec(backbone, settings, self.job(Looks()), View("clean")))
         if differing:
             raise DataError(
                 f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {differing}; name the "
@@ -73,7 +68,7 @@ class Detector:
             ResourceError: the backbone's weights can neither be found nor downloaded.
         """
         bundle = read_bundle(Path(path))
-        spec = bundle.card.features
+        spec = bundle.card.spec
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if spec.precision == "fp16" and place.type != "cuda":
             raise DataError(
@@ -107,37 +102,8 @@ class Detector:
 
     def job(self, looks: Looks) -> Job:
         """Return what readers of image files need to make the pixels of ``looks``."""
-        return job_of(looks, self.recipe, apply_exif=self.card.apply_exif)
-
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (N,) logits of pixels (N, S, S, 3); NaN for an image whose features are not finite."""
-        return self.logits_of(self.stored_features(pixels))
-
-    def stored_features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Return what the head reads of pixels (N, S, S, 3), rounded as features on disk are: (N, L', D) or (N, E)."""
-        reads = self.head.reads
-        values = self.backbone.taps(pixels, [reads.tap], reads.blocks)[reads.tap].cpu().numpy()
-        by_block = reads.tap != "embedding"
-        try:
-            stored = to_stored(values, [""] * len(pixels), reads.tap)
-        except DataError:  # one image of the batch; its row says so, and the others go on
-            with np.errstate(over="ignore"):
-                stored = values.astype(np.float16)
-        return stored.swapaxes(0, 1) if by_block else stored
-
-    @torch.inference_mode()
-    def logits_of(self, features: NDArray[np.float16]) -> NDArray[np.float64]:
-        """Return (N,) logits of stored features (N, L', D) or (N, E)."""
-        values = torch.from_numpy(np.ascontiguousarray(features)).to(self.backbone.device).float()
-        logits: NDArray[np.float64] = self.head(values).cpu().numpy().astype(np.float64)
-        return np.where(np.isfinite(logits), logits, np.nan)
-
-    def local_spec(self) -> FeatureSpec:
-        """Return the settings of the features that this backbone and this code would make for the bundle's head."""
-        settings = ExtractSettings(
-            backbone=self.backbone.card.name, taps=(self.card.tap,), apply_exif=self.card.apply_exif
-        )
-        return feature_spec(self.backbone, settings, self.job(Looks()), View("clean"))
+        recipe = Recipe(self.card.geometry, self.backbone.card.size)
+        return Job(Sources.of("/"), looks.views, recipe, self.card.apply_exif)
 
     def predictions(self, seen: Iterable[Seen], looks: Looks, batch: int | None = None) -> Iterator[Prediction]:
         """Yield the results of images in their order; the first comes after one image, later ones in full batches.
@@ -152,36 +118,35 @@ class Detector:
         for one in seen:
             waiting.append(one)
             if len(waiting) >= now:
-                yield from self._judge(waiting, looks)
+                yield from self._judged(waiting, looks)
                 waiting, now = [], min(2 * now, most)
-        yield from self._judge(waiting, looks)
+        yield from self._judged(waiting, looks)
 
-    def _judge(self, waiting: list[Seen], looks: Looks) -> Iterator[Prediction]:
+    def _judged(self, waiting: list[Seen], looks: Looks) -> Iterator[Prediction]:
         logits = np.full((len(waiting), len(looks.views)), np.nan)
-        pictures = [(at, view) for at, one in enumerate(waiting) for view in one.made(len(looks.views))]
+        pictures = [(at, view) for at, one in enumerate(waiting) for view in one.made]
         if pictures:
             pixels = np.stack([waiting[at].pixels[view] for at, view in pictures])  # type: ignore[index]
-            logits[tuple(np.array(pictures).T)] = self.logits(pixels)
+            logits[tuple(np.array(pictures).T)] = self.logits(self.features(pixels))
         cached = [at for at, one in enumerate(waiting) if one.features is not None]
         if cached:
-            logits[cached, 0] = self.logits_of(np.stack([waiting[at].features for at in cached]))  # type: ignore[misc]
+            logits[cached, 0] = self.logits(np.stack([waiting[at].features for at in cached]))  # type: ignore[misc]
         for one, row in zip(waiting, logits, strict=True):
-            yield self._result(one, row, looks)
+            yield looks.judge(one, row, self.calibration, self.bundle.identity)
 
-    def _result(self, one: Seen, logits: NDArray[np.float64], looks: Looks) -> Prediction:
-        detector = f"{self.bundle.identity}{looks.suffix}"
-        if not np.isfinite(logits if looks.tencrop else logits[:1]).all():
-            reason = one.error or "features: the backbone gives values for it that are not finite"
-            return Prediction(path=one.path, status="failed", error=reason, detector=detector)
-        logit, probability, verdict, spread, flipped = looks.judge(logits, self.calibration)
-        return Prediction(
-            path=one.path,
-            status="ok",
-            verdict=verdict,
-            probability=probability,
-            logit=logit,
-            error=one.error,
-            detector=detector,
-            spread=spread,
-            flipped=flipped,
-        )
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Return what the head reads of pixels (N, S, S, 3), rounded as features on disk are: (N, L', D) or (N, E).
+
+        They are not finite where float16 cannot hold them: the row of that image says so, and the others go on.
+        """
+        tap = self.head.reads.tap
+        with np.errstate(over="ignore"):
+            stored = self.backbone.taps(pixels, [tap], self.head.reads.blocks)[tap].cpu().numpy().astype(np.float16)
+        return stored if tap == "embedding" else stored.swapaxes(0, 1)
+
+    @torch.inference_mode()
+    def logits(self, features: NDArray[np.float16]) -> NDArray[np.float64]:
+        """Return (N,) logits of features (N, L', D) or (N, E); NaN for an image whose features are not finite."""
+        values = torch.from_numpy(np.ascontiguousarray(features)).to(self.backbone.device).float()
+        logits: NDArray[np.float64] = self.head(values).cpu().numpy().astype(np.float64)
+        return np.where(np.isfinite(logits), logits, np.nan)

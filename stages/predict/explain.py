@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from stages.analyse.profiles import transition_profiles
-from stages.predict.cached import CachedFeatures
 from stages.predict.contributions import contributions, representation
-from stages.predict.looks import Looks
+from stages.predict.features import open_features
+from stages.predict.looks import Looks, see
 from stages.predict.page import render
-from stages.predict.seen import see
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.predict.detector import Detector
-    from stages.predict.prediction import Prediction
+    from stages.predict.results import Prediction
 
 NEIGHBOURS = 8
 _BATCH = 512
@@ -99,7 +98,7 @@ def explain(detector: Detector, image: Path, features: Path | None = None) -> Ex
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
     profile = transition_profiles([(cls, np.zeros(1, np.int64))], blocks=list(blocks), groups=1)
-    read = torch.from_numpy(np.ascontiguousarray(detector.stored_features(pixels))).to(detector.backbone.device).float()
+    read = torch.from_numpy(np.ascontiguousarray(detector.features(pixels))).to(detector.backbone.device).float()
     parts = {name: float(values[0]) for name, values in contributions(detector.head, read).items()}
     return Explanation(
         prediction=prediction,
@@ -126,7 +125,7 @@ def _window(detector: Detector) -> tuple[int, int] | None:
 
 
 def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> tuple[Neighbour, ...]:
-    table = CachedFeatures.open(features, detector.card).table
+    table = open_features(features, detector.card.spec)
     own = representation(detector.head, read)
     best: list[tuple[float, int]] = []
     tap, blocks = detector.card.tap, detector.card.blocks or None

@@ -1,23 +1,52 @@
-"""The views in which a detector looks at an image: the plain one alone, ten crops, or with the stability check."""
+"""How a detector looks at an image: in which views, what their pixels are, and how their logits become one result."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
+from stages.extract.reading import Task, read_image
 from stages.extract.view_names import View, expand_views
+from stages.extract.views import apply_view
 from stages.predict.calibration import REAL, SYNTHETIC, UNSURE
+from stages.predict.results import Prediction
+from storage import names
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from stages.extract.reading import Job, Read
     from stages.predict.calibration import Calibration
 
 # Mild changes that an image meets on its way through platforms; a sound verdict survives them.
 CHECK_VIEWS = ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image on its way to the backbone.
+
+    Attributes:
+        path: its name in the results; None for one that came from memory.
+        pixels: (V, S, S, 3) uint8; None where it could not be read, or where ``features`` are known.
+        made: numbers of the views that there are pixels of.
+        features: what the head reads of it, (L', D) or (E,), where it was cached.
+        error: why it, or one of its views, could not be read.
+    """
+
+    path: str | None
+    pixels: NDArray[np.uint8] | None = None
+    made: tuple[int, ...] = ()
+    features: NDArray[np.float16] | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,34 +72,97 @@ class Looks:
             return expand_views(["tencrop"])
         return expand_views(["clean", *(CHECK_VIEWS if self.check else ())])
 
-    @property
-    def suffix(self) -> str:
-        """What is added to the name of the detector in results."""
-        return "+tencrop" if self.tencrop else "+check" if self.check else ""
+    def named(self, detector: str) -> str:
+        """Return what results call a detector that looks like this."""
+        return f"{detector}+tencrop" if self.tencrop else f"{detector}+check" if self.check else detector
 
-    def judge(
-        self, logits: NDArray[np.float64], calibration: Calibration
-    ) -> tuple[float, float, str, float | None, str | None]:
-        """Return (logit, probability, verdict, spread, flipped) of one image.
+    def judge(self, seen: Seen, logits: NDArray[np.float64], calibration: Calibration, detector: str) -> Prediction:
+        """Return the result of one image.
 
         Args:
-            logits: (V,) of its views; NaN where a view could not be made of it.
+            seen: the image.
+            logits: (V,) of its views; NaN where a view could not be made of it, or its features are not finite.
             calibration: how logits are read.
+            detector: identity of the bundle.
         """
+        name = self.named(detector)
+        if not np.isfinite(logits if self.tencrop else logits[:1]).all():
+            reason = seen.error or "features: the backbone gives values for it that are not finite"
+            return Prediction(path=seen.path, status="failed", error=reason, detector=name)
         logit = float(logits.mean() if self.tencrop else logits[0])
-        probability = float(calibration.probabilities(np.array([logit]))[0])
-        verdict = calibration.verdicts(np.array([logit]))[0]
-        if not self.check:
-            return logit, probability, verdict, None, None
-        made = np.flatnonzero(np.isfinite(logits))
-        probabilities = calibration.probabilities(logits[made])
-        opposite = {REAL: SYNTHETIC, SYNTHETIC: REAL}.get(verdict)
-        verdicts = calibration.verdicts(logits[made])
-        flips = [CHECK_VIEWS[view - 1] for view, word in zip(made, verdicts, strict=True) if word == opposite]
-        return (
-            logit,
-            probability,
-            UNSURE if flips else verdict,
-            float(probabilities.max() - probabilities.min()),
-            " ".join(flips),
+        (verdict,) = calibration.verdicts(np.array([logit]))
+        spread = flipped = None
+        if self.check:
+            made = np.flatnonzero(np.isfinite(logits))
+            probabilities = calibration.probabilities(logits[made])
+            spread = float(probabilities.max() - probabilities.min())
+            opposite = {REAL: SYNTHETIC, SYNTHETIC: REAL}.get(verdict)
+            verdicts = calibration.verdicts(logits[made])
+            flipped = " ".join(CHECK_VIEWS[at - 1] for at, word in zip(made, verdicts, strict=True) if word == opposite)
+        return Prediction(
+            path=seen.path,
+            status="ok",
+            verdict=UNSURE if flipped else verdict,
+            probability=float(calibration.probabilities(np.array([logit]))[0]),
+            logit=logit,
+            error=seen.error,
+            detector=name,
+            spread=spread,
+            flipped=flipped,
         )
+
+
+def task_of(name: str, job: Job) -> Task:
+    """Return the task of reading one file, or one member of an archive, in all views of ``job``.
+
+    Args:
+        name: as text of :mod:`storage.names`, relative to the working directory or absolute.
+        job: what is the same for all files; its paths begin at the root of the file system.
+    """
+    path = os.path.join(Path.cwd(), names.to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
+    return Task(names.to_text(path).lstrip("/"), tuple(range(len(job.views))))
+
+
+def seen_of(name: str, read: Read) -> Seen:
+    """Return what a reader gave; the pixels are copied, since a reader uses their place again."""
+    if read.pixels is None:
+        return Seen(name, error=read.facts["error"])
+    return _seen(name, np.array(read.pixels), read.view_errors)
+
+
+def see(image: Image.Image | NDArray[np.uint8] | str | os.PathLike[str], job: Job) -> Seen:
+    """Read one image from memory or from a file.
+
+    Raises:
+        SettingError: it is neither an image, nor an array of one, nor a path.
+    """
+    out = np.zeros(job.shape, np.uint8)
+    if isinstance(image, (str, os.PathLike)):
+        name = names.to_text(os.fspath(image))
+        return seen_of(name, read_image(job, task_of(name, job), out))
+    rgb = image.convert("RGB") if isinstance(image, Image.Image) else _from_array(image)
+    errors = {}
+    for number, view in enumerate(job.views):
+        try:
+            out[number] = np.asarray(apply_view(rgb, view, job.recipe, ""))
+        except Exception as error:  # Pillow's encoders raise nearly anything on odd sizes; the row says so
+            errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
+    return _seen(None, out, errors)
+
+
+def _seen(path: str | None, pixels: NDArray[np.uint8], errors: Mapping[int, str]) -> Seen:
+    made = tuple(number for number in range(len(pixels)) if number not in errors)
+    return Seen(path, pixels, made, error=next(iter(errors.values()), None))
+
+
+def _from_array(array: object) -> Image.Image:
+    if not isinstance(array, np.ndarray):
+        raise SettingError(f"expected PIL images, uint8 arrays or paths, found {type(array).__name__}")
+    grey = array.ndim == 2
+    colour = array.ndim == 3 and array.shape[2] in {3, 4}
+    if array.dtype != np.uint8 or not (grey or colour) or 0 in array.shape:
+        raise SettingError(
+            f"expected an array (H, W), (H, W, 3) or (H, W, 4) of uint8, found {array.shape} of {array.dtype}; scale "
+            "it to 0..255 and convert"
+        )
+    return Image.fromarray(array).convert("RGB")

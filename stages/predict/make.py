@@ -14,17 +14,15 @@ from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import View
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
-from stages.predict.bundle import write_bundle
-from stages.predict.card import Band, Bands, Card, ClassBands, difference
+from stages.predict.bundle import loaded_head, write_bundle
+from stages.predict.card import Band, Bands, Card, ClassBands
 from stages.predict.contributions import CONSTANT, contributions
+from stages.predict.features import open_features
 from stages.train.card import model_card
-from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
-from storage.features import FeatureTable
 from storage.headfile import load_head
-from storage.names import printable
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 
     from stages.analyse.profiles import Profile
     from stages.train.heads.head import Head
+    from storage.features import FeatureTable
 
 DEFAULT_GEOMETRY = "crop224-pad"
 _BATCH = 256
@@ -64,14 +63,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
     if trained.backbone not in BACKBONES:
         raise SettingError(f"head {head} reads the backbone {trained.backbone!r}, which is not known here")
     settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-    module = build_head(settings, blocks=trained.blocks, width=trained.width, embedding=trained.embedding).eval()
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        fault = printable(" ".join(str(error).split()))[:300]
-        raise DataError(
-            f"head {head} does not hold the weights its settings ask for ({fault}); train it again"
-        ) from error
+    module = loaded_head(head, settings, trained, {name: tensor.float() for name, tensor in weights.items()})
     chosen = _geometry(geometry, trained)
     apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
     view = view_spec(View("clean"), Recipe(chosen, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
@@ -82,7 +74,6 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
         stored_blocks=module.reads.blocks,
         grid=None,
     )
-    known = {name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}}
     try:
         card = Card(
             name=str(metadata.get("head", head.stem)),
@@ -90,10 +81,10 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
             settings=settings,
             tap=module.reads.tap,
             blocks=module.reads.blocks,
-            spec=TypeAdapter(dict[str, Any]).validate_json(spec.to_json()),
+            spec=spec,
             geometry=chosen,  # type: ignore[arg-type]
             apply_exif=apply_exif,
-            provenance=known,
+            provenance={name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
             head_sha256=sha256_of(head),
             bands=None if features is None else _bands(features, module, spec),
             about=about or _card_of(head),
@@ -101,7 +92,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
-    write_bundle(out, {name: tensor.float() for name, tensor in weights.items()}, card)
+    write_bundle(out, module, card)
     return card
 
 
@@ -114,11 +105,17 @@ def _geometry(geometry: str | None, trained: FeatureSpec) -> str:
     return geometry
 
 
+def _card_of(head: Path) -> str:
+    try:
+        return model_card(head)
+    except KeyError as error:
+        raise DataError(
+            f"head {head} does not say its {error}, which its model card needs; name one by --card"
+        ) from error
+
+
 def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
-    table = FeatureTable.open(features)
-    differing = difference(spec, table.spec, but_view=True)
-    if differing:
-        raise DataError(f"{features} is not of the head's backbone: {differing}; name the features it was trained on")
+    table = open_features(features, spec, but_view=True)
     labels = table.index["label"]
     if labels.null_count:
         raise DataError(f"{features} holds images without a label; bands need the features of a labelled corpus")
@@ -133,21 +130,8 @@ def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
         raise DataError(
             f"{features} has {profile.count[0]} real and {profile.count[1]} synthetic images; bands need two"
         )
-    parts = [_contributions(table, head, np.flatnonzero(groups == label)) for label in (0, 1)]
-    transitions = tuple(profile.transitions.tolist())
-    real, synthetic = (_class_bands(profile, label, parts[label]) for label in (0, 1))
-    return Bands(corpus=table.corpus, transitions=transitions, real=real, synthetic=synthetic)
-
-
-def _contributions(table: FeatureTable, head: Head, rows: np.ndarray[Any, Any]) -> dict[str, tuple[float, float]]:
-    sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
-    found: list[dict[str, np.ndarray[Any, Any]]] = []
-    for start in range(0, len(sample), _BATCH):
-        part = table.read(head.reads.tap, blocks=head.reads.blocks or None, rows=sample[start : start + _BATCH])
-        of_batch = contributions(head, torch.from_numpy(part).float())
-        found.append({name: values.numpy() for name, values in of_batch.items() if name != CONSTANT})
-    joined = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
-    return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in joined.items()}
+    real, synthetic = (_class_bands(profile, label, _contributions(table, head, groups == label)) for label in (0, 1))
+    return Bands(corpus=table.corpus, transitions=tuple(profile.transitions.tolist()), real=real, synthetic=synthetic)
 
 
 def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, float]]) -> ClassBands:
@@ -158,10 +142,13 @@ def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, flo
     return ClassBands(images=int(profile.count[label]), cosine=cosine, l2=l2, contributions=parts)
 
 
-def _card_of(head: Path) -> str:
-    try:
-        return model_card(head)
-    except KeyError as error:
-        raise DataError(
-            f"head {head} does not say its {error}, which its model card needs; name one by --card"
-        ) from error
+def _contributions(table: FeatureTable, head: Head, of_class: np.ndarray[Any, Any]) -> dict[str, tuple[float, float]]:
+    """Name of a branch -> mean and standard deviation of its part of the logit, over a sample of a class's images."""
+    rows = np.flatnonzero(of_class)
+    sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
+    found = []
+    for start in range(0, len(sample), _BATCH):
+        part = table.read(head.reads.tap, blocks=head.reads.blocks or None, rows=sample[start : start + _BATCH])
+        found.append(contributions(head, torch.from_numpy(part).float()))
+    joined = {name: torch.cat([parts[name] for parts in found]).numpy() for name in found[0] if name != CONSTANT}
+    return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in joined.items()}

@@ -9,17 +9,17 @@ from typing import IO, TYPE_CHECKING, Any
 from stages.extract.loaders import open_loaders
 from stages.extract.settings import auto_loaders
 from stages.predict.inputs import Item, find_images
-from stages.predict.seen import Seen, seen_of, task_of
+from stages.predict.looks import Seen, seen_of, task_of
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from stages.extract.reading import Job, Read, Task
-    from stages.predict.cached import CachedFeatures
     from stages.predict.detector import Detector
+    from stages.predict.features import CachedFeatures
     from stages.predict.looks import Looks
-    from stages.predict.prediction import Prediction
+    from stages.predict.results import Prediction
 
 _FEW = 8  # images that are decoded here before a loader process would have started
 
@@ -53,7 +53,7 @@ def run(
         DataError: a path does not exist or holds no image, or ``done`` is not the beginning of the images now found.
     """
     items = find_images(paths, stdin, follow_links=follow_links)
-    items = _after(items, done, f"{detector.bundle.identity}{looks.suffix}")
+    _pass_over(done, items, looks.named(detector.bundle.identity))
     job = detector.job(looks)
     size = batch or detector.backbone.auto_batch
     if loaders is None:
@@ -64,8 +64,8 @@ def run(
         yield from detector.predictions(_seen(items, job, read, features), looks, size)
 
 
-def _after(items: Iterator[Item], done: Iterable[dict[str, Any]], detector: str) -> Iterator[Item]:
-    """Pass over the images that have a row."""
+def _pass_over(done: Iterable[dict[str, Any]], items: Iterator[Item], detector: str) -> None:
+    """Take from ``items`` those that have a row."""
     for number, row in enumerate(done, 1):
         if row["detector"] != detector:
             raise DataError(
@@ -79,7 +79,6 @@ def _after(items: Iterator[Item], done: Iterable[dict[str, Any]], detector: str)
                 f"row {number} is of {row['path']!r}, but {found}: the images changed since the run was stopped; name "
                 "another file"
             )
-    return items
 
 
 def _seen(
@@ -108,7 +107,5 @@ def _tasks(items: Iterable[Item], job: Job, ahead: deque[str]) -> Iterator[Task]
 def _known(item: Item, job: Job, features: CachedFeatures | None) -> Seen | None:
     if item.error is not None:
         return Seen(item.name, error=item.error)
-    if features is None:
-        return None
-    found = features.find(job.sources, task_of(item.name, job).path)
+    found = None if features is None else features.find(job.sources, task_of(item.name, job).path)
     return None if found is None else Seen(item.name, features=found)

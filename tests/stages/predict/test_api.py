@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.predict.looks import Looks, see
 from storage.errors import SettingError
 
 
@@ -61,21 +62,10 @@ def test_an_image_whose_features_are_not_finite_fails_alone(detector, path, monk
         return {"cls": tokens}
 
     monkeypatch.setattr(type(detector.backbone), "taps", broken)
-    found = list(detector.predictions(_seen(detector, [path] * 4), _plain(), batch=4))
+    seen = [see(path, detector.job(Looks())) for _ in range(4)]
+    found = list(detector.predictions(seen, Looks(), batch=4))
     assert [one.status for one in found].count("failed") == 1
     assert "not finite" in next(one.error for one in found if one.error)
-
-
-def _plain():
-    from stages.predict.looks import Looks
-
-    return Looks()
-
-
-def _seen(detector, paths):
-    from stages.predict.seen import see
-
-    return [see(path, detector.job(_plain())) for path in paths]
 
 
 def test_loading_a_detector_imports_nothing_that_it_does_not_run(study):

@@ -128,7 +128,7 @@ def test_a_head_file_that_says_too_little_needs_a_card(study, tmp_path):
 def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path):
     weights, metadata = load_head(study.head)
     save_head(tmp_path / "odd.safetensors", weights | {"surplus": torch.zeros(1)}, metadata)
-    with pytest.raises(DataError, match=r"odd\.safetensors does not hold the weights.*surplus.*train it again"):
+    with pytest.raises(DataError, match=r"odd\.safetensors does not hold the weights.*surplus.*make it again"):
         make_bundle(head=tmp_path / "odd.safetensors", out=tmp_path / "odd.ltd")
     assert not (tmp_path / "odd.ltd").exists()
 

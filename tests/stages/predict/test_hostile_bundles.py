@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from stages.predict.bundle import MOST_HEADER_BYTES, read_bundle, weights_of, write_bundle
+from stages.predict.bundle import MOST_HEADER_BYTES, read_bundle, write_bundle
 from stages.predict.detector import Detector
 from storage.errors import DataError
 
@@ -61,45 +61,49 @@ def test_the_good_one_loads(study):
 
 def test_writing_again_gives_the_same_bytes(study, tmp_path):
     bundle = read_bundle(study.bundle)
-    write_bundle(tmp_path / "again.ltd", weights_of(bundle.head), bundle.card)
+    write_bundle(tmp_path / "again.ltd", bundle.head, bundle.card)
     assert (tmp_path / "again.ltd").read_bytes() == study.bundle.read_bytes()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, -1])
 def test_truncated(good, refused, kept):
     size = int(len(good) * kept) if isinstance(kept, float) else kept
-    refused(good[:size], "truncated|damaged|no JSON")
+    refused(good[:size], r"is damaged, or no bundle")
 
 
 @pytest.mark.parametrize("length", [MOST_HEADER_BYTES + 1, 2**63, 2**64 - 1])
 def test_huge_header(good, refused, length, tmp_path):
-    content = struct.pack("<Q", length) + good[8:]
-    refused(content, "truncated")
+    refused(struct.pack("<Q", length) + good[8:], "its header states")
     big = struct.pack("<Q", MOST_HEADER_BYTES + 1) + b"{" + b" " * (MOST_HEADER_BYTES + 8)
     refused(big, "its header states")
 
 
 def test_wrong_shape(good, refused):
     weights, card = parts(good)
-    refused(packed(weights | {"classifier.weight": torch.zeros(1, 3)}, card), r"'classifier.weight' is F32 \[1, 3\]")
+    refused(
+        packed(weights | {"classifier.weight": torch.zeros(1, 3)}, card),
+        r"size mismatch for classifier.weight: .*\[1, 3\]",
+    )
 
 
 def test_wrong_type_of_number(good, refused):
     weights, card = parts(good)
-    refused(packed({name: tensor.half() for name, tensor in weights.items()}, card), "F16")
+    refused(
+        packed({name: tensor.half() for name, tensor in weights.items()}, card), "not finite float32 numbers: branches"
+    )
 
 
 def test_missing_and_surplus_weights(good, refused):
     weights, card = parts(good)
-    refused(packed(weights | {"surplus": torch.zeros(1)}, card), "'surplus'.* expected absent")
+    refused(packed(weights | {"surplus": torch.zeros(1)}, card), r"Unexpected key\(s\) in state_dict: \"surplus\"")
     weights.pop("norm.bias")
-    refused(packed(weights, card), "'norm.bias' is absent")
+    refused(packed(weights, card), r"Missing key\(s\) in state_dict: \"norm.bias\"")
 
 
 def test_weight_that_is_no_number(good, refused):
     weights, card = parts(good)
     weights["norm.bias"][3] = float("nan")
-    refused(packed(weights, card), "not finite: norm.bias")
+    refused(packed(weights, card), "not finite float32 numbers: norm.bias")
 
 
 def test_shapes_that_overlap(good, refused):
@@ -115,7 +119,7 @@ def test_shapes_that_overlap(good, refused):
 )
 def test_header_of_another_form(refused, text):
     content = text.encode("latin-1")
-    refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "no bundle|no JSON")
+    refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "no bundle")
 
 
 def test_metadata_of_another_form(good, refused):
@@ -156,7 +160,7 @@ def test_feature_settings_of_no_backbone(good, refused, name, value):
 @pytest.mark.parametrize("value", [None, -1, [[1]], {"a": {}}])
 def test_feature_settings_of_another_type(good, refused, name, value):
     spec = parts(good)[1]["spec"] | {name: value}
-    refused(with_card(good, spec=spec), rf"spec: .*{name}|view\.|differs|does not fit")
+    refused(with_card(good, spec=spec), rf"spec\.{name}|{name}:|view\.")
 
 
 def test_texts_of_a_bundle_neither_flood_nor_steer_a_terminal(good, refused):
@@ -166,9 +170,9 @@ def test_texts_of_a_bundle_neither_flood_nor_steer_a_terminal(good, refused):
     line = refused(with_card(good, spec=spec | {"activation": "\x1b[31m\nerror"}), "activation")
     assert line.isprintable()
     assert refused(with_card(good, **{"\x1b[31m\n": 1}), "no bundle").isprintable()
-    refused(with_card(good, spec=spec | {"activation": "x" * 20_000}), "at most 16384")
+    refused(with_card(good, spec=spec | {"activation": "x" * 20_000}), r"activation: x+\.\.\.; name")
     weights, card = parts(good)
-    refused(packed(weights | {"x" * 4000: torch.zeros(1)}, card), "'xxx")
+    refused(packed(weights | {"x" * 4000: torch.zeros(1)}, card), "Unexpected key.*xxx")
 
 
 @pytest.mark.parametrize(

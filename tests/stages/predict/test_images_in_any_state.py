@@ -10,8 +10,9 @@ import pytest
 from broken_files import break_folder
 from test_round_trip import predictions
 
-from stages.predict.cached import CachedFeatures
+from stages.predict.features import CachedFeatures
 from stages.predict.inputs import find_images
+from stages.predict.looks import Looks, see
 from storage import names
 from storage.errors import DataError
 
@@ -124,9 +125,6 @@ def test_the_first_result_needs_one_image(detector, real):
             seen.append(path)
             yield path
 
-    from stages.predict.looks import Looks
-    from stages.predict.seen import see
-
     job = detector.job(Looks())
     results = detector.predictions((see(path, job) for path in paths()), Looks())
     assert next(results).path == str(real[0])
@@ -212,7 +210,7 @@ def test_what_is_not_there_or_empty_is_said(tmp_path):
 def test_features_of_other_geometry_are_refused_by_name(study, detector, tmp_path):
     from dataclasses import replace
 
-    import stages.predict.cached as module
+    import stages.predict.features as module
 
     table = module.FeatureTable.open(study.features("test"))
     spec = replace(table.spec, view=table.spec.view | {"geometry": "tile224"})

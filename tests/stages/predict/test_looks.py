@@ -6,32 +6,38 @@ from PIL import Image
 from test_round_trip import predictions
 
 from stages.predict.calibration import Calibration
-from stages.predict.looks import CHECK_VIEWS, Looks
+from stages.predict.looks import CHECK_VIEWS, Looks, Seen
 from storage.errors import SettingError
 
 PLAIN = Calibration()
 
 
+def checked(logits, calibration=PLAIN):
+    return Looks(check=True).judge(Seen("a.png"), np.array(logits, dtype=float), calibration, "d")
+
+
 def test_a_flip_becomes_unsure_and_names_the_view():
-    logits = np.array([1.0, 1.0, -0.1, 1.0, 1.0, 1.0])
-    logit, probability, verdict, spread, flipped = Looks(check=True).judge(logits, PLAIN)
-    assert (logit, verdict, flipped) == (1.0, "unsure", CHECK_VIEWS[1])
-    assert spread == pytest.approx(probability - 1 / (1 + np.exp(0.1)))
+    found = checked([1, 1, -0.1, 1, 1, 1])
+    assert (found.logit, found.verdict, found.flipped) == (1.0, "unsure", CHECK_VIEWS[1])
+    assert found.spread == pytest.approx(found.probability - 1 / (1 + np.exp(0.1)))
+    assert (found.path, found.status, found.detector, found.error) == ("a.png", "ok", "d+check", None)
 
 
 def test_the_same_verdict_everywhere_stays():
-    assert Looks(check=True).judge(np.linspace(1, 2, 6), PLAIN)[2:] == ("synthetic", pytest.approx(0.15, abs=0.01), "")
-    assert Looks(check=True).judge(-np.linspace(1, 2, 6), PLAIN)[2] == "real"
+    found = checked(np.linspace(1, 2, 6))
+    assert (found.verdict, found.spread, found.flipped) == ("synthetic", pytest.approx(0.15, abs=0.01), "")
+    assert checked(-np.linspace(1, 2, 6)).verdict == "real"
 
 
 def test_a_view_in_the_band_is_no_flip():
     banded = Calibration(threshold=1.0, real_up_to=-1.0)
-    assert Looks(check=True).judge(np.array([2.0, 0, 0, 0, 0, 0]), banded)[2] == "synthetic"
-    assert Looks(check=True).judge(np.array([2.0, 0, 0, 0, 0, -2]), banded)[2] == "unsure"
+    assert checked([2, 0, 0, 0, 0, 0], banded).verdict == "synthetic"
+    assert checked([2, 0, 0, 0, 0, -2], banded).verdict == "unsure"
 
 
 def test_a_view_that_could_not_be_made_is_left_out():
-    assert Looks(check=True).judge(np.array([1.0, np.nan, 1, 1, 1, 1]), PLAIN)[2:] == ("synthetic", 0.0, "")
+    found = checked([1, np.nan, 1, 1, 1, 1])
+    assert (found.verdict, found.spread, found.flipped) == ("synthetic", 0.0, "")
 
 
 def test_check_scores_the_listed_views(study, detector):
@@ -59,7 +65,8 @@ def test_ten_crops_are_averaged(study, detector):
 
 def test_each_of_the_ten_crops_counts_the_same():
     logits = 2.0 ** np.arange(10)
-    assert Looks(tencrop=True).judge(logits, PLAIN)[0] == 102.3
+    found = Looks(tencrop=True).judge(Seen(None), logits, PLAIN, "d")
+    assert (found.logit, found.spread, found.detector) == (102.3, None, "d+tencrop")
 
 
 def test_the_two_are_not_combined():

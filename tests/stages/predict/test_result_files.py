@@ -6,9 +6,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from stages.predict.prediction import COLUMNS, Prediction
-from stages.predict.rows import format_of, journal_of, open_rows, read_rows
-from stages.predict.run import _after
+from stages.predict.inputs import Item
+from stages.predict.results import COLUMNS, Prediction, form_of, journal_of, open_rows, read_rows
+from stages.predict.run import _pass_over
 from storage.errors import DataError, SettingError
 
 FORMS = ["csv", "jsonl", "parquet"]
@@ -38,7 +38,7 @@ def write(out, predictions, *, resume=False, stop=None):
 def read(out):
     if out.suffix == ".parquet":
         return pq.read_table(out).to_pylist()
-    return list(read_rows(out, format_of(out), check=False))
+    return list(read_rows(out, check=False))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -97,27 +97,27 @@ def test_other_columns_and_foreign_files_are_refused(tmp_path):
     out = tmp_path / "out.csv"
     write(out, results(3))
     with pytest.raises(DataError, match="has the columns"):
-        list(read_rows(out, "csv", check=True))
+        list(read_rows(out, check=True))
     for content in ('{"path": 1}\n', "x\n", "[" * 5000 + "\n", "x" * 3_000_000):
         (tmp_path / "odd.jsonl").write_text(content)
         with pytest.raises(DataError, match=r"odd\.jsonl holds a line"):
-            list(read_rows(tmp_path / "odd.jsonl", "jsonl", check=False))
+            list(read_rows(tmp_path / "odd.jsonl", check=False))
     values = results(1 + 1)[0].row(check=False) | {"logit": float("nan")}
     (tmp_path / "nan.jsonl").write_text(json.dumps(values) + "\n")
     with pytest.raises(DataError, match="holds a line"):
-        list(read_rows(tmp_path / "nan.jsonl", "jsonl", check=False))
+        list(read_rows(tmp_path / "nan.jsonl", check=False))
 
 
 def test_the_name_says_the_form(tmp_path):
     with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.parquet"):
-        format_of(tmp_path / "out.xlsx")
+        form_of(tmp_path / "out.xlsx")
 
 
 def test_rows_that_are_not_the_beginning_of_the_images_are_refused():
-    from stages.predict.inputs import Item
-
-    def rest(items, rows, detector="d"):
-        return [item.name for item in _after(iter(map(Item, items)), rows, detector)]
+    def rest(names, rows, detector="d"):
+        items = map(Item, names)
+        _pass_over(rows, items, detector)
+        return [item.name for item in items]
 
     rows = [{"path": "a", "detector": "d"}, {"path": "b", "detector": "d"}]
     assert rest(["a", "b", "c"], rows) == ["c"]

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stages.predict.calibration import Calibration, Isotonic
-from stages.predict.fitting import (
+from stages.predict.calibration import (
+    Calibration,
+    Isotonic,
     calibrate,
     calibrate_unlabelled,
     conformal_low,
     conformal_threshold,
     needed_images,
 )
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 
 DRAWS = 400
 
@@ -126,8 +127,6 @@ def test_unlabelled_images_set_the_threshold_at_their_share():
 
 
 def test_settings_that_cannot_be():
-    with pytest.raises(SettingError, match="target-fpr"):
-        conformal_threshold(np.arange(10.0), 1.5)
     with pytest.raises(ValueError, match="above the threshold"):
         Calibration(threshold=0.0, real_up_to=1.0)
     with pytest.raises(ValueError, match="knots"):
