@@ -72,8 +72,8 @@ def run(
         rows: list[Sequence[Cell]] = []
         for found in uncertainty.compare(head, against):
             means = [results.of_set(name, found.tested, found.metric) for name in (head, against)]
-            ends = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
-            values = [*(scaled(mean, found.metric) for mean in means), *ends]
+            difference = [Value(value, signed=True) for value in found.difference]
+            values = [*(scaled(mean, found.metric) for mean in means), *difference]
             rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, found.p, found.p_holm])
         blocks.append(Block(f"{head} against {against}", rows))
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm"]

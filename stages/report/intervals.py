@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,30 +28,21 @@ COMPARED = ("ap", "roc_auc", "accuracy")
 Replicates = dict[tuple[str, "NamedSet"], "NDArray[np.float64]"]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One head against another on one set.
 
     Attributes:
-        head: the one.
-        other: the other.
         tested: the set.
         metric: one of ``COMPARED``.
-        difference: value of ``head`` minus that of ``other``, each a mean over seeds.
-        low: lower end of its 95 % interval.
-        high: upper end.
+        difference: value of the head minus that of the other, means over seeds, and the ends of its 95 % interval.
         p: two-sided p value of "no difference": McNemar's exact test for accuracy (of ``seed``), paired bootstrap else.
         p_holm: the same, Holm-corrected over the sets that the two heads are compared on.
         seed: the seed whose decisions McNemar's test compares; None for the other metrics.
     """
 
-    head: str
-    other: str
     tested: NamedSet
     metric: str
-    difference: float
-    low: float
-    high: float
+    difference: tuple[float, float, float]
     p: float
     p_holm: float
     seed: int | None
@@ -91,9 +82,8 @@ class Uncertainty:
             corrected = holm([p for p, _ in tests])
             for (tested, found), (p, seed), p_holm in zip(draws.items(), tests, corrected, strict=True):
                 values = [self.results.of_set(one, tested, metric).value for one in (head, other)]
-                difference = (values[0] or 0.0) - (values[1] or 0.0)
-                low, high = interval(found)
-                compared.append(Comparison(head, other, tested, metric, difference, low, high, p, p_holm or 0.0, seed))
+                difference = ((values[0] or 0.0) - (values[1] or 0.0), *interval(found))
+                compared.append(Comparison(tested, metric, difference, p, p_holm or 0.0, seed))
         return compared
 
     def _column(self, head: str, tested: NamedSet, metric: str) -> NDArray[np.float64] | None:

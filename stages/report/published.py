@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from stages.report.table import Block, Table, Value, to_markdown
-from stages.report.tables import METRIC_NAMES, scaled
+from stages.report.tables import METRIC_NAMES, PAPER_METRICS, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,6 @@ MARKS = {
     "secondary": "published, read in a secondary source",
 }
 REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
-_METRICS = ("accuracy", "ap")
 
 
 class Covered(NamedTuple):
@@ -75,9 +74,9 @@ def mean_table(results: Results, covered: Covered) -> Table:
     rows: list[Sequence[Cell]] = []
     ours: list[float | None] = []
     for head in results.heads:
-        means = [results.of_sets(head, metric, covered.sets) for metric in _METRICS]
+        means = [results.of_sets(head, metric, covered.sets) for metric in PAPER_METRICS]
         ours = ours or [mean.value if mean.count == mean.total else None for mean in means]
-        cells = [scaled(mean, metric) for mean, metric in zip(means, _METRICS, strict=True)]
+        cells = [scaled(mean, metric) for mean, metric in zip(means, PAPER_METRICS, strict=True)]
         trained_on = {card.facts.get("trained_on") or "not stated" for card in results.cards if card.head == head}
         counts = sorted({mean.count for mean in means})
         partial = f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"
@@ -85,7 +84,7 @@ def mean_table(results: Results, covered: Covered) -> Table:
         rows.append([head, ", ".join(sorted(trained_on)), *cells, None, None, HERE, note])
     for line in published()["means"]:
         if line["set_list"] == covered.name:
-            percents = [line.get(metric) for metric in _METRICS]
+            percents = [line.get(metric) for metric in PAPER_METRICS]
             differences = [
                 None if mine is None or percent is None else Value(mine - percent / 100, signed=True)
                 for mine, percent in zip(ours, percents, strict=True)
@@ -107,7 +106,7 @@ def set_table(results: Results, covered: Covered) -> Table | None:
     lines = [line for line in published()["sets"] if sum(name in line["values"] for name in names) > 1]
     lines = [line for line in lines if _same_benchmark(line["set_list"], covered.name)]
     blocks = []
-    for at, metric in enumerate(_METRICS):
+    for at, metric in enumerate(PAPER_METRICS):
         rows: list[Sequence[Cell]] = []
         for head in results.heads:
             values = [scaled(results.of_set(head, tested, metric), metric, spread=False) for tested in covered.sets]
@@ -162,7 +161,7 @@ def reproduction_table(
         if not sets or head not in results.heads:
             continue
         coverage = f"{claim['set_list']}, {len(sets)} of {len(members)} sets"
-        for metric in _METRICS:
+        for metric in PAPER_METRICS:
             if claim.get(metric) is not None:
                 stated = claim[metric] / 100
                 mean, interval = results.of_sets(head, metric, sets), uncertainty.of_sets(head, metric, sets)

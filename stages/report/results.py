@@ -199,32 +199,31 @@ def load_results(
     thresholds = _thresholds(cards)
     tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
     shown = _shown_views(tested.values())
-    measured: list[tuple[ScoreCard, dict[str, Metrics]]] = []
+    measured: dict[tuple[str, str], dict[int, dict[str, Metrics]]] = {}
+    found: set[NamedSet] = set()
     samples: dict[tuple[str, str], Sample] = {}
     for path, card in tested.items():
         scores = _by_path(read_scores(path))
         sample = samples.setdefault((card.corpus, card.view), _sample_of(scores))
         _check_same_images(sample, scores)
-        if card.view == shown[card.corpus]:
-            sample.logits[card.head, card.seed] = scores.logit
+        view = card.view
+        if view == shown[card.corpus]:
+            view, sample.logits[card.head, card.seed] = "", scores.logit
         threshold = thresholds.get((card.head, card.seed))
-        measured.append((card, measure_sets(scores, threshold=threshold, unlabelled=unlabelled)))
-    found = {NamedSet(card.corpus, name) for card, by_set in measured for name in by_set}
+        by_set = measure_sets(scores, threshold=threshold, unlabelled=unlabelled)
+        found |= {NamedSet(card.corpus, name) for name in by_set}
+        row = measured.setdefault((card.head, view), {}).setdefault(card.seed, {})
+        row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
     if not found:
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
     asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
-    table: dict[tuple[str, str], dict[int, dict[str, Metrics]]] = {}
-    for card, by_set in measured:
-        line = (card.head, "" if card.view == shown[card.corpus] else card.view)
-        row = table.setdefault(line, {}).setdefault(card.seed, {})
-        row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
-    plain = [head for head, view in table if not view]
+    plain = [head for head, view in measured if not view]
     return Results(
         heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),
-        views=tuple(sorted({view for _, view in table} - {""})),
+        views=tuple(sorted({view for _, view in measured} - {""})),
         sets=tuple(sorted(found, key=lambda tested: (_place_of_set(sets, tested), tested))),
         cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
-        measured=table,
+        measured=measured,
         thresholds=thresholds,
         samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
         missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in found),

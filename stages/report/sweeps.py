@@ -13,7 +13,7 @@ from stages.report.figures import Curve, Figure, curve_chart
 from stages.report.published import MARKS, published
 from stages.report.set_figures import MOST_HEADS
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES, metric_title
+from stages.report.tables import METRIC_NAMES, PAPER_METRICS, metric_title
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from stages.report.table import Cell
 
 _COORDINATES = {"window": ("n", "start"), "layer": ("block",)}
-_METRICS = ("accuracy", "ap")
 
 # Where a head lies in its sweep: (n, first block), or (block,).
 Place = tuple[int, ...]
@@ -68,9 +67,9 @@ def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> dict
             wanted = [tested.name for tested in (*results.sets, *results.missing) if tested.corpus == corpus]
             runs = measured.get(corpus, {})
             covered = [name for name in wanted if runs and all(name in sets for sets in runs.values())]
-            by_seed: dict[str, dict[Place, list[float]]] = {metric: defaultdict(list) for metric in _METRICS}
+            by_seed: dict[str, dict[Place, list[float]]] = {metric: defaultdict(list) for metric in PAPER_METRICS}
             for (place, _), sets in sorted(runs.items()) if covered else ():
-                for metric in _METRICS:
+                for metric in PAPER_METRICS:
                     by_seed[metric][place].append(fmean(sets[name][metric] for name in covered))
             if covered:
                 columns[kind].append(Column(trained_on, corpus, (len(covered), len(wanted)), by_seed))
@@ -92,7 +91,7 @@ def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Figu
     figures: dict[str, list[Figure]] = {}
     for kind, columns in sweeps.items():
         figures[kind] = []
-        for metric in _METRICS:
+        for metric in PAPER_METRICS:
             label = metric_title(metric)
             groups: dict[str, list[Curve]] = defaultdict(list)
             for number, (column, title) in enumerate(zip(columns, _titles(columns), strict=True)):
@@ -138,7 +137,7 @@ def _length_table(columns: Sequence[Column]) -> Table:
     for place in _places(columns):
         by_length[place[0]].append(place)
     blocks = []
-    for metric in _METRICS:
+    for metric in PAPER_METRICS:
         for best in (False, True):
             rows: list[Sequence[Cell]] = []
             for n, places in by_length.items():
@@ -192,7 +191,7 @@ def _place_table(
 ) -> Table:
     """A row a place: its ``lines`` begin with numbers and end with a mark."""
     blocks = []
-    for metric in _METRICS:
+    for metric in PAPER_METRICS:
         rows: list[Sequence[Cell]] = []
         for place, (numbers, mark) in lines.items():
             rows.append([*numbers, *(column.at(metric, place) for column in columns), mark])
@@ -225,7 +224,7 @@ def _read(kind: str, trained_on: str, path: Path) -> dict[str, dict[tuple[Place,
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 at = tuple(int(row[name]) for name in _COORDINATES[kind]), int(row["seed"])
-                measured[row["corpus"]][at][row["set"]] = {metric: float(row[metric]) for metric in _METRICS}
+                measured[row["corpus"]][at][row["set"]] = {metric: float(row[metric]) for metric in PAPER_METRICS}
     except FileNotFoundError as error:
         command = f"ltdpipe sweep {kind} --trained-on {trained_on}"
         raise DataError(f"{path} does not exist; run `{command}`, or `dvc repro`") from error

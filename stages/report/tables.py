@@ -33,6 +33,8 @@ METRIC_NAMES = {
 }
 # The metrics of the main table, as in the field's papers.
 MAIN_METRICS = ("ap", "accuracy", "oracle_accuracy", "calibrated_accuracy")
+# Those that the papers publish.
+PAPER_METRICS = ("accuracy", "ap")
 
 
 def metric_title(metric: str) -> str:
@@ -114,11 +116,11 @@ def comparison_table(results: Results, uncertainty: Uncertainty, head: str, othe
     names = results.column_names()
     header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "test"]
     rows: list[Sequence[Cell]] = []
-    for found in (found for other in others for found in uncertainty.compare(head, other)):
+    for other, found in ((name, found) for name in others for found in uncertainty.compare(head, name)):
         test = "paired bootstrap" if found.seed is None else f"McNemar, seed {found.seed}"
-        ends = [Value(value, signed=True) for value in (found.difference, found.low, found.high)]
-        place = (head, found.other, names[found.tested], METRIC_NAMES[found.metric])
-        rows.append([*place, *ends, found.p, found.p_holm, test])
+        difference = [Value(value, signed=True) for value in found.difference]
+        place = (head, other, names[found.tested], METRIC_NAMES[found.metric])
+        rows.append([*place, *difference, found.p, found.p_holm, test])
     notes = [
         "difference: first head minus the other, in percentage points, means over seeds, with its 95 % paired "
         "bootstrap interval over images (low, high).",
@@ -134,7 +136,7 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]
     found = _ablated(results, settings)
     corpora = list(dict.fromkeys(tested.corpus for tested in results.sets))
     blocks = []
-    for metric in ("accuracy", "ap"):
+    for metric in PAPER_METRICS:
         rows: list[Sequence[Cell]] = []
         for head, parts in found.items():
             by_corpus = [results.of_sets(head, metric, [t for t in results.sets if t.corpus == c]) for c in corpora]
