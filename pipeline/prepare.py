@@ -18,7 +18,6 @@ from stages.scan.benchmarks import UFD_DIFFUSION
 from stages.scan.run import run as scan
 from stages.scan.set_lists import published_sizes
 from storage.errors import DataError, ResourceError
-from storage.manifest import write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +35,11 @@ class CorpusCheck:
     Attributes:
         name: of the corpus.
         manifest: its images; None where nothing was found.
-        missing_sets: test sets that were asked for and are not there.
         findings: what a user should know before trusting numbers, one line each.
     """
 
     name: str
     manifest: pa.Table | None
-    missing_sets: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
 
@@ -87,19 +84,20 @@ def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter, *, i
             reporter=reporter,
         )
     except DataError as error:
-        return CorpusCheck(name, None, corpus.set_order, (str(error),))
-    missing = tuple(wanted for wanted in corpus.set_order if wanted not in summary.sets)
-    # what is missing is told in one line, not in one for each set
-    findings = [warning for warning in summary.warnings if not any(f"set {name} was" in warning for name in missing)]
+        return CorpusCheck(name, None, (str(error),))
+    findings = list(summary.warnings)
     if corpus.layout == "ufd":
         findings += _distribution(manifest)
     if is_test:
         findings += _unexpected_sizes(manifest, summary.layout)
     if corpus.set_order:
+        missing = [wanted for wanted in corpus.set_order if wanted not in summary.sets]
+        # what is missing is told in one line, not in one for each set
+        findings = [finding for finding in findings if not finding.endswith("was asked for and has no image")]
         total = len(corpus.set_order)
         lacking = f"; missing: {', '.join(missing)}" if missing else ""
         findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
-    return CorpusCheck(name, manifest, missing, tuple(findings))
+    return CorpusCheck(name, manifest, tuple(findings))
 
 
 def plan(params: Params, manifests: dict[str, pa.Table], store: Path) -> Plan:
@@ -144,12 +142,6 @@ def limited(manifest: pa.Table, limit: int) -> pa.Table:
         strata[(*rest, tuple(sets))].append((hashlib.sha256(path.encode()).digest(), row))
     chosen = [row for members in strata.values() for _, row in sorted(members)[:limit]]
     return manifest.take(pa.array(np.sort(chosen)))
-
-
-def write_manifests(manifests: dict[str, pa.Table]) -> None:
-    """Write the manifests of a study to where the graph expects them."""
-    for name, manifest in manifests.items():
-        write_manifest(manifest, paths.manifest(name))
 
 
 def _distribution(manifest: pa.Table) -> list[str]:

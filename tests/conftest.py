@@ -68,6 +68,12 @@ def reporter() -> RecordingReporter:
     return RecordingReporter()
 
 
+@pytest.fixture(scope="session")
+def quiet_reporter() -> RecordingReporter:
+    """A reporter for fixtures that outlive a test."""
+    return RecordingReporter()
+
+
 @pytest.fixture
 def own_store(tmp_path, monkeypatch) -> Path:
     """A feature store of the test's own; what is remembered of sound shards lies there too."""

@@ -80,7 +80,8 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
     if not force:
         check_replaceable(paths.PARAMS)
     if data is not None:
-        from pipeline.prepare import limited, write_manifests
+        from pipeline.prepare import limited
+        from storage.manifest import write_manifest
 
         checks = _checked(params, data)
         missing = _missing(checks, params, skip_missing)
@@ -91,7 +92,8 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
             manifests = {corpus: limited(manifest, limit) for corpus, manifest in manifests.items()}
         _print_plan(params, manifests, rate)
         paths.remember_data(data)
-        write_manifests(manifests)
+        for corpus, manifest in manifests.items():
+            write_manifest(manifest, paths.manifest(corpus))
     write_text(paths.PARAMS, text)
     click.echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
 

@@ -46,11 +46,10 @@ def run(*, corpus: DemoCorpus, out: Path) -> None:
 
 def photographs(half: Literal["left", "right"]) -> list[NDArray[np.uint8]]:
     """Return one half of each photograph, (H, W, 3)."""
-    found: list[NDArray[np.uint8]] = load_sample_images().images
-    middles = [photograph.shape[1] // 2 for photograph in found]
-    if half == "left":
-        return [photograph[:, :middle] for photograph, middle in zip(found, middles, strict=True)]
-    return [photograph[:, middle:] for photograph, middle in zip(found, middles, strict=True)]
+    return [
+        photograph[:, : photograph.shape[1] // 2] if half == "left" else photograph[:, photograph.shape[1] // 2 :]
+        for photograph in load_sample_images().images
+    ]
 
 
 def random_crop(photographs: Sequence[NDArray[np.uint8]], draw: np.random.Generator) -> Image.Image:

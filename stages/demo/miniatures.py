@@ -6,9 +6,8 @@ names, shared reals and class folders are those of the real downloads; the pictu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A leaf is a folder of images: its path, whether it is real, and the extension of its files.
-_LAION = ("ldm_200", "ldm_200_cfg", "ldm_100", "glide_100_27", "glide_50_27", "glide_100_10", "dalle")
-_GENIMAGE = {
+# Folders of the benchmarks: the sets of UFD that are tested against laion; those of GenImage with the folder inside.
+UFD_LAION = ("ldm_200", "ldm_200_cfg", "ldm_100", "glide_100_27", "glide_50_27", "glide_100_10", "dalle")
+GENIMAGE = {
     "Midjourney": "imagenet_midjourney",
     "stable_diffusion_v_1_4": "imagenet_ai_0419_sdv4",
     "stable_diffusion_v_1_5": "imagenet_ai_0424_sdv5",
@@ -30,7 +29,7 @@ _GENIMAGE = {
     "VQDM": "imagenet_ai_0419_vqdm",
     "BigGAN": "imagenet_ai_0419_biggan",
 }
-_DRCT = (
+DRCT = (
     *("ldm-text2im-large-256", "stable-diffusion-v1-4", "stable-diffusion-v1-5", "stable-diffusion-2-1"),
     *("stable-diffusion-xl-base-1.0", "stable-diffusion-xl-refiner-1.0", "sd-turbo", "sdxl-turbo"),
     *("lcm-lora-sdv1-5", "lcm-lora-sdxl", "sd-controlnet-canny", "sd21-controlnet-canny"),
@@ -39,8 +38,7 @@ _DRCT = (
 )
 
 
-@dataclass(frozen=True)
-class Leaf:
+class _Leaf(NamedTuple):
     """A folder of images of one class; ``training`` ones get more of them."""
 
     folder: str
@@ -76,26 +74,27 @@ def run(*, root: Path, test_images: int, training_images: int) -> int:
     return written
 
 
-def _leaves() -> Iterator[Leaf]:
+def _leaves() -> Iterator[_Leaf]:
+    nested = [
+        f"{name}/{category}"
+        for name in ("progan", "stylegan", "stylegan2", "cyclegan")
+        for category in ("chair", "horse")
+    ]
     for category in ("chair", "tvmonitor", "horse"):
         for kind in ("0_real", "1_fake"):
-            yield Leaf(f"forensynths/train/{category}/{kind}", kind == "0_real", training=True)
+            yield _Leaf(f"forensynths/train/{category}/{kind}", kind == "0_real", training=True)
     for kind in ("0_real", "1_fake"):
-        is_real = kind == "0_real"
-        for generator in ("progan", "stylegan", "stylegan2", "cyclegan"):
-            for category in ("chair", "horse"):
-                yield Leaf(f"ufd/test/{generator}/{category}/{kind}", is_real)
-        for generator in ("biggan", "stargan", "gaugan", "deepfake", "seeingdark"):
-            yield Leaf(f"ufd/test/{generator}/{kind}", is_real)
+        for name in (*nested, "biggan", "stargan", "gaugan", "deepfake", "seeingdark"):
+            yield _Leaf(f"ufd/test/{name}/{kind}", kind == "0_real")
     for pool in ("imagenet", "laion"):
-        yield Leaf(f"ufd/diffusion_datasets/{pool}/0_real", real=True, suffix=".jpg")
-    for generator in ("guided", *_LAION):
-        yield Leaf(f"ufd/diffusion_datasets/{generator}/1_fake", real=False)
-    for generator, inner in _GENIMAGE.items():
-        yield Leaf(f"genimage/{generator}/{inner}/val/nature", real=True, suffix=".JPEG")
-        yield Leaf(f"genimage/{generator}/{inner}/val/ai", real=False)
-    for generator in _DRCT:
-        yield Leaf(f"drct-2m/images/{generator}/val2017", real=False)
-    yield Leaf("drct-2m/images/stable-diffusion-v1-4/train2017", real=False, training=True)
-    yield Leaf("coco/val2017", real=True, suffix=".jpg")
-    yield Leaf("coco/train2017", real=True, suffix=".jpg", training=True)
+        yield _Leaf(f"ufd/diffusion_datasets/{pool}/0_real", real=True, suffix=".jpg")
+    for name in ("guided", *UFD_LAION):
+        yield _Leaf(f"ufd/diffusion_datasets/{name}/1_fake", real=False)
+    for name, inner in GENIMAGE.items():
+        yield _Leaf(f"genimage/{name}/{inner}/val/nature", real=True, suffix=".JPEG")
+        yield _Leaf(f"genimage/{name}/{inner}/val/ai", real=False)
+    for name in DRCT:
+        yield _Leaf(f"drct-2m/images/{name}/val2017", real=False)
+    yield _Leaf("drct-2m/images/stable-diffusion-v1-4/train2017", real=False, training=True)
+    yield _Leaf("coco/val2017", real=True, suffix=".jpg")
+    yield _Leaf("coco/train2017", real=True, suffix=".jpg", training=True)

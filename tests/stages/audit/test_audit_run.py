@@ -35,19 +35,8 @@ def put(file, content):
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory):
+def corpora(tmp_path_factory, quiet_reporter):
     """Extracted corpora: biased by format, mixed, full of duplicates, for training alone, and one to train on."""
-    from contextlib import contextmanager
-
-    class Quiet:
-        def note(self, line): ...
-        def warn(self, line): ...
-        def advance(self, count, **_): ...
-
-        @contextmanager
-        def progress(self, *_):
-            yield self
-
     root = tmp_path_factory.mktemp("audit")
     for number in range(10):
         put(root / "biased" / "real" / f"{number}.jpg", picture(number, "JPEG"))
@@ -83,7 +72,7 @@ def corpora(tmp_path_factory):
                 geometry="crop224-pad",
                 store=root / "store",
                 out=root / "features" / name,
-                reporter=Quiet(),
+                reporter=quiet_reporter,
                 runtime=Runtime(loaders=0),
             )
         yield root
@@ -245,11 +234,9 @@ def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):
 
 
 def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
-    from pipeline.commands.audit import audit as command
-
     features = str(corpora / "features" / "biased" / "clean")
     result = CliRunner().invoke(
-        command, ["--features", features, "--out", str(tmp_path / "a.json")], env={"COLUMNS": "160"}
+        audit_command, ["--features", features, "--out", str(tmp_path / "a.json")], env={"COLUMNS": "160"}
     )
     assert result.exit_code == 0, result.output
     assert "audit of biased" in result.output
@@ -260,13 +247,6 @@ def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
 
 
 def test_the_command_refuses_a_layout_nobody_knows(corpora):
-    arguments = [
-        "--features",
-        str(corpora / "features" / "mixed" / "clean"),
-        "--layout",
-        "genimagee",
-        "--out",
-        "a.json",
-    ]
+    arguments = ["--features", str(corpora / "features" / "mixed" / "clean"), "--layout", "genimagee"]
     with pytest.raises(SettingError, match="--layout 'genimagee' is not known; choose from auto"):
         CliRunner().invoke(audit_command, arguments, catch_exceptions=False)

@@ -9,24 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from stages.demo.miniatures import DRCT, GENIMAGE, UFD_LAION
+
 NESTED = ("progan", "stylegan", "stylegan2", "cyclegan")
 FLAT = ("biggan", "stargan", "gaugan", "crn", "imle", "seeingdark", "san", "deepfake", "whichfaceisreal")
-LAION_SETS = ("ldm_200", "ldm_200_cfg", "ldm_100", "glide_100_27", "glide_50_27", "glide_100_10", "dalle")
-# generator folder -> inner folder, of two mirrors mixed
-GENIMAGE = {
-    "stable_diffusion_v_1_4": "imagenet_ai_0419_sdv4",
-    "stable_diffusion_v_1_5": "imagenet_ai_0424_sdv5",
-    "Midjourney": "imagenet_midjourney",
-    "ADM": "imagenet_ai_0508_adm",
-    "wukong": "imagenet_ai_0424_wukong",
-    "glide": "imagenet_ai_0123_glide",
-    "VQDM": "some other name",
-    "BigGAN": "imagenet_ai_0419_biggan",
-}
-DRCT = (
-    *("ldm-text2im-large-256", "stable-diffusion-v1-4", "stable-diffusion-xl-base-1.0", "sdxl-turbo"),
-    *("controlnet-canny-sdxl-1.0", "stable-diffusion-inpainting", "stable-diffusion-xl-1.0-inpainting-0.1"),
-)
 AIGC_FLAT = (
     *("biggan", "stargan", "gaugan", "whichfaceisreal", "ADM", "Glide", "Midjourney", "stable_diffusion_v_1_4"),
     *("stable_diffusion_v_1_5", "VQDM", "wukong", "DALLE2"),
@@ -73,20 +59,20 @@ def ufd_archive(root):
     write(root, *(f"{name}/1_fake/b.png" for name in ("progan/car", "seeingdark")))
     for pool in ("imagenet", "laion"):
         write(root, f"diffusion_datasets/{pool}/0_real/r1.jpg", f"diffusion_datasets/{pool}/0_real/r2.jpg")
-    for name in ("guided", *LAION_SETS):
+    for name in ("guided", *UFD_LAION):
         write(root, f"diffusion_datasets/{name}/1_fake/1.png")
 
 
 def ufd_repack(root):
     """Every diffusion set with reals of its own."""
     write(root, "biggan/0_real/1.png", "biggan/1_fake/2.png")
-    for name in ("guided", *LAION_SETS):
+    for name in ("guided", *UFD_LAION):
         write(root, f"{name}/0_real/1.png", f"{name}/1_fake/1.png")
 
 
 def genimage(root):
-    """The archives, with inner names of two mirrors."""
-    for generator, inner in GENIMAGE.items():
+    """The archives, with inner names of several mirrors."""
+    for generator, inner in (GENIMAGE | {"glide": "imagenet_ai_0123_glide", "VQDM": "some other name"}).items():
         write(
             root, f"{generator}/{inner}/val/nature/ILSVRC2012_val_1.JPEG", f"{generator}/{inner}/val/ai/1_sd.v1.4_2.png"
         )

@@ -10,6 +10,7 @@ import pytest
 
 from stages.scan.run import run
 from stages.scan.set_lists import set_list
+from stages.scan.sharing import Keep
 from storage.errors import DataError
 
 
@@ -49,8 +50,6 @@ def test_forensynths(tmp_path):
 
 def test_forensynths_categories_and_splits_can_be_chosen(tmp_path):
     miniatures.forensynths(tmp_path)
-    from stages.scan.sharing import Keep
-
     rows, summary = scanned(tmp_path, keep=Keep(splits=("train",), categories=("chair",)))
     assert sorted(rows) == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
     assert summary.skipped["image of another set, split or category"] == 36
@@ -69,7 +68,7 @@ def test_ufd_authors_archive_shares_its_reals(tmp_path):
     assert summary.layout == "ufd"
     assert not summary.warnings
     assert rows["diffusion_datasets/imagenet/0_real/r1.jpg"]["sets"] == ["guided"]
-    assert rows["diffusion_datasets/laion/0_real/r1.jpg"]["sets"] == sorted(miniatures.LAION_SETS)
+    assert rows["diffusion_datasets/laion/0_real/r1.jpg"]["sets"] == sorted(miniatures.UFD_LAION)
     found = members(rows)
     assert found["guided"] == found["dalle"] == [2, 1]
     assert found["sitd"] == found["progan"] == [1, 1]
@@ -80,7 +79,7 @@ def test_ufd_repack_has_reals_of_its_own(tmp_path):
     miniatures.ufd_repack(tmp_path)
     rows, summary = scanned(tmp_path)
     assert summary.layout == "ufd"
-    assert members(rows) == {key: [1, 1] for key in ("biggan", "guided", *miniatures.LAION_SETS)}
+    assert members(rows) == {key: [1, 1] for key in ("biggan", "guided", *miniatures.UFD_LAION)}
 
 
 def test_ufd_reals_are_not_given_to_a_set_that_has_its_own(tmp_path):
@@ -226,16 +225,12 @@ def test_no_class_names_means_no_labels(tmp_path):
     ],
 )
 def test_a_folder_whose_class_cannot_be_told_is_named(tmp_path, layout, path):
-    from storage.errors import DataError
-
     miniatures.write(tmp_path, path)
     with pytest.raises(DataError, match=path.rpartition("/")[0]):
         scanned(tmp_path, layout)
 
 
 def test_fakes_below_the_root_of_the_reals_are_refused(tmp_path):
-    from storage.errors import DataError
-
     miniatures.synthbuster(tmp_path / "s", tmp_path / "r")
     miniatures.write(tmp_path / "r", "1_fake/1.png")
     with pytest.raises(DataError, match="@reals/1_fake"):
@@ -273,8 +268,6 @@ def test_shared_reals_go_to_sets_without_their_own_in_the_test_split(tmp_path):
 
 
 def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
-    from stages.scan.sharing import Keep
-
     miniatures.write(tmp_path / "root", "progan/car/1_fake/1.png", "progan/cat/1_fake/1.png")
     miniatures.write(tmp_path / "reals", "1.png")
     rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", keep=Keep(categories=("car",)))

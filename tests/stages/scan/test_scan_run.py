@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipeline.commands.scan import scan
 from stages.scan.run import run
 from stages.scan.sharing import Keep
 from storage.errors import DataError, SettingError
@@ -142,8 +143,6 @@ def test_a_damaged_archive_is_named_and_nothing_is_written(tmp_path, name):
 
 
 def test_the_command_says_layout_sets_and_warnings(tmp_path):
-    from pipeline.commands.scan import scan
-
     miniatures.ufd_archive(tmp_path / "root")
     miniatures.write(tmp_path, "root/biggan/1_fake/1.png")
     out = str(tmp_path / "manifest.parquet")
@@ -157,8 +156,6 @@ def test_the_command_says_layout_sets_and_warnings(tmp_path):
 
 
 def test_the_command_reads_params_and_both_roots(tmp_path, monkeypatch):
-    from pipeline.commands.scan import scan
-
     miniatures.synthbuster(tmp_path / "data" / "sb", tmp_path / "data" / "raise")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTDPIPE_DATA", str(tmp_path / "data"))
@@ -172,8 +169,6 @@ def test_the_command_reads_params_and_both_roots(tmp_path, monkeypatch):
 
 
 def test_the_terminal_obeys_no_folder_name(tmp_path):
-    from pipeline.commands.scan import scan
-
     miniatures.write(tmp_path, "root/fake/ring\x07/1.png", "root/fake/[bold]/1.png")
     result = CliRunner().invoke(scan, [str(tmp_path / "root")])
     assert "2 sets: [bold], ring\\x07" in result.output
