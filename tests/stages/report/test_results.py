@@ -1,13 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.evaluate.metrics import METRICS, measure_sets
-from stages.evaluate.scores import read_scores
+from stages.evaluate.scores import read_scores, write_scores
 from stages.evaluate.thresholds import calibrated_threshold
 from stages.report.results import NamedSet, load_results
 from storage.errors import DataError
 
 SETS = {"one": True, "two": True, "fakes only": False}
+
+
+def rewrite(path, *, label=None, **about):
+    """Change the labels of a scores file, or what it says it is about."""
+    scores = read_scores(path)
+    sets = [[name for name, rows in scores.members.items() if row in rows] for row in range(len(scores))]
+    label = scores.label if label is None else label(scores.label)
+    images = pa.table({"path": scores.path, "sets": sets, "generator": scores.generator, "label": label})
+    write_scores(path, card=replace(scores.card, **about), images=images, logits=scores.logit)
 
 
 def test_values_are_those_of_the_files(study):
@@ -56,6 +68,7 @@ def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
     assert results.why_undefined("ltd", second, "ap") == "not scored (seed 2)"
     assert results.why_undefined("linear", second, "ap") == "not scored"
     assert results.of_sets("ltd", "ap").count == 1
+    assert results.covered("ltd", "ap") == [NamedSet("first", "one")]
     assert {results.of_set("linear", second, metric).count for metric in METRICS} == {0}
 
 
@@ -118,9 +131,27 @@ def test_scores_of_different_images_are_not_compared(study, other):
         load_results(study.scores)
 
 
+def test_scores_of_other_labels_are_not_compared(study):
+    study.add_scores("ltd", 1, SETS)
+    rewrite(study.add_scores("ltd", 2, SETS), label=lambda label: 1 - label)
+    with pytest.raises(DataError, match="score different images"):
+        load_results(study.scores)
+
+
 def test_a_head_and_seed_given_twice_is_refused(study):
     study.add_scores("ltd", 1, SETS)
     study.add_scores("ltd", 1, SETS)
+    with pytest.raises(DataError, match="'ltd', seed 1 are there twice"):
+        load_results(study.scores)
+
+
+def test_held_out_scores_of_one_head_may_lie_beside_each_corpus_and_not_of_two(study):
+    study.add_scores("ltd", 1, {"one": True}, view="clean")
+    about = {"view": "held-out", "corpus": "training"}
+    study.add_scores("ltd", 1, {"x": True}, **about)
+    again = study.add_scores("ltd", 1, {"x": True}, **about)
+    assert list(load_results(study.scores).thresholds) == [("ltd", 1)]
+    rewrite(again, head_sha256="ef" * 32)
     with pytest.raises(DataError, match="'ltd', seed 1 are there twice"):
         load_results(study.scores)
 
