@@ -9,7 +9,7 @@ from stages.evaluate.scores import read_card
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES, scaled
+from stages.report.tables import METRIC_NAMES
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
         for found in uncertainty.compare(head, against):
             means = [results.of_set(name, found.tested, found.metric) for name in (head, against)]
             difference = [Value(value, signed=True) for value in found.difference]
-            values = [*(scaled(mean, found.metric) for mean in means), *difference]
+            values = [*map(Value.of, means), *difference]
             rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, found.p, found.p_holm])
         blocks.append(Block(f"{head} against {against}", rows))
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from stages.report.table import Block, Table, Value, to_markdown
-from stages.report.tables import METRIC_NAMES, PAPER_METRICS, scaled
+from stages.report.tables import METRIC_NAMES, PAPER_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,12 +76,11 @@ def mean_table(results: Results, covered: Covered) -> Table:
     for head in results.heads:
         means = [results.of_sets(head, metric, covered.sets) for metric in PAPER_METRICS]
         ours = ours or [mean.value if mean.count == mean.total else None for mean in means]
-        cells = [scaled(mean, metric) for mean, metric in zip(means, PAPER_METRICS, strict=True)]
         trained_on = {card.facts.get("trained_on") or "not stated" for card in results.cards if card.head == head}
         counts = sorted({mean.count for mean in means})
         partial = f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"
         note = partial if counts != [len(names)] else ""
-        rows.append([head, ", ".join(sorted(trained_on)), *cells, None, None, HERE, note])
+        rows.append([head, ", ".join(sorted(trained_on)), *map(Value.of, means), None, None, HERE, note])
     for line in published()["means"]:
         if line["set_list"] == covered.name:
             percents = [line.get(metric) for metric in PAPER_METRICS]
@@ -107,10 +106,10 @@ def set_table(results: Results, covered: Covered) -> Table | None:
     lines = [line for line in lines if _same_benchmark(line["set_list"], covered.name)]
     blocks = []
     for at, metric in enumerate(PAPER_METRICS):
-        rows: list[Sequence[Cell]] = []
-        for head in results.heads:
-            values = [scaled(results.of_set(head, tested, metric), metric, spread=False) for tested in covered.sets]
-            rows.append([head, HERE, *values])
+        rows: list[Sequence[Cell]] = [
+            [head, HERE, *(Value(results.of_set(head, tested, metric).value) for tested in covered.sets)]
+            for head in results.heads
+        ]
         for line in lines:
             found = [_share((line["values"].get(name) or (None, None))[at]) for name in names]
             if any(found):

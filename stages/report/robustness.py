@@ -9,7 +9,7 @@ from stages.evaluate.scores import MATCHED
 from stages.report.figures import UNIT, Curve, Figure, band_chart, common_scale
 from stages.report.set_figures import head_kind
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES, metric_title, scaled
+from stages.report.tables import METRIC_NAMES, metric_title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
             for kind, view, strength in _views(results, paper=paper):
                 if (head, view) in results.measured:
                     mean = results.of_sets(head, metric, view=view)
-                    cells = (scaled(mean, metric), _loss(results, head, view, metric), mean.count, mean.total)
+                    cells = (Value.of(mean), _loss(results, head, view, metric), mean.count, mean.total)
                     rows.append([head, kind, view or "clean", strength, *cells])
         blocks.append(Block(METRIC_NAMES[metric], rows))
     if not any(row[2] != "clean" for row in blocks[0].rows):

@@ -46,8 +46,7 @@ class Column(NamedTuple):
 
     def at(self, metric: str, place: Place) -> Value:
         """Return the mean over sets and seeds of a place, with its spread over seeds."""
-        mean = mean_of(self.by_seed[metric].get(place, ()))
-        return Value(mean.value, mean.std)
+        return Value.of(mean_of(self.by_seed[metric].get(place, ())))
 
 
 def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> dict[str, list[Column]]:
@@ -157,8 +156,7 @@ def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bo
     if best:
         return max((column.at(metric, place) for place in found), key=lambda at: at.value or 0.0, default=Value(None))
     of_seeds = zip(*(column.by_seed[metric][place] for place in found), strict=True)
-    mean = mean_of([mean_of(values).value for values in of_seeds])
-    return Value(mean.value, mean.std)
+    return Value.of(mean_of([mean_of(values).value for values in of_seeds]))
 
 
 def _window_table(columns: Sequence[Column]) -> Table:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stages.analyse.csv_file import Cell as PlainCell
+    from stages.evaluate.means import Mean
 
 
 _LATEX = {
@@ -58,6 +59,11 @@ class Value:
     scale: float = 100.0
     digits: int = 2
     signed: bool = False
+
+    @classmethod
+    def of(cls, mean: Mean) -> Value:
+        """Take a mean, in percent, with its spread."""
+        return cls(mean.value, mean.std)
 
     @property
     def text(self) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from stages.evaluate.metrics import ERRORS, METRICS
+from stages.evaluate.metrics import METRICS
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.evaluate.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
     from stages.report.table import Cell
@@ -43,13 +42,6 @@ def metric_title(metric: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def scaled(mean: Mean, metric: str, *, spread: bool = True) -> Value:
-    """Return a mean as a cell: in percent, or as it is for errors."""
-    percent = metric not in ERRORS
-    std = mean.std if spread else None
-    return Value(mean.value, std, scale=100.0 if percent else 1.0, digits=2 if percent else 4)
-
-
 def main_table(results: Results, title: str) -> Table:
     """Heads by sets: AP and accuracies, means over seeds; the mean over sets with how many of how many it covers."""
     names = results.column_names()
@@ -58,11 +50,10 @@ def main_table(results: Results, title: str) -> Table:
     for metric in MAIN_METRICS:
         rows: list[Sequence[Cell]] = []
         for head in results.heads:
-            values = [scaled(results.of_set(head, tested, metric), metric, spread=False) for tested in names]
+            values = [Value(results.of_set(head, tested, metric).value) for tested in names]
             mean = results.of_sets(head, metric)
             std = None if mean.std is None else Value(mean.std)
-            average = scaled(mean, metric, spread=False)
-            rows.append([head, len(results.seeds(head)), *values, average, std, mean.count, mean.total])
+            rows.append([head, len(results.seeds(head)), *values, Value(mean.value), std, mean.count, mean.total])
         blocks.append(Block(METRIC_NAMES[metric], rows))
     sizes = ["{}: {:,} real, {:,} synthetic".format(name, *results.size(tested)) for tested, name in names.items()]
     notes = [
@@ -141,7 +132,7 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]
         for head, parts in found.items():
             by_corpus = [results.of_sets(head, metric, [t for t in results.sets if t.corpus == c]) for c in corpora]
             means = [*by_corpus, results.of_sets(head, metric)]
-            rows.append([head, *("yes" if part else "no" for part in parts), *(scaled(mean, metric) for mean in means)])
+            rows.append([head, *("yes" if part else "no" for part in parts), *map(Value.of, means)])
         blocks.append(Block(METRIC_NAMES[metric], rows))
     header = ["head", "raw", "LTD", "position", *corpora, "mean over sets"]
     ranked = range(4, 5 + len(corpora))
