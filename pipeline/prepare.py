@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline import paths
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import expand_views
-from stages.scan.benchmarks import UFD_DIFFUSION
+from stages.scan.benchmarks import diffusion_sets
 from stages.scan.run import run as scan
 from stages.scan.set_lists import published_sizes
 from storage.errors import DataError, ResourceError
@@ -147,7 +147,7 @@ def limited(manifest: pa.Table, limit: int) -> pa.Table:
 def _distribution(manifest: pa.Table) -> list[str]:
     """Say which of the two distributions of UFD's diffusion sets this is."""
     rows = zip(*(manifest[name].to_pylist() for name in ("path", "label", "sets")), strict=True)
-    reals = [path for path, label, sets in rows if label == 0 and UFD_DIFFUSION & set(sets)]
+    reals = [path for path, label, sets in rows if label == 0 and diffusion_sets() & set(sets)]
     shared = sum("/imagenet/" in f"/{path}" or "/laion/" in f"/{path}" for path in reals)
     if shared:
         return [f"UFD in distribution (a), the authors': its diffusion sets share {shared} real images"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,6 @@ from pipeline.commands.arguments import (
     trained_on,
     trained_on_option,
 )
-from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +59,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
 
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
-    from stages.scan.settings import LayoutName
+    from stages.scan.layouts import layout_name
     from storage.names import printable
 
     asked: tuple[str, ...] = ()
@@ -74,8 +73,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
         train = train or paths.view(learnt_from)
     else:
         name = corpus or features.absolute().parent.name
-        if layout not in get_args(LayoutName):
-            raise SettingError(f"--layout {layout!r} is not known; choose from {', '.join(get_args(LayoutName))}")
+        layout_name(layout)
     out = needed(out, "--out, where the audit goes")
     reporter = ConsoleReporter()
     found = run(

@@ -6,6 +6,7 @@ Which sets a benchmark has is in ``protocols.yaml``.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 from stages.scan.place import Layout, LeftOut, Place, class_at, set_at, split_of, without_splits
@@ -22,8 +23,6 @@ LSUN_CLASSES = frozenset(
         *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
     }
 )
-# The diffusion sets of UFD: all of its sets that ForenSynths has not.
-UFD_DIFFUSION = known_sets("ufd") - known_sets("forensynths")
 # The folder inside that of a generator of GenImage: imagenet_ai_0419_sdv4, imagenet_midjourney ...; the numbers differ
 # between mirrors.
 _GENIMAGE_INNER = re.compile(r"imagenet_(?:ai_\d+_)?(?P<name>[a-z0-9]+)")
@@ -85,7 +84,7 @@ class UfdLayout(ForenSynthsLayout):
         if found is not None and found[0] > 0 and folders[found[0] - 1].casefold() in ("imagenet", "laion"):
             pool = folders[found[0] - 1].casefold()
             return None if found[1] else Place(0, split=split_of(folders[: found[0] - 1]), pool=pool)
-        diffusion = _place_nested(folders, UFD_DIFFUSION)
+        diffusion = _place_nested(folders, diffusion_sets())
         if diffusion is None:
             return super().place(folder)
         if diffusion.label == 0:
@@ -218,6 +217,12 @@ class SynthbusterLayout(Layout):
         if known is None or class_at(folder.folders) is not None:
             return None
         return Place(1, known[1], sets=(known[1],), pool="raise")
+
+
+@cache
+def diffusion_sets() -> frozenset[str]:
+    """Return the names of UFD's diffusion sets: all of its sets that ForenSynths has not."""
+    return known_sets("ufd") - known_sets("forensynths")
 
 
 def _place_nested(folders: tuple[str, ...], sets: Collection[str]) -> Place | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from stages.scan.place import label_of
+from stages.scan.place import Place, label_of
 from storage import names
 from storage.archives import image_column, list_members, opened, readable, stamp_of
 from storage.errors import DataError
@@ -38,28 +38,19 @@ _STATED_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Stated:
-    """What a Parquet file states about some of its rows; None where it has no such column."""
-
-    label: int | None
-    generator: str | None
-    split: str | None
-
-
-@dataclass(frozen=True)
 class Folder:
     """Image files that lie together, which a layout labels together.
 
     Attributes:
         place: the start of the files' ``path`` in the manifest, without the last slash; empty for the root.
-        stated: what the file that holds the images says of them.
+        stated: label, generator and split that a Parquet file states for its images, None where it has no such column.
         names: names of the files, with extension, as text of :mod:`storage.names`.
         sizes: size of each in bytes.
         mtimes: modification time of each in ns.
     """
 
     place: str
-    stated: Stated | None = None
+    stated: Place | None = None
     names: list[str] = field(default_factory=list)
     sizes: array[int] = field(default_factory=lambda: array("q"))
     mtimes: array[int] = field(default_factory=lambda: array("q"))
@@ -164,7 +155,7 @@ def _rows(location: str, place: str, stamp: tuple[int, int], skipped: Counter[st
     for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
         key = (label, generator, split)
         if key not in found:
-            found[key] = Folder(place, Stated(_label(label, class_names, location, row), generator, split))
+            found[key] = Folder(place, Place(_label(label, class_names, location, row), generator, split))
         name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
         found[key].add(f"{row:08d}{name}", *stamp)
     yield from found.values()

@@ -15,6 +15,7 @@ from stages.scan.benchmarks import (
     UfdLayout,
 )
 from stages.scan.place import SPLITS, Layout, Place, class_at, split_of, without_splits
+from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,10 +108,23 @@ LAYOUTS: dict[str, Layout] = {
     "folder": FolderLayout(),
     "unlabelled": UnlabelledLayout(),
 }
+# Beside them: decide by what is there, and a file that names every image.
+_OTHERS = ("auto", "list")
 # Smaller benchmarks first: a corpus of a few sets then gets the name of the benchmark that is about these sets.
 _BENCHMARKS = ("drct-2m", "synthbuster", "genimage", "forensynths", "aigcdetect", "ufd")
 # Without sets of their own, these two look like any other folder; the name of the corpus or a folder tells them.
 _NAMED = {"chameleon": "chameleon", "community-forensics": "communityforensics"}
+
+
+def layout_name(name: str) -> str:
+    """Return the name of a layout as it is.
+
+    Raises:
+        SettingError: there is none of that name.
+    """
+    if name not in LAYOUTS and name not in _OTHERS:
+        raise SettingError(f"layout {name!r} is not known; choose from {', '.join((*_OTHERS, *LAYOUTS))}")
+    return name
 
 
 def recognise(folders: Sequence[Folder], corpus: str, root_name: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from stages.scan.layouts import LAYOUTS, recognise
+from stages.scan.layouts import LAYOUTS, layout_name, recognise
 from stages.scan.listed import is_list, read_list
 from stages.scan.place import LeftOut, Place, class_at, split_of
 from stages.scan.sharing import SHARED, Keep, one_class_sets, with_sets
@@ -94,8 +94,7 @@ def run(
         DataError: a root is missing, has no image, or a file's class cannot be told.
         SettingError: the layout is not known.
     """
-    if layout not in (*LAYOUTS, "list", "auto"):
-        raise SettingError(f"layout {layout!r} is not known; choose from auto, list, {', '.join(LAYOUTS)}")
+    layout_name(layout)
     sources = Sources.of(root, reals)
     keep = keep or Keep()
     for place in filter(None, (sources.root, sources.reals)):

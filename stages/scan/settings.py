@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
+from stages.scan.layouts import layout_name
 from stages.scan.set_lists import protocol_settings, set_list
 from stages.scan.sharing import Keep
 
-LayoutName = Literal[
-    "auto",
-    "forensynths",
-    "ufd",
-    "genimage",
-    "drct-2m",
-    "aigcdetect",
-    "chameleon",
-    "synthbuster",
-    "community-forensics",
-    "folder",
-    "list",
-    "unlabelled",
-]
 SplitName = Literal["train", "val", "test"]
 
 
@@ -44,7 +31,7 @@ class ScanSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     root: str
-    layout: LayoutName = "folder"
+    layout: Annotated[str, AfterValidator(layout_name)] = "folder"
     reals: str | None = None
     protocol: str | None = None
     sets: str | tuple[str, ...] | None = None

@@ -248,5 +248,5 @@ def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
 
 def test_the_command_refuses_a_layout_nobody_knows(corpora):
     arguments = ["--features", str(corpora / "features" / "mixed" / "clean"), "--layout", "genimagee"]
-    with pytest.raises(SettingError, match="--layout 'genimagee' is not known; choose from auto"):
+    with pytest.raises(SettingError, match="layout 'genimagee' is not known; choose from auto"):
         CliRunner().invoke(audit_command, arguments, catch_exceptions=False)

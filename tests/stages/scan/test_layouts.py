@@ -75,11 +75,19 @@ def test_ufd_authors_archive_shares_its_reals(tmp_path):
     assert len(rows) == summary.real + summary.fake == 4 + 4 + 8  # shared reals are listed once
 
 
-def test_ufd_repack_has_reals_of_its_own(tmp_path):
-    miniatures.ufd_repack(tmp_path)
+@pytest.mark.parametrize(
+    ("writer", "layout", "sets"),
+    [
+        (miniatures.ufd_repack, "ufd", ("biggan", "guided", *miniatures.UFD_LAION)),
+        (miniatures.genimage_repack, "genimage", set_list("genimage8").members),
+        (miniatures.drct_rearranged, "drct-2m", miniatures.DRCT),
+    ],
+)
+def test_a_re_packed_benchmark_is_recognised_and_its_sets_have_reals_of_their_own(tmp_path, writer, layout, sets):
+    writer(tmp_path)
     rows, summary = scanned(tmp_path)
-    assert summary.layout == "ufd"
-    assert members(rows) == {key: [1, 1] for key in ("biggan", "guided", *miniatures.UFD_LAION)}
+    assert summary.layout == layout
+    assert members(rows) == {name: [1, 1] for name in sets}
 
 
 def test_ufd_reals_are_not_given_to_a_set_that_has_its_own(tmp_path):
@@ -105,13 +113,6 @@ def test_genimage_by_its_inner_names_alone(tmp_path):
     assert members(rows) == {"sdv1.4": [1, 1]}
 
 
-def test_genimage_repack(tmp_path):
-    miniatures.genimage_repack(tmp_path)
-    rows, summary = scanned(tmp_path)
-    assert summary.layout == "genimage"
-    assert members(rows) == {key: [1, 1] for key in set_list("genimage8").members}
-
-
 def test_drct_shares_coco_reals_and_reads_archives(tmp_path):
     root, reals = tmp_path / "drct", tmp_path / "coco"
     miniatures.drct(root, reals)
@@ -133,13 +134,6 @@ def test_drct_without_reals_says_that_every_set_lacks_them(tmp_path):
     _, summary = scanned(tmp_path / "drct", "drct-2m")
     assert len(summary.warnings) == len(miniatures.DRCT) + 1
     assert all("has no real image" in warning and "--reals" in warning for warning in summary.warnings)
-
-
-def test_drct_rearranged(tmp_path):
-    miniatures.drct_rearranged(tmp_path)
-    rows, summary = scanned(tmp_path)
-    assert summary.layout == "drct-2m"
-    assert members(rows) == {key: [1, 1] for key in miniatures.DRCT}
 
 
 def test_aigcdetect_flat_and_nested(tmp_path):

@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from pipeline.commands.scan import scan
+from stages.scan.found import Folder
 from stages.scan.run import run
 from stages.scan.sharing import Keep
 from storage.errors import DataError, SettingError
@@ -25,29 +26,22 @@ def message(root, layout="auto", **options):
     return str(caught.value)
 
 
-def test_a_wrong_path(tmp_path):
-    assert f"{tmp_path / 'nope'} does not exist; expected a folder" in message(tmp_path / "nope")
-
-
-def test_an_empty_folder(tmp_path):
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("nope", "/nope does not exist; expected a folder"),
+        ("empty", "no image file below {}/empty (it is empty)"),
+        ("notes", "(1 .md)"),
+        ("images/fake/1.png", "1.png is a file; expected a folder of images, an archive"),
+    ],
+)
+def test_a_root_without_images(tmp_path, root, said):
     (tmp_path / "empty").mkdir()
-    assert f"no image file below {tmp_path / 'empty'} (it is empty)" in message(tmp_path / "empty")
-
-
-def test_a_folder_with_only_notes(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.md").write_text("x")
-    assert "(1 .md)" in message(tmp_path / "notes")
-
-
-def test_an_image_given_as_folder(tmp_path):
-    miniatures.write(tmp_path, "a/1.png")
-    assert "1.png is a file; expected a folder of images, an archive" in message(tmp_path / "a" / "1.png")
-
-
-def test_a_wrong_second_root(tmp_path):
-    miniatures.write(tmp_path, "a/fake/1.png")
-    assert "reals does not exist" in message(tmp_path / "a", reals=tmp_path / "reals")
+    miniatures.write(tmp_path, "images/fake/1.png")
+    assert said.format(tmp_path) in message(tmp_path / root)
+    assert said.format(tmp_path) in message(tmp_path / "images", reals=tmp_path / root)
 
 
 def test_an_unknown_layout_is_a_setting_error(tmp_path):
@@ -174,3 +168,29 @@ def test_the_terminal_obeys_no_folder_name(tmp_path):
     assert "2 sets: [bold], ring\\x07" in result.output
     assert "warning: set ring\\x07 has no real image" in result.output
     assert "\x07" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("place", "folders"),
+    [
+        ("images/sdxl-base-1.0.zip!/sdxl-base-1.0/val", "images/sdxl-base-1.0/val"),
+        ("sdxl/SDXL.ZIP!", "sdxl"),
+        ("1_fake.zip!", "1_fake"),
+        ("real.tar!/deep/er", "real/deep/er"),
+        ("fake/train-000012.tar!", "fake"),
+        ("fake/part-0.parquet!", "fake"),
+        ("wow!/a.zip", "wow!/a.zip"),
+    ],
+)
+def test_archives_read_like_folders_and_shards_like_nothing(place, folders):
+    assert "/".join(Folder(place).folders) == folders
+
+
+def test_hidden_members_of_archives_are_left_out(tmp_path):
+    content = miniatures.picture("x")
+    names = ("real/1.png", "real/.2.png", "__MACOSX/real/._1.png", ".trash/3.png", "fake/1.PNG", "notes.md")
+    miniatures.pack(tmp_path / "all.zip", dict.fromkeys(names, content))
+    table, summary = run(corpus="mini", root=tmp_path, layout="auto")
+    assert table["path"].to_pylist() == ["all.zip!/fake/1.PNG", "all.zip!/real/1.png"]
+    assert table["sets"].to_pylist() == [["all"], ["all"]]
+    assert summary.skipped == {"hidden": 3, ".md": 1}
