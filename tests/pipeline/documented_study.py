@@ -64,7 +64,7 @@ def _params() -> dict[str, object]:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     params = demo | yaml.safe_load(block) | {"seeds": [3407, 0], "demo": {}}
     params["corpora"] |= {name: paper["corpora"][name] | {"views": ["clean"]} for name in ("ufd", "genimage")}
-    params["heads"] = {"ltd": {"type": "ltd"}, "rine": {"type": "rine", "project": 8}}
+    params["heads"] = {"ltd": {"type": "ltd", "candidates": [0, 6]}, "rine": {"type": "rine", "project": 8}}
     params["extract"]["taps"] = ["cls", "ln2_cls", "embedding"]
     params["train"] |= {"epochs": 1, "validation_share": 0.2}
     return params

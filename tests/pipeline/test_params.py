@@ -13,6 +13,7 @@ from dvc.utils.serialize import load_yaml as read_as_dvc_does
 
 from pipeline.params import load_params
 from pipeline.profiles import profile_names
+from pipeline.validation import load_yaml
 from storage.errors import SettingError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -89,11 +90,12 @@ def test_a_fault_is_named_in_one_line(tmp_path, right, wrong, expected):
     assert any(expected in line for line in lines), lines
 
 
-@pytest.mark.parametrize("written", ["5e-05", "5.0e-05", "0.00005"])
+@pytest.mark.parametrize("written", ["5e-05", "5.0e-05", "0.00005", "5E-5"])
 def test_a_number_is_read_as_dvc_writes_it(tmp_path, written):
     path = tmp_path / "params.yaml"
     path.write_text(DEMO.replace("lr: 0.001", f"lr: {written}"))
     assert load_params(path).train.lr == 5e-5
+    assert load_yaml("2e+3", "a value") == 2000
 
 
 def test_a_fault_that_follows_from_another_is_left_out(tmp_path):

@@ -7,15 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from pipeline.cli import ltdpipe
 from pipeline.prepare import Plan, check_room, limited
 from pipeline.profiles import profile_text
-from running import PROJECT, commit, git, run_command
+from running import PROJECT, commit, git
 from stages.demo.miniatures import run as make_miniatures
-from storage.errors import ResourceError
+from storage.errors import DataError, ResourceError, SettingError
 from storage.manifest import read_manifest
 
-USE = ("ltdpipe", "profile", "use", "paper", "--rate", "10", "--set", "extract.backbone=demo-vit")
+USE = ("profile", "use", "paper", "--rate", "10", "--set", "extract.backbone=demo-vit")
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +34,31 @@ def data(data_root, tmp_path):
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
+    """A project under git, which is the working directory."""
     folder = tmp_path / "project"
     shutil.copytree(PROJECT / "profiles", folder / "profiles")
     shutil.copy(PROJECT / "profiles" / "demo.yaml", folder / "params.yaml")
     git(folder, "init", "-q")
     commit(folder, "start")
+    monkeypatch.chdir(folder)
     return folder
 
 
-def use(project, data, *more, check=True):
-    return run_command(*USE, "--data", str(data), *more, cwd=project, check=check, COLUMNS="200")
+def run(*arguments, refused=None):
+    """Run a command in this process; what it said, with the error of the kind that it is ``refused`` with."""
+    done = CliRunner().invoke(ltdpipe, arguments, env={"COLUMNS": "200"})
+    assert refused or done.exception is None, done.exception
+    assert not refused or isinstance(done.exception, refused), done.output
+    return f"{done.output}{done.exception or ''}"
+
+
+def use(data, *more, refused=None):
+    return run(*USE, "--data", str(data), *more, refused=refused)
 
 
 def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
-    said = use(project, data_root).stdout
+    said = use(data_root)
     for line in (
         "16 of 16 sets",
         "8 of 8 sets",
@@ -61,14 +73,14 @@ def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
     assert params["extract"]["backbone"] == "demo-vit"
     assert str(data_root) not in (project / "params.yaml").read_text()
     # the roots are found again, and a second use does not take the file for an edit
-    assert "8 real, 8 synthetic" in run_command("ltdpipe", "scan", "--corpus", "genimage", cwd=project).stdout
-    use(project, data_root)
+    assert "8 real, 8 synthetic" in run("scan", "--corpus", "genimage")
+    use(data_root)
 
 
 def test_missing_sets_are_named_and_the_study_goes_on_with_the_rest(project, data):
     shutil.rmtree(data / "genimage" / "wukong")
     shutil.rmtree(data / "genimage" / "VQDM")
-    said = use(project, data).stdout
+    said = use(data)
     assert "6 of 8 sets; missing: wukong, vqdm" in said
     assert "UFD in distribution (a), the authors': its diffusion sets share 2 real images" in said
     assert (project / "corpora" / "genimage.parquet").exists()
@@ -80,14 +92,14 @@ def test_the_re_pack_of_ufd_is_told_from_the_authors_distribution(project, data)
         shutil.copytree(diffusion / "laion" / "0_real", fakes.parent / "0_real")
     for pool in ("laion", "imagenet"):
         shutil.rmtree(diffusion / pool)
-    said = use(project, data).stdout
+    said = use(data)
     assert "16 of 16 sets" in said
     assert "UFD in distribution (b), a re-pack: its diffusion sets have real images of their own" in said
 
 
 def test_a_folder_that_is_not_below_the_data_root_is_no_matter_of_the_environment(project, data):
     shutil.rmtree(data / "genimage")
-    said = use(project, data, check=False).stdout
+    said = use(data, refused=DataError)
     assert "image folder 'genimage' does not exist" in said
     assert "give the folder that holds it with --data" in said
     assert "LTDPIPE_DATA" not in said
@@ -96,12 +108,10 @@ def test_a_folder_that_is_not_below_the_data_root_is_no_matter_of_the_environmen
 def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may_be_left_out(project, data):
     shutil.rmtree(data / "genimage")
     before = (project / "params.yaml").read_text()
-    done = use(project, data, check=False)
-    assert done.returncode == 3
-    assert "not found: genimage; docs/data.md" in done.stderr
+    assert "not found: genimage; docs/data.md" in use(data, refused=DataError)
     assert (project / "params.yaml").read_text() == before
     assert not (project / "corpora").exists()
-    use(project, data, "--skip-missing")
+    use(data, "--skip-missing")
     params = yaml.safe_load((project / "params.yaml").read_text())
     assert params["evaluate"]["corpora"] == ["ufd", "drct2m"]
     assert "genimage" not in params["corpora"]
@@ -109,13 +119,11 @@ def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may
 
 def test_a_study_without_its_training_images_is_refused(project, data):
     shutil.rmtree(data / "forensynths")
-    done = use(project, data, "--skip-missing", check=False)
-    assert done.returncode == 3
-    assert "trains on progan, not found" in done.stderr
+    assert "trains on progan, not found" in use(data, "--skip-missing", refused=DataError)
 
 
 def test_a_small_study_keeps_the_shape(project, data_root):
-    use(project, data_root, "--limit", "1")
+    use(data_root, "--limit", "1")
     manifest = read_manifest(project / "corpora" / "progan.parquet")
     assert sorted(zip(manifest["category"].to_pylist(), manifest["label"].to_pylist(), strict=True)) == [
         (category, label) for category in ("chair", "tvmonitor") for label in (0, 1)
@@ -123,7 +131,7 @@ def test_a_small_study_keeps_the_shape(project, data_root):
 
 
 def test_a_larger_limit_keeps_what_a_smaller_one_chose(project, data_root):
-    use(project, data_root)
+    use(data_root)
     manifest = read_manifest(project / "corpora" / "progan.parquet")
     one, two = (set(limited(manifest, limit)["path"].to_pylist()) for limit in (1, 2))
     assert one < two == set(manifest["path"].to_pylist())
@@ -139,17 +147,15 @@ def test_what_cannot_fit_is_refused_with_the_numbers():
 
 
 def test_a_wrong_change_is_named(project):
-    done = run_command(*USE[:4], "--set", "train.lrr=1", cwd=project, check=False)
-    assert done.returncode == 2
-    assert "train.lrr: unknown key" in done.stderr
-    done = run_command(*USE[:4], "--set", "nonsense", cwd=project, check=False)
-    assert "expected KEY=VALUE" in done.stderr
-    done = run_command(*USE[:4], "--set", "train.lr=[", cwd=project, check=False)
-    assert done.returncode == 2
-    assert "'[' is no valid YAML" in done.stderr
-    done = run_command(*USE[:4], "--limit", "2", cwd=project, check=False)
-    assert done.returncode == 2
-    assert "do nothing without --data" in done.stderr
+    for wrong, message in (
+        (("--set", "train.lrr=1"), "profile paper: train.lrr: unknown key"),
+        (("--set", "nonsense"), "--set 'nonsense': expected KEY=VALUE"),
+        (("--set", "=1"), "--set '=1': expected KEY=VALUE"),
+        (("--set", "train.lr=["), "--set 'train.lr=[': '[' is no valid YAML"),
+        (("--set", "study.name=a"), "--set 'study.name=a': 'study' holds no keys"),
+        (("--limit", "2"), "do nothing without --data"),
+    ):
+        assert message in run(*USE[:3], *wrong, refused=SettingError)
 
 
 def test_numbers_in_powers_of_ten_are_numbers_and_a_corpus_that_nothing_uses_may_be_left_out(monkeypatch):
