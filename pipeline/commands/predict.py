@@ -104,7 +104,6 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
         try:
             for prediction in predictions:
                 writer.write(prediction)
-                writer.flush()
                 counts[prediction.verdict or "failed"] += 1
                 if progress is not None:
                     progress.advance(1, failed=int(prediction.verdict is None))
@@ -144,8 +143,6 @@ class _Table:
         reason += f"  (flips under {prediction.flipped})" if prediction.flipped else ""
         line = f"{prediction.path or ''}{reason}"
         self._stream.write(f"{prediction.verdict or 'failed':<9}  {value:>12}  {printable(line)}\n")
-
-    def flush(self) -> None:
         self._stream.flush()
 
 

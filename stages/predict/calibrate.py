@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,13 +30,8 @@ Classes = Literal["labelled", "real", "unlabelled"]
 _BATCH = 1024
 
 
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """Logits (N,) float64, labels (N,) where they are known, and what the images are."""
-
-    logits: NDArray[np.float64]
-    labels: NDArray[np.int64] | None
-    source: str
+# Logits (N,), labels (N,) where they are known, and what the images are.
+_Images = tuple["NDArray[np.float64]", "NDArray[np.int64] | None", str]
 
 
 def run(
@@ -69,16 +63,15 @@ def run(
             scores, or a damaged file.
     """
     loaded = read_bundle(bundle)
-    images = _images(loaded, on)
+    logits, labels, source = _images(loaded, on)
+    if classes == "real":
+        labels = np.zeros(len(logits), np.int64)
     if classes == "unlabelled":
-        found = calibrate_unlabelled(images.logits, source=images.source, share=share, at_least=UNLABELLED)
+        found = calibrate_unlabelled(logits, source=source, share=share, at_least=UNLABELLED)
+    elif labels is None:
+        raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
     else:
-        labels = np.zeros(len(images.logits), np.int64) if classes == "real" else images.labels
-        if labels is None:
-            raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
-        found = calibrate(
-            labels, images.logits, source=images.source, target_fpr=target_fpr, unsure=unsure, scaling=scaling
-        )
+        found = calibrate(labels, logits, source=source, target_fpr=target_fpr, unsure=unsure, scaling=scaling)
     write_bundle(out, loaded.head, loaded.card.model_copy(update={"calibration": found}))
     return found
 
@@ -104,8 +97,7 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
             f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
             f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
         )
-    source = f"scores of corpus {scores.card.corpus}, {scores.card.view}"
-    return _Images(scores.logit, scores.label.astype(np.int64), source)
+    return scores.logit, scores.label.astype(np.int64), f"scores of corpus {scores.card.corpus}, {scores.card.view}"
 
 
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
@@ -128,7 +120,7 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
             logits.append(bundle.head(torch.from_numpy(part).float()).numpy().astype(np.float64))
     labels = table.index["label"].take(rows)
     stated = None if labels.null_count else labels.to_numpy().astype(np.int64)
-    return _Images(np.concatenate(logits), stated, source)
+    return np.concatenate(logits), stated, source
 
 
 def _of_results(bundle: Bundle, path: Path) -> _Images:
@@ -141,4 +133,4 @@ def _of_results(bundle: Bundle, path: Path) -> _Images:
             )
         if row["logit"] is not None:
             logits.append(row["logit"])
-    return _Images(np.array(logits, dtype=np.float64), None, f"results in {path.name}")
+    return np.array(logits, dtype=np.float64), None, f"results in {path.name}"

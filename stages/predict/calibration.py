@@ -107,17 +107,8 @@ class Calibration(BaseModel):
         return [SYNTHETIC if logit > self.threshold else REAL if logit <= low else UNSURE for logit in logits]
 
 
-def needed_images(rate: float) -> int:
-    """Return how many calibration images of a class a conformal quantile at ``rate`` needs: 1 / rate - 1."""
-    return math.ceil(1 / rate - 1e-9) - 1
-
-
 def conformal_threshold(reals: NDArray[np.float64], target_fpr: float) -> float:
-    """Return the least logit above which a new real image lies with probability at most ``target_fpr``.
-
-    Args:
-        reals: (n,) logits of real images that the head was not trained on.
-        target_fpr: alpha, in (0, 1).
+    """Return the least logit above which a new image like ``reals`` (n,) lies with probability at most ``target_fpr``.
 
     Raises:
         DataError: there are too few of them; the message says how many are needed.
@@ -126,11 +117,7 @@ def conformal_threshold(reals: NDArray[np.float64], target_fpr: float) -> float:
 
 
 def conformal_low(fakes: NDArray[np.float64], unsure: float) -> float:
-    """Return the greatest logit up to which a new synthetic image lies with probability at most ``unsure``.
-
-    Args:
-        fakes: (n,) logits of synthetic images that the head was not trained on.
-        unsure: epsilon, in (0, 1).
+    """Return the greatest logit up to which a new image like ``fakes`` (n,) lies with probability at most ``unsure``.
 
     Raises:
         DataError: there are too few of them; the message says how many are needed.
@@ -154,9 +141,8 @@ def calibrate(
         labels: (N,) 0 real, 1 synthetic.
         logits: (N,) of the same images, none of which trained the head.
         source: what they are, for the record.
-        target_fpr: alpha: at most this share of real images is called synthetic.
-        unsure: epsilon: at most this share of synthetic images is called real, those between are "unsure"; None: no
-            band.
+        target_fpr: alpha, the share of real images that may be called synthetic.
+        unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
         scaling: how probabilities are fitted, where both classes are there; None: they stay the sigmoid.
 
     Raises:
@@ -214,9 +200,10 @@ def _allowed(images: int, rate: float, option: str, word: str) -> int:
     """How many of the images may lie on the wrong side, the new one counted in."""
     allowed = math.floor((images + 1) * rate + 1e-9)
     if allowed < 1:
+        needed = math.ceil(1 / rate - 1e-9) - 1
         raise DataError(
-            f"{images} held-out {word} images are too few for --{option} {rate:g}: at least {needed_images(rate)} are "
-            f"needed (1 / {rate:g} - 1); add {word} images, or allow a greater share"
+            f"{images} held-out {word} images are too few for --{option} {rate:g}: at least {needed} are needed "
+            f"(1 / {rate:g} - 1); add {word} images, or allow a greater share"
         )
     return allowed
 

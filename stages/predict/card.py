@@ -163,11 +163,6 @@ class Card(BaseModel):
     def _as_features_state_it(self, spec: FeatureSpec) -> Any:
         return json.loads(spec.to_json())
 
-    @property
-    def features(self) -> FeatureSpec:
-        """``spec``."""
-        return self.spec
-
     @model_validator(mode="after")
     def _bands_of_the_backbone(self) -> Card:
         blocks = self.spec.blocks

@@ -1,31 +1,50 @@
-"""Explain one verdict: what the image's class token does, which window was read, and what each branch added."""
+"""Explain one verdict: what the image's class token does, which window was read, and what each branch added.
+
+The page is one self-contained HTML file in the look of the report, without any request.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import base64
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from stages.analyse.profiles import transition_profiles
-from stages.predict.contributions import contributions, representation
+from stages.predict.contributions import CONSTANT, contributions, representation
 from stages.predict.features import open_features
-from stages.predict.looks import Looks, see
-from stages.predict.page import render
+from stages.predict.looks import CHECK_VIEWS, Looks, see
+from stages.report import html
+from stages.report.figures import Curve, Line, LineChart, band_chart, common_scale
+from stages.train.heads.ltd import LtdHead
 from storage.atomic import write_text
 from storage.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from stages.predict.card import Bands, Card
     from stages.predict.detector import Detector
     from stages.predict.results import Prediction
 
 NEIGHBOURS = 8
 _BATCH = 512
+_QUANTITIES = (
+    ("cosine", "Cosine similarity between adjacent blocks", (-1.0, 1.0)),
+    ("l2", "L2 distance between adjacent blocks", (0.0, float("inf"))),
+)
+_PARTS = {
+    "raw": "raw branch (the tokens)",
+    "delta": "LTD branch (their differences)",
+    CONSTANT: "constant of the classifier",
+}
 
 
 @dataclass(frozen=True)
@@ -52,22 +71,20 @@ class Explanation:
     Attributes:
         prediction: the verdict, with the stability check.
         pixels: (S, S, 3) uint8, what the backbone saw.
-        transitions: (T,) block number k of each transition k -> k + 1.
-        cosine: (T,) similarity of the class token after adjacent blocks.
-        l2: (T,) their distance.
-        window: first and last block that the head reads, where these are adjacent blocks.
+        cosine: similarity of the class token after blocks k and k + 1, for each transition k of the backbone.
+        l2: their distance.
+        window: first and last block that decide; None where the head reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
         neighbours: nearest first; None where no features were at hand.
     """
 
     prediction: Prediction
     pixels: NDArray[np.uint8]
-    transitions: NDArray[np.int64]
-    cosine: NDArray[np.float64]
-    l2: NDArray[np.float64]
+    cosine: list[float]
+    l2: list[float]
     window: tuple[int, int] | None
     parts: dict[str, float]
-    neighbours: tuple[Neighbour, ...] | None
+    neighbours: list[Neighbour] | None
 
 
 def run(*, detector: Detector, image: Path, out: Path, features: Path | None = None) -> Explanation:
@@ -93,50 +110,111 @@ def explain(detector: Detector, image: Path, features: Path | None = None) -> Ex
     seen = see(image, detector.job(looks))
     if seen.pixels is None:
         raise DataError(f"{seen.path} cannot be explained: {seen.error}")
-    prediction = next(detector.predictions([seen], looks))
     pixels = seen.pixels[:1]
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
     profile = transition_profiles([(cls, np.zeros(1, np.int64))], blocks=list(blocks), groups=1)
-    read = torch.from_numpy(np.ascontiguousarray(detector.features(pixels))).to(detector.backbone.device).float()
-    parts = {name: float(values[0]) for name, values in contributions(detector.head, read).items()}
+    read = detector.tensor(detector.features(pixels))
     return Explanation(
-        prediction=prediction,
+        prediction=next(detector.predictions([seen], looks)),
         pixels=pixels[0],
-        transitions=profile.transitions,
-        cosine=profile.mean[0, :, 0],
-        l2=profile.mean[0, :, 1],
+        cosine=profile.mean[0, :, 0].tolist(),
+        l2=profile.mean[0, :, 1].tolist(),
         window=_window(detector),
-        parts=parts,
+        parts={name: float(values[0]) for name, values in contributions(detector.head, read).items()},
         neighbours=None if features is None else _neighbours(detector, read, features),
     )
 
 
 def _window(detector: Detector) -> tuple[int, int] | None:
     """First and last block that decide: the chosen window, or all blocks read where these are averaged or one."""
-    blocks = detector.head.reads.blocks
-    if not blocks:
-        return None
-    start = detector.head.describe().get("window_start")
-    length = getattr(detector.card.settings, "window", None)
-    if isinstance(start, int) and isinstance(length, int):
-        return start, start + length - 1
-    return blocks[0], blocks[-1]
+    head, blocks = detector.head, detector.head.reads.blocks
+    if isinstance(head, LtdHead) and len(head.selection.starts()) == 1:
+        (start,) = head.selection.starts()
+        blocks = blocks[start : start + head.selection.window]
+    return (blocks[0], blocks[-1]) if blocks else None
 
 
-def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> tuple[Neighbour, ...]:
-    table = open_features(features, detector.card.spec)
+def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> list[Neighbour]:
+    table, reads = open_features(features, detector.card.spec), detector.head.reads
     own = representation(detector.head, read)
-    best: list[tuple[float, int]] = []
-    tap, blocks = detector.card.tap, detector.card.blocks or None
-    for rows, stored in table.batches(tap, blocks=blocks, size=_BATCH):
-        others = representation(detector.head, torch.from_numpy(stored).to(own.device).float())
-        similar = torch.nn.functional.cosine_similarity(others, own).cpu().numpy()
-        nearest = np.argsort(-similar, kind="stable")[:NEIGHBOURS]
-        best = sorted([*best, *((float(similar[at]), rows.start + int(at)) for at in nearest)], reverse=True)
-        best = best[:NEIGHBOURS]
-    index = table.index
-    found = (
-        (similarity, *(index[name][row].as_py() for name in ("path", "label", "generator"))) for similarity, row in best
-    )
-    return tuple(Neighbour(path, label, generator, similarity) for similarity, path, label, generator in found)
+    similar = [
+        torch.nn.functional.cosine_similarity(representation(detector.head, detector.tensor(stored)), own)
+        for _, stored in table.batches(reads.tap, blocks=reads.blocks or None, size=_BATCH)
+    ]
+    similarity = torch.cat(similar).cpu().numpy()
+    nearest = np.argsort(-similarity, kind="stable")[:NEIGHBOURS]
+    found = table.index.select(["path", "label", "generator"]).take(nearest).to_pylist()
+    return [Neighbour(**row, similarity=float(similarity[at])) for row, at in zip(found, nearest, strict=True)]
+
+
+def render(explanation: Explanation, card: Card, identity: str) -> str:
+    """Return the page's HTML; the same arguments give the same bytes.
+
+    Args:
+        explanation: of one image.
+        card: of the bundle.
+        identity: of the bundle.
+    """
+    picture = io.BytesIO()
+    Image.fromarray(explanation.pixels).save(picture, "PNG")
+    context = {
+        "prediction": explanation.prediction,
+        "picture": f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}",
+        "side": explanation.pixels.shape[0],
+        "card": card,
+        "identity": identity,
+        "window": explanation.window,
+        "charts": list(_charts(explanation, card.bands)),
+        "rows": list(_transitions(explanation, card.bands)),
+        "parts": list(_parts(explanation, card.bands)),
+        "neighbours": explanation.neighbours,
+        "views": ", ".join(CHECK_VIEWS),
+    }
+    return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))
+
+
+def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    """A figure a quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
+    for name, title, limits in _QUANTITIES:
+        own: list[float] = getattr(explanation, name)
+        x: Sequence[int] = range(len(own))
+        curves = []
+        if bands is not None:
+            x = bands.transitions  # of the same backbone
+            for kind, label, of_class in (("real", "real images", bands.real), ("fake", "synthetic", bands.synthetic)):
+                band = getattr(of_class, name)
+                curves.append(Curve(kind, label, x, band.mean, band.std))
+        curves.append(Curve("image", "this image", x, [own[k] for k in x], [None] * len(x)))
+        chart = band_chart(title, curves, limits=limits, scale=common_scale(curves, limits))
+        yield {"title": title, "chart": _with_window(chart, x, explanation.window)}
+
+
+def _with_window(chart: LineChart, x: Sequence[int], window: tuple[int, int] | None) -> LineChart:
+    """Shade the transitions inside the blocks that decide, behind the curves."""
+    inside = [k for k in x if window is not None and window[0] <= k < window[1]]
+    if not inside:
+        return chart
+    step = (chart.right - chart.left) / max(x[-1] - x[0], 1)
+    edges = (chart.left + (k - x[0]) * step for k in (inside[0] - 0.5, inside[-1] + 0.5))
+    left, right = (round(min(max(edge, chart.left), chart.right), 2) for edge in edges)
+    top = min(tick.at for tick in chart.y_ticks)
+    band = f"{left},{top} {right},{top} {right},{chart.floor} {left},{chart.floor}"
+    return replace(chart, lines=(Line("window", "the blocks that decide", "", band), *chart.lines))
+
+
+def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    for k, cosine in enumerate(explanation.cosine):
+        compared = []
+        if bands is not None and k in bands.transitions:
+            at = bands.transitions.index(k)
+            compared = [(band.mean[at], band.std[at]) for band in (bands.real.cosine, bands.synthetic.cosine)]
+        read = explanation.window is not None and explanation.window[0] <= k < explanation.window[1]
+        yield {"k": k, "read": read, "cosine": cosine, "bands": compared}
+
+
+def _parts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    classes = [] if bands is None else [bands.real.contributions, bands.synthetic.contributions]
+    for name, value in explanation.parts.items():
+        known = [of_class.get(name) for of_class in classes]
+        yield {"name": _PARTS.get(name, name), "value": value, "classes": known or [None, None]}

@@ -57,9 +57,10 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
         if path == STDIN:
             yield from _listed(stdin)
         elif os.path.isdir(path):  # noqa: PTH112 - names may hold bytes that are not UTF-8
-            yield from _folder(path, follow_links=follow_links)
-        elif _is_archive(path) and os.path.isfile(path):  # noqa: PTH113
-            yield from _archive(path)
+            root = path.rstrip("/") or "/"
+            yield from _some(path, _below(root, os.path.realpath(root), frozenset(), follow_links=follow_links))
+        elif _is_archive(path):
+            yield from _some(path, _archive(path))
         else:
             yield _file(path)
 
@@ -96,14 +97,12 @@ def _listed(stdin: IO[bytes]) -> Iterator[Item]:
             yield _file(os.fsdecode(path))
 
 
-def _folder(root: str, *, follow_links: bool) -> Iterator[Item]:
-    top = os.path.realpath(root)
-    count = 0
-    for item in _below(root.rstrip("/") or "/", top, frozenset(), follow_links=follow_links):
-        count += 1
+def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
+    item = None
+    for item in items:
         yield item
-    if not count:
-        raise DataError(f"no image file below {spelled(root)}; expected files with an extension such as .jpg or .png")
+    if item is None:
+        raise DataError(f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png")
 
 
 def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_links: bool) -> Iterator[Item]:
@@ -126,7 +125,7 @@ def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_l
             below.append((path, leads_out))
         elif is_image(name):
             yield _led_out(path) if leads_out else _file(path)
-        elif _is_archive(name) and os.path.isfile(path) and not leads_out:  # noqa: PTH113
+        elif _is_archive(path) and not leads_out:
             archives.append(path)
     for path, leads_out in below:
         if leads_out:
@@ -134,7 +133,13 @@ def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_l
         else:
             yield from _below(path, top, above | {identity}, follow_links=follow_links)
     for path in archives:
-        yield from _archive(path)
+        try:
+            yield from _archive(path)
+        except (
+            DataError,
+            OSError,
+        ) as error:  # one of many things in the folder; where it is all that was named, it ends the run
+            yield Item(spelled(path), f"unreadable: {error}")
 
 
 def _within(path: str, top: str) -> bool:
@@ -157,21 +162,17 @@ def _file(path: str) -> Item:
 
 def _archive(path: str) -> Iterator[Item]:
     found = archive_folders(path, names.to_text(path), Counter())
-    members = sorted(
-        (_CONTROL.sub(_hexed, folder.path(name)), size)
-        for folder in found
-        for name, size in zip(folder.names, folder.sizes, strict=True)
+    members = (
+        (folder.path(name), size) for folder in found for name, size in zip(folder.names, folder.sizes, strict=True)
     )
-    for name, size in members:
+    for name, size in sorted((_CONTROL.sub(_hexed, name), size) for name, size in members):
         # a Parquet row has the size of its file
         yield Item(name, None if ".parquet!/" in name.lower() else _too_large(size))
-    if not members:
-        raise DataError(f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png")
 
 
 def _too_large(size: int) -> str | None:
     return f"too large: {size} bytes, at most {MOST_IMAGE_BYTES} are read" if size > MOST_IMAGE_BYTES else None
 
 
-def _is_archive(name: str) -> bool:
-    return name.lower().endswith(ARCHIVE_EXTENSIONS)
+def _is_archive(path: str) -> bool:
+    return path.lower().endswith(ARCHIVE_EXTENSIONS) and os.path.isfile(path)  # noqa: PTH113

@@ -1,7 +1,7 @@
 """What is said of one image, and the result files: CSV, JSON lines and Parquet, written as the results come.
 
-A row is flushed with its batch, so a killed run leaves whole rows and at most one torn line, which is cut off when the
-run goes on. A Parquet file cannot be appended to: its rows are kept as JSON lines beside it until the run is complete.
+A row is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut off
+when the run goes on. A Parquet file cannot be appended to: its rows are kept as JSON lines beside it until the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.atomic import atomic_path, explained
@@ -104,15 +105,12 @@ class RowWriter:
             self._csv.writerow(columns(check=check))
 
     def write(self, prediction: Prediction) -> None:
-        """Write one result."""
+        """Write one result, at once."""
         row = prediction.row(check=self._check)
         if self._csv is not None:
             self._csv.writerow(row.values())
         else:
             self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def flush(self) -> None:
-        """Hand all rows to the system."""
         self._stream.flush()
 
 
@@ -217,10 +215,6 @@ def _to_parquet(journal: Path, out: Path, *, check: bool) -> None:
     kinds = [pa.field(name, pa.float64() if name in _NUMBERS else pa.string()) for name in columns(check=check)]
     schema = pa.schema(kinds)
     with atomic_path(out) as partial, pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
-        rows: list[dict[str, Any]] = []
-        for row in read_rows(journal, check=check):
-            rows.append(row)
-            if len(rows) == _PARQUET_ROWS:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows = []
-        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        rows = read_rows(journal, check=check)
+        while group := list(islice(rows, _PARQUET_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))

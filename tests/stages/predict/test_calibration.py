@@ -13,7 +13,6 @@ from stages.predict.calibration import (
     calibrate_unlabelled,
     conformal_low,
     conformal_threshold,
-    needed_images,
 )
 from storage.errors import DataError
 
@@ -27,7 +26,6 @@ def draw(seed, images=99):
 
 @pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.3, 3), (0.5, 1), (1 / 3, 2)])
 def test_needs_one_over_the_rate_less_one_images(rate, needed):
-    assert needed_images(rate) == needed
     assert conformal_threshold(np.arange(needed, dtype=float), rate) == needed - 1
     with pytest.raises(DataError, match=f"at least {needed} are needed"):
         conformal_threshold(np.arange(needed - 1, dtype=float), rate)

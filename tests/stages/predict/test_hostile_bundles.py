@@ -163,6 +163,17 @@ def test_feature_settings_of_another_type(good, refused, name, value):
     refused(with_card(good, spec=spec), rf"spec\.{name}|{name}:|view\.")
 
 
+def test_a_feature_setting_that_is_not_known_is_refused(good, refused):
+    spec = parts(good)[1]["spec"] | {"registers": 4}
+    refused(with_card(good, spec=spec), "registers are not known here")
+
+
+def test_a_number_that_json_cannot_hold_is_refused_anywhere(good, refused):
+    weights, card = parts(good)
+    card["provenance"]["loss"] = "huge"
+    refused(packed(weights, json.dumps(card).replace('"huge"', "1e400")), "no bundle")
+
+
 def test_texts_of_a_bundle_neither_flood_nor_steer_a_terminal(good, refused):
     spec = parts(good)[1]["spec"]
     evil = "x" * 4000 + "\x1b[31m\n"

@@ -200,11 +200,26 @@ def test_names_of_any_bytes_have_one_line_each_and_a_way_back(tmp_path):
 def test_what_is_not_there_or_empty_is_said(tmp_path):
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         listed(tmp_path / "none.png")
-    with pytest.raises(DataError, match="no image file below"):
+    with pytest.raises(DataError, match="no image file in"):
         listed(tmp_path)
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(DataError, match=r"bad\.zip cannot be read"):
         listed(tmp_path / "bad.zip")
+
+
+def test_an_archive_that_cannot_be_read_is_a_row_of_its_folder(real, tmp_path):
+    folder = tmp_path / "given"
+    folder.mkdir()
+    shutil.copy(real[0], folder / "own.png")
+    (folder / "bad.zip").write_bytes(b"PK\x03\x04 broken")
+    with zipfile.ZipFile(folder / "letters.zip", "w") as file:  # no image: passed over as a text file is
+        file.writestr("notes.txt", "x")
+    with zipfile.ZipFile(folder / "photos.zip", "w") as file:
+        file.write(real[1], "1.png")
+    found = {item.name.removeprefix(f"{folder}/"): item.error for item in listed(folder)}
+    assert list(found) == ["own.png", "bad.zip", "photos.zip!/1.png"]
+    assert found["bad.zip"].startswith("unreadable: archive")
+    assert found["own.png"] is found["photos.zip!/1.png"] is None
 
 
 def test_features_of_other_geometry_are_refused_by_name(study, detector, tmp_path):

@@ -29,7 +29,6 @@ def write(out, predictions, *, resume=False, stop=None):
         there = list(done)
         for number, prediction in enumerate(predictions[len(there) :]):
             if number == stop:
-                writer.flush()
                 raise KeyboardInterrupt
             writer.write(prediction)
     return there
@@ -106,6 +105,18 @@ def test_other_columns_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "nan.jsonl").write_text(json.dumps(values) + "\n")
     with pytest.raises(DataError, match="holds a line"):
         list(read_rows(tmp_path / "nan.jsonl", check=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("odd.csv", b"a,b\n1,2"), ("odd.csv", b"\xff\xfe\n1"), ("odd.csv", b"x" * 200_000), ("odd.jsonl", b'{"a": 1}')],
+)
+def test_resuming_a_foreign_file_leaves_it_as_it_is(tmp_path, name, content):
+    out = tmp_path / name
+    out.write_bytes(content)
+    with pytest.raises(DataError, match=r"odd\..* (holds|has the columns)"):
+        write(out, results(3), resume=True)
+    assert out.read_bytes() == content
 
 
 def test_the_name_says_the_form(tmp_path):
