@@ -80,11 +80,24 @@ def test_measured_and_published_stand_side_by_side_with_the_difference(genimage)
     assert [cell.value for cell in npr[2:]] == pytest.approx([0.81, 0.982, 0.979, 0.769, 0.898, 0.969, 0.841, 0.842])
 
 
+def test_a_mean_that_lacks_a_set_has_no_difference(study):
+    study.add_scores("ltd", 1, dict.fromkeys(LISTS["genimage8"], False) | {"adm": True})
+    results = load_results(study.scores)
+    (covered,) = [one for one in covered_lists(results, LISTS) if one.name == "genimage8"]
+    rows = {row[0]: row for row in mean_table(results, covered).blocks[0].rows}
+    assert rows["ltd"][7] == "only 1 or 8 of 8 sets are defined"
+    assert rows["LTD"][4].value is not None  # accuracy has all
+    line = next(row for row in rows.values() if row[3] is not None and row[6] != HERE)
+    assert line[5] is None
+
+
 def test_the_report_shows_them_and_the_ablation_of_the_paper(genimage, tmp_path):
-    genimage.add_scores("ltd-raw", 1, dict.fromkeys([*LISTS["genimage8"], "mine"], True))
+    for name in ("ltd-raw", "ltd-plain"):
+        genimage.add_scores(name, 1, dict.fromkeys([*LISTS["genimage8"], "mine"], True), shift=0.2)
     cards = {
         "ltd": {"type": "ltd", "branches": ["raw", "delta"], "position": True, "window": 5},
         "ltd-raw": {"type": "ltd", "branches": ["raw"], "position": True, "window": 5},
+        "ltd-plain": {"type": "ltd", "branches": ["raw", "delta"], "position": False, "window": 5},
         "linear": {"type": "linear"},
     }
     about = Study(name="s", head_order=["ltd"], set_lists=LISTS, head_cards=cards)
@@ -96,6 +109,8 @@ def test_the_report_shows_them_and_the_ablation_of_the_paper(genimage, tmp_path)
     assert "| ltd | yes | yes | yes |" in text
     assert "| ltd-raw | yes | no | yes |" in text
     assert "linear" not in text
+    assert "| ltd-plain | yes | yes | no |" in text
+    assert all("**" in line.rpartition(" | ")[2] for line in text.splitlines() if line.startswith("| ltd |"))
     assert "96.90" in (tmp_path / "tables" / "ablation_published.md").read_text()
 
 
@@ -139,6 +154,28 @@ def test_a_claim_within_the_interval_is_reproduced_and_one_outside_is_not(study)
 def test_neither_a_perfect_nor_a_guessing_head_reproduces_the_paper(study, shift, verdict):
     score(study, LISTS["ufd16"], shift=shift)
     assert rows_of(study)["LTD on UFD", "accuracy"][9] == verdict
+
+
+@pytest.mark.parametrize(("beyond", "verdict"), [(0.4e-4, REPRODUCED), (0.6e-4, NOT_REPRODUCED)])
+def test_a_published_figure_is_known_to_a_hundredth_of_a_percent(study, monkeypatch, beyond, verdict):
+    score(study, LISTS["ufd16"], shift=0.8)
+    low, high = (cell.value for cell in rows_of(study)["LTD on UFD", "accuracy"][6:8])
+    for stated in (low - beyond, high + beyond):
+        claim = {"what": "x", "head": "ltd", "trained_on": "progan", "set_list": "ufd16", "accuracy": 100 * stated}
+        monkeypatch.setattr("stages.report.published.published", lambda claim=claim: {"claims": [claim]})
+        assert rows_of(study)["x", "accuracy"][9] == verdict
+
+
+def test_what_is_undefined_on_a_set_is_not_compared(study):
+    study.add_scores("ltd", 1, dict.fromkeys(LISTS["ufd16"], False) | {LISTS["ufd16"][0]: True}, corpus="test",
+                     facts={"trained_on": "progan"})  # fmt: skip
+    assert rows_of(study)["LTD on UFD", "AP"][9] == "not compared: defined on 1 of 16 sets"
+
+
+def test_a_claim_is_compared_on_the_corpus_that_has_most_of_its_sets(study):
+    study.add_scores("ltd", 1, dict.fromkeys(LISTS["ufd16"][:2], True), corpus="a", facts={"trained_on": "progan"})
+    score(study, LISTS["ufd16"])
+    assert rows_of(study)["LTD on UFD", "accuracy"][2] == "ufd16, 16 of 16 sets"
 
 
 def test_missing_sets_are_told_and_not_compared(study):

@@ -4,6 +4,7 @@ import json
 import re
 from unittest.mock import ANY
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -101,6 +102,8 @@ def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_co
     assert (rows[0]["fakes only"], rows[0]["sets_in_mean"], rows[0]["sets"]) == ("", "2", "3")
     assert float(rows[0]["mean"]) == metrics["ltd"]["mean"]["ap"]
     text = (tmp_path / "tables" / "main.md").read_text()
+    best = max(metrics, key=lambda head: metrics[head]["mean"]["ap"])
+    assert f"| **{100 * metrics[best]['mean']['ap']:.2f}** |" in text
     assert "| head | seeds | two | one | fakes only | mean | mean\\_std | sets\\_in\\_mean | sets |" in text
     assert re.search(r"\| ltd \| 2 \| .*\| undefined \| .* \| 2 \| 3 \|", text)
     assert "one: 12 real, 10 synthetic" in text
@@ -117,20 +120,25 @@ def test_the_long_tables_hold_every_value(plain, tmp_path):
     assert (row["n_real"], row["n_fake"], row["seeds_in_mean"], row["undefined"]) == ("12", "10", "2", "")
     seeds = [float(row["ap"]) for row in per_seed if (row["head"], row["set"]) == ("ltd", "one")]
     assert float(row["mean"]) == pytest.approx(sum(seeds) / 2)
+    assert {row["view"] for row in per_seed} == {"test"}
     undefined = {row["set"]: (row["undefined"], row["mean"]) for row in per_set if row["metric"] == "ap"}
     assert undefined == {"one": ("", ANY), "two": ("", ANY), "fakes only": ("no real images", "")}
 
 
 def test_degraded_views_make_a_table_of_what_is_lost(study, tmp_path):
-    for view, shift in (("clean", 2.0), ("jpeg-90", 1.5), ("jpeg-30", 0.1), ("scale-0.5+jpeg-70", 0.1)):
-        study.add_scores("ltd", 1, SETS, view=view, shift=shift)
+    views = ("clean", "jpeg-90", "jpeg-60", "jpeg-30", "webp-80", "webp-50", "blur-1", "blur-2", "scale-0.5+jpeg-70")
+    for strength, view in enumerate(views):
+        study.add_scores("ltd", 1, SETS, view=view, shift=2.0 / (strength + 1))
     metrics = _run(study, tmp_path)
     rows = [row for row in _csv(tmp_path / "tables" / "robustness.csv") if row["metric"] == "AP"]
-    assert [row["view"] for row in rows] == ["clean", "jpeg-90", "jpeg-30", "scale-0.5+jpeg-70"]
+    assert [row["view"] for row in rows] == list(views)
     assert float(rows[0]["mean"]) == metrics["ltd"]["mean"]["ap"]
     assert float(rows[2]["relative to clean"]) == pytest.approx(float(rows[2]["mean"]) - float(rows[0]["mean"]))
     paper = _csv(tmp_path / "tables" / "robustness_paper_grid.csv")
-    assert {row["view"] for row in paper} == {"clean", "jpeg-90"}
+    assert {row["view"] for row in paper} == {"clean", "jpeg-90", "jpeg-60"}
+    page = (tmp_path / "report.html").read_text()
+    assert "AP against JPEG quality" in page
+    assert "ltd: from" in page
 
 
 def test_a_view_that_lacks_a_set_is_compared_over_the_sets_that_it_has(study, tmp_path):
@@ -142,6 +150,13 @@ def test_a_view_that_lacks_a_set_is_compared_over_the_sets_that_it_has(study, tm
     lost = float(rows[1]["mean"]) - metrics["ltd"]["demo/one"]["ap"]
     assert float(rows[1]["relative to clean"]) == pytest.approx(lost)
     assert "Degraded views" not in (tmp_path / "report.html").read_text()
+
+
+def test_means_over_different_sets_are_not_drawn_as_one_line(study, tmp_path):
+    study.add_scores("ltd", 1, SETS, view="clean")
+    study.add_scores("ltd", 1, {"one": True}, view="jpeg-60")
+    _run(study, tmp_path)
+    assert "against JPEG quality" not in (tmp_path / "report.html").read_text()
 
 
 def test_a_test_on_training_images_is_said_to_be_one(study, tmp_path):
@@ -179,11 +194,41 @@ def test_heads_are_tested_in_pairs_and_corrected_over_the_sets(plain, tmp_path):
 
 def test_audit_warnings_and_unmoved_windows_are_printed_on_top(study, tmp_path):
     study.add_scores("ltd", 1, {"one": True}, facts={"window_moved": False})
+    study.add_scores("linear", 1, {"one": True})
     audit = {"corpus": "demo", "warnings": [{"kind": "format", "set": "one", "text": "reals are <JPEG>, fakes PNG"}]}
     _run(study, tmp_path, audits=[audit])
     page = (tmp_path / "report.html").read_text()
     assert "Audit of demo/one: reals are &lt;JPEG&gt;, fakes PNG" in page
     assert "Head ltd: for some seed the window is still that of the random draw" in page
+    assert "Head linear: for some seed" not in page  # it has no window
+
+
+def test_the_best_head_is_named_first_and_bold(study, tmp_path):
+    for head, shift in (("good", 2.0), ("poor", 0.1)):
+        study.add_scores(head, 1, SETS, view="clean", shift=shift)
+    metrics = _run(study, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    ap = {head: metrics[head]["mean"]["ap"] for head in metrics}
+    assert f"good has the highest mean AP, {ap['good']:.3f} over 2 of 3 sets" in page
+    full = json.loads((tmp_path / "tables" / "metrics.json").read_text())
+    ece = {head: np.mean([full[head][f"demo/{name}"]["ece"]["mean"] for name in SETS]) for head in full}
+    bold = np.array([float(value) for value in re.findall(r'<td class="best" data-value="([\d.]+)"', page)])
+    for value, is_bold in (
+        (ap["good"], True),
+        (ap["poor"], False),
+        (min(ece.values()), True),
+        (max(ece.values()), False),
+    ):
+        assert np.isclose(bold, value, rtol=1e-12).any() == is_bold
+
+
+def test_nobody_is_best_where_means_cover_different_sets(study, tmp_path):
+    for corpus, head, shift in (("one", "good", 2.0), ("one", "poor", 0.1), ("two", "good", 1.0)):
+        study.add_scores(head, 1, {"x": True}, corpus=corpus, view="clean", shift=shift)
+    metrics = _run(study, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert f'data-value="{metrics["good"]["mean"]["ap"]}"' in page
+    assert f'class="best" data-value="{metrics["good"]["mean"]["ap"]}"' not in page
 
 
 def test_plot_data_names_each_bar(plain, tmp_path):
