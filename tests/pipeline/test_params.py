@@ -110,6 +110,8 @@ def test_what_was_found_is_said_once(tmp_path):
     assert faults(tmp_path, DEMO.replace("jpeg:80", "jpeg:x")) == [
         "corpora.demo-test.views: view 'jpeg:x': jpeg takes a quality, a whole number in 1..100, found 'x'"
     ]
+    (line,) = faults(tmp_path, DEMO.replace("batch: 64", "batch: 64\n  validation_view: train:x"))
+    assert line == "train.validation_view: view 'train:x': expected train:V with V views in 1..1000, as in train:5"
 
 
 def test_all_faults_are_reported_at_once(tmp_path):
