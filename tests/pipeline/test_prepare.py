@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
-from pipeline.prepare import Plan, check_room, limited
+from pipeline.params import params_from
+from pipeline.prepare import Plan, check_room, limited, plan
 from pipeline.profiles import profile_text
 from running import PROJECT, commit, git
 from stages.demo.miniatures import run as make_miniatures
+from stages.extract.view_names import expand_views
 from storage.errors import DataError, ResourceError, SettingError
 from storage.manifest import read_manifest
 
@@ -68,6 +72,8 @@ def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
         assert line in said
     manifests = {path.stem: len(read_manifest(path)) for path in (project / "corpora").glob("*.parquet")}
     assert set(manifests) == {"progan", "sdv14", "ufd", "genimage", "drct2m"}
+    # of training images, no size is published
+    assert re.search(r"^progan: 8 images\n(?!  )", said, re.M)
     assert manifests["drct2m"] == 13 + 1  # the shared real image is listed once
     params = yaml.safe_load((project / "params.yaml").read_text())
     assert params["extract"]["backbone"] == "demo-vit"
@@ -140,10 +146,24 @@ def test_a_larger_limit_keeps_what_a_smaller_one_chose(project, data_root):
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers():
-    plan = Plan({"a": 10}, {"a": 50}, {"a": 3 * 10**9}, 2 * 10**9)
+    needed = Plan({"a": 10}, {"a": 50}, {"a": 3 * 10**9}, 2 * 10**9)
     with pytest.raises(ResourceError, match=r"need 3\.0 GB and 2\.0 GB are free"):
-        check_room(plan)
-    assert plan.hours(50 / 3600) == pytest.approx(1)
+        check_room(needed)
+    assert needed.hours(50 / 3600) == pytest.approx(1)
+
+
+def test_the_plan_counts_bytes_by_tap_block_and_view(tmp_path):
+    changes = ("extract.taps=[cls, grid, embedding]", "extract.grid=2", "extract.blocks=11-19", "evaluate.match=[]")
+    params = params_from(profile_text("demo", changes), "demo")
+    manifests = {name: pa.table({"path": ["a", "b", "c"]}) for name in ("demo-train", "demo-test")}
+    planned = plan(params, manifests, tmp_path / "not" / "there" / "yet")
+    views = {name: len(expand_views(params.corpora[name].views)) for name in manifests}
+    assert views["demo-test"] == 2
+    assert planned.passes == {name: 3 * count for name, count in views.items()}
+    # float16: nine blocks of width 128 for the class token and for four grid cells, and 64 of the embedding
+    image = 2 * (9 * 128 * (1 + 4) + 64)
+    assert planned.bytes == {name: passes * image for name, passes in planned.passes.items()}
+    assert planned.free_bytes > 0
 
 
 def test_a_wrong_change_is_named(project):

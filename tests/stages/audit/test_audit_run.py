@@ -243,7 +243,10 @@ def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
     assert "10 + 0" not in result.output
     assert "1.000" in result.output
     assert "format-bias: set biased: format, size and JPEG quality" in result.output
-    assert json.loads((tmp_path / "a.json").read_text())["corpus"] == "biased"
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert (found["corpus"], found["near_duplicates"]["cosine"]) == ("biased", 0.98)
+    CliRunner().invoke(audit_command, ["--features", features, "--out", str(tmp_path / "a.json"), "--no-near"])
+    assert "left_out" in json.loads((tmp_path / "a.json").read_text())["near_duplicates"]
 
 
 def test_the_command_refuses_a_layout_nobody_knows(corpora):

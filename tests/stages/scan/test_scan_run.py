@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import fsspec
 import miniatures
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from stages.scan.run import run
 from stages.scan.sharing import Keep
 from storage.errors import DataError, SettingError
 from storage.manifest import read_manifest
+from storage.sources import Sources
 
 PARAMS = Path(__file__).parents[3] / "profiles" / "demo.yaml"
 
@@ -186,11 +188,45 @@ def test_archives_read_like_folders_and_shards_like_nothing(place, folders):
     assert "/".join(Folder(place).folders) == folders
 
 
-def test_hidden_members_of_archives_are_left_out(tmp_path):
+def test_hidden_members_of_archives_are_left_out_and_others_found_as_they_are_spelled(tmp_path):
     content = miniatures.picture("x")
-    names = ("real/1.png", "real/.2.png", "__MACOSX/real/._1.png", ".trash/3.png", "fake/1.PNG", "notes.md")
+    names = (
+        "./real/./4.png",
+        "real/1.png",
+        "real/.2.png",
+        "__MACOSX/real/._1.png",
+        ".trash/3.png",
+        "fake/1.PNG",
+        "notes.md",
+    )
     miniatures.pack(tmp_path / "all.zip", dict.fromkeys(names, content))
     table, summary = run(corpus="mini", root=tmp_path, layout="auto")
-    assert table["path"].to_pylist() == ["all.zip!/fake/1.PNG", "all.zip!/real/1.png"]
-    assert table["sets"].to_pylist() == [["all"], ["all"]]
+    paths = ["all.zip!/./real/./4.png", "all.zip!/fake/1.PNG", "all.zip!/real/1.png"]
+    assert table["path"].to_pylist() == paths
+    assert all(Sources.of(tmp_path).read(path) == content for path in paths)
+    assert table["sets"].to_pylist() == [["all"]] * 3
     assert summary.skipped == {"hidden": 3, ".md": 1}
+
+
+def test_a_url_leaves_out_hidden_folders_and_an_archive_beside_its_own_unpacked_folder_only(tmp_path):
+    miniatures.write(tmp_path / "root", "a/1.png", ".trash/2.png", "c/d/3.png")
+    for name in ("b/a.zip", "c/d.zip"):
+        miniatures.pack(tmp_path / "root" / name, {"x/1.png": miniatures.picture(name)})
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "root"), "/walked", recursive=True)
+    try:
+        found = [run(corpus="mini", root=root, layout="unlabelled") for root in (tmp_path / "root", "memory://walked")]
+    finally:
+        memory.rm("/walked", recursive=True)
+    for table, summary in found:
+        assert table["path"].to_pylist() == ["a/1.png", "b/a.zip!/x/1.png", "c/d/3.png"]
+        assert summary.skipped == {"hidden": 1, "archive beside its unpacked folder": 1}
+    assert found[1][0]["mtime_ns"][0].as_py() > 0  # as the store states it
+
+
+def test_the_command_lists_the_splits_and_categories_asked_for(tmp_path):
+    miniatures.forensynths(tmp_path / "root")
+    options = [str(tmp_path / "root"), "--split", "train", "--category", "chair", "--out", str(tmp_path / "manifest")]
+    assert CliRunner().invoke(scan, options).exit_code == 0
+    manifest = read_manifest(tmp_path / "manifest")
+    assert manifest["path"].to_pylist() == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from stages.scan.found import Folder
@@ -12,6 +13,7 @@ from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
 
 DOCS = Path(__file__).parents[3] / "docs" / "protocols.md"
+DATA = Path(__file__).parents[3] / "stages" / "scan" / "protocols.yaml"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,24 @@ def test_wrong_settings_say_what_is_allowed(values, message):
 def test_an_unknown_list_is_a_setting_error():
     with pytest.raises(SettingError, match="'ufd18' is not known"):
         set_list("ufd18")
+
+
+def test_the_documentation_has_the_published_sizes_and_the_protocols():
+    text = DOCS.read_text(encoding="utf-8")
+    content = yaml.safe_load(DATA.read_text(encoding="utf-8"))
+    sizes = [
+        f"| `{layout}` | `{name}` | {size if isinstance(size, int) else '{} real + {} synthetic'.format(*size)} |"
+        for layout, counts in content["counts"].items()
+        for name, size in counts.items()
+    ]
+    protocols = [
+        f"| `{protocol}` | `{layout}` | `{settings['sets']}` | `{settings['geometry']}` |"
+        for protocol, layouts in content["protocols"].items()
+        for layout, settings in layouts.items()
+    ]
+    for header, rows in (("| layout | set | published images |", sizes), ("| protocol | layout |", protocols)):
+        table = text[text.index(header) :].partition("\n\n")[0].splitlines()
+        assert table[2:] == rows
 
 
 @pytest.mark.parametrize("name", list(set_lists()))
