@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from stages.train.heads.authors_state import from_authors_state
-from stages.train.heads.foreign_states import from_rine_state, from_univfd_state
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings, LtdSettings, RineSettings, UnivfdSettings
 from storage.atomic import sha256_of
@@ -19,21 +18,45 @@ from storage.headfile import save_head
 from storage.index import INDEX_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
-Format = Literal["ltd-authors", "univfd", "rine"]
-
 _BACKBONE = "model."
 _IMAGE_TOWER = "model.visual."
+
+# Their names of parameters -> ours.
+_LTD_NAMES = {
+    "selector.logits": "selection.pi",
+    "origin_pos_embedding.weight": "branches.raw.position",
+    "delta_pos_embedding.weight": "branches.delta.position",
+    "origin_cls": "branches.raw.class_token",
+    "delta_cls": "branches.delta.class_token",
+    "encoder.layers.0.self_attn.in_proj_weight": "encoder.in_weight",
+    "encoder.layers.0.self_attn.in_proj_bias": "encoder.in_bias",
+    "encoder.layers.0.self_attn.out_proj.weight": "encoder.out.weight",
+    "encoder.layers.0.self_attn.out_proj.bias": "encoder.out.bias",
+    "encoder.layers.0.linear1.weight": "encoder.expand.weight",
+    "encoder.layers.0.linear1.bias": "encoder.expand.bias",
+    "encoder.layers.0.linear2.weight": "encoder.contract.weight",
+    "encoder.layers.0.linear2.bias": "encoder.contract.bias",
+    "encoder.layers.0.norm1.weight": "encoder.norm_attention.weight",
+    "encoder.layers.0.norm1.bias": "encoder.norm_attention.bias",
+    "encoder.layers.0.norm2.weight": "encoder.norm_feed_forward.weight",
+    "encoder.layers.0.norm2.bias": "encoder.norm_feed_forward.bias",
+    "classification_head.0.weight": "norm.weight",
+    "classification_head.0.bias": "norm.bias",
+    "classification_head.1.weight": "classifier.weight",
+    "classification_head.1.bias": "classifier.bias",
+}
+_UNIVFD_NAMES = {"weight": "classifier.weight", "bias": "classifier.bias"}
 
 
 def run(
     *,
     file: Path,
-    kind: Format,
+    kind: Literal["ltd-authors", "univfd", "rine"],
     features: Path,
     name: str,
     seed: int,
@@ -63,24 +86,27 @@ def run(
             has both shapes), or holds another backbone.
         SettingError: an option does not fit the backbone.
     """
-    state = read_checkpoint(file)
+    state = _read_checkpoint(file)
     spec = FeatureTable.open(features).spec
-    if kind == "ltd-authors":
-        tower = {
-            name.removeprefix(_IMAGE_TOWER): value for name, value in state.items() if name.startswith(_IMAGE_TOWER)
-        }
-        if backbone is not None:
-            check_backbone(file, tower, backbone)
-        weights = from_authors_state({key: value for key, value in state.items() if not key.startswith(_BACKBONE)})
-        settings: HeadSettings = _ltd_settings(weights, first_block, heads)
-    elif backbone is not None:
-        raise SettingError(f"a {kind} checkpoint holds no backbone to compare; leave --check-backbone out")
-    elif kind == "univfd":
-        weights, settings = from_univfd_state(state), UnivfdSettings()
-    else:
-        weights = from_rine_state(state)
-        layers = sum(key.startswith("project.") and key.endswith(".weight") for key in weights)
-        settings = RineSettings(depth=layers, project=weights["importance"].shape[-1])
+    if backbone is not None:
+        if kind != "ltd-authors":
+            raise SettingError(f"a {kind} checkpoint holds no backbone to compare; leave --check-backbone out")
+        _check_backbone(file, state, backbone)
+    settings: HeadSettings
+    match kind:
+        case "ltd-authors":
+            weights = _renamed(state, _LTD_NAMES, "the authors' LTD head", beside=_BACKBONE)
+            for token in ("branches.raw.class_token", "branches.delta.class_token"):
+                weights[token] = weights[token].flatten()  # (1, 1, D) to (D,)
+            n, windows = len(weights["branches.raw.position"]), len(weights["selection.pi"])
+            settings = LtdSettings(window=n, candidates=(first_block, first_block + n + windows - 2), heads=heads)
+        case "univfd":
+            weights, settings = _renamed(state, _UNIVFD_NAMES, "UnivFD's linear layer"), UnivfdSettings()
+        case "rine":
+            depth = sum(re.fullmatch(r"proj1\.\d+\.weight", key) is not None for key in state)
+            weights = _renamed(state, _rine_names(depth), "RINE's head")
+            weights["importance"] = weights["importance"].squeeze(0)  # (1, L, d') to (L, d')
+            settings = RineSettings(depth=depth, project=weights["importance"].shape[-1])
     module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
     _check_shapes(file, weights, module.state_dict(), features)
     module.load_state_dict({key: value.float() for key, value in weights.items()})
@@ -101,12 +127,8 @@ def run(
     return settings
 
 
-def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, of its entry ``model`` where it has one; big files are mapped, not read.
-
-    Raises:
-        DataError: the file is missing, is no checkpoint, or holds anything but tensors.
-    """
+def _read_checkpoint(file: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, of its entry ``model`` where it has one; big files are mapped, not read."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
@@ -122,14 +144,11 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_backbone(file: Path, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
-    """Compare the backbone in a checkpoint with the local one, value by value.
-
-    Raises:
-        DataError: it is not there, or a tensor differs; the message has the first one and by how much.
-    """
-    if theirs.keys() != ours.keys():
-        missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
+    """Compare the image tower in a checkpoint with the local one, value by value."""
+    theirs = {key.removeprefix(_IMAGE_TOWER): value for key, value in state.items() if key.startswith(_IMAGE_TOWER)}
+    missing, unknown = _differing(ours, theirs)
+    if missing or unknown:
         raise DataError(
             f"the backbone in {file} has other tensors than the local one: it lacks {len(missing)} ({missing[:3]}) and "
             f"has {len(unknown)} more ({unknown[:3]})"
@@ -145,9 +164,31 @@ def check_backbone(file: Path, theirs: Mapping[str, Tensor], ours: Mapping[str, 
             raise DataError(f"the backbone in {file} is not the local one: {name} differs by up to {most:.3g}")
 
 
-def _ltd_settings(weights: Mapping[str, Tensor], first_block: int, heads: int) -> LtdSettings:
-    n, windows = weights["branches.raw.position"].shape[0], weights["selection.pi"].shape[0]
-    return LtdSettings(window=n, candidates=(first_block, first_block + n + windows - 2), heads=heads)
+def _renamed(
+    state: Mapping[str, Tensor], names: Mapping[str, str], what: str, *, beside: str | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under our names; those under the prefix ``beside`` are left out."""
+    state = {key: value for key, value in state.items() if beside is None or not key.startswith(beside)}
+    missing, unknown = _differing(names, state)
+    if missing or unknown:
+        raise DataError(f"not {what}: missing keys {missing}, unknown keys {unknown}")
+    return {names[key]: tensor for key, tensor in state.items()}
+
+
+def _differing(expected: Iterable[str], found: Iterable[str]) -> tuple[list[str], list[str]]:
+    return sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+
+
+def _rine_names(depth: int) -> dict[str, str]:
+    # dropout, then linear, ReLU, dropout in turn; the classifier has no dropout in front
+    stacks = (("proj1", "project", range(1, 3 * depth, 3)), ("proj2", "refine", range(1, 3 * depth, 3)))
+    layers = [
+        (f"{theirs}.{place}", f"{ours}.{place}")
+        for theirs, ours, places in (*stacks, ("head", "classifier", range(0, 9, 3)))
+        for place in places
+    ]
+    names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers for kind in ("weight", "bias")}
+    return {"alpha": "importance", **names}
 
 
 def _check_shapes(file: Path, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], features: Path) -> None:

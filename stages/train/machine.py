@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,21 +49,15 @@ def repeatable(threads: int) -> Iterator[None]:
     The number of threads is part of that: it decides how a matrix product is cut, and so how its sum is rounded. On a
     CPU it is all: torch's deterministic mode, which imports its compiler, matters there to no operation of a head.
     """
-    threads_before = torch.get_num_threads()
+    on_gpu = torch.cuda.is_available()
+    threads_before, deterministic_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
-    try:
-        with _deterministic_cuda() if torch.cuda.is_available() else nullcontext():
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
-
-
-@contextmanager
-def _deterministic_cuda() -> Iterator[None]:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)
+        if on_gpu:
+            torch.use_deterministic_algorithms(deterministic_before)

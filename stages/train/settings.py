@@ -74,10 +74,3 @@ class TrainSettings(BaseModel):
         if len(expand_views([view])) != 1:
             raise ValueError(f"validation reads one view, as clean or val; {view!r} stands for several")
         return view
-
-    def overridden(self, *layers: Overrides) -> TrainSettings:
-        """Return these settings with the values that the layers set, the last one first."""
-        changes: dict[str, object] = {}
-        for layer in layers:
-            changes |= layer.model_dump()
-        return self.model_copy(update=changes)

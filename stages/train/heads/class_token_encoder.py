@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from stages.train.heads.dropout import Dropout
+from storage.errors import SettingError
 
 
 class ClassTokenEncoder(nn.Module):
@@ -31,12 +32,17 @@ class ClassTokenEncoder(nn.Module):
         heads: H attention heads of width d = D / H.
         dropout: probability for attention probabilities, after the activation, after the attention output and after
             the feed-forward output.
+
+    Raises:
+        SettingError: the attention heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"width {width} is not a multiple of {heads} attention heads")
+            raise SettingError(
+                f"{heads} attention heads do not divide the backbone's width {width}; set `heads` to a divisor"
+            )
         self.width, self.heads = width, heads
         self.in_weight = nn.Parameter(torch.empty(3 * width, width))  # query, key, value
         self.in_bias = nn.Parameter(torch.zeros(3 * width))

@@ -1,9 +1,11 @@
-"""Linear probes: one block's CLS token, all blocks', or the final embedding, which is UnivFD (CVPR 2023)."""
+"""Linear probes: one block's CLS token, all blocks', or the final embedding as it is, which is UnivFD (CVPR 2023)."""
+
+import math
 
 from torch import Tensor, nn
 
 from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import LinearSettings, UnivfdSettings
+from stages.train.heads.settings import LinearSettings
 from storage.errors import SettingError
 
 
@@ -17,10 +19,7 @@ class LinearHead(Head):
 
     def __init__(self, reads: Reads, feature_shape: tuple[int, ...]) -> None:
         super().__init__(reads, feature_shape)
-        size = 1
-        for axis in feature_shape:
-            size *= axis
-        self.classifier = nn.Linear(size, 1)
+        self.classifier = nn.Linear(math.prod(feature_shape), 1)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
@@ -29,11 +28,6 @@ class LinearHead(Head):
         self._check(features)
         logits: Tensor = self.classifier(features.flatten(1))  # (N, 1)
         return logits.squeeze(1)
-
-
-def build_univfd(embedding: int) -> LinearHead:
-    """Return UnivFD's head for a final embedding of E values, which it reads as they are, not normalised."""
-    return LinearHead(Reads(UnivfdSettings.tap), (embedding,))
 
 
 def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> LinearHead:

@@ -1,6 +1,5 @@
 """The Latent Transition Discrepancy head (CVPR 2026, arXiv 2603.10598): how the CLS token moves from block to block."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from stages.train.heads.class_token_encoder import ClassTokenEncoder
 from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import Branch, LtdSettings
+from stages.train.heads.settings import LtdSettings
 from stages.train.heads.window_selection import GumbelSelection, UniformSelection, WindowSelection
 from storage.errors import SettingError
 
@@ -31,39 +30,27 @@ class LtdHead(Head):
     """Window of n CLS tokens and their n - 1 differences -> shared encoder layer -> linear classifier.
 
     Args:
-        first_block: the 0-based block that feature row 0 belongs to.
-        selection: picks windows among the blocks read, ``first_block`` onwards.
-        width: D, a multiple of ``heads``.
-        branches: what the classifier reads, in the order ``raw``, ``delta``.
-        position: whether the branches have position embeddings.
-        heads: attention heads.
-        dropout: probability in the encoder.
-        selection_lr: learning rate of the window logits, where they are learned; None: that of the rest.
+        settings: the window, how it is chosen, and the branches.
+        blocks: L.
+        width: D.
+
+    Raises:
+        SettingError: candidates or window do not fit the depth, or the attention heads the width.
     """
 
-    def __init__(
-        self,
-        first_block: int,
-        selection: WindowSelection,
-        width: int,
-        *,
-        branches: Sequence[Branch] = ("raw", "delta"),
-        position: bool = True,
-        heads: int = 8,
-        dropout: float = 0.3,
-        selection_lr: float | None = None,
-    ) -> None:
-        read = selection.windows + selection.window - 1
-        super().__init__(Reads(LtdSettings.tap, tuple(range(first_block, first_block + read))), (read, width))
+    def __init__(self, settings: LtdSettings, *, blocks: int, width: int) -> None:
+        first, selection = _window_selection(settings, blocks)
+        n, read = selection.window, selection.windows + selection.window - 1
+        super().__init__(Reads(LtdSettings.tap, tuple(range(first, first + read))), (read, width))
         self.selection = selection
-        self.selection_lr = selection_lr
-        lengths = {"raw": selection.window, "delta": selection.window - 1}
+        self.selection_lr = settings.selection_lr
+        lengths = {"raw": n, "delta": n - 1}
         self.branches = nn.ModuleDict(
-            {name: _BranchTokens(lengths[name], width, position=position) for name in branches}
+            {name: _BranchTokens(lengths[name], width, position=settings.position) for name in settings.branches}
         )
-        self.encoder = ClassTokenEncoder(width, heads, dropout)
-        self.norm = nn.LayerNorm(len(branches) * width)
-        self.classifier = nn.Linear(len(branches) * width, 1)
+        self.encoder = ClassTokenEncoder(width, settings.heads, settings.dropout)
+        self.norm = nn.LayerNorm(len(self.branches) * width)
+        self.classifier = nn.Linear(len(self.branches) * width, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N,) of CLS tokens (N, len(reads.blocks), D)."""
@@ -106,19 +93,12 @@ class LtdHead(Head):
         return described
 
 
-def build_ltd(settings: LtdSettings, *, blocks: int, width: int) -> LtdHead:
-    """Return an LTD head for a backbone of L ``blocks`` and width D.
-
-    Raises:
-        SettingError: candidates or window do not fit the depth, or the attention heads the width.
-    """
+def _window_selection(settings: LtdSettings, blocks: int) -> tuple[int, WindowSelection]:
+    """The first block that is read, and what picks windows from there onwards."""
     n, start = settings.window, settings.fixed_start
-    if start is None or settings.candidates is not None:
-        first, last = settings.candidates_for(blocks)
-        within = f"candidates {first}..{last}"
-    else:
-        first, last = 0, blocks - 1
-        within = f"backbone's blocks {first}..{last}"
+    whole = start is not None and settings.candidates is None
+    first, last = (0, blocks - 1) if whole else settings.candidates_for(blocks)
+    within = f"backbone's blocks {first}..{last}" if whole else f"candidates {first}..{last}"
     if last >= blocks:
         raise SettingError(
             f"head 'ltd': candidates {first}..{last} go beyond the backbone's last block, {blocks - 1}; "
@@ -129,30 +109,13 @@ def build_ltd(settings: LtdSettings, *, blocks: int, width: int) -> LtdHead:
             f"head 'ltd': window {n} is longer than the {last - first + 1} blocks of {within}; "
             f"choose a shorter window or more candidates"
         )
-    if start is not None and not first <= start <= last - n + 1:
-        raise SettingError(
-            f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
-            f"outside the {within}; choose a start in {first}..{last - n + 1}"
-        )
-    if width % settings.heads:
-        raise SettingError(
-            f"head 'ltd': {settings.heads} attention heads do not divide the backbone's width {width}; choose a divisor"
-        )
-
-    selection: WindowSelection
     if start is not None:
-        first, selection = start, WindowSelection(n, n)
-    elif settings.selection == "uniform":
-        selection = UniformSelection(last - first + 1, n)
-    else:
-        selection = GumbelSelection(last - first + 1, n, settings.temperature, settings.anneal)
-    return LtdHead(
-        first,
-        selection,
-        width,
-        branches=settings.branches,
-        position=settings.position,
-        heads=settings.heads,
-        dropout=settings.dropout,
-        selection_lr=settings.selection_lr,
-    )
+        if not first <= start <= last - n + 1:
+            raise SettingError(
+                f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
+                f"outside the {within}; choose a start in {first}..{last - n + 1}"
+            )
+        return start, WindowSelection(n, n)
+    if settings.selection == "uniform":
+        return first, UniformSelection(last - first + 1, n)
+    return first, GumbelSelection(last - first + 1, n, settings.temperature, settings.anneal)

@@ -1,9 +1,9 @@
 """Settings of any family to its head: one case a family."""
 
-from stages.train.heads.head import Head
-from stages.train.heads.layer_transformer import build_layer_transformer
-from stages.train.heads.linear import build_linear, build_univfd
-from stages.train.heads.ltd import build_ltd
+from stages.train.heads.head import Head, Reads
+from stages.train.heads.layer_transformer import LayerTransformerHead
+from stages.train.heads.linear import LinearHead, build_linear
+from stages.train.heads.ltd import LtdHead
 from stages.train.heads.rine import RineHead
 from stages.train.heads.settings import (
     HeadSettings,
@@ -29,12 +29,12 @@ def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: in
     """
     match settings:
         case LtdSettings():
-            return build_ltd(settings, blocks=blocks, width=width)
+            return LtdHead(settings, blocks=blocks, width=width)
         case LinearSettings():
             return build_linear(settings, blocks=blocks, width=width)
         case UnivfdSettings():
-            return build_univfd(embedding)
+            return LinearHead(Reads(settings.tap), (embedding,))
         case RineSettings():
-            return RineHead(blocks, width, settings)
+            return RineHead(settings, blocks=blocks, width=width)
         case LayerTransformerSettings():
-            return build_layer_transformer(settings, blocks=blocks, width=width)
+            return LayerTransformerHead(settings, blocks=blocks, width=width)

@@ -16,12 +16,12 @@ class RineHead(Head):
     the paper's text speaks of the blocks' output.
 
     Args:
+        settings: sizes and the weights of the loss.
         blocks: L.
         width: D.
-        settings: sizes and the weights of the loss.
     """
 
-    def __init__(self, blocks: int, width: int, settings: RineSettings) -> None:
+    def __init__(self, settings: RineSettings, *, blocks: int, width: int) -> None:
         super().__init__(Reads(RineSettings.tap, tuple(range(blocks))), (blocks, width))
         size, drop = settings.project, settings.dropout
         self.settings = settings

@@ -22,8 +22,10 @@ _Positive = Annotated[float, Field(gt=0)]
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    tap: ClassVar[HeadTap] = "cls"
+    """What heads of the family read."""
+
     method: ClassVar[Overrides] = Overrides()
-    tap: ClassVar[HeadTap] = "cls"  # what heads of the family read
     """How the method's authors train it, where that differs from the defaults of ``TrainSettings``."""
 
     train: Overrides = Overrides()
@@ -31,7 +33,7 @@ class _Settings(BaseModel):
 
     def training(self, study: TrainSettings) -> TrainSettings:
         """How this head is trained: the study's settings, under the method's, under this head's own."""
-        return study.overridden(self.method, self.train)
+        return study.model_copy(update=self.method.model_dump() | self.train.model_dump())
 
 
 class LtdSettings(_Settings):

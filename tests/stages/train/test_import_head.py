@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.cli import ltdpipe
 from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
-from stages.train.import_head import check_backbone, run
+from stages.train.import_head import run
 from storage.errors import DataError, SettingError
 from storage.headfile import load_head, save_head
 
@@ -63,7 +63,8 @@ def test_the_authors_checkpoint_gives_their_logits(golden: dict[str, Tensor], fe
         logits = module(golden["features"][:, list(module.reads.blocks)])
     torch.testing.assert_close(logits, golden["logits"], rtol=0, atol=1e-5)
     assert metadata["settings"] == LtdSettings(candidates=(11, 19)).model_dump(mode="json")
-    assert metadata["facts"]["window_start"] == 14
+    assert metadata["facts"]["window_start"] == int(golden["window_start"]) == 14
+    assert metadata["facts"]["pi"] == golden["selector.logits"].tolist()
     assert metadata["imported"]["format"] == "ltd-authors"
     shifted, _ = imported(file, "ltd-authors", features, first_block=9)
     assert shifted.reads.blocks == tuple(range(9, 18))
@@ -137,6 +138,10 @@ def test_a_checkpoint_of_another_kind_is_refused(golden: dict[str, Tensor], feat
         imported(file, "rine", features)
     with pytest.raises(DataError, match="does not exist"):
         imported(tmp_path / "none.pth", "univfd", features)
+    golden["encoder.layers.1.norm1.weight"] = golden.pop("origin_cls")
+    file = authors_checkpoint(golden, tmp_path / "two_layers.pth")
+    with pytest.raises(DataError, match=r"missing keys \['origin_cls'\], unknown keys \['encoder\.layers\.1\.norm1"):
+        imported(file, "ltd-authors", features)
 
 
 class Bomb:
@@ -166,8 +171,8 @@ def test_their_backbone_is_compared_value_by_value(golden: dict[str, Tensor], fe
         imported(file, "ltd-authors", features, backbone=ours | {"conv1.weight": torch.arange(3.0) + 0.5})
     with pytest.raises(DataError, match=r"lacks 1 \(\['ln_post'\]\) and has 0 more"):
         imported(file, "ltd-authors", features, backbone=ours | {"ln_post": torch.ones(1)})
-    with pytest.raises(DataError, match=r"\(3,\), local \(4,\)"):
-        check_backbone(file, {"a": torch.ones(3)}, {"a": torch.ones(4)})
+    with pytest.raises(DataError, match=r"proj: \(2, 2\), local \(4,\)"):
+        imported(file, "ltd-authors", features, backbone=ours | {"proj": torch.ones(4)})
     torch.save(nn.Linear(48, 1).state_dict(), tmp_path / "fc.pth")
     with pytest.raises(SettingError, match="holds no backbone"):
         imported(tmp_path / "fc.pth", "univfd", features, backbone=ours)

@@ -90,8 +90,3 @@ def test_initialised_as_torchs_layer() -> None:
         else:
             assert found.std().item() == pytest.approx(expected.std().item(), rel=0.2), name
             assert found.abs().max().item() == pytest.approx(expected.abs().max().item(), rel=0.1), name
-
-
-def test_width_must_be_a_multiple_of_the_heads() -> None:
-    with pytest.raises(ValueError, match="width 20 is not a multiple of 8"):
-        ClassTokenEncoder(20, 8, 0.0)

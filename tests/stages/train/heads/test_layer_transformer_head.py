@@ -1,16 +1,14 @@
-import pytest
 import torch
 from torch import nn
 
 from stages.train.heads import Reads, build_head
 from stages.train.heads.layer_transformer import LayerTransformerHead
 from stages.train.heads.settings import LayerTransformerSettings
-from storage.errors import SettingError
 
 
-def build(width: int = 32, **values: object) -> LayerTransformerHead:
+def build(**values: object) -> LayerTransformerHead:
     settings = LayerTransformerSettings.model_validate({"heads": 4, **values})
-    head = build_head(settings, blocks=12, width=width, embedding=8)
+    head = build_head(settings, blocks=12, width=32, embedding=8)
     assert isinstance(head, LayerTransformerHead)
     return head
 
@@ -47,8 +45,3 @@ def test_it_tells_of_no_window_and_positions_may_be_left_out() -> None:
     assert build().describe() == {}
     names = [name for name, _ in build(position=False).named_parameters()]
     assert not any("position" in name or "selection" in name for name in names)
-
-
-def test_attention_heads_have_to_divide_the_width() -> None:
-    with pytest.raises(SettingError, match="4 attention heads do not divide the backbone's width 30"):
-        build(width=30)
