@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.evaluate.bootstrap import BOOTSTRAPPED, REPLICATES, Resampler, draw_counts, interval
-from stages.evaluate.paired import bootstrap_p, holm, mcnemar_p
+from stages.evaluate.uncertainty import (
+    BOOTSTRAPPED,
+    REPLICATES,
+    Resampler,
+    bootstrap_p,
+    draw_counts,
+    holm,
+    interval,
+    mcnemar_p,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

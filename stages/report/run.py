@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.analyse.csv_file import csv_text
 from stages.analyse.files import WINDOW_SCHEMA
-from stages.evaluate.bootstrap import REPLICATES
 from stages.evaluate.metrics import UNLABELLED
+from stages.evaluate.uncertainty import REPLICATES
 from stages.report import tables
 from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics

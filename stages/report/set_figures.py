@@ -11,8 +11,6 @@ from stages.report.figures import Curve, Figure, bar_chart, curve_chart
 from stages.report.tables import METRIC_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from stages.report.figures import LineChart
@@ -67,9 +65,10 @@ def _charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
         if not seeds:
             continue
         (fpr, tpr), (recall, exact) = _ranked_curves(fake, sample.logits[head, seeds[0]][rows])
-        roc.append(Curve(kind, head, fpr, tpr, note=_at(fpr, tpr, 0.1, "finds {:.0f} % at 10 % false alarms")))
-        note = _at(recall, exact, 0.9, "precision {:.0f} % at recall 90 %")
-        precision.append(Curve(kind, head, recall, exact, note=note))
+        finds = max(found for alarms, found in zip(fpr, tpr, strict=True) if alarms <= 0.1)
+        roc.append(Curve(kind, head, fpr, tpr, note=f"finds {100 * finds:.0f} % at 10 % false alarms"))
+        precise = max(share for found, share in zip(recall, exact, strict=True) if found >= 0.9)
+        precision.append(Curve(kind, head, recall, exact, note=f"precision {100 * precise:.0f} % at recall 90 %"))
         pooled = np.concatenate([sample.logits[head, seed][rows] for seed in seeds])
         repeated = np.tile(fake, len(seeds))
         predicted, observed = _reliability(repeated, sigmoid(pooled))
@@ -92,8 +91,9 @@ def _ranked_curves(
 
     fpr, tpr, _ = roc_curve(fake, logits)
     # denser where a detector is used: at few false alarms
-    kept = np.unique(np.searchsorted(fpr, np.linspace(0, 1, _POINTS) ** 2, side="right") - 1)
-    kept = np.union1d(kept, [0, len(fpr) - 1])
+    places = np.linspace(0, 1, _POINTS) ** 2
+    # both corners of a step: a line from top to top would enclose more than the curve does
+    kept = np.union1d(np.searchsorted(fpr, places, side="left"), np.searchsorted(fpr, places, side="right") - 1)
     exact, recall, _ = precision_recall_curve(fake, logits, drop_intermediate=True)
     chosen = np.union1d(np.linspace(0, len(recall) - 1, min(_POINTS, len(recall))).round().astype(int), [0])
     return (fpr[kept].tolist(), tpr[kept].tolist()), (recall[chosen].tolist(), exact[chosen].tolist())
@@ -126,8 +126,3 @@ def _histogram(
     return curve_chart(
         title, curves, x_label="logit (above 0: called synthetic)", x_scale=(low, high), y_scale=(0, top)
     )
-
-
-def _at(x: Sequence[float], y: Sequence[float], place: float, text: str) -> str:
-    nearest = min(range(len(x)), key=lambda i: abs(x[i] - place))
-    return text.format(y[nearest] * 100)

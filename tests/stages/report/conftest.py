@@ -62,7 +62,7 @@ class StudyFiles:
         path = self.root / f"profile-{len(self.profiles)}.parquet"
         write_analysis(path, rows, PROFILE_SCHEMA, facts)
         windows = [
-            (name, start, n, 0.5 + 0.4 * start / transitions, 0.3, 10, 10)
+            (name, start, n, 0.5 + (0.2 if name else 0.4) * start / transitions, 0.4 if name else 0.3, 10, 10)
             for name in (None, *generators)
             for n in (2, 3)
             for start in range(transitions - n + 2)

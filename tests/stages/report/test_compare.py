@@ -54,6 +54,16 @@ def test_two_studies_are_compared_head_by_head_of_one_name(study):
         run(one=one[:1], other=other[1:], names=("x", "y"))
 
 
+def test_single_heads_of_two_names_are_a_pair_and_of_several_those_of_one_name(study):
+    a, b, c = (study.add_scores(head, 1, SETS, shift=shift) for head, shift in (("a", 1), ("b", 2), ("c", 3)))
+    assert [block.title for block in run(one=[a], other=[b], names=("x", "y"), replicates=9).blocks] == [
+        "a (x) against b (y)"
+    ]
+    assert [block.title for block in run(one=[a, c], other=[c], names=("x", "y"), replicates=9).blocks] == [
+        "c (x) against c (y)"
+    ]
+
+
 def test_other_images_cannot_be_compared(study):
     one, other = study.add_scores("a", 1, SETS), study.add_scores("b", 1, SETS, reals=11)
     with pytest.raises(DataError, match="different images"):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.evaluate.means import Mean
-from stages.report.figures import Curve, band_chart, bar_chart, common_scale, curve_chart
+from stages.report.figures import Curve, band_chart, bar_chart, cloud_chart, common_scale, curve_chart, heat_map
 
 
 def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
@@ -44,6 +45,43 @@ def test_curves_and_bands_lie_inside_the_frame():
         assert all(chart.left <= x <= chart.right and 0 < y <= chart.floor for x, y in points)
     assert [tick.text for tick in chart.x_ticks] == ["3", "4", "5"]
     assert "gan: from 0.7 to 0.9, most at transition 5." in chart.description
+    top = max(float(point.split(",")[1]) for point in chart.lines[0].points.split()[:1])
+    upper, lower = (float(chart.lines[0].band.split()[at].split(",")[1]) for at in (0, -1))
+    assert upper < top < lower
+
+
+def test_bands_are_cut_at_what_the_quantity_can_be():
+    curve = Curve("real", "real", [0, 1], [0.02, 0.98], [0.05, 0.05])
+    assert curve.band((0.0, 1.0)) == ([0.0, pytest.approx(0.93)], [pytest.approx(0.07), 1.0])
+    assert common_scale([curve], (0.0, 1.0)) == (0.0, 1.0)
+    chart = band_chart("t", [curve], limits=(0.0, 1.0), scale=(-1.0, 2.0))
+    edges = [tuple(map(float, point.split(","))) for point in chart.lines[0].band.split()]
+    zero, one = (tick.at for tick in chart.y_ticks if tick.text in {"0", "1"})
+    assert [y for _, y in edges][1::2] == [one, zero]
+
+
+def test_windows_lie_at_their_start_and_length_and_have_the_colour_of_who_moves_more():
+    chart = heat_map("t", [(3, 2, 0.9), (4, 2, 0.4), (3, 5, 0.5)], [(4, 2, "ltd, seed 1"), (4, 2, "ltd, seed 2")])
+    first, second, longer = chart.cells
+    assert [(cell.kind, cell.strength) for cell in chart.cells] == [("more", 0.8), ("less", 0.2), ("more", 0.0)]
+    assert (second.x - first.x, second.y - first.y) == (first.width, 0)
+    assert (longer.x - first.x, longer.y - first.y) == (0, 3 * chart.cell_height)
+    assert [(frame.x, frame.y, frame.text) for frame in chart.frames] == [
+        (second.x, second.y, "chosen by ltd, seed 1, ltd, seed 2")
+    ]
+    assert "Most telling: blocks 3 to 4, AUC 0.900." in chart.description
+    assert [(tick.text, tick.at) for tick in chart.x_ticks] == [
+        (str(3 + at), chart.left + (at + 0.5) * first.width) for at in (0, 1)
+    ]
+
+
+def test_points_of_all_clouds_share_a_scale_that_fills_the_frame():
+    chart = cloud_chart(
+        "t", [("fake", "f", np.array([[0.0, 0.0], [1.0, 2.0]])), ("real", "r", np.array([[2.0, 4.0]]))], ""
+    )
+    fake, real = chart.clouds
+    assert fake.path == "M8 208h0M180 109h0"
+    assert real.path == "M352 10h0"
 
 
 def test_equal_values_still_have_a_scale():

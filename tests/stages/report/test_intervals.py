@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.evaluate.bootstrap import BOOTSTRAPPED, draw_counts
 from stages.evaluate.metrics import measure
-from stages.evaluate.paired import mcnemar_p
+from stages.evaluate.uncertainty import BOOTSTRAPPED, draw_counts, mcnemar_p
 from stages.report.intervals import resample
 from stages.report.results import load_results
 

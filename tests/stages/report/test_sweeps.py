@@ -64,6 +64,17 @@ def test_lengths_are_means_over_starts_and_seeds_and_over_the_sets_of_the_study(
     assert "heads trained on train. demo: 2 of 2 sets" in table.notes[0]
 
 
+def test_every_window_is_a_row_from_its_first_to_its_last_block(study, windows):
+    _, sweeps = swept(study, {("window", "train"): windows})
+    table = sweep_tables(sweeps)["window_sweep"]
+    rows = table.blocks[0].rows
+    assert [row[:3] for row in rows][:2] == [[3, 11, 13], [3, 12, 14]]
+    assert len(rows) == 7 + 5
+    assert [row[3].value for row in rows if row[0] == 5] == pytest.approx([0.57 + 0.01 * k for k in range(5)])
+    assert [row[:3] for row in rows if row[-1] == "best"] == [[5, 11, 15]]
+    assert "blocks 11 to 15 are best" in table.notes[-1]
+
+
 def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path, reporter):
     deep, shallow = (
         write_sweep(tmp_path / name, layer_sweep(LinearSettings(), blocks), lambda block, seed: 0.5, reporter)
@@ -113,6 +124,8 @@ def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tm
         rows = list(csv.DictReader(file))
     assert [row["transition"] for row in rows] == [f"{k} to {k + 1}" for k in range(7)] * 2
     assert {row["distance"] for row in rows} == {"cosine distance", "L2 distance"}
+    # those of all generators together, not of one
+    assert [float(row["demo"]) for row in rows] == pytest.approx([0.5 + 0.4 * k / 7 for k in range(7)] + [0.3] * 7)
 
 
 def test_a_sweep_that_has_not_run_or_is_no_table_is_named(study, tmp_path):

@@ -50,9 +50,10 @@ def test_of_a_generator_the_images_called_real_are_shown_and_four_at_most(errors
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.png", "x/../../secret.png", "\\x2e\\x2e/secret.png", "none.png", "text.png"]
+    "path", ["../secret.png", "x/../../secret.png", "\\x2e\\x2e/secret.png", "none.png", "text.png", "{}/secret.png"]
 )
 def test_what_is_not_an_image_of_the_corpus_is_not_shown(errors, tmp_path, path):
+    path = path.format(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     (tmp_path / "images" / "x").mkdir()
     (tmp_path / "images" / "text.png").write_text("no image")
