@@ -36,10 +36,6 @@ class Temperature(BaseModel):
     kind: Literal["temperature"] = "temperature"
     value: Annotated[float, Field(gt=0)]
 
-    def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (N,) probabilities of logits (N,)."""
-        return sigmoid(logits / self.value)
-
 
 class Isotonic(BaseModel):
     """Probability = linear interpolation between knots, constant beyond them."""
@@ -56,10 +52,6 @@ class Isotonic(BaseModel):
         if len(self.logits) != len(self.values) or not rising or self.values[0] < 0 or self.values[-1] > 1:
             raise ValueError("knots must be as many logits as values, logits rising, values not falling, within 0..1")
         return self
-
-    def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (N,) probabilities of logits (N,)."""
-        return np.interp(logits, self.logits, self.values)
 
 
 class Calibration(BaseModel):
@@ -99,7 +91,9 @@ class Calibration(BaseModel):
 
     def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (N,) probabilities that images are synthetic."""
-        return sigmoid(logits) if self.scaling is None else self.scaling.probabilities(logits)
+        if isinstance(self.scaling, Isotonic):
+            return np.interp(logits, self.scaling.logits, self.scaling.values)
+        return sigmoid(logits if self.scaling is None else logits / self.scaling.value)
 
     def verdicts(self, logits: NDArray[np.float64]) -> list[str]:
         """Return N words of "real", "synthetic" and "unsure"."""
@@ -167,16 +161,10 @@ def calibrate(
 
 
 def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: float, at_least: int) -> Calibration:
-    """Set the threshold from images of the target whose class nobody knows, but whose mixture is.
-
-    Args:
-        logits: (N,).
-        source: what they are, for the record.
-        share: the share of them that is synthetic.
-        at_least: N may not be less.
+    """Set the threshold from ``logits`` (N,) of the target of which a ``share`` is synthetic, nobody knows which.
 
     Raises:
-        DataError: too few images.
+        DataError: there are less than ``at_least`` of them.
     """
     if len(logits) < at_least:
         raise DataError(

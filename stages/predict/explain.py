@@ -47,23 +47,6 @@ _PARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """A training image that the head sees close to the explained one.
-
-    Attributes:
-        path: its path in the training corpus.
-        label: 0 real, 1 synthetic; None where it is not known.
-        generator: its generator; None for real images.
-        similarity: cosine similarity of the two representations.
-    """
-
-    path: str
-    label: int | None
-    generator: str | None
-    similarity: float
-
-
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What there is to say of one image.
@@ -75,7 +58,8 @@ class Explanation:
         l2: their distance.
         window: first and last block that decide; None where the head reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
-        neighbours: nearest first; None where no features were at hand.
+        neighbours: training images that the head sees close to it, nearest first: ``path``, ``label``, ``generator``,
+            and ``similarity``, the cosine of the two representations; None where no features were at hand.
     """
 
     prediction: Prediction
@@ -84,7 +68,7 @@ class Explanation:
     l2: list[float]
     window: tuple[int, int] | None
     parts: dict[str, float]
-    neighbours: list[Neighbour] | None
+    neighbours: list[dict[str, Any]] | None
 
 
 def run(*, detector: Detector, image: Path, out: Path, features: Path | None = None) -> Explanation:
@@ -135,7 +119,7 @@ def _window(detector: Detector) -> tuple[int, int] | None:
     return (blocks[0], blocks[-1]) if blocks else None
 
 
-def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> list[Neighbour]:
+def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> list[dict[str, Any]]:
     table, reads = open_features(features, detector.card.spec), detector.head.reads
     own = representation(detector.head, read)
     similar = [
@@ -145,7 +129,7 @@ def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> list[
     similarity = torch.cat(similar).cpu().numpy()
     nearest = np.argsort(-similarity, kind="stable")[:NEIGHBOURS]
     found = table.index.select(["path", "label", "generator"]).take(nearest).to_pylist()
-    return [Neighbour(**row, similarity=float(similarity[at])) for row, at in zip(found, nearest, strict=True)]
+    return [row | {"similarity": float(similarity[at])} for row, at in zip(found, nearest, strict=True)]
 
 
 def render(explanation: Explanation, card: Card, identity: str) -> str:

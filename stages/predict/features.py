@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 
 def open_features(directory: Path, spec: FeatureSpec, *, but_view: bool = False) -> FeatureTable:
-    """Open an extracted view for a head.
-
-    Args:
-        directory: the view.
-        spec: the features that the head reads.
-        but_view: take any geometry and augmentation, only the backbone has to be the head's.
+    """Open an extracted view for the head that reads ``spec``; ``but_view``: only its backbone has to be the head's.
 
     Raises:
         DataError: the features are missing or damaged, or made with other settings; the message names these.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from stages.extract.reading import Task, read_image
+from stages.extract.reading import Read, Task, read_image
 from stages.extract.view_names import View, expand_views
 from stages.extract.views import apply_view
 from stages.predict.calibration import REAL, SYNTHETIC, UNSURE
@@ -19,11 +19,9 @@ from storage import names
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-    from stages.extract.reading import Job, Read
+    from stages.extract.reading import Job
     from stages.predict.calibration import Calibration
 
 # Mild changes that an image meets on its way through platforms; a sound verdict survives them.
@@ -113,21 +111,20 @@ class Looks:
 
 
 def task_of(name: str, job: Job) -> Task:
-    """Return the task of reading one file, or one member of an archive, in all views of ``job``.
+    """Return the task of reading one file, or member of an archive, in all views of a job that begins at the root.
 
-    Args:
-        name: as text of :mod:`storage.names`, relative to the working directory or absolute.
-        job: what is the same for all files; its paths begin at the root of the file system.
+    ``name`` is text of :mod:`storage.names`, relative to the working directory or absolute.
     """
     path = os.path.join(Path.cwd(), names.to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
     return Task(names.to_text(path).lstrip("/"), tuple(range(len(job.views))))
 
 
-def seen_of(name: str, read: Read) -> Seen:
+def seen_of(name: str | None, read: Read) -> Seen:
     """Return what a reader gave; the pixels are copied, since a reader uses their place again."""
     if read.pixels is None:
         return Seen(name, error=read.facts["error"])
-    return _seen(name, np.array(read.pixels), read.view_errors)
+    made = tuple(number for number in range(len(read.pixels)) if number not in read.view_errors)
+    return Seen(name, np.array(read.pixels), made, error=next(iter(read.view_errors.values()), None))
 
 
 def see(image: Image.Image | NDArray[np.uint8] | str | os.PathLike[str], job: Job) -> Seen:
@@ -147,12 +144,7 @@ def see(image: Image.Image | NDArray[np.uint8] | str | os.PathLike[str], job: Jo
             out[number] = np.asarray(apply_view(rgb, view, job.recipe, ""))
         except Exception as error:  # Pillow's encoders raise nearly anything on odd sizes; the row says so
             errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
-    return _seen(None, out, errors)
-
-
-def _seen(path: str | None, pixels: NDArray[np.uint8], errors: Mapping[int, str]) -> Seen:
-    made = tuple(number for number in range(len(pixels)) if number not in errors)
-    return Seen(path, pixels, made, error=next(iter(errors.values()), None))
+    return seen_of(None, Read({}, out, errors))
 
 
 def _from_array(array: object) -> Image.Image:

@@ -53,11 +53,11 @@ def test_a_head_without_parts_says_so():
 def test_an_image_of_the_corpus_is_its_own_nearest_neighbour(study, detector):
     path = study.images("train") / "real" / "00003.png"
     found = explain(detector, path, study.features("train"))
-    assert found.neighbours[0].path == "real/00003.png"
-    assert found.neighbours[0].similarity == pytest.approx(1, abs=1e-4)
-    similarities = [one.similarity for one in found.neighbours]
+    assert found.neighbours[0]["path"] == "real/00003.png"
+    assert found.neighbours[0]["similarity"] == pytest.approx(1, abs=1e-4)
+    similarities = [one["similarity"] for one in found.neighbours]
     assert similarities == sorted(similarities, reverse=True)
-    assert len({one.path for one in found.neighbours}) == len(found.neighbours) == 8
+    assert len({one["path"] for one in found.neighbours}) == len(found.neighbours) == 8
 
 
 def test_the_profile_is_that_of_the_features(study, detector):

@@ -121,7 +121,7 @@ def test_the_tables_are_those_of_the_explanation(page, explained, detector):
     assert texts(page, "#contributions tbody td:nth-child(3)")[:2] == [
         f"{real[name][0]:.3f} ±{real[name][1]:.3f}" for name in ("raw", "delta")
     ]
-    assert texts(page, "#neighbours-table tbody th") == [one.path for one in explanation.neighbours]
+    assert texts(page, "#neighbours-table tbody th") == [one["path"] for one in explanation.neighbours]
     assert texts(page, "#neighbours-table tbody td:last-child") == [
         f"{one.similarity:.4f}" for one in explanation.neighbours
     ]
