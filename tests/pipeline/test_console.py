@@ -26,7 +26,9 @@ def test_lines_tell_count_rate_time_left_failures_and_waiting(clock, capsys):
         progress.advance(18, failed=2)
         clock[0] += 1
         progress.advance(2, waiting=5.0)
-        clock[0] += 10
+        clock[0] += 9
+        progress.advance(0)
+        clock[0] += 1
         progress.advance(40)
     assert capsys.readouterr().err.splitlines() == [
         "extract: 20/60 images, 2.0 images/s, 20 s left, 2 failed, 50% waiting for data",
