@@ -27,10 +27,10 @@ def bench_extract(backbone: str, weights: str, images: int, batch: int | None, l
     from stages.extract.bench import measure
     from stages.extract.settings import ExtractSettings, Runtime
 
-    settings_from(ExtractSettings, {"backbone": backbone, "weights": weights}, source="--")
-    result = measure(backbone, weights, images, Runtime(batch=batch, loaders=loaders), ConsoleReporter())
+    settings = settings_from(ExtractSettings, {"backbone": backbone, "weights": weights}, source="--")
+    result = measure(settings, images, Runtime(batch=batch, loaders=loaders), ConsoleReporter())
     time = result.timing
-    click.echo(f"{backbone} on {result.device}, {result.precision}, {result.images} images")
+    click.echo(f"{backbone} on {result.device}, {result.precision}, {images} images")
     click.echo(
         f"from files   {result.from_files:8.2f} images/s, {time.waiting / time.wall:.0%} of the time waiting for data"
     )

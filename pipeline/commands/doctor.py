@@ -11,7 +11,7 @@ def doctor() -> None:
     from stages.extract.machine import examine
     from storage.store import store_root
 
-    findings = examine(store_root())
+    findings = list(examine(store_root()))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         click.echo(f"{finding.what:{width}}  {finding.found}")

@@ -12,10 +12,13 @@ from pipeline.commands.arguments import PATH, corpus_name, corpus_option, define
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from stages.extract.summary import ExtractSummary
     from stages.reporter import Reporter
+
+_REASONS_SHOWN = 10
 
 
 def auto_or(lowest: int) -> Callable[[click.Context, click.Parameter, str], int | None]:
@@ -103,7 +106,6 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     disk is full or the weights cannot be had.
     """
     from pipeline.console import ConsoleReporter, JsonReporter
-    from pipeline.extract_summary import summary_lines
     from pipeline.params import Corpus
     from pipeline.speed import record
     from pipeline.validation import settings_from
@@ -154,7 +156,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     if as_json:
         click.echo(json.dumps({"corpus": name} | summary.to_json()))
     else:
-        for line in summary_lines(name, summary):
+        for line in _summary_lines(name, summary):
             click.echo(line)
     if strict and summary.failed:
         raise DataError(
@@ -167,7 +169,34 @@ def _listed(given: dict[str, str | int | bool | None], *names: str) -> dict[str,
     values: dict[str, object] = {name: given[name] for name in names if given[name] not in {None, False}}
     for name in {"views", "taps"} & set(values):
         values[name] = [part.strip() for part in str(values[name]).split(",")]
-    blocks = values.get("blocks")
-    if isinstance(blocks, str) and blocks.replace(",", "").isdecimal():
-        values["blocks"] = [int(part) for part in blocks.split(",")]
+    numbers = str(values.get("blocks", "")).split(",")
+    if all(number.isdecimal() for number in numbers):
+        values["blocks"] = [int(number) for number in numbers]
     return values
+
+
+def _summary_lines(name: str, summary: ExtractSummary) -> Iterator[str]:
+    """Yield what a run did: counts, failures by kind and reason, formats per class, small images, time."""
+    failed = sum(summary.failed.values())
+    yield f"{name}: {summary.usable} images usable, {summary.extracted} extracted now, key {summary.key}"
+    if failed:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.failed_kinds.items()))
+        yield f"{name}: {failed} failed: {kinds}; recorded in index.parquet"
+        most = sorted(summary.failed.items(), key=lambda item: (-item[1], item[0]))
+        for reason, count in most[:_REASONS_SHOWN]:
+            yield f"  {count} x {reason}"
+        if len(most) > _REASONS_SHOWN:
+            yield f"  and {len(most) - _REASONS_SHOWN} other reasons"
+    if len(summary.keys) > 1:
+        yield f"{name}: views {', '.join(f'{view} (+{count})' for view, count in summary.views.items())}"
+    for row in summary.formats:
+        size = "size unknown" if row.median_size is None else "median {} x {}".format(*row.median_size)
+        quality = "" if row.median_quality is None else f", quality {row.median_quality}"
+        yield f"  {row.label:10} {row.format:8} {row.images:8} images, {size}{quality}"
+    if summary.small:
+        yield f"{name}: {summary.small} images are smaller than the crop (padded or repeated, as the geometry says)"
+    time = summary.timing
+    if summary.extracted and time.wall:
+        parts = ("read", "decode", "view", "backbone", "write", "waiting")
+        split = ", ".join(f"{part} {getattr(time, part):.1f}" for part in parts)
+        yield f"{name}: {summary.extracted / time.wall:.1f} images/s; seconds: {split}; wall {time.wall:.1f}"

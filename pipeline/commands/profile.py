@@ -155,9 +155,10 @@ def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | No
     if rate is None:
         from pipeline.console import ConsoleReporter
         from stages.extract.bench import measure
-        from stages.extract.settings import Runtime
+        from stages.extract.settings import ExtractSettings, Runtime
 
-        measured = measure(params.extract.backbone, "random:0", 16, Runtime(), ConsoleReporter())
+        settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
+        measured = measure(settings, 16, Runtime(), ConsoleReporter())
         rate = measured.from_files
         click.echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")
     click.echo(f"backbone: {passes:,} forward passes, about {planned.hours(rate):.1f} hours where none is cached yet")

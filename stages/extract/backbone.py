@@ -9,9 +9,7 @@ cores share it, and its float32 values may differ by rounding.
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +25,7 @@ from storage.errors import DataError, SettingError
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,7 +44,6 @@ class Backbone:
         weights: sha256 over names and values of all its parameters, hex.
         device: where it runs.
         precision: "fp32", or "fp16": fp16 matrix products, with the residual stream in fp32.
-        compiled: whether torch.compile runs its blocks.
     """
 
     card: BackboneCard
@@ -54,7 +51,6 @@ class Backbone:
     weights: str
     device: torch.device
     precision: str
-    compiled: bool = False
 
     @property
     def auto_batch(self) -> int:
@@ -82,25 +78,15 @@ class Backbone:
             row by row; "embedding": (N, E), after final norm and projection. All float32, on the device.
         """
         images = torch.from_numpy(pixels)
-        normed: dict[int, list[Tensor]] = {}
-        with self._second_norms(normed, wanted="ln2_cls" in taps):
-            if self.device.type != "cpu" or len(images) <= _STREAM_IMAGES:
-                return self._run(images, taps, blocks, grid, normed)
-            streams = torch.split(images, _STREAM_IMAGES)
-            parts = list(_cores().map(lambda part: self._run(part, taps, blocks, grid, normed), streams))
+        if self.device.type != "cpu" or len(images) <= _STREAM_IMAGES:
+            return self._run(images, taps, blocks, grid)
+        streams = torch.split(images, _STREAM_IMAGES)
+        parts = list(_cores().map(lambda part: self._run(part, taps, blocks, grid), streams))
         return {tap: torch.cat([part[tap] for part in parts], dim=image_axis(tap)) for tap in taps}
 
     @torch.inference_mode()
-    def _run(
-        self,
-        images: Tensor,
-        taps: Sequence[str],
-        blocks: Sequence[int],
-        grid: int | None,
-        normed: dict[int, list[Tensor]],
-    ) -> dict[str, Tensor]:
+    def _run(self, images: Tensor, taps: Sequence[str], blocks: Sequence[int], grid: int | None) -> dict[str, Tensor]:
         tower = self.tower
-        normed[threading.get_ident()] = []
         depth = len(tower.blocks) if "embedding" in taps else max(blocks) + 1
         class_only = "grid" not in taps and tower.has_class_token
         class_only = class_only and ("embedding" not in taps or tower.embeds_class_token)
@@ -108,35 +94,15 @@ class Backbone:
         with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
             tokens, beside = tower.start(self._normalise(images))
             for block in range(depth):
-                run = tower.run_class_token if class_only and block == depth - 1 else tower.run
-                tokens = run(block, tokens, beside)
-                if block in blocks and "cls" in found:
-                    found["cls"].append(self._token(tokens))
-                if block in blocks and "grid" in found:
-                    found["grid"].append(self._grid(tokens, grid or 1))
-        if "ln2_cls" in found:
-            found["ln2_cls"] = [normed[threading.get_ident()][block] for block in blocks]
+                tokens, normed = tower.run(block, tokens, beside, class_only=class_only and block == depth - 1)
+                if block in blocks:
+                    for tap, parts in found.items():
+                        if tap == "grid":
+                            parts.append(self._grid(tokens, grid or 1))
+                        else:
+                            parts.append(self._token(tokens if tap == "cls" else normed))
         stacked = {tap: torch.stack(parts) for tap, parts in found.items()}
         return stacked | ({"embedding": tower.embed(tokens.float())} if "embedding" in taps else {})
-
-    @contextmanager
-    def _second_norms(self, normed: dict[int, list[Tensor]], *, wanted: bool) -> Iterator[None]:
-        """Collect the token behind the second norm of each block that runs, for each thread in its own list.
-
-        All blocks, since compiled ones share their code: it calls what is hooked to the norm of the first, or nothing.
-        """
-
-        def collect(_module: nn.Module, _arguments: tuple[Tensor, ...], out: Tensor) -> None:
-            normed[threading.get_ident()].append(self._token(out))
-
-        if self.compiled:  # it differs from call to call and from thread to thread: not to be compiled each time
-            collect = torch.compiler.disable(collect)  # type: ignore[no-untyped-call]
-        hooks = [norm.register_forward_hook(collect) for norm in self.tower.second_norms if wanted]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _normalise(self, images: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 on the device; bytes travel, floats are made there."""
@@ -203,7 +169,7 @@ def load_backbone(
         torch.compiler.reset()  # what a backbone with other taps left would be taken for this one's
         tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
-    return Backbone(card, tower, weights_hash(tower.module), place, resolved, compiled)
+    return Backbone(card, tower, weights_hash(tower.module), place, resolved)
 
 
 @cache

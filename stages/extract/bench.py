@@ -13,12 +13,11 @@ from PIL import Image
 
 from stages.extract.backbone import load_backbone
 from stages.extract.run import run
-from stages.extract.settings import ExtractSettings
 from stages.scan.run import run as scan
 
 if TYPE_CHECKING:
     from stages.extract.reading import Timing
-    from stages.extract.settings import Runtime
+    from stages.extract.settings import ExtractSettings, Runtime
     from stages.reporter import Reporter
 
 PHOTOGRAPH = (500, 375)  # pixels; the median of ImageNet, of which most published corpora's reals are
@@ -32,7 +31,6 @@ class Measured:
     Attributes:
         device: where the backbone ran.
         precision: "fp32" or "fp16".
-        images: how many.
         from_files: images a second from JPEG files to written shards.
         from_memory: images a second through the backbone alone, pixels in memory.
         timing: where the seconds of ``from_files`` went.
@@ -40,7 +38,6 @@ class Measured:
 
     device: str
     precision: str
-    images: int
     from_files: float
     from_memory: float
     timing: Timing
@@ -60,17 +57,15 @@ def make_photographs(folder: Path, count: int) -> None:
         image.save(folder / f"{number:05d}.jpg", quality=_QUALITY)
 
 
-def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter: Reporter) -> Measured:
+def measure(settings: ExtractSettings, count: int, runtime: Runtime, reporter: Reporter) -> Measured:
     """Extract ``count`` made photographs into a temporary store, then run the backbone alone on as many.
 
     Args:
-        backbone: its name.
-        weights: as in ``ExtractSettings``.
+        settings: backbone and weights.
         count: how many images.
         runtime: batch and loaders.
         reporter: gets progress.
     """
-    settings = ExtractSettings.model_validate({"backbone": backbone, "weights": weights})
     with tempfile.TemporaryDirectory(prefix="ltdpipe-bench-") as place:
         images = Path(place, "images")
         make_photographs(images, count)
@@ -85,7 +80,7 @@ def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter:
             reporter=reporter,
             runtime=runtime,
         )
-    loaded = load_backbone(backbone, weights=weights, precision=settings.precision)
+    loaded = load_backbone(settings.backbone, weights=settings.weights, precision=settings.precision)
     size, batch = loaded.card.size, min(runtime.batch or loaded.auto_batch, count)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     blocks = range(loaded.card.blocks)
@@ -96,4 +91,4 @@ def measure(backbone: str, weights: str, count: int, runtime: Runtime, reporter:
         done += batch
     from_memory = done / (time.perf_counter() - started)
     rate = count / summary.timing.wall
-    return Measured(loaded.device.type, loaded.precision, count, rate, from_memory, summary.timing)
+    return Measured(loaded.device.type, loaded.precision, rate, from_memory, summary.timing)

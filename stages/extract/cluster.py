@@ -10,6 +10,7 @@ import dataclasses
 import time
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ def make_shards_on(
 
     Args:
         client: of the cluster.
-        job: how images are read; its views are numbered as ``folders``.
+        job: as there, and so are ``folders``, ``chunks`` and ``runtime``.
         folders: per view, where its shards go.
         chunks: what to make.
         settings: which backbone the workers load.
@@ -131,18 +132,14 @@ def make_shards_on(
     under_way: dict[Any, tuple[Any, Chunk]] = {}
     results = as_completed(loop=client.loop, raise_errors=False)
 
-    def submit() -> bool:
-        chunk = next(rest, None)
-        if chunk is None:
-            return False
-        # an equal task of an earlier run may be remembered by the scheduler; only its shards on disk count
-        future = client.submit(_task, work, chunk, pure=False)
-        under_way[future.key] = future, chunk
-        results.add(future)
-        return True
+    def submit(count: int) -> None:
+        for chunk in islice(rest, count):
+            # an equal task of an earlier run may be remembered by the scheduler; only its shards on disk count
+            future = client.submit(_task, work, chunk, pure=False)
+            under_way[future.key] = future, chunk
+            results.add(future)
 
-    while len(under_way) < max(sum(client.nthreads().values()), 1) and submit():
-        pass
+    submit(max(sum(client.nthreads().values()), 1))
     try:
         for future in results:
             _, chunk = under_way.pop(future.key)
@@ -152,7 +149,7 @@ def make_shards_on(
                 progress.advance(len(chunk.rows), waiting=done.waiting)
             except KilledWorker:
                 deadly.append(chunk)
-            submit()
+            submit(1)
     finally:
         client.cancel([future for future, _ in under_way.values()], force=True)
     if deadly:

@@ -1,9 +1,6 @@
-"""From an image file to RGB pixels, and the facts that a reader learns on the way.
+"""From an image file to RGB pixels, and the facts that a reader learns on the way; docs/views.md has the rules.
 
-Pillow is the reference decoder; the format is told by the content, whatever the file is called. EXIF orientation is not
-applied unless asked for, as in the protocols of the field (Pillow always turns TIFF); of several frames the first is
-read; alpha, palettes, CMYK and 16 bits become RGB as Pillow's ``convert("RGB")`` makes them (docs/views.md says what
-that means for each).
+Pillow is the reference decoder; the format is told by the content, whatever the file is called.
 """
 
 from __future__ import annotations
@@ -36,20 +33,6 @@ MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
 # EPS would start another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
-
-# Luminance quantisation table of the JPEG standard (ITU-T T.81, table K.1), which encoders scale by quality.
-_LUMINANCE = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61),
-        *(12, 12, 14, 19, 26, 58, 60, 55),
-        *(14, 13, 16, 24, 40, 57, 69, 56),
-        *(14, 17, 22, 29, 51, 87, 80, 62),
-        *(18, 22, 37, 56, 68, 109, 103, 77),
-        *(24, 35, 55, 64, 81, 104, 113, 92),
-        *(49, 64, 78, 87, 103, 121, 120, 101),
-        *(72, 92, 95, 98, 112, 100, 103, 99),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -142,18 +125,20 @@ def _formats() -> tuple[str, ...]:
 
 
 def _jpeg_quality(image: Image.Image) -> int | None:
-    """Estimate the quality of a JPEG: that of the scaled standard table nearest to the file's; None if no JPEG."""
+    """Estimate the quality of a JPEG: that whose luminance table is nearest to the file's; None if it is no JPEG."""
     table = getattr(image, "quantization", {}).get(0)
     if table is None:
         return None
-    distances = np.abs(_scaled_tables() - np.sort(table)).sum(axis=1)
+    distances = np.abs(_luminance_tables() - np.sort(table)).sum(axis=1)
     return int(distances.argmin()) + 1
 
 
 @cache
-def _scaled_tables() -> NDArray[np.int64]:
-    """The luminance tables of qualities 1..100 (libjpeg's scaling), each sorted, since files differ in their order."""
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    tables = (np.outer(scale, _LUMINANCE) + 50) // 100
-    return np.sort(tables.clip(1, 255), axis=1)
+def _luminance_tables() -> NDArray[np.int64]:
+    """The tables of qualities 1..100 that the encoder writes, each sorted, since files differ in their order."""
+    tables = []
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
+        tables.append(np.sort(Image.open(buffer).quantization[0]))  # type: ignore[attr-defined]
+    return np.array(tables)

@@ -8,9 +8,9 @@ import platform
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from PIL import features
@@ -19,46 +19,40 @@ from stages.extract.registry import BACKBONES
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
+_FORMATS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
 _PROBE_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        what: the thing looked at.
-        found: what it is, in words.
-        advice: what to do about it; None where it is fine.
-    """
+class Finding(NamedTuple):
+    """One line of the report: the thing looked at, what it is, and what to do about it where it is not fine."""
 
     what: str
     found: str
     advice: str | None = None
 
 
-def examine(store: Path) -> list[Finding]:
+def examine(store: Path) -> Iterator[Finding]:
     """Look at the machine; the store's disk is written to and cleaned up."""
-    return [
-        Finding("versions", ", ".join(_versions())),
-        Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        _device(),
-        _cores(),
-        _formats(),
-        *_disk(store),
-        _weights(),
-    ]
+    yield Finding("versions", ", ".join(f"{package} {_version(package) or 'missing'}" for package in _PACKAGES))
+    yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield _device()
+    yield _cores()
+    yield _formats()
+    yield from _disk(store)
+    present = [card.name for card in BACKBONES.values() if card.library != "demo" and present_weights(card)]
+    advice = "`ltdpipe fetch clip-vit-l-14` on a machine with internet; demo-vit needs none"
+    yield Finding("weights", ", ".join(present) or "none on this machine", None if present else advice)
 
 
-def _versions() -> list[str]:
-    found = []
-    for package in _PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"{package} missing")
-    return found
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _device() -> Finding:
@@ -71,8 +65,8 @@ def _device() -> Finding:
 
 
 def _cores() -> Finding:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = f"{cores()} for this process, torch uses {torch.get_num_threads()}, {auto_loaders(device)} loader processes"
+    loaders = auto_loaders("cuda" if torch.cuda.is_available() else "cpu")
+    found = f"{cores()} for this process, torch uses {torch.get_num_threads()}, {loaders} loader processes"
     too_many = torch.get_num_threads() > cores()
     return Finding(
         "cores", found, f"set OMP_NUM_THREADS={cores()}: more threads than cores stall" if too_many else None
@@ -80,26 +74,24 @@ def _cores() -> Finding:
 
 
 def _formats() -> Finding:
-    wanted = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
-    missing = [name for feature, name in wanted.items() if not features.check(feature)]
-    try:
-        heic = f", HEIC by pillow-heif {version('pillow-heif')}"
-    except PackageNotFoundError:
-        heic = ", no HEIC (`pip install pillow-heif` adds it)"
-    there = ", ".join(name for name in wanted.values() if name not in missing)
+    there = [name for feature, name in _FORMATS.items() if features.check(feature)]
+    missing = [name for name in _FORMATS.values() if name not in there]
+    heif = _version("pillow-heif")
+    heic = f"HEIC by pillow-heif {heif}" if heif else "no HEIC (`pip install pillow-heif` adds it)"
     advice = f"no decoder for {', '.join(missing)}: such files will be recorded as failed" if missing else None
-    return Finding("image formats", there + heic, advice)
+    return Finding("image formats", ", ".join([*there, heic]), advice)
 
 
-def _disk(store: Path) -> list[Finding]:
+def _disk(store: Path) -> Iterator[Finding]:
     folder = next(each for each in (store, *store.absolute().parents) if each.is_dir())
     room = shutil.disk_usage(folder).free
     # ViT-L/14: 24 blocks x 1024 x 2 bytes, and the embedding
     images = room // (24 * 1024 * 2 + 768 * 2)
     low = "less than 10 GB: set LTDPIPE_STORE to a larger disk" if room < 10 << 30 else None
-    found = [Finding("room", f"{room >> 30} GB at {folder}, {images:,} images of ViT-L/14 in one view", low)]
+    yield Finding("room", f"{room >> 30} GB at {folder}, {images:,} images of ViT-L/14 in one view", low)
     if not os.access(folder, os.W_OK):
-        return [*found, Finding("disk", f"{folder} may not be written to", "set LTDPIPE_STORE to a folder of yours")]
+        yield Finding("disk", f"{folder} may not be written to", "set LTDPIPE_STORE to a folder of yours")
+        return
     try:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             probe = Path(place, "probe")
@@ -109,12 +101,11 @@ def _disk(store: Path) -> list[Finding]:
                 file.flush()
                 os.fsync(file.fileno())
             rate = _PROBE_BYTES / (time.perf_counter() - started) / 1e6
-            found.append(Finding("disk speed", f"{rate:.0f} MB/s written and synced"))
-            found.append(_locking(probe))
+            yield Finding("disk speed", f"{rate:.0f} MB/s written and synced")
+            yield _locking(probe)
     except OSError as error:  # full, over the quota, read-only: what a doctor is asked about
         what = f"{_PROBE_BYTES >> 20} MB cannot be written to {folder} ({error.strerror})"
-        found.append(Finding("disk", what, "free some room, or set LTDPIPE_STORE to another disk"))
-    return found
+        yield Finding("disk", what, "free some room, or set LTDPIPE_STORE to another disk")
 
 
 def _locking(probe: Path) -> Finding:
@@ -128,9 +119,3 @@ def _locking(probe: Path) -> Finding:
             return Finding("locking", "two writers got the same lock", "run one extraction into this store at a time")
     except OSError as error:
         return Finding("locking", f"refused ({error.strerror})", "set LTDPIPE_STORE to a file system with locks")
-
-
-def _weights() -> Finding:
-    present = [card.name for card in BACKBONES.values() if card.library != "demo" and present_weights(card)]
-    advice = None if present else "`ltdpipe fetch clip-vit-l-14` on a machine with internet; demo-vit needs none"
-    return Finding("weights", ", ".join(present) or "none on this machine", advice)

@@ -21,21 +21,13 @@ _LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}
 
 @dataclass(frozen=True)
 class FormatRow:
-    """How the images of one class in one format look.
-
-    Attributes:
-        label: "real", "synthetic" or "unlabelled".
-        format: as the decoder names it; "none" where it told none.
-        images: how many, failed ones included.
-        median_size: width and height in pixels, each the median; None where no size is known.
-        median_quality: of JPEG, estimated; None for others.
-    """
+    """How the images of one class in one format look, failed ones included."""
 
     label: str
-    format: str
+    format: str  # as the decoder names it; "none" where it told none
     images: int
-    median_size: tuple[int, int] | None
-    median_quality: int | None
+    median_size: tuple[int, int] | None  # width and height, each the median
+    median_quality: int | None  # of JPEG, estimated
 
 
 @dataclass(frozen=True)

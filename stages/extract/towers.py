@@ -9,7 +9,7 @@ N images, T tokens (class and register tokens first, then patches), D width, E e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
     from stages.extract.registry import BackboneCard
 
+    # (block, (N, T, D), beside, wanted) -> (N, wanted, D) twice: the first tokens behind the block, and behind its norm
+    # in front of the feed-forward layers
+    _Block = Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]]
+    _Pass = Callable[[Any, Tensor, Any, int], tuple[Tensor, Tensor]]
 
-class Tower(Protocol):
+
+class Tower:
     """A vision transformer that can be run block by block.
 
     Attributes:
         module: the model as its library builds it; its state dict is what weights files hold.
         blocks: its L transformer blocks.
-        second_norms: the LayerNorm in front of each block's feed-forward layers.
         prefix: how many class and register tokens stand before the patches.
         has_class_token: whether token 0 is a class token.
         embeds_class_token: whether the embedding needs no other token than that.
@@ -39,26 +43,36 @@ class Tower(Protocol):
 
     module: nn.Module
     blocks: list[nn.Module]
-    second_norms: list[nn.Module]
     prefix: int
     has_class_token: bool
     embeds_class_token: bool
     activation: str
 
+    def __init__(self, run: _Pass) -> None:
+        self._whole: _Block = lambda block, tokens, beside: run(block, tokens, beside, tokens.shape[1])
+        self._class_token: _Block = lambda block, tokens, beside: run(block, tokens, beside, 1)
+
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
         """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and what the blocks need beside them."""
+        raise NotImplementedError
 
-    def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
-        """(N, T, D) -> (N, T, D) through one block."""
+    def run(self, block: int, tokens: Tensor, beside: Any, *, class_only: bool = False) -> tuple[Tensor, Tensor]:
+        """(N, T, D) -> (N, T, D) behind one block, and the same behind its norm in front of the feed-forward layers.
 
-    def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
-        """(N, T, D) -> (N, 1, D): the class token behind one block, nothing of the others where that can be spared."""
+        With ``class_only`` both are (N, 1, D), the class token's, and nothing is computed of the others where that can
+        be spared.
+        """
+        return (self._class_token if class_only else self._whole)(self.blocks[block], tokens, beside)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens behind the last block -> (N, E), after final norm and projection."""
+        raise NotImplementedError
 
     def compile(self) -> None:
         """Run the blocks through torch.compile from now on."""
+        # torch gives up on a function that it had to compile eight times: for other numbers of images or threads, say.
+        # So all blocks share one compiled function, and the last block's has its own count
+        self._whole, self._class_token = torch.compile(self._whole), torch.compile(self._class_token)
 
 
 def build_tower(card: BackboneCard, seed: int = 0) -> Tower:
@@ -93,21 +107,17 @@ def _open_clip_tower(card: BackboneCard) -> Tower:
     return ClipTower(visual) if isinstance(visual, VisionTransformer) else TimmTower(visual)
 
 
-class ClipTower:
+class ClipTower(Tower):
     """open_clip's VisionTransformer, or a model with the same attributes such as the demo's."""
 
-    prefix = 1
-    has_class_token = True
-    embeds_class_token = True
+    prefix, has_class_token, embeds_class_token = 1, True, True
 
     def __init__(self, model: Any) -> None:
+        super().__init__(_clip_pass)
         self.module: nn.Module = model
         self._model = model
-        self.blocks: list[nn.Module] = list(model.transformer.resblocks)
-        self.second_norms: list[nn.Module] = [block.ln_2 for block in model.transformer.resblocks]
+        self.blocks = list(model.transformer.resblocks)
         self.activation = type(model.transformer.resblocks[0].mlp.gelu).__name__.lower()
-        self._whole: Callable[[Any, Tensor], Tensor] = _whole
-        self._class_token: Callable[[Any, Tensor], Tensor] = _class_token
         use_onednn(model)
         if self.activation == "quickgelu":
             for block in model.transformer.resblocks:
@@ -121,39 +131,17 @@ class ClipTower:
         tokens: Tensor = model.ln_pre(torch.cat([first, patches], dim=1) + model.positional_embedding)
         return tokens, None
 
-    def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
-        """See :class:`Tower`."""
-        return self._whole(self.blocks[block], tokens)
-
-    def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:  # noqa: ARG002 - the protocol's
-        """See :class:`Tower`."""
-        return self._class_token(self.blocks[block], tokens)
-
     def embed(self, tokens: Tensor) -> Tensor:
         """See :class:`Tower`."""
         embedding: Tensor = self._model.ln_post(tokens[:, 0]) @ self._model.proj
         return embedding
 
-    def compile(self) -> None:
-        """See :class:`Tower`."""
-        # torch gives up on a function that it had to compile eight times: for other numbers of images or threads, say.
-        # So all blocks share one compiled function, and the last block's has its own count
-        self._whole, self._class_token = torch.compile(_whole), torch.compile(_class_token)
 
-
-def _whole(block: Any, tokens: Tensor) -> Tensor:
-    return _pass(block, tokens, tokens.shape[1])
-
-
-def _class_token(block: Any, tokens: Tensor) -> Tensor:
-    return _pass(block, tokens, 1)
-
-
-def _pass(block: Any, tokens: Tensor, wanted: int) -> Tensor:
-    """(N, T, D) -> (N, wanted, D): the first tokens behind one block; keys and values are those of all."""
+def _clip_pass(block: Any, tokens: Tensor, _beside: None, wanted: int) -> tuple[Tensor, Tensor]:
+    """As ``_Pass``; keys and values are those of all tokens."""
     own = tokens[:, :wanted] + block.ls_1(_attend(block.attn, block.ln_1(tokens), wanted))
-    moved: Tensor = own + block.ls_2(block.mlp(block.ln_2(own)))
-    return moved
+    normed = block.ln_2(own)
+    return own + block.ls_2(block.mlp(normed)), normed
 
 
 def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
@@ -172,51 +160,40 @@ def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Te
     return linear(gathered, attention.out_proj.weight, attention.out_proj.bias)
 
 
-class TimmTower:
+class TimmTower(Tower):
     """timm's VisionTransformer and Eva (PE-Core, DINOv3), alone or inside open_clip's adapter."""
 
     activation = "gelu"  # timm builds these models with no other
 
     def __init__(self, model: nn.Module) -> None:
+        super().__init__(_timm_pass)
         self.module = model
         self._trunk: Any = getattr(model, "trunk", model)
         self._head: Any = nn.Identity() if self._trunk is model else model.head
         self.blocks = list(self._trunk.blocks)
-        self.second_norms = [block.norm2 for block in self._trunk.blocks]
         self.prefix = int(self._trunk.num_prefix_tokens)
         self.has_class_token = self._trunk.cls_token is not None
         self.embeds_class_token = self._trunk.attn_pool is None and self._trunk.global_pool == "token"
-        self._is_eva = hasattr(self._trunk, "rope")
         use_onednn(model)
 
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
         """See :class:`Tower`; beside the tokens, Eva's blocks need a rotary embedding."""
         tokens = self._trunk._pos_embed(self._trunk.patch_embed(images))
         tokens, rotary = tokens if isinstance(tokens, tuple) else (tokens, None)
-        return self._trunk.norm_pre(tokens), {"rope": rotary} if self._is_eva else {}
-
-    def run(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
-        """See :class:`Tower`."""
-        moved: Tensor = self.blocks[block](tokens, **beside)
-        return moved
-
-    def run_class_token(self, block: int, tokens: Tensor, beside: Any) -> Tensor:
-        """See :class:`Tower`; attention is computed for all, the feed-forward layers for one."""
-        layer: Any = self.blocks[block]
-        scales = (_scaled(layer.gamma_1), _scaled(layer.gamma_2)) if self._is_eva else (layer.ls1, layer.ls2)
-        own = (tokens + scales[0](layer.attn(layer.norm1(tokens), **beside)))[:, :1]
-        moved: Tensor = own + scales[1](layer.mlp(layer.norm2(own)))
-        return moved
+        return self._trunk.norm_pre(tokens), {"rope": rotary} if hasattr(self._trunk, "rope") else {}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """See :class:`Tower`."""
         pooled: Tensor = self._head(self._trunk.forward_head(self._trunk.norm(tokens)))
         return pooled
 
-    def compile(self) -> None:
-        """See :class:`Tower`."""
-        for block in self.blocks:
-            block.compile()
+
+def _timm_pass(block: Any, tokens: Tensor, beside: dict[str, Any], wanted: int) -> tuple[Tensor, Tensor]:
+    """As ``_Pass``; attention is computed for all tokens, the feed-forward layers for those wanted."""
+    scales = (block.ls1, block.ls2) if hasattr(block, "ls1") else (_scaled(block.gamma_1), _scaled(block.gamma_2))
+    own = (tokens + scales[0](block.attn(block.norm1(tokens), **beside)))[:, :wanted]
+    normed = block.norm2(own)
+    return own + scales[1](block.mlp(normed)), normed
 
 
 def _scaled(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -1,8 +1,7 @@
 """The names of views: what ``corpora.<name>.views`` may say, and the one folder that each view's features lie in.
 
-A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, or a chain of degradations such as ``scale:0.5+jpeg:70``.
-``train:5`` stands for the five views train-0 .. train-4, ``tencrop`` for tencrop-0 .. tencrop-9: a view always gives
-one picture an image. How the pixels of each view are made is told in docs/views.md. This module imports no torch.
+A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, or a chain of degradations such as ``scale:0.5+jpeg:70``
+(docs/views.md). ``train:5`` stands for the five views train-0 .. train-4: a view always gives one picture an image.
 """
 
 from __future__ import annotations
@@ -56,14 +55,10 @@ class View:
         return f"{self.kind}-{self.number}" if self.kind in {"train", "tencrop"} else self.kind
 
 
-def _whole(amount: float) -> bool:
-    return amount == int(amount)
-
-
 # Kind -> (what its number means, which numbers are allowed).
 DEGRADATIONS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "jpeg": ("a quality, a whole number in 1..100", lambda amount: 1 <= amount <= 100 and _whole(amount)),
-    "webp": ("a quality, a whole number in 1..100", lambda amount: 1 <= amount <= 100 and _whole(amount)),
+    "jpeg": ("a quality, a whole number in 1..100", lambda amount: amount in range(1, 101)),
+    "webp": ("a quality, a whole number in 1..100", lambda amount: amount in range(1, 101)),
     "blur": ("sigma in pixels, above 0 and at most 20", lambda amount: 0 < amount <= 20),
     "scale": ("a factor, above 0 and at most 4", lambda amount: 0 < amount <= 4),
     "noise": ("a standard deviation in grey levels, above 0 and at most 255", lambda amount: 0 < amount <= 255),
@@ -113,6 +108,6 @@ def _step(setting: str, step: str) -> Degradation:
         amount = float(text)
     except ValueError:
         amount = float("nan")
-    if amount != amount or not allowed(amount):  # noqa: PLR0124 - NaN is the one number unequal to itself
+    if not allowed(amount):
         raise ValueError(f"view {setting!r}: {kind} takes {meaning}, found {text or 'nothing'!r}")
-    return Degradation(kind, amount)
+    return Degradation(kind, float(f"{amount:g}"))  # exactly what its folder and the feature key say

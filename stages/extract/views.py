@@ -164,38 +164,24 @@ def before_crop(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def _whole(image: Image.Image, _size: int) -> Image.Image:
-    return image
-
-
-def _squash(image: Image.Image, size: int) -> Image.Image:
-    side = before_crop(size)
-    return image.resize((side, side), BILINEAR)
-
-
-def _shorter(image: Image.Image, size: int) -> Image.Image:
-    return resize_shorter(image, size, BICUBIC)
-
-
 def _tile(image: Image.Image, size: int) -> Image.Image:
     """Repeat an image that is smaller than the crop, rightwards and downwards, until it is not."""
-    width, height = image.size
-    if min(width, height) >= size:
+    if min(image.size) >= size:
         return image
-    columns, rows = math.ceil(size / width), math.ceil(size / height)
-    tiled = Image.new("RGB", (columns * width, rows * height))
-    for column in range(columns):
-        for row in range(rows):
-            tiled.paste(image, (column * width, row * height))
-    return tiled
+    repeats = math.ceil(size / image.height), math.ceil(size / image.width), 1
+    return Image.fromarray(np.tile(np.asarray(image), repeats))
 
 
 # Name -> what is done before the crop.
 GEOMETRIES: dict[str, Callable[[Image.Image, int], Image.Image]] = {
-    "crop224-pad": _whole,  # no resize: UFD's, RINE's and LTD's protocol
-    "squash256-crop224": _squash,  # to 256 x 256 whatever the shape: LTD on DRCT-2M, FatFormer
-    "short224-crop": _shorter,  # shorter side to 224, bicubic as CLIP's own preprocessing: C2P, grip
-    "tile224": _tile,  # small images repeated instead of padded: ForgeLens, Effort, NPR
+    # no resize: UFD's, RINE's and LTD's protocol
+    "crop224-pad": lambda image, _size: image,
+    # to 256 x 256 whatever the shape: LTD on DRCT-2M, FatFormer
+    "squash256-crop224": lambda image, size: image.resize((before_crop(size), before_crop(size)), BILINEAR),
+    # shorter side to 224, bicubic as CLIP's own preprocessing: C2P, grip
+    "short224-crop": lambda image, size: resize_shorter(image, size, BICUBIC),
+    # small images repeated instead of padded: ForgeLens, Effort, NPR
+    "tile224": _tile,
 }
 
 
@@ -209,8 +195,7 @@ def ten_crop(image: Image.Image, geometry: str, size: int, number: int) -> Image
 
     What the geometry does before its crop comes first; a smaller image is zero-padded around its middle.
     """
-    image = GEOMETRIES[geometry](image, size)
-    image = centre_pad(image, size)
+    image = centre_pad(GEOMETRIES[geometry](image, size), size)
     width, height = image.size
     right, bottom = width - size, height - size
     if number >= 5:

@@ -235,7 +235,9 @@ def _read(path: Path, *, known: bool) -> tuple[dict[str, Tensor], str | None]:
     for holder in _HOLDERS:
         if isinstance(content, dict) and isinstance(content.get(holder), dict):
             content = content[holder]
-            if any(name.startswith("model.visual.") for name in content):  # the LTD authors' checkpoint: OpenAI's CLIP
+            if any(
+                str(name).startswith("model.visual.") for name in content
+            ):  # the LTD authors' checkpoint: OpenAI's CLIP
                 activation = "quickgelu"
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, expected tensors by name")
@@ -248,8 +250,8 @@ def _image_tower(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tenso
     for prefix in _PREFIXES:
         part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         if own & set(part):
-            return part
-    return state
+            break
+    return part
 
 
 def _as_built(state: dict[str, Tensor], module: nn.Module, card: BackboneCard) -> dict[str, Tensor]:
@@ -259,7 +261,10 @@ def _as_built(state: dict[str, Tensor], module: nn.Module, card: BackboneCard) -
 
         family: Any = eva if isinstance(module, eva.Eva) else vision_transformer
         state = family.checkpoint_filter_fn(state, module)
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    return {
+        name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for name, value in state.items()
+    }
 
 
 def _is_torchscript(path: Path) -> bool:

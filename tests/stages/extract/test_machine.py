@@ -67,9 +67,9 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
 
 def test_bench_measures_files_and_memory(run, tiny, reporter):
     from stages.extract.bench import measure
-    from stages.extract.settings import Runtime
+    from stages.extract.settings import ExtractSettings, Runtime
 
-    measured = measure("tiny", "random:0", 5, Runtime(loaders=0), reporter)
+    measured = measure(ExtractSettings(backbone="tiny", weights="random:0"), 5, Runtime(loaders=0), reporter)
     assert reporter.done == 5
     assert measured.from_files > 0 < measured.from_memory
     assert measured.timing.decode > 0 < measured.timing.write

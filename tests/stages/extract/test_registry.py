@@ -18,15 +18,13 @@ def test_card_states_what_is_built(card):
         tower = build_tower(card) if card.library != "demo" else None
     tower = tower or build_tower(card)
     assert len(tower.blocks) == card.blocks
-    assert len(tower.second_norms) == card.blocks
-    assert tower.second_norms[0].normalized_shape == (card.width,)
     assert tower.activation == card.activation
     assert tower.has_class_token == (card.token == "class")
     device = next(tower.module.parameters()).device
     tokens, beside = tower.start(torch.zeros(2, 3, card.size, card.size, device=device))
     assert tokens.shape[2] == card.width
-    assert tower.run(0, tokens, beside).shape == tokens.shape
-    assert tower.run_class_token(0, tokens, beside).shape == (2, 1, card.width)
+    assert [each.shape for each in tower.run(0, tokens, beside)] == [tokens.shape] * 2
+    assert [each.shape for each in tower.run(0, tokens, beside, class_only=True)] == [(2, 1, card.width)] * 2
     assert tower.embed(tokens).shape == (2, card.embedding)
 
 
