@@ -123,7 +123,7 @@ def test_the_tables_are_those_of_the_explanation(page, explained, detector):
     ]
     assert texts(page, "#neighbours-table tbody th") == [one["path"] for one in explanation.neighbours]
     assert texts(page, "#neighbours-table tbody td:last-child") == [
-        f"{one.similarity:.4f}" for one in explanation.neighbours
+        f"{one['similarity']:.4f}" for one in explanation.neighbours
     ]
     page.find_element("css selector", "#profile ~ details summary").click()
     assert texts(page, "details tbody td:nth-child(2)") == [f"{value:.4f}" for value in explanation.cosine]
