@@ -57,7 +57,7 @@ def run(*, features: Path, head: Path, out: Path) -> int:
             message names them), or images have no label.
     """
     table = FeatureTable.open(features)
-    return _LoadedHead.of(head, table.spec).write([table], np.arange(len(table)), view=features.name, out=out)
+    return _LoadedHead.of(head).write([table], view=features.name, out=out)
 
 
 def run_views(
@@ -89,19 +89,20 @@ def run_views(
             views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(index.parent))
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
-    loaded = _LoadedHead.of(head, next(iter(views.values()))[0].spec)
+    loaded = _LoadedHead.of(head)
     counts = {}
     for name, tables in views.items():
-        counts[name] = loaded.write(tables, np.arange(len(tables[0])), view=name, out=out / f"{name}.parquet")
+        counts[name] = loaded.write(tables, view=name, out=out / f"{name}.parquet")
     for wanted in match if VIEW in views else ():
         name = f"{MATCHED}{wanted}"
-        counts[name] = loaded.write_matched(views[VIEW][0], wanted, view=name, out=out / f"{name}.parquet")
+        sets = matched_sets(views[VIEW][0].index, wanted)
+        counts[name] = loaded.write(views[VIEW], view=name, out=out / f"{name}.parquet", sets=sets)
     if trained_on is not None and "train" in loaded.metadata:
         settings = TrainSettings.model_validate(loaded.metadata["train"])
         clean = trained_on / VIEW
         table = FeatureTable.open(clean if clean.is_dir() else trained_on / settings.validation_view)
         rows = split_rows(table, settings).validation
-        counts[HELD_OUT] = loaded.write([table], rows, view=HELD_OUT, out=out / f"{HELD_OUT}.parquet")
+        counts[HELD_OUT] = loaded.write([table], view=HELD_OUT, out=out / f"{HELD_OUT}.parquet", rows=rows)
     for left in out.glob("*.parquet"):
         if left.stem not in counts:
             left.unlink()
@@ -118,44 +119,59 @@ class _LoadedHead:
     metadata: Mapping[str, Any]
 
     @classmethod
-    def of(cls, head: Path, spec: FeatureSpec) -> _LoadedHead:
+    def of(cls, head: Path) -> _LoadedHead:
         weights, metadata = load_head(head)
-        trained_on = FeatureSpec.from_json(metadata["feature_spec"])
+        spec = FeatureSpec.from_json(metadata["feature_spec"])
         settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-        _check_same_features(head, trained_on, spec, where="the features")
         module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
         try:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise DataError(f"head {head} does not hold the weights its settings ask for: {error}") from error
-        return cls(head, module.eval().to(best_device()), trained_on, metadata)
+        return cls(head, module.eval().to(best_device()), spec, metadata)
 
-    def write(self, tables: Sequence[FeatureTable], rows: NDArray[np.int64], *, view: str, out: Path) -> int:
-        """Write the scores of some rows, the mean logit over ``tables`` of the same images; return how many."""
+    def write(
+        self,
+        tables: Sequence[FeatureTable],
+        *,
+        view: str,
+        out: Path,
+        rows: NDArray[np.int64] | None = None,
+        sets: Mapping[str, NDArray[np.int64]] | None = None,
+    ) -> int:
+        """Write the mean logit over ``tables``, which show the same images; return of how many.
+
+        Args:
+            tables: made with the backbone and arithmetic of training; geometry, augmentation and stored blocks may
+                differ: training crops at random and evaluation the centre, robustness tests degrade on purpose.
+            view: what the tables are called together.
+            out: the scores file.
+            rows: of these images only; None: of all.
+            sets: test set -> rows; only these images are scored, as members of these sets alone.
+        """
         first = tables[0]
         for table in tables:
-            _check_same_features(self.source, self.spec, table.spec, where=str(table.directory))
+            difference = backbone_difference(self.spec, table.spec)
+            if difference:
+                raise DataError(
+                    f"head {self.source} cannot score {table.directory}, which was made with other settings "
+                    f"({difference}); extract the corpus with the head's settings, or train on these features"
+                )
             if not table.index["path"].equals(first.index["path"]):
                 raise DataError(f"{table.directory} and {first.directory} hold different images; extract both again")
-        images = first.index.take(rows)
-        logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
-        self._write(first, images, logits, view, out)
-        return len(rows)
-
-    def write_matched(self, table: FeatureTable, match: Match, *, view: str, out: Path) -> int:
-        """Write the scores of the images that are in the matched subset of a set, as members of those sets alone."""
-        sets: dict[int, list[str]] = defaultdict(list)
-        for name, members in matched_sets(table.index, match).items():
+        sets_of: dict[int, list[str]] = defaultdict(list)
+        for name, members in (sets or {}).items():
             for row in members.tolist():
-                sets[row].append(name)
-        rows = np.array(sorted(sets), dtype=np.int64)
-        images = table.index.take(rows)
-        column = images.column_names.index("sets")
-        images = images.set_column(column, "sets", pa.array([sets[row] for row in sorted(sets)], pa.list_(pa.string())))
-        self._write(table, images, self._logits(table, rows), view, out)
-        return len(rows)
-
-    def _write(self, first: FeatureTable, images: pa.Table, logits: NDArray[np.float64], view: str, out: Path) -> None:
+                sets_of[row].append(name)
+        if sets is not None:
+            rows = np.array(sorted(sets_of), dtype=np.int64)
+        elif rows is None:
+            rows = np.arange(len(first))
+        images = first.index.take(rows)
+        if sets is not None:
+            place = images.column_names.index("sets")
+            listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.string()))
+            images = images.set_column(place, "sets", listed)
         if images["label"].null_count:
             raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")
         facts = {name: value for name, value in self.metadata.get("facts", {}).items() if name.startswith("window")}
@@ -171,7 +187,9 @@ class _LoadedHead:
             failed=len(first.failed),
             facts={**facts, "trained_on": self.metadata.get("corpus")},
         )
+        logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
         write_scores(out, card=card, images=images, logits=logits)
+        return len(rows)
 
     def _logits(self, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         reads, device = self.module.reads, next(self.module.parameters()).device
@@ -181,16 +199,3 @@ class _LoadedHead:
                 batch = table.read(reads.tap, blocks=reads.blocks or None, rows=chosen)
                 logits.append(self.module(torch.from_numpy(batch).to(device).float()).cpu().numpy())
         return np.concatenate(logits).astype(np.float64)
-
-
-def _check_same_features(head: Path, trained_on: FeatureSpec, spec: FeatureSpec, *, where: str) -> None:
-    """The backbone and its arithmetic must be those of training; geometry, augmentation and stored blocks may differ.
-
-    Training crops at random and evaluation crops the centre, robustness tests degrade the pixels on purpose.
-    """
-    difference = backbone_difference(trained_on, spec)
-    if difference:
-        raise DataError(
-            f"head {head} cannot score {where}, which were made with other settings ({difference}); "
-            "extract the corpus with the head's settings, or train on these features"
-        )

@@ -69,7 +69,7 @@ class ScoreCard:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One scores file in memory; all arrays have length N and the file's row order.
+    """One scores file in memory; all arrays have length N and are in order of path.
 
     Attributes:
         source: the file.
@@ -78,7 +78,6 @@ class Scores:
         generator: (N,) object, str or None; None for real images.
         label: (N,) int8, 0 real, 1 synthetic.
         logit: (N,) float64, finite.
-        score: (N,) float64, the sigmoid of the logit.
         members: named test set -> its row numbers, ascending; in order of name. An image may be in several.
     """
 
@@ -88,7 +87,6 @@ class Scores:
     generator: NDArray[np.object_]
     label: NDArray[np.int8]
     logit: NDArray[np.float64]
-    score: NDArray[np.float64]
     members: Mapping[str, NDArray[np.int64]]
 
     def __len__(self) -> int:
@@ -142,7 +140,7 @@ def read_card(path: Path) -> ScoreCard:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read a scores file.
+    """Read a scores file, whose rows may be in any order.
 
     Raises:
         DataError: it is missing or damaged, has other columns or no metadata, or holds what cannot be a score.
@@ -157,14 +155,14 @@ def read_scores(path: Path) -> Scores:
     if rows != table.num_rows:
         raise DataError(f"{path} states {rows} rows and has {table.num_rows}; {_REMEDY}")
     _check(table, path)
+    table = table.sort_by("path")
     return Scores(
         source=path,
         card=card,
-        path=_objects(table["path"]),
-        generator=_objects(table["generator"]),
+        path=table["path"].to_numpy(),
+        generator=table["generator"].to_numpy(),
         label=table["label"].to_numpy(),
         logit=table["logit"].to_numpy(),
-        score=table["score"].to_numpy(),
         members=_members(table["sets"].combine_chunks()),
     )
 
@@ -201,14 +199,10 @@ def _check(table: pa.Table, path: Path) -> None:
         raise DataError(f"{path}: the image {twin!r} is listed more than once; name all its sets in one row")
 
 
-def _objects(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    return np.array([*column.to_pylist(), None], dtype=object)[:-1]
-
-
 def _members(sets: pa.ListArray) -> dict[str, NDArray[np.int64]]:
     """Return for every set name the numbers of the rows that list it."""
     rows = pc.list_parent_indices(sets).to_numpy(zero_copy_only=False).astype(np.int64)
     encoded = sets.flatten().dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    names = encoded.dictionary.to_pylist()
-    return {name: np.unique(rows[codes == names.index(name)]) for name in sorted(names)}
+    numbered = sorted((name, number) for number, name in enumerate(encoded.dictionary.to_pylist()))
+    return {name: np.unique(rows[codes == number]) for name, number in numbered}

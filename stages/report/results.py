@@ -202,7 +202,7 @@ def load_results(
     found: set[NamedSet] = set()
     samples: dict[tuple[str, str], Sample] = {}
     for path, card in tested.items():
-        scores = _by_path(read_scores(path))
+        scores = read_scores(path)
         sample = samples.setdefault((card.corpus, card.view), _sample_of(scores))
         _check_same_images(sample, scores)
         view = card.view
@@ -282,16 +282,6 @@ def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
     for card in cards:
         views[card.corpus].add(card.view)
     return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}
-
-
-def _by_path(scores: Scores) -> Scores:
-    """Put the rows of a file in order of path: files are in the order of their features, which may differ."""
-    if bool(np.all(scores.path[:-1] <= scores.path[1:])):
-        return scores
-    order = np.argsort(scores.path)
-    rank = np.argsort(order)
-    columns = {name: getattr(scores, name)[order] for name in ("path", "generator", "label", "logit", "score")}
-    return replace(scores, **columns, members={name: np.sort(rank[rows]) for name, rows in scores.members.items()})
 
 
 def _sample_of(scores: Scores) -> Sample:

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from score_sets import SCORE_SETS
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from stages.evaluate.metrics import METRICS, measure
+from stages.evaluate.metrics import METRICS, UNLABELLED_DRAWS, calibrated_threshold, measure
 from stages.evaluate.scores import sigmoid
-from stages.evaluate.thresholds import UNLABELLED_DRAWS
 
 SMALL = ("tpr_at_fpr_1", "tpr_at_fpr_01", "unlabelled_accuracy")
 
@@ -33,7 +32,9 @@ def test_values_are_those_of_scikit_learn_and_of_counting(name):
     assert found.accuracy == pytest.approx(statistics.mean(right))
     assert found.accuracy_real == pytest.approx(statistics.mean(real))
     assert found.accuracy_fake == pytest.approx(statistics.mean(fake))
-    assert found.calibrated_accuracy == pytest.approx(np.mean((logits > 0.5) == (labels == 1)))
+    for threshold in (-5.0, -2.0, 0.0, 0.25, 0.5, 2.0, 5.0):  # on ties, between and beyond them
+        expected = np.mean((logits > threshold) == (labels == 1))
+        assert measure(labels, logits, threshold=threshold).calibrated_accuracy == pytest.approx(expected, abs=1e-12)
     assert (found.n_real, found.n_fake) == (len(real), len(fake))
     assert set(found.undefined) <= set(SMALL)
     assert {metric for metric in METRICS if found.value(metric) is None} == set(found.undefined)
@@ -45,7 +46,6 @@ def test_the_oracle_is_the_best_of_all_thresholds(name):
     found = measure(labels, logits)
     tried = [np.mean((logits > threshold) == (labels == 1)) for threshold in [-np.inf, *logits]]
     assert found.oracle_accuracy == pytest.approx(max(tried), abs=1e-12)
-    assert np.mean((logits > found.oracle_threshold) == (labels == 1)) == pytest.approx(max(tried), abs=1e-12)
 
 
 def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
@@ -163,3 +163,34 @@ def test_metrics_are_plain_values():
     found = measure(np.tile(_labels(0, 1), 1000), np.tile([-1.0, 1.0], 1000), threshold=0.0)
     assert all(type(found.value(metric)) is float for metric in METRICS)
     assert replace(found, ap=None).value("ap") is None
+
+
+def _balanced(labels, logits, threshold):
+    return (np.mean(logits[labels == 0] <= threshold) + np.mean(logits[labels == 1] > threshold)) / 2
+
+
+@pytest.mark.parametrize("name", SCORE_SETS)
+def test_the_calibrated_threshold_has_the_greatest_balanced_accuracy(name):
+    labels, logits = SCORE_SETS[name]
+    best = max(_balanced(labels, logits, threshold) for threshold in [-np.inf, *logits])
+    assert _balanced(labels, logits, calibrated_threshold(labels, logits)) == pytest.approx(best, abs=1e-12)
+
+
+def test_between_separated_classes_it_is_halfway():
+    assert calibrated_threshold(np.array([0, 0, 1, 1]), np.array([-9.0, -2.0, 4.0, 5.0])) == 1.0
+
+
+def test_of_equally_good_cuts_the_widest_gap_is_taken():
+    assert calibrated_threshold(np.array([0, 1, 0, 1]), np.array([0.0, 1.0, 2.0, 9.0])) == 5.5
+
+
+def test_without_both_classes_there_is_none():
+    assert calibrated_threshold(np.array([0, 0]), np.array([0.0, 1.0])) is None
+
+
+@pytest.mark.parametrize("low", [1.0, np.nextafter(1.0, 2)])  # halfway is rounded to the one, then to the other
+def test_a_threshold_between_neighbouring_floats_still_separates_them(low):
+    high = np.nextafter(low, 2)
+    threshold = calibrated_threshold(np.array([0, 1]), np.array([low, high]))
+    assert not low > threshold
+    assert high > threshold

@@ -40,9 +40,23 @@ def test_what_is_written_is_read_back(tmp_path):
     assert scores.path.tolist() == ["a.png", "b.png", "c.png", "d.png"]
     assert scores.generator.tolist() == [None, None, "gan", "gan"]
     assert scores.label.tolist() == [0, 0, 1, 1]
-    assert scores.logit.dtype == scores.score.dtype == np.float64
+    assert scores.logit.dtype == np.float64
     assert scores.logit.tolist() == logits.tolist()
-    assert scores.score.tolist() == pytest.approx([1 / (1 + np.exp(2.0)), 0.5, 1 / (1 + np.exp(-3.0)), 1.0])
+    score = pq.read_table(path)["score"].to_pylist()
+    assert score == pytest.approx([1 / (1 + np.exp(2.0)), 0.5, 1 / (1 + np.exp(-3.0)), 1.0])
+    assert {name: rows.tolist() for name, rows in scores.members.items()} == {"one": [0, 2], "two": [0, 1]}
+
+
+def test_rows_in_another_order_are_read_in_order_of_path(tmp_path):
+    order = [2, 0, 3, 1]
+    logits = np.array([-2.0, 0.0, 3.0, 1e3])
+    write_scores(tmp_path / "s", card=CARD, images=_images().take(order), logits=logits[order])
+    assert pq.read_table(tmp_path / "s")["path"].to_pylist() == ["c.png", "a.png", "d.png", "b.png"]
+    scores = read_scores(tmp_path / "s")
+    assert scores.path.tolist() == ["a.png", "b.png", "c.png", "d.png"]
+    assert scores.generator.tolist() == [None, None, "gan", "gan"]
+    assert scores.label.tolist() == [0, 0, 1, 1]
+    assert scores.logit.tolist() == logits.tolist()
     assert {name: rows.tolist() for name, rows in scores.members.items()} == {"one": [0, 2], "two": [0, 1]}
 
 

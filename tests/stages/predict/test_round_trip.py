@@ -24,7 +24,7 @@ def below(prediction, root):
 
 def test_predict_gives_the_scores_of_evaluation(study, detector):
     scores = read_scores(study.scores("test"))
-    expected = dict(zip(scores.path, scores.score, strict=True))
+    expected = dict(zip(scores.path, sigmoid(scores.logit), strict=True))
     found = predictions(detector, study.images("test"))
     assert [below(one, study.images("test")) for one in found] == sorted(expected)
     for one in found:

@@ -1,4 +1,4 @@
-"""Bootstrap over images: how much a metric would move with other images of the same kind.
+"""How sure metrics are: bootstrap over images, and whether two heads really differ on the same images.
 
 Images are drawn with replacement within their class (and within their combination of test sets, so that an image that
 several sets share is drawn as often in each of them), with a fixed seed. A replicate is a vector of counts: how often
@@ -15,7 +15,7 @@ from stages.evaluate.metrics import ONE_IN
 from stages.evaluate.scores import sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -85,10 +85,9 @@ class Resampler:
         self._reals_to = np.searchsorted(falling_reals, -falling[self._ends], side="right")
         self._real_ends = np.searchsorted(-falling, falling_reals, side="left")  # synthetic images above each real
         self._tied = len(np.unique(exact)) < len(exact)
-        cuts = [exact > 0, (exact > threshold) if threshold is not None else np.zeros(len(exact), dtype=bool)]
-        columns = [*(cut == fake for cut in cuts), (sigmoid(exact) - fake) ** 2]
+        calibrated = np.full(len(exact), np.nan) if threshold is None else (exact > threshold) == fake
+        columns = [(exact > 0) == fake, calibrated, (sigmoid(exact) - fake) ** 2]
         self._columns = np.stack(columns, axis=1).astype(np.float64)
-        self._calibrated = threshold is not None
 
     def metrics(self, counts: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return (R, len(BOOTSTRAPPED)) for counts (R, N); every replicate has as many of each class as there are."""
@@ -109,7 +108,6 @@ class Resampler:
         right, calibrated, brier = ((real_sums + fake_sums) / (n_real + n_fake)).T
         on_real, on_fake = real_sums[:, 0] / n_real, fake_sums[:, 0] / n_fake
         rates = [self._tpr(hits, alarms, n_real // one_in) for one_in in ONE_IN.values()]
-        calibrated = calibrated if self._calibrated else np.full(len(counts), np.nan)
         parts = [ap, area, right, on_real, on_fake, (on_real + on_fake) / 2, *rates, calibrated, brier]
         return np.stack(parts, axis=1)
 
@@ -126,3 +124,39 @@ def interval(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[flo
     """Return the percentile interval of replicates (R,)."""
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def bootstrap_p(differences: NDArray[np.float64]) -> float:
+    """Return the two-sided p value of "no difference" from paired bootstrap differences (R,).
+
+    Twice the smaller share of replicates on either side of 0, counting the observed sample itself: never below
+    2 / (R + 1).
+    """
+    smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (smaller + 1) / (len(differences) + 1))
+
+
+def mcnemar_p(right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> float:
+    """Return the exact two-sided p value of McNemar's test: do two heads err equally often on the same images?
+
+    Args:
+        right: (N,) which images the one head gets right.
+        other_right: (N,) the same of the other head.
+    """
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+
+    only_one, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
+    if not only_one + only_other:
+        return 1.0
+    return float(binomtest(only_one, only_one + only_other).pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's step-down adjustment of a family of p values; None (not tested) is no member of the family."""
+    tested = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, at) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        adjusted[at] = largest
+    return adjusted

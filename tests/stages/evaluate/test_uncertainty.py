@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
-from stages.evaluate.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
 from stages.evaluate.metrics import measure
+from stages.evaluate.uncertainty import BOOTSTRAPPED, Resampler, bootstrap_p, draw_counts, holm, interval, mcnemar_p
 
 
 def _scores(n, seed, *, decimals=None):
@@ -75,3 +75,22 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
             low, high = interval(replicates[:, BOOTSTRAPPED.index(metric)])
             covered[metric] += low <= value <= high
     assert all(0.93 <= count / studies <= 0.97 for count in covered.values()), covered
+
+
+def test_mcnemar_looks_at_disagreements_only():
+    right = np.array([True] * 50 + [True] * 8 + [False] * 1)
+    other = np.array([True] * 50 + [False] * 8 + [True] * 1)
+    assert mcnemar_p(right, other) == pytest.approx(2 * binom.cdf(1, 9, 0.5))
+    assert mcnemar_p(right, right) == 1.0
+
+
+def test_bootstrap_p_is_the_smaller_side_twice_and_never_zero():
+    assert bootstrap_p(np.array([1.0] * 97 + [-1.0] * 2)) == pytest.approx(2 * 3 / 100)
+    assert bootstrap_p(np.ones(99)) == pytest.approx(2 / 100)
+    assert bootstrap_p(np.zeros(99)) == 1.0
+
+
+def test_holm_steps_down_and_leaves_out_what_was_not_tested():
+    assert holm([0.01, 0.04, None, 0.03]) == [pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06)]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
