@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from stages.reporter import Progress, Reporter
+    from stages.reporter import Reporter
     from stages.train.feed import Feed
     from stages.train.heads.head import Head, Reads
     from stages.train.loop import Epoch
     from stages.train.settings import TrainSettings
-    from stages.train.sweep.results import Row
+    from stages.train.sweep.tested import Row
     from stages.train.sweep.variants import Variant
     from storage.spec import FeatureSpec
 
@@ -98,15 +98,11 @@ def run(
             for variant in members:
                 missing = [seed for seed in seeds if not results.has(variant, seed)]
                 progress.advance(len(seeds) - len(missing))
-                heads = _train(variant, missing, feeds, settings, spec=spec, progress=progress, together=together)
-                for seed, head, best, joint in heads:
-                    facts = {
-                        "best_epoch": best.epoch,
-                        "validation_accuracy": best.validation_accuracy,
-                        "together": joint,
-                    }
+                for seed, head, best, joint in _train(variant, missing, feeds, settings, spec=spec, together=together):
                     rows = [row for test, feed in zip(tests, scored, strict=True) for row in test.score(head, feed)]
-                    results.add(variant, seed, [row | facts for row in rows])
+                    facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
+                    results.add(variant, seed, [{**row, **facts, "together": joint} for row in rows])
+                    progress.advance(1)
     rows = results.rows(variants, seeds)
     write_results(out, rows, variants, reporter)
     return rows
@@ -130,34 +126,32 @@ def _train(
     study: TrainSettings,
     *,
     spec: FeatureSpec,
-    progress: Progress,
     together: str,
 ) -> Iterable[tuple[int, Head, Epoch, bool]]:
+    """Yield each seed, its head, its best epoch, and whether it was trained together with the others."""
     settings = variant.head.training(study)
+    training, _ = feeds
 
     def fresh(seed: int) -> Head:
         torch.manual_seed(seed)
         head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-        return head.to(feeds[0].device)
+        return head.to(training.device)
 
-    if len(seeds) > 1 and together != "no":
+    joint = together == "yes" and len(seeds) > 1
+    if joint and settings.patience:
+        raise SettingError(f"{variant}: patience gives each seed its own learning rate; train them apart")
+    if together == "auto" and len(seeds) > 1 and training.device.type == "cuda" and not settings.patience:
+        apart, at_once = seconds_a_step([fresh(seed) for seed in seeds], training, settings)
+        joint = at_once < apart
+    if joint:
         heads = [fresh(seed) for seed in seeds]
-        joint = together == "yes"
-        if together == "auto" and feeds[0].device.type == "cuda" and not settings.patience:
-            apart, at_once = seconds_a_step(heads, feeds[0], settings)
-            joint = at_once < apart
-        if joint:
-            if settings.patience:
-                raise SettingError(f"{variant}: patience gives each seed its own learning rate; train them apart")
-            torch.manual_seed(seeds[0])
-            best = fit_together(heads, *feeds, settings, seeds=seeds)
-            progress.advance(len(heads))
-            yield from ((seed, head, epoch, True) for seed, head, epoch in zip(seeds, heads, best, strict=True))
-            return
+        torch.manual_seed(seeds[0])
+        best = fit_together(heads, *feeds, settings, seeds=seeds)
+        yield from zip(seeds, heads, best, [True] * len(seeds), strict=True)
+        return
     for seed in seeds:
         head = fresh(seed)
         _, chosen = fit(head, *feeds, settings, seed=seed, progress=_Silent())
-        progress.advance(1)
         yield seed, head, chosen, False
 
 

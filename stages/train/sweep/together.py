@@ -18,7 +18,7 @@ from stages.train.optimizer import Adam
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from stages.train.feed import Feed
     from stages.train.heads.head import Head
@@ -63,8 +63,12 @@ class Stack:
         """One optimizer step of all heads on (k, N, ...) features and (k, N) labels; returns their losses (k,)."""
         self._template.train()
         self._template.head.advance(steps_done)
-        call = vmap(self._loss, randomness="different")
-        losses: Tensor = call(self._weights, self._buffers, features, labels)
+
+        def loss(state: dict[str, Tensor], *batch: Tensor) -> Tensor:
+            found: Tensor = functional_call(self._template, state, batch)
+            return found
+
+        losses: Tensor = vmap(loss, randomness="different")({**self._weights, **self._buffers}, features, labels)
         self._optimizer.minimise(losses.sum())  # heads share no weight: each gets the gradient of its own loss
         return losses.detach()
 
@@ -74,12 +78,6 @@ class Stack:
             for number, head in enumerate(self._heads):
                 for name, parameter in _Loss(head).named_parameters():
                     parameter.copy_(self._weights[name][number])
-
-    def _loss(
-        self, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], features: Tensor, labels: Tensor
-    ) -> Tensor:
-        loss: Tensor = functional_call(self._template, {**weights, **buffers}, (features, labels))
-        return loss
 
 
 def fit_together(
