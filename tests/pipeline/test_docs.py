@@ -157,6 +157,26 @@ def test_links_between_pages_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page):
+    named = re.findall(r"`((?:pipeline|stages|storage|tests|benchmarks|profiles)/[\w./-]*)`", page.read_text("utf-8"))
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+def test_the_picture_of_the_house_shows_every_room():
+    picture = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+    floors = dict(re.findall(r"^(\w+)/ (.*?)(?=^\w|\Z)", picture, re.M | re.S))
+    for floor in ("pipeline", "storage"):
+        modules = {path.name for path in (PROJECT / floor).glob("*.py")} - {"__init__.py"}
+        assert set(re.findall(r"\w+\.py", floors[floor])) == modules
+    assert re.findall(r"^  (\w+)/", floors["stages"], re.M) == [
+        *("demo", "scan", "extract", "audit", "train", "evaluate", "analyse", "report", "predict"),
+    ]
+    assert {path.parent.name for path in (PROJECT / "stages").glob("*/__init__.py")} == set(
+        re.findall(r"^  (\w+)/", floors["stages"], re.M)
+    )
+
+
 def test_the_docs_site_builds_without_a_warning(tmp_path):
     run_command("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site"), cwd=PROJECT)
     assert (tmp_path / "site" / "reproduce" / "index.html").exists()

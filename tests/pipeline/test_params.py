@@ -76,6 +76,7 @@ def test_committed_parameters_are_the_demo_profile():
         ("  ltd: {", "  l/td: {", "heads.l/td: a name holds letters, digits, - and _ only"),
         ("study: demo\n", "", "study: this key is missing"),
         ("\nevaluate:", "\nevaluat:", "evaluate: this key is missing"),
+        ("window: []", "window: [demo-test]", "sweeps.window.0: 'demo-test' is not in `train_on`, which lists demo-train"),
         ("batch: 64", "batch: [", "is no valid YAML"),
         ("seeds: [0, 1]", "seeds: [0, 1, 0]", "seeds: 0 is listed twice"),
         ("train_on: [demo-train]", "train_on: [demo-train, demo-train]", "train_on: demo-train is listed twice"),
