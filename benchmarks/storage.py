@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from storage.atomic import fsync
-from storage.checked import CheckedShards
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
 from storage.shard import write_shard
 from storage.shard_reader import Shard
 from storage.spec import FeatureSpec
+from storage.store import remember_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -183,11 +183,12 @@ def index(folder: Path, rows: int) -> None:
     write_index(path, Index(table, SPEC, "synthetic", records))
     seconds = time.perf_counter() - start
     print(f"index of {rows} rows, 1 % failed: written in {seconds:.2f} s, {path.stat().st_size / 1e6:.0f} MB")
+    os.environ["LTDPIPE_STORE"] = str(folder / "store")
     for record in records:  # opening looks at each shard's size and memory of soundness
         shard = folder / record.name
         with shard.open("wb") as file:
             file.truncate(record.size_bytes)
-        CheckedShards(folder / "store" / "checked").remember(record.sha256, shard.stat())
+        remember_sound(record.sha256, shard.stat())
     script = (
         "import sys, time; from pathlib import Path; from storage.features import FeatureTable\n"
         "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
@@ -197,7 +198,7 @@ def index(folder: Path, rows: int) -> None:
         "print(f'  opened in {opened - start:.2f} s, {len(chosen)} rows of one set in {done - opened:.2f} s, '\n"
         "      f'peak memory {peak():.0f} MB, {imports:.0f} MB of it imports')"
     )
-    environment = {**os.environ, "LTDPIPE_STORE": str(folder / "store"), "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     subprocess.run([sys.executable, "-c", script, folder], env=environment, check=True)
 
 

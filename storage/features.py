@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.checked import CheckedShards
 from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, read_index, rows_of_set
 from storage.shard_reader import Shard
 from storage.spec import image_axis
-from storage.store import checked_root
+from storage.store import shard_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,12 +57,11 @@ class FeatureTable:
 
         Raises:
             DataError: the index or a shard is missing, damaged, or not what the index states. A shard that changed
-                since it was last found sound is hashed (``storage.checked``).
+                since it was last found sound is hashed (``storage.store``).
         """
         index = read_index(directory / INDEX_NAME)
-        checked = CheckedShards(checked_root())
         for record in index.shards:
-            fault = checked.fault(directory / record.name, record)
+            fault = shard_fault(directory / record.name, record)
             if fault is not None:
                 raise DataError(
                     f"shard {directory / record.name} {fault}; `ltdpipe verify --repair` restores it, or run the "

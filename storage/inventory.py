@@ -11,15 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from storage.errors import DataError
-from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_sidecar
-from storage.store import LOCK_NAME, TRAINING, Finished
+from storage.index import INDEX_NAME
+from storage.store import LOCK_NAME, TRAINING, Finished, read_folder, size_fault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from pathlib import Path
 
     from storage.spec import FeatureSpec
@@ -37,18 +34,14 @@ class StoredCorpus:
 
     Attributes:
         directory: ``<store>/<key>/<corpus>``.
-        spec: its settings; None where no sidecar can be read.
-        finished: rows of all readable sidecars, and their shards.
-        damaged: names of sidecars that cannot be read, or whose shard is missing or of another size.
+        finished: rows of all sound sidecars, and their shards; a shard's size is all that was looked at.
         size_bytes: all its files.
         linked_bytes: those of its files that are hard-linked from elsewhere: deleting them here frees nothing.
         complete: whether its index was written.
     """
 
     directory: Path
-    spec: FeatureSpec | None
     finished: Finished
-    damaged: tuple[str, ...]
     size_bytes: int
     linked_bytes: int
     complete: bool
@@ -62,6 +55,16 @@ class StoredCorpus:
     def corpus(self) -> str:
         """The corpus's name."""
         return self.directory.name
+
+    @property
+    def spec(self) -> FeatureSpec | None:
+        """Its settings; None where no sidecar can be read."""
+        return next(iter(self.finished.specs.values()), None)
+
+    @property
+    def damaged(self) -> list[str]:
+        """Names of sidecars that cannot be read, and of shards that are missing or of another size."""
+        return [fault.path.name for fault in self.finished.faults]
 
     @property
     def writer(self) -> str | None:
@@ -86,7 +89,7 @@ class StoredCorpus:
         pauses = [at for at in range(1, len(finished)) if finished[at][0] - finished[at - 1][0] > _PAUSE_S]
         finished = finished[pauses[-1] :] if pauses else finished
         seconds = finished[-1][0] - finished[0][0] if finished else 0
-        counts = dict(zip(*_counts(self.finished.rows), strict=True))
+        counts = {each["values"]: each["counts"] for each in self.finished.rows["shard"].value_counts().to_pylist()}
         images = sum(counts.get(name, 0) for _, name in finished[1:])
         return images / seconds if seconds > 0 else None
 
@@ -147,27 +150,10 @@ def abandoned_trainings(store: Path) -> list[Path]:
 
 
 def _look(directory: Path) -> StoredCorpus:
-    tables, shards, damaged, spec = [], {}, [], None
-    for sidecar in sorted(directory.glob("shard-*.parquet")):
-        try:
-            rows, record, spec = read_sidecar(sidecar)
-        except DataError:
-            damaged.append(sidecar.name)
-            continue
-        shard = directory / record.name
-        status = _status(shard)
-        if record.rows and (status is None or status.st_size != record.size_bytes):
-            damaged.append(shard.name)
-            continue
-        tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
-        shards[record.name] = record
-    schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
     files = [status for path in directory.iterdir() if (status := _status(path)) and stat.S_ISREG(status.st_mode)]
     return StoredCorpus(
         directory=directory,
-        spec=spec,
-        finished=Finished(pa.concat_tables([schema.empty_table(), *tables]), shards),
-        damaged=tuple(damaged),
+        finished=read_folder(directory, size_fault),
         size_bytes=sum(status.st_size for status in files),
         linked_bytes=sum(status.st_size for status in files if status.st_nlink > 1),
         complete=(directory / INDEX_NAME).exists(),
@@ -180,9 +166,3 @@ def _status(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         return None
-
-
-def _counts(rows: pa.Table) -> tuple[Sequence[str], Sequence[int]]:
-    """Return shard names and the number of images, usable or not, of each."""
-    counted = rows.group_by("shard").aggregate([([], "count_all")])
-    return counted["shard"].to_pylist(), counted["count_all"].to_pylist()

@@ -1,15 +1,19 @@
-"""Showing a finished set of shards to the rest of the world: by hard link, or by copy across file systems."""
+"""Showing a finished set of shards to the rest of the world: by hard link, or by copy across file systems.
+
+One small file stands for the thousands that hold the features of a corpus: later stages depend on it.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.atomic import atomic_path, explained, fsync, remove
+from storage.atomic import atomic_path, explained, fsync, remove, sha256_of, write_text
 from storage.errors import DataError
 from storage.index import INDEX_NAME
 
@@ -74,3 +78,20 @@ def restore(source: Path, target: Path) -> bool:
                 shutil.copy2(source, partial)
             return True
     return False
+
+
+def write_contents(features: Path, out: Path) -> None:
+    """Write the hashes of every view's index and sidecars, which have those of the images and of the shards in them.
+
+    Whoever depends on this file depends on every feature: it changes with any of them, and is as small to check as one
+    file is.
+
+    Args:
+        features: directory of an extracted corpus, one folder a view.
+        out: the file to write.
+    """
+    contents = {
+        index.parent.name: {file.name: sha256_of(file) for file in sorted(index.parent.glob("*.parquet"))}
+        for index in sorted(features.glob(f"*/{INDEX_NAME}"))
+    }
+    write_text(out, json.dumps(contents, indent=0) + "\n")

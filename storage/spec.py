@@ -1,4 +1,7 @@
-"""What a set of cached features is: every setting that can change a number in it, and the key made from them."""
+"""What a set of cached features is: every setting that can change a number in it, and the key made from them.
+
+And the form of its numbers: the shape of each tap, and rounding to float16.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,16 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 
@@ -104,18 +116,46 @@ class FeatureSpec:
 
     def difference(self, other: FeatureSpec) -> str:
         """Say in words which settings differ: ``precision: fp32 here, fp16 there``; empty when none does."""
-        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-        flat_mine = {**mine, **{f"view.{name}": value for name, value in mine.pop("view").items()}}
-        flat_theirs = {**theirs, **{f"view.{name}": value for name, value in theirs.pop("view").items()}}
-        flat_mine.pop("view"), flat_theirs.pop("view")
-        names = sorted(flat_mine.keys() | flat_theirs.keys())
+        mine, theirs = self._flat(), other._flat()
         return "; ".join(
-            f"{name}: {flat_mine.get(name)} here, {flat_theirs.get(name)} there"
-            for name in names
-            if flat_mine.get(name) != flat_theirs.get(name)
+            f"{name}: {mine.get(name)} here, {theirs.get(name)} there"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
         )
+
+    def _flat(self) -> dict[str, Any]:
+        """Return the settings by name, those of the view as ``view.<name>``."""
+        fields = dataclasses.asdict(self)
+        view = fields.pop("view")
+        return fields | {f"view.{name}": value for name, value in view.items()}
 
 
 def image_axis(tap: str) -> int:
     """Return which axis of a stored tap counts images: 0 for the embedding, 1 behind the blocks for all others."""
     return 0 if tap == "embedding" else 1
+
+
+def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> NDArray[np.float16]:
+    """Round to float16 for storage and refuse what would be lost.
+
+    Args:
+        values: a tap in the precision of the forward pass, (L, N, D), (L, N, G*G, D) or (N, E).
+        paths: the N image paths, for the message.
+        tap: the tap's name.
+
+    Raises:
+        DataError: a value is not finite, overflows float16 (65,504), or an image's features are all zero.
+    """
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
+    others = tuple(axis for axis in range(stored.ndim) if axis != image_axis(tap))
+    faults = (
+        (~np.isfinite(values).all(axis=others), "is not finite"),
+        (~np.isfinite(stored).all(axis=others), "overflows float16"),
+        (~stored.any(axis=others), "is zero everywhere"),
+    )
+    for broken, what in faults:
+        if broken.any():
+            first = int(np.flatnonzero(broken)[0])
+            raise DataError(f"tap {tap!r} of {paths[first]!r} {what}; backbone, weights or precision are broken")
+    return stored

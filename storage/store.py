@@ -3,6 +3,10 @@
 A folder belongs to one feature key. Done means: the sidecar is there and the shard has the size that it states.
 Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer and
 made again. Writers hold the folder's lock.
+
+A shard that was hashed once and found sound is remembered by device, inode, size and modification time. What was not
+touched since needs no second look; what was copied, restored, overwritten or replaced is hashed again.
+``ltdpipe verify`` hashes whatever is remembered, since a disk may lose bits without any of the four changing.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,8 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.atomic import explained, remove, remove_partials
-from storage.checked import CheckedShards
+from storage.atomic import explained, remove, remove_partials, sha256_of, write_text
 from storage.errors import DataError
 from storage.index import (
     INDEX_NAME,
@@ -58,22 +61,105 @@ def store_root() -> Path:
     return Path(override) if override else Path(os.environ.get("DVC_ROOT", "."), ".ltdpipe", "store")
 
 
-def checked_root() -> Path:
-    """Where it is remembered which shards were found sound (``storage.checked``)."""
-    return store_root() / "checked"
+def size_fault(path: Path, record: ShardRecord) -> str | None:
+    """Say whether a shard is missing or of another size, in words that follow its name; None when it is not."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    return None if size == record.size_bytes else f"has {size} bytes, expected {record.size_bytes}"
+
+
+def shard_fault(path: Path, record: ShardRecord, *, rehash: bool = False) -> str | None:
+    """Say what is wrong with a shard, in words that follow its name; None when it is sound.
+
+    Args:
+        path: where the shard lies.
+        record: what it should be.
+        rehash: hash it even if it is remembered as sound.
+    """
+    fault = size_fault(path, record)
+    if fault is not None:
+        return fault
+    status = path.stat()
+    if not rehash:
+        with suppress(OSError):
+            if _memory(record.sha256).read_text(encoding="utf-8") == _stamp(status):
+                return None
+    if sha256_of(path) != record.sha256:
+        return "has another content than was written (its sha256 differs)"
+    remember_sound(record.sha256, status)
+    return None
+
+
+def remember_sound(sha256: str, status: os.stat_result) -> None:
+    """Note that the file of this status had this hash."""
+    with suppress(OSError):  # a full or read-only disk only costs the hashing next time
+        write_text(_memory(sha256), _stamp(status))
+
+
+def _memory(sha256: str) -> Path:
+    return store_root() / "checked" / sha256
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A damaged or missing file: its path, and what is wrong in words that follow the path."""
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        return f"{self.path} {self.what}"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a folder holds: all sidecar rows (with the column ``shard``) and the shards themselves by name."""
+    """What a folder holds.
+
+    Attributes:
+        rows: of all sidecars of sound shards, with the column ``shard``.
+        shards: the sound shards by name.
+        specs: key -> settings, of all readable sidecars.
+        faults: damaged sidecars and shards, in the order of their numbers.
+    """
 
     rows: pa.Table
     shards: dict[str, ShardRecord]
+    specs: dict[str, FeatureSpec]
+    faults: tuple[Fault, ...]
 
     def locate(self, manifest: pa.Table) -> list[int | None]:
         """For each manifest row, the number of the row here with the same path, size and mtime, or None."""
         found: list[int | None] = pc.index_in(_identity(manifest), value_set=_identity(self.rows)).to_pylist()
         return found
+
+
+def read_folder(directory: Path, fault_of: Callable[[Path, ShardRecord], str | None]) -> Finished:
+    """Read all sidecars of a folder of shards, and look at each shard with ``fault_of``; nothing is changed."""
+    tables, shards, specs, faults = [], {}, {}, []
+    for sidecar in sorted(directory.glob("shard-*.parquet")):
+        shard = sidecar.with_suffix(".h5")
+        try:
+            rows, record, spec = read_sidecar(sidecar)
+        except DataError as error:
+            faults.append(Fault(sidecar, f"is damaged ({error})"))
+            continue
+        specs[spec.key] = spec
+        if record.name != shard.name:
+            faults.append(Fault(sidecar, f"describes {record.name}, not its own shard"))
+        elif record.rows and (what := fault_of(shard, record)) is not None:
+            faults.append(Fault(shard, what))
+        else:
+            tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
+            shards[record.name] = record
+    schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
+    return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards, specs, tuple(faults))
 
 
 @contextmanager
@@ -126,35 +212,20 @@ class ShardFolder:
             DataError: a shard here was made with other settings; the message names them.
         """
         remove_partials(self.directory)
-        checked = CheckedShards(checked_root())
-        tables, shards = [], {}
-        for sidecar in sorted(self.directory.glob("shard-*.parquet")):
-            shard = sidecar.with_suffix(".h5")
-            try:
-                rows, record, spec = read_sidecar(sidecar)
-            except DataError as error:
-                warn(f"removed {sidecar.name} and its shard, they will be made again: {error}")
-                remove(sidecar, shard)
-                continue
-            if spec.key != self.spec.key:
+        finished = read_folder(self.directory, shard_fault)
+        for key, spec in finished.specs.items():
+            if key != self.spec.key:
                 raise DataError(
                     f"{self.directory} holds features made with other settings ({self.spec.difference(spec)}); "
                     "choose another folder, or delete it to extract again"
                 )
-            fault = checked.fault(shard, record) if record.rows else None
-            if record.name != shard.name:
-                fault = f"is described by the sidecar of {record.name}"
-            if fault is not None:
-                warn(f"removed {shard}, it will be made again: it {fault}")
-                remove(sidecar, shard)
-                continue
-            tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
-            shards[record.name] = record
+        for fault in finished.faults:
+            warn(f"removed {fault.path}, it will be made again: it {fault.what}")
+            remove(fault.path.with_suffix(".parquet"), fault.path.with_suffix(".h5"))
         for orphan in self.directory.glob("shard-*.h5"):
-            if orphan.name not in shards:
+            if orphan.name not in finished.shards:
                 remove(orphan)
-        schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
-        return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards)
+        return finished
 
     def forget(self, finished: Finished, rows: Sequence[int]) -> None:
         """Drop rows whose image has changed since from their sidecars, so that they are made again.
@@ -194,7 +265,7 @@ class ShardFolder:
         if kept:
             sha256 = write_shard(shard, arrays, self.spec)
             status = shard.stat()
-            CheckedShards(checked_root()).remember(sha256, status)
+            remember_sound(sha256, status)
             record = ShardRecord(shard.name, status.st_size, sha256, kept)
         write_sidecar(shard.with_suffix(".parquet"), rows, record, self.spec)
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.atomic import remove
-from storage.checked import CheckedShards
 from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, read_index, read_sidecar
 from storage.publish import publish, restore
 from storage.shard_reader import Shard
-from storage.store import ShardFolder, checked_root, locked
+from storage.store import Fault, ShardFolder, locked, read_folder, shard_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,18 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from storage.index import ShardRecord
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A damaged or missing file: its path, and what is wrong in words that follow the path."""
-
-    path: Path
-    what: str
-
-    def __str__(self) -> str:
-        """One line for the terminal."""
-        return f"{self.path} {self.what}"
 
 
 def faults(directory: Path) -> list[Fault]:
@@ -48,7 +35,8 @@ def faults(directory: Path) -> list[Fault]:
     try:
         index = read_index(directory / INDEX_NAME)
     except DataError as error:
-        return [Fault(directory / INDEX_NAME, f"is missing or damaged ({error})"), *_faults_without_index(directory)]
+        lost = Fault(directory / INDEX_NAME, f"is missing or damaged ({error})")
+        return [lost, *read_folder(directory, partial(shard_fault, rehash=True)).faults]
     found = [_shard_fault(directory, record, index) for record in index.shards]
     found += [_sidecar_fault(directory, record, index) for record in index.shards]
     return [fault for fault in found if fault is not None]
@@ -72,22 +60,18 @@ def restore_from_store(
     Returns:
         The faults that remain.
     """
-    with locked(store, tell) if store.is_dir() else nullcontext():
-        return _restore(found, store, caches)
-
-
-def _restore(found: Iterable[Fault], store: Path, caches: Iterable[Path]) -> list[Fault]:
     remaining = []
-    for fault in found:
-        copy = store / fault.path.name
-        _remove_links(fault.path, caches)
-        if _is_sound(copy, fault.path.parent):
-            restore(copy, fault.path)
-        else:
-            remove(fault.path)
-            if copy.name != INDEX_NAME:  # the store's may be of a corpus of the same name; it is written anew anyway
-                remove(copy)
-            remaining.append(fault)
+    with locked(store, tell) if store.is_dir() else nullcontext():
+        for fault in found:
+            copy = store / fault.path.name
+            _remove_links(fault.path, caches)
+            if _is_sound(copy, fault.path.parent):
+                restore(copy, fault.path)
+            else:
+                remove(fault.path)
+                if copy.name != INDEX_NAME:  # the store's may be another corpus's; it is written anew anyway
+                    remove(copy)
+                remaining.append(fault)
     return remaining
 
 
@@ -144,7 +128,7 @@ def _is_sound(copy: Path, view: Path) -> bool:
         record = records[copy.stem] if copy.stem in records else read_sidecar(sidecar)[1]
         if copy == sidecar:
             return read_sidecar(copy)[1] == record
-        return CheckedShards(checked_root()).fault(copy, record, rehash=True) is None
+        return shard_fault(copy, record, rehash=True) is None
     except DataError:
         return False
 
@@ -161,24 +145,9 @@ def _folder_by_sidecars(view: Path, store: Path) -> Path | None:
     return None
 
 
-def _faults_without_index(directory: Path) -> list[Fault]:
-    found = []
-    for sidecar in sorted(directory.glob("shard-*.parquet")):
-        try:
-            _, record, _ = read_sidecar(sidecar)
-        except DataError as error:
-            found.append(Fault(sidecar, f"is damaged ({error})"))
-            continue
-        shard = directory / record.name
-        what = CheckedShards(checked_root()).fault(shard, record, rehash=True) if record.rows else None
-        if what is not None:
-            found.append(Fault(shard, what))
-    return found
-
-
 def _shard_fault(directory: Path, record: ShardRecord, index: Index) -> Fault | None:
     path = directory / record.name
-    what = CheckedShards(checked_root()).fault(path, record, rehash=True)
+    what = shard_fault(path, record, rehash=True)
     if what is None:
         try:
             Shard.open(path).check(index.spec, record.rows)

@@ -112,8 +112,8 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     from stages.extract.run import run
     from stages.extract.settings import ExtractSettings, Runtime
     from stages.scan.run import run as scan_folder
-    from storage.contents import write_contents
     from storage.manifest import read_manifest
+    from storage.publish import write_contents
     from storage.store import store_root
 
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()

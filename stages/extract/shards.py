@@ -14,8 +14,7 @@ import torch
 from stages.extract.loaders import open_loaders
 from stages.extract.reading import Job, Read, Task, Timing
 from storage.errors import ResourceError
-from storage.rounding import to_stored
-from storage.spec import image_axis
+from storage.spec import image_axis, to_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
-from storage.checked import CheckedShards
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, Index, read_index, write_index
-from storage.store import checked_root
+from storage.store import remember_sound, shard_fault
 
 IMAGES, BROKEN = 23, frozenset({"fake/004.png", "fake/011.png"})
 PATHS = [path for path in names(IMAGES) if path not in BROKEN]
@@ -205,7 +204,7 @@ def test_an_untouched_copy_is_read(directory, tmp_path):
 
 def test_a_shard_is_hashed_once_and_then_only_when_it_was_touched(directory, tmp_path, monkeypatch):
     hashed = []
-    monkeypatch.setattr("storage.checked.sha256_of", lambda path: hashed.append(path.name))
+    monkeypatch.setattr("storage.store.sha256_of", lambda path: hashed.append(path.name))
     FeatureTable.open(directory)
     assert hashed == []  # they were hashed when they were written
     touched(directory / "shard-00001.h5")
@@ -219,10 +218,9 @@ def test_a_shard_on_another_device_is_hashed_although_inode_size_and_time_agree(
     record = read_index(directory / INDEX_NAME).shards[0]
     status = list(path.stat())
     status[2] += 1  # st_dev
-    checked = CheckedShards(checked_root())
-    checked.remember(record.sha256, os.stat_result(status, {"st_mtime_ns": path.stat().st_mtime_ns}))
-    monkeypatch.setattr("storage.checked.sha256_of", lambda _: None)
-    assert "sha256 differs" in checked.fault(path, record)
+    remember_sound(record.sha256, os.stat_result(status, {"st_mtime_ns": path.stat().st_mtime_ns}))
+    monkeypatch.setattr("storage.store.sha256_of", lambda _: None)
+    assert "sha256 differs" in shard_fault(path, record)
 
 
 @pytest.mark.parametrize("column", ["shard", "row"])

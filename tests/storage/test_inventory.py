@@ -45,7 +45,7 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
     (folder / "shard-00000.h5").unlink()
     (folder / "shard-00001.parquet").write_text("damaged")
     entry = only(own_store)
-    assert entry.damaged == ("shard-00000.h5", "shard-00001.parquet")
+    assert entry.damaged == ["shard-00000.h5", "shard-00001.parquet"]
     assert len(entry.finished.rows) == 2
 
 

@@ -16,9 +16,9 @@ from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
 from storage.errors import DataError, ResourceError
-from storage.rounding import to_stored
 from storage.shard import write_shard
 from storage.shard_reader import Shard
+from storage.spec import to_stored
 
 CLS = spec(taps=("cls",), grid=None)
 

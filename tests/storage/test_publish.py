@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from storage.contents import write_contents
+from storage.publish import write_contents
 
 
 @pytest.fixture

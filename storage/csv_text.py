@@ -1,0 +1,34 @@
+"""CSV whose text cells stay text: names of files, sets and heads are data, also when a spreadsheet opens the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Cell = str | int | float | None
+
+# A spreadsheet takes a cell that starts so for a formula (OWASP, CSV injection).
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Return CSV with one header line, Unix line ends, numbers in full precision and None as an empty cell.
+
+    Text that a spreadsheet would run as a formula gets a ``'`` in front; numbers never do.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([[_cell(cell) for cell in row] for row in (header, *rows)])
+    return buffer.getvalue()
+
+
+def _cell(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+    return repr(cell)
