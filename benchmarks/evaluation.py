@@ -125,9 +125,8 @@ def _write_analysis(path: Path, names: list[str], images: int) -> Path:
         for n in range(2, 10)
         for start in range(25 - n)
     ]
-    write_analysis(path, [dict(zip(PROFILE_SCHEMA.names, r, strict=True)) for r in profile], PROFILE_SCHEMA, facts)
-    rows = [dict(zip(WINDOW_SCHEMA.names, r, strict=True)) for r in windows]
-    write_analysis(windows_path(path), rows, WINDOW_SCHEMA, facts)
+    write_analysis(path, profile, PROFILE_SCHEMA, facts)
+    write_analysis(windows_path(path), windows, WINDOW_SCHEMA, facts)
     return path
 
 

@@ -57,7 +57,7 @@ _IDENTITY = ("corpus", "view", "feature_key")
 
 @dataclass(frozen=True)
 class AnalysisFile:
-    """A file of the analyse stage as read: where it came from, its rows, and what else its metadata holds."""
+    """A file of the analyse stage as read: where it came from, its rows, and all that its metadata holds."""
 
     corpus: str
     view: str
@@ -76,40 +76,30 @@ def projection_path(profile: Path) -> Path:
     return profile.with_name(f"{profile.stem}.projection.parquet")
 
 
-def write_analysis(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, facts: Mapping[str, Any]) -> None:
-    """Write a file atomically; ``facts`` has at least corpus, view and feature_key."""
+def write_analysis(path: Path, rows: Sequence[Sequence[Any]], schema: pa.Schema, facts: Mapping[str, Any]) -> None:
+    """Write a file atomically.
+
+    Args:
+        path: the file.
+        rows: values of the schema's columns.
+        schema: one of the above.
+        facts: the metadata; at least corpus, view and feature_key.
+    """
     text = json.dumps(dict(facts), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    table = pa.Table.from_pylist(list(rows), schema=schema)
+    table = pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
     write_parquet(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), path)
 
 
-def read_analysis(path: Path, schema: pa.Schema, what: str) -> AnalysisFile:
+def read_analysis(path: Path, schema: pa.Schema) -> AnalysisFile:
     """Read a file of one of the schemas above.
 
     Raises:
-        DataError: it is missing, damaged, or no such file; ``what`` names it.
+        DataError: it is missing, damaged, or has not these columns and this metadata.
     """
-    table = read_parquet(path, what=what, remedy=_REMEDY)
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    lacking = [name for name in _IDENTITY if name not in metadata]
+    table = read_parquet(path, what="analysis", remedy=_REMEDY)
+    facts = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    lacking = [name for name in _IDENTITY if name not in facts]
     lacking += [name for name in schema.names if name not in table.column_names]
     if lacking:
-        raise DataError(f"{path} is no {what}: it lacks {', '.join(lacking)}; {_REMEDY}")
-    facts = {name: value for name, value in metadata.items() if name not in _IDENTITY}
-    rows = table.select(schema.names)
-    return AnalysisFile(metadata["corpus"], metadata["view"], metadata["feature_key"], rows, facts)
-
-
-def read_profile(path: Path) -> AnalysisFile:
-    """Read a profile file."""
-    return read_analysis(path, PROFILE_SCHEMA, "profile file")
-
-
-def read_windows(path: Path) -> AnalysisFile:
-    """Read a file of window discrimination."""
-    return read_analysis(path, WINDOW_SCHEMA, "windows file")
-
-
-def read_projection(path: Path) -> AnalysisFile:
-    """Read a projection file."""
-    return read_analysis(path, PROJECTION_SCHEMA, "projection file")
+        raise DataError(f"{path} is no such file of `ltdpipe analyse`: it lacks {', '.join(lacking)}; {_REMEDY}")
+    return AnalysisFile(facts["corpus"], facts["view"], facts["feature_key"], table.select(schema.names), facts)

@@ -1,7 +1,8 @@
 """How the CLS token moves from block to block: the paper's observation, per group of images.
 
 For every transition k -> k + 1 of the backbone: the cosine similarity and the L2 distance between the CLS tokens
-after block k and after block k + 1 (paper, section 3), averaged over a group of images.
+after block k and after block k + 1 (paper, section 3), averaged over a group of images; and how well the moves of a
+window of adjacent blocks tell real from synthetic images by themselves, without training.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import numpy as np
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+# Blocks in a window: 2 is a single transition.
+LONGEST_WINDOW = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,3 +106,42 @@ def _moves(
         moves[:, t, 0] = np.clip(cosine, -1.0, 1.0)
         moves[:, t, 1] = np.linalg.norm(there - here, axis=1)
     return moves
+
+
+def window_aucs(
+    moves: NDArray[np.floating[Any]], transitions: Sequence[int], real: NDArray[np.bool_], fake: NDArray[np.bool_]
+) -> Iterator[tuple[int, int, float, float]]:
+    """Yield (first block, n, AUC of cosine distance, AUC of L2 distance) of every window whose transitions are there.
+
+    The score of an image is the mean over the window's transitions of 1 - cosine similarity, and of the L2 distance.
+    An AUC above 0.5 says that synthetic images move more there, below 0.5 that real ones do.
+
+    Args:
+        moves: (N, T, 2) cosine similarity and L2 distance of every transition.
+        transitions: (T,) k of each transition k -> k + 1, ascending.
+        real: (N,) the real images.
+        fake: (N,) the synthetic images to tell from them.
+    """
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
+    column = {k: at for at, k in enumerate(transitions)}
+    windows = [
+        (start, n)
+        for n in range(2, LONGEST_WINDOW + 1)
+        for start in transitions
+        if all(start + step in column for step in range(n - 1))
+    ]
+    chosen = np.concatenate([np.flatnonzero(real), np.flatnonzero(fake)])
+    n_real, n_fake = int(real.sum()), int(fake.sum())
+    far = moves[chosen].astype(np.float64)
+    far[:, :, 0] = 1 - far[:, :, 0]
+    aucs = []
+    for quantity in range(2):
+        sums = np.cumsum(np.pad(far[:, :, quantity], ((0, 0), (1, 0))), axis=1)
+        means = [(sums[:, column[s] + n - 1] - sums[:, column[s]]) / (n - 1) for s, n in windows]
+        # sums of unequal length differ in their last bits; ties have to stay ties
+        ranks = rankdata(np.round(np.stack(means), 12), axis=1)  # (W, n_real + n_fake)
+        above = ranks[:, n_real:].sum(axis=1) - n_fake * (n_fake + 1) / 2
+        aucs.append(above / (n_real * n_fake))
+    for (start, n), cosine, l2 in zip(windows, *aucs, strict=True):
+        yield start, n, float(cosine), float(l2)

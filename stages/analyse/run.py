@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.analyse.csv_file import csv_text
-from stages.analyse.discrimination import window_aucs
 from stages.analyse.files import (
     PROFILE_SCHEMA,
     PROJECTION_SCHEMA,
@@ -17,9 +15,10 @@ from stages.analyse.files import (
     windows_path,
     write_analysis,
 )
-from stages.analyse.profiles import Profile, transition_profiles
+from stages.analyse.profiles import Profile, transition_profiles, window_aucs
 from stages.analyse.projection import project
 from storage.atomic import write_text
+from storage.csv_text import csv_text
 from storage.errors import DataError
 from storage.features import FeatureTable
 
@@ -67,7 +66,7 @@ def run(*, features: Path, out: Path) -> None:
     facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(table)}
     rows = list(_profile_rows(profile, groups))
     write_analysis(out, rows, PROFILE_SCHEMA, facts)
-    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, [list(row.values()) for row in rows]))
+    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, rows))
     windows = list(_window_rows(np.concatenate(kept), profile.transitions.tolist(), groups, numbers))
     write_analysis(windows_path(out), windows, WINDOW_SCHEMA, facts)
     _write_projection(table, groups, numbers, facts, projection_path(out))
@@ -88,18 +87,17 @@ def _group(label: int | None, generator: str | None) -> _Group:
     return (1, generator or "unnamed generator") if label else (0, REAL_GROUP)
 
 
-def _profile_rows(profile: Profile, groups: list[_Group]) -> Iterator[dict[str, Any]]:
+def _profile_rows(profile: Profile, groups: list[_Group]) -> Iterator[tuple[Any, ...]]:
     for g, (label, name) in enumerate(groups):
         spread = profile.std[g].tolist() if profile.count[g] > 1 else [(None, None)] * len(profile.transitions)
         for t, transition in enumerate(profile.transitions.tolist()):
             (cosine_mean, l2_mean), (cosine_std, l2_std) = profile.mean[g, t].tolist(), spread[t]
-            values = (name, label, transition, cosine_mean, cosine_std, l2_mean, l2_std, int(profile.count[g]))
-            yield dict(zip(PROFILE_SCHEMA.names, values, strict=True))
+            yield name, label, transition, cosine_mean, cosine_std, l2_mean, l2_std, int(profile.count[g])
 
 
 def _window_rows(
     moves: NDArray[np.float32], transitions: list[int], groups: list[_Group], numbers: NDArray[np.int64]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Any, ...]]:
     """All generators together first, then each; nothing where a class is missing."""
     label = np.array([-1 if label is None else label for label, _ in groups], dtype=np.int64)[numbers]
     real = label == 0
@@ -107,21 +105,20 @@ def _window_rows(
     fakes += [(name, numbers == g) for g, (kind, name) in enumerate(groups) if kind == 1]
     for generator, fake in fakes:
         if real.any() and fake.any():
-            for start, n, cosine, l2 in window_aucs(moves, transitions, real, fake):
-                values = (generator, start, n, cosine, l2, int(real.sum()), int(fake.sum()))
-                yield dict(zip(WINDOW_SCHEMA.names, values, strict=True))
+            for of_window in window_aucs(moves, transitions, real, fake):
+                yield generator, *of_window, int(real.sum()), int(fake.sum())
 
 
 def _write_projection(
     table: FeatureTable, groups: list[_Group], numbers: NDArray[np.int64], facts: dict[str, Any], out: Path
 ) -> None:
     projection = project(table, numbers)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     if projection is not None:
         explained = dict(zip(("raw", "ltd"), projection.explained.tolist(), strict=True))
         facts = {**facts, "blocks": list(projection.blocks), "explained": explained}
         paths = table.index["path"].take(projection.rows).to_pylist()
         for path, group, (raw, ltd) in zip(paths, numbers[projection.rows], projection.points.tolist(), strict=True):
             label, name = groups[group]
-            rows.append(dict(zip(PROJECTION_SCHEMA.names, (path, name, label, *raw, *ltd), strict=True)))
+            rows.append((path, name, label, *raw, *ltd))
     write_analysis(out, rows, PROJECTION_SCHEMA, facts)

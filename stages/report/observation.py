@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.analyse.files import projection_path, read_profile, read_projection, read_windows, windows_path
+from stages.analyse.files import (
+    PROFILE_SCHEMA,
+    PROJECTION_SCHEMA,
+    WINDOW_SCHEMA,
+    projection_path,
+    read_analysis,
+    windows_path,
+)
 from stages.report.figures import Curve, Figure, band_chart, cloud_chart, common_scale, heat_map
 from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
@@ -54,9 +61,10 @@ class Observed(NamedTuple):
 
 def read_analyses(profile_files: Sequence[Path]) -> Analyses:
     """Read profile files, and the windows and projections that lie beside them."""
-    profiles = [read_profile(path) for path in profile_files]
-    windows = [read_windows(path) for path in map(windows_path, profile_files) if path.exists()]
-    projections = [read_projection(path) for path in map(projection_path, profile_files) if path.exists()]
+    profiles = [read_analysis(path, PROFILE_SCHEMA) for path in profile_files]
+    windows = [read_analysis(path, WINDOW_SCHEMA) for path in map(windows_path, profile_files) if path.exists()]
+    beside = [path for path in map(projection_path, profile_files) if path.exists()]
+    projections = [read_analysis(path, PROJECTION_SCHEMA) for path in beside]
     return Analyses(*(sorted(files, key=lambda f: (f.corpus, f.view)) for files in (profiles, windows, projections)))
 
 

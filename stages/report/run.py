@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stages.analyse.csv_file import csv_text
 from stages.analyse.files import WINDOW_SCHEMA
 from stages.evaluate.metrics import UNLABELLED
 from stages.evaluate.uncertainty import REPLICATES
@@ -29,6 +28,7 @@ from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.report.table import WRITERS, Table, to_csv
 from stages.report.thumbnails import surest_errors
 from storage.atomic import write_text
+from storage.csv_text import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

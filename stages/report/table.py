@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.analyse.csv_file import csv_text
+from storage.csv_text import csv_text
 from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from stages.analyse.csv_file import Cell as PlainCell
     from stages.evaluate.means import Mean
+    from storage.csv_text import Cell as PlainCell
 
 
 _LATEX = {

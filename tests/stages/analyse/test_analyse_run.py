@@ -5,13 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.analyse.csv_file import csv_text
 from stages.analyse.files import (
     PROFILE_SCHEMA,
+    PROJECTION_SCHEMA,
+    WINDOW_SCHEMA,
     projection_path,
-    read_profile,
-    read_projection,
-    read_windows,
+    read_analysis,
     windows_path,
 )
 from stages.analyse.profiles import transition_profiles
@@ -40,7 +39,7 @@ ROWS = [
 def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens, write):
     spec = write(tmp_path / "demo" / "test", ROWS, tokens)
     run(features=tmp_path / "demo" / "test", out=tmp_path / "analysis" / "demo.parquet")
-    profile = read_profile(tmp_path / "analysis" / "demo.parquet")
+    profile = read_analysis(tmp_path / "analysis" / "demo.parquet", PROFILE_SCHEMA)
     assert (profile.corpus, profile.view, profile.feature_key) == ("demo", "test", spec.key)
     rows = profile.table.to_pylist()
     groups = list(dict.fromkeys((row["label"], row["group"], row["n"]) for row in rows))
@@ -67,14 +66,14 @@ def test_the_csv_holds_the_same_rows(tmp_path, tokens, write):
 def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, write):
     spec = write(tmp_path / "v", ROWS, tokens)
     run(features=tmp_path / "v", out=tmp_path / "p.parquet")
-    windows = read_windows(windows_path(tmp_path / "p.parquet"))
+    windows = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA)
     rows = windows.table.to_pylist()
     groups = list(dict.fromkeys((row["generator"], row["n_real"], row["n_fake"]) for row in rows))
     assert groups == [(None, 2, 5), ("alpha", 2, 1), ("real", 2, 1), ("unnamed generator", 2, 1), ("zeta", 2, 2)]
     assert {(row["start"], row["blocks"]) for row in rows} == {
         (start, n) for n in (2, 3, 4, 5) for start in range(6 - n)
     }
-    projection = read_projection(projection_path(tmp_path / "p.parquet"))
+    projection = read_analysis(projection_path(tmp_path / "p.parquet"), PROJECTION_SCHEMA)
     assert projection.feature_key == windows.feature_key == spec.key
     assert projection.facts["images"] == 7
     direct = project(FeatureTable.open(tmp_path / "v"), np.arange(7))
@@ -87,10 +86,10 @@ def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, writ
 def test_unlabelled_images_are_a_group_behind_the_others_and_count_as_neither_class(tmp_path, tokens, write):
     write(tmp_path / "v", [("a", None, None), *ROWS[1:]], tokens)
     run(features=tmp_path / "v", out=tmp_path / "p.parquet")
-    rows = read_profile(tmp_path / "p.parquet").table.to_pylist()
+    rows = read_analysis(tmp_path / "p.parquet", PROFILE_SCHEMA).table.to_pylist()
     groups = list(dict.fromkeys((row["label"], row["group"]) for row in rows))
     assert (groups[0], groups[-1]) == ((0, "real"), (None, "unlabelled"))
-    together = read_windows(windows_path(tmp_path / "p.parquet")).table.to_pylist()[0]
+    together = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table.to_pylist()[0]
     assert (together["generator"], together["n_real"], together["n_fake"]) == (None, 2, 4)
 
 
@@ -120,23 +119,13 @@ def test_a_damaged_token_names_the_features(tmp_path, tokens, write):
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_other_files_are_no_profiles(tmp_path):
+def test_other_files_are_not_taken_for_an_analysis(tmp_path, tokens, write):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(DataError, match="no profile file: it lacks corpus"):
-        read_profile(tmp_path / "other.parquet")
-
-
-def test_text_that_a_spreadsheet_would_run_is_disarmed_and_numbers_stay():
-    rows = [
-        ["=cmd|' /C calc'!A0", -1.5],
-        ["+1", 2],
-        ["@x", None],
-        ["-y", 0.1 + 0.2],
-        ["\t=z", 1e-9],
-        ["plain, with comma", 1],
-    ]
-    read = list(csv.reader(csv_text(["=head", "value"], rows).splitlines()))
-    assert [row[0] for row in read] == [
-        "'=head", "'=cmd|' /C calc'!A0", "'+1", "'@x", "'-y", "'\t=z", "plain, with comma",
-    ]  # fmt: skip
-    assert [row[1] for row in read[1:]] == ["-1.5", "2", "", "0.30000000000000004", "1e-09", "1"]
+    with pytest.raises(DataError, match=r"no such file of `ltdpipe analyse`: it lacks corpus.*, group, label"):
+        read_analysis(tmp_path / "other.parquet", PROFILE_SCHEMA)
+    with pytest.raises(DataError, match=r"none\.parquet does not exist; run `ltdpipe analyse` again"):
+        read_analysis(tmp_path / "none.parquet", PROFILE_SCHEMA)
+    write(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    with pytest.raises(DataError, match="it lacks generator, start, blocks"):
+        read_analysis(tmp_path / "p.parquet", WINDOW_SCHEMA)

@@ -2,8 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from stages.analyse.profiles import transition_profiles
+from stages.analyse.profiles import transition_profiles, window_aucs
 from storage.errors import DataError
 
 
@@ -77,3 +78,42 @@ def test_a_token_without_direction_is_an_error_naming_row_and_block(tokens, valu
 def test_a_batch_of_another_shape_is_refused(tokens):
     with pytest.raises(ValueError, match=r"\(N, 5, D\).*\(40, 6, 16\)"):
         transition_profiles([(tokens, np.zeros(40, int))], blocks=range(5), groups=1)
+
+
+def test_windows_are_those_whose_transitions_are_all_there():
+    def windows(transitions):
+        moves = np.ones((2, len(transitions), 2))
+        return [
+            found[:2] for found in window_aucs(moves, transitions, np.array([True, False]), np.array([False, True]))
+        ]
+
+    assert windows([0, 1, 2]) == [(0, 2), (1, 2), (2, 2), (0, 3), (1, 3), (0, 4)]
+    assert windows([0, 1, 5]) == [(0, 2), (1, 2), (5, 2), (0, 3)]
+    assert max(n for _, n in windows(range(23))) == 9
+
+
+def test_aucs_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    moves = np.stack([random.uniform(0.8, 1, (60, 5)), random.uniform(1, 9, (60, 5))], axis=2)
+    moves[::7, 2:] = 0.9, 2.1  # ties, behind values that differ
+    fake = np.arange(60) % 3 == 0
+    real = np.arange(60) % 3 == 1
+    chosen = real | fake
+    found = {(start, n): (cosine, l2) for start, n, cosine, l2 in window_aucs(moves, range(3, 8), real, fake)}
+    assert len(found) == 5 + 4 + 3 + 2 + 1
+    for (start, n), (cosine, l2) in found.items():
+        window = moves[:, start - 3 : start - 3 + n - 1]
+        far = np.round((1 - window[:, :, 0]).mean(axis=1), 12)
+        assert cosine == pytest.approx(roc_auc_score(fake[chosen], far[chosen]), abs=1e-12)
+        assert l2 == pytest.approx(roc_auc_score(fake[chosen], window[chosen][:, :, 1].mean(axis=1)), abs=1e-12)
+
+
+def test_a_jump_of_synthetic_images_is_found_where_it_is():
+    random = np.random.default_rng(1)
+    moves = np.stack([random.normal(0.95, 0.01, (400, 11)), random.normal(5, 1, (400, 11))], axis=2)
+    fake = np.arange(400) < 200
+    moves[:200, 6, 1] += 3
+    found = {(start, n): l2 for start, n, _, l2 in window_aucs(moves, range(11), ~fake, fake)}
+    assert max(found, key=found.get) == (6, 2)
+    assert found[6, 2] > 0.97
+    assert abs(found[2, 2] - 0.5) < 0.1

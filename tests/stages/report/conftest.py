@@ -56,8 +56,7 @@ class StudyFiles:
         rows = []
         for label, group in [(0, "real"), *((1, name) for name in generators)]:
             for k in range(transitions):
-                values = (group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10)
-                rows.append(dict(zip(PROFILE_SCHEMA.names, values, strict=True)))
+                rows.append((group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10))
         facts = {"corpus": corpus, "view": "test", "feature_key": "ab" * 16}
         path = self.root / f"profile-{len(self.profiles)}.parquet"
         write_analysis(path, rows, PROFILE_SCHEMA, facts)
@@ -67,19 +66,13 @@ class StudyFiles:
             for n in (2, 3)
             for start in range(transitions - n + 2)
         ]
-        write_analysis(windows_path(path), _rows(windows, WINDOW_SCHEMA), WINDOW_SCHEMA, facts)
+        write_analysis(windows_path(path), windows, WINDOW_SCHEMA, facts)
         points = [(f"{HOSTILE['path']}-{i}", "real", 0, 0.1 * i, 1.0, -i, 0.5) for i in range(5)]
         points += [(f"fake-{i}", generators[0], 1, -0.1 * i, 2.0, i, -0.5) for i in range(5)]
         explained = {"blocks": [1, 2, 3], "explained": {"raw": [0.5, 0.2], "ltd": [0.4, 0.1]}}
-        write_analysis(
-            projection_path(path), _rows(points, PROJECTION_SCHEMA), PROJECTION_SCHEMA, {**facts, **explained}
-        )
+        write_analysis(projection_path(path), points, PROJECTION_SCHEMA, {**facts, **explained})
         self.profiles.append(path)
         return path
-
-
-def _rows(values, schema):
-    return [dict(zip(schema.names, row, strict=True)) for row in values]
 
 
 @pytest.fixture
