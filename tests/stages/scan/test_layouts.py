@@ -271,10 +271,18 @@ def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
 def test_numbered_labels_of_parquet_files_are_read_by_their_names_and_never_from_the_end(tmp_path):
     feature = {"names": ["real", "fake"], "_type": "ClassLabel"}
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
-    rows = pa.table({"image": [b"a", b"b"], "label": [0, 1]}).replace_schema_metadata(metadata)
+    columns = {"image": [b"a", b"b"], "label": [0, 1], "file_name": ["1.png", "b/2.png"]}
+    rows = pa.table(columns).replace_schema_metadata(metadata)
     pq.write_table(rows, tmp_path / "rows.parquet")
-    assert [row["label"] for row in scanned(tmp_path)[0].values()] == [0, 1]
-    for value, message in ((-1, "cannot tell whether the 1 image"), (7, "row 1: label '7' says neither")):
+    assert {path: row["label"] for path, row in scanned(tmp_path)[0].items()} == {
+        "rows.parquet!/00000000/1.png": 0,
+        "rows.parquet!/00000001/b_2.png": 1,
+    }
+    for value, message in (
+        (-1, "cannot tell whether the 1 image"),
+        (-2, "row 1: label '-2' says neither"),
+        (7, "row 1: label '7' says neither"),
+    ):
         broken = rows.set_column(1, "label", pa.array([0, value]))
         pq.write_table(broken.replace_schema_metadata(metadata), tmp_path / "rows.parquet")
         with pytest.raises(DataError, match=message):

@@ -180,6 +180,7 @@ def test_the_terminal_obeys_no_folder_name(tmp_path):
         ("1_fake.zip!", "1_fake"),
         ("real.tar!/deep/er", "real/deep/er"),
         ("fake/train-000012.tar!", "fake"),
+        ("fake/sd-v2.zip!", "fake/sd-v2"),
         ("fake/part-0.parquet!", "fake"),
         ("wow!/a.zip", "wow!/a.zip"),
     ],
