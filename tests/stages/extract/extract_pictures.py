@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -24,7 +25,7 @@ def save(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48), **options)
 
 
 class DeadlySources:
-    """Sources whose files called ``deadly`` end the process that reads them, as a crashing decoder does."""
+    """Sources whose files called ``deadly`` end the process that reads them, and those called ``hanging`` stop it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,6 +33,8 @@ class DeadlySources:
     def read(self, path: str) -> bytes:
         if "deadly" in path:
             os._exit(86)
+        if "hanging" in path:
+            signal.pause()
         return (self.folder / path).read_bytes()
 
 
@@ -52,6 +55,13 @@ def twice_killed_task(work, chunk):
     timing = _task(work, chunk)
     _be_killed_once("after")
     return timing
+
+
+def task_with_other_weights(work, chunk):
+    """A Dask task on a worker whose weights are not those that the first one told."""
+    from stages.extract.cluster import _task
+
+    return _task(dataclasses.replace(work, weights_hash="another"), chunk)
 
 
 def _be_killed_once(when: str) -> None:

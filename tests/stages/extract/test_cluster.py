@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from extract_pictures import deadly_task, save, twice_killed_task
+from extract_pictures import deadly_task, save, task_with_other_weights, twice_killed_task
 
 from stages.extract import cluster as cluster_module
 from stages.extract.settings import ExtractSettings, Runtime
@@ -74,6 +74,13 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     summary, table = extract(folder, backbone="demo-vit", runtime=Runtime(shard_size=3, loaders=0))
     assert (summary.extracted, len(table)) == (3, 12)
+
+
+def test_worker_with_other_weights_makes_nothing(pictures, extract, tmp_path, own_tasks):
+    own_tasks(task_with_other_weights)
+    with pytest.raises(ResourceError, match="this worker has other weights of demo-vit"):
+        extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, loaders=0))
+    assert not list((tmp_path / "store").rglob("shard-*"))
 
 
 def test_address_without_a_scheduler_is_an_error_in_one_line(monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 from extract_pictures import DeadlySources, picture, save
 
 from running import PROJECT
+from stages.extract import loaders as loaders_module
 from stages.extract.loaders import Loaders, open_loaders
 from stages.extract.reading import Job, Task
 from stages.extract.view_names import View
@@ -150,6 +151,22 @@ def test_loader_that_cannot_start_is_no_failure_of_an_image(deadly, monkeypatch,
         pass
     assert "ModuleNotFoundError" in capfd.readouterr().err
     assert not loader_pids()
+
+
+def test_loader_that_hangs_is_killed_at_the_end(deadly, monkeypatch):
+    monkeypatch.setattr(loaders_module, "_SECONDS_TO_END", 0.1)
+    with open_loaders(job(deadly), 1, 2) as read:
+        results = read(tasks("00.png", "hanging.png"))
+        next(results)
+    assert not loader_pids()
+
+
+def test_interrupt_of_the_whole_group_ends_no_loader(pictures):
+    with closing(Loaders(job(Sources.of(pictures)), 1, 4)) as loaders:
+        (before,) = loader_pids()
+        os.kill(before, signal.SIGINT)
+        assert [read.facts["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
+        assert loader_pids() == {before}
 
 
 def test_stopping_half_way_leaves_no_process(pictures):

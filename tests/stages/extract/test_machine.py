@@ -14,7 +14,7 @@ from extract_pictures import save
 from pipeline.cli import ltdpipe
 from stages.extract import settings
 from stages.extract.registry import BACKBONES
-from stages.extract.settings import auto_loaders
+from stages.extract.settings import Runtime, auto_loaders
 from storage.errors import SettingError
 
 
@@ -67,7 +67,7 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
 
 def test_bench_measures_files_and_memory(run, tiny, reporter):
     from stages.extract.bench import measure
-    from stages.extract.settings import ExtractSettings, Runtime
+    from stages.extract.settings import ExtractSettings
 
     measured = measure(ExtractSettings(backbone="tiny", weights="random:0"), 5, Runtime(loaders=0), reporter)
     assert reporter.done == 5
@@ -106,6 +106,12 @@ def test_json_log_and_summary(run, tiny, folder, tmp_path):
     assert list(summary["failed"]) == ["no image: the content is of no format that is read"]
 
 
+def test_blocks_that_are_no_list_of_numbers_are_refused_in_words(run, folder, tmp_path):
+    save(folder / "a.png")
+    with pytest.raises(SettingError, match=r"blocks.*expected all, a range such as 11-19"):
+        run("extract", folder, "--out", tmp_path / "out", "--blocks", "1,,2")
+
+
 @pytest.mark.parametrize(
     ("device", "cores", "share", "loaders"),
     [("cpu", 1, 1, 0), ("cpu", 2, 1, 1), ("cpu", 16, 1, 4), ("cpu", 16, 8, 1), ("cuda", 1, 1, 0), ("cuda", 8, 1, 7)],
@@ -113,3 +119,6 @@ def test_json_log_and_summary(run, tiny, folder, tmp_path):
 def test_loaders_suit_the_machine(monkeypatch, device, cores, share, loaders):
     monkeypatch.setattr(settings, "cores", lambda: cores)
     assert auto_loaders(device, share=share) == loaders
+    assert Runtime(workers=share).loaders_on(device) == loaders
+    assert Runtime(workers=share, scheduler="tcp://elsewhere").loaders_on(device) == auto_loaders(device)
+    assert Runtime(loaders=5).loaders_on(device) == 5

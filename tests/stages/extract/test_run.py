@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stages.extract.registry import BACKBONES
-from stages.extract.settings import Runtime
+from stages.extract.settings import ExtractSettings, Runtime
 from stages.extract.towers import build_tower
 from storage.errors import DataError, SettingError
 
@@ -136,6 +136,7 @@ def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extr
     save(folder / "3.png", seed=3)
     summary, _ = extract(folder, views=["clean", "val"])
     assert summary.views == {"clean": 1, "val": 1}
+    assert summary.extracted == 1
     assert reporter.done == 3 + 3 + 1  # one decode serves both views
 
 
@@ -177,6 +178,7 @@ def test_chosen_blocks_and_grid_are_stored(tiny, folder, extract):
     _, whole = extract(folder)
     _, some = extract(folder, out="some", taps=("cls", "grid"), blocks="1-2", grid=2)
     assert some.spec.stored_blocks == (1, 2)
+    assert ExtractSettings(blocks=(2, 0, 2)).stored_blocks(3) == (0, 2)
     assert some.read("grid").shape == (1, 2, 4, 32)
     assert np.abs(some.read("cls", blocks=[1]).astype(float) - whole.read("cls", blocks=[1]).astype(float)).max() < 2e-3
     with pytest.raises(SettingError, match="has the blocks 0-2"):
@@ -190,18 +192,20 @@ def test_nothing_readable_is_an_error_that_names_the_reasons(tiny, folder, extra
     (folder / "b.png").touch()
     with pytest.raises(DataError, match=r"none of 2 images .* can be read \(no image.*; truncated"):
         extract(folder)
+    assert not (folder.parent / "out").exists()
 
 
 def test_small_images_and_formats_are_counted(tiny, folder, extract):
     save(folder / "0_real/a.png", size=(31, 100))
     save(folder / "0_real/b.jpg", size=(100, 100), quality=90)
-    save(folder / "1_fake/c.jpg", size=(50, 60), quality=80)
-    summary, _ = extract(folder)
+    save(folder / "1_fake/c.jpg", size=(32, 60), quality=80)  # the backbone's own side is not too small
+    summary, table = extract(folder)
+    assert table.index["mode"].to_pylist() == ["RGB"] * 3
     assert summary.small == 1
     assert [(row.label, row.format, row.images, row.median_size, row.median_quality) for row in summary.formats] == [
         ("real", "JPEG", 1, (100, 100), 90),
         ("real", "PNG", 1, (31, 100), None),
-        ("synthetic", "JPEG", 1, (50, 60), 80),
+        ("synthetic", "JPEG", 1, (32, 60), 80),
     ]
 
 

@@ -13,6 +13,7 @@ from torchvision.transforms import functional
 
 from stages.extract.view_names import Degradation, View, expand_views
 from stages.extract.views import (
+    AUGMENTATION_VERSION,
     Recipe,
     apply_view,
     blur,
@@ -194,6 +195,9 @@ def test_key_holds_what_changes_a_view_and_nothing_else():
         (view,) = expand_views([setting])
         return view_spec(view, Recipe(geometry, 224, seed), apply_exif=apply_exif)
 
+    decoded = {"decoder": "pillow-rgb-1", "geometry": "tile224", "size": 224}
+    assert spec("clean") == decoded | {"augmentation": "none"}
+    assert spec("jpeg:70") == decoded | {"augmentation": "jpeg-70", "augmentation_version": AUGMENTATION_VERSION}
     assert spec("clean") == spec("clean", seed=5)
     assert spec("jpeg:70") == spec("jpeg:70", seed=5)
     assert spec("noise:2") != spec("noise:2", seed=5)

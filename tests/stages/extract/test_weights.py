@@ -132,6 +132,8 @@ def test_nothing_in_a_file_is_executed(tiny, tmp_path):
         (lambda state: state.pop("ln_post.bias"), r"1 missing \(ln_post.bias\), 0 not known"),
         (lambda state: state.update({"extra": torch.zeros(1)}), r"0 missing, 1 not known \(extra\)"),
         (lambda state: state.update({"proj": torch.zeros(2, 2)}), "size mismatch for proj"),
+        (lambda state: state.update({"epoch": 3}), r"0 missing, 1 not known \(epoch\)"),
+        (lambda state: state.update({"proj": 3}), "proj"),
     ],
 )
 def test_file_that_does_not_fit_is_refused_in_one_line(tiny, state, tmp_path, edit, words):
@@ -172,6 +174,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.headers.get("Range"))
         start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
+        start = 0 if self.path == "/always-whole" else start
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -212,7 +215,10 @@ def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address,
     assert Server.asked[1:] == ["bytes=1000-"]
     (tmp_path / "b.partial").write_bytes(CONTENT + b"x")
     download(f"{address}/b", tmp_path / "b", reporter.note)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == CONTENT
+    (tmp_path / "c.partial").write_bytes(CONTENT[:1000])
+    download(f"{address}/always-whole", tmp_path / "c", reporter.note)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
+    assert all(path.read_bytes() == CONTENT for path in tmp_path.iterdir())
 
 
 def test_fetch_keeps_checks_and_finds_the_file(address, tmp_path, reporter, monkeypatch):
