@@ -71,7 +71,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = _REASONS.get(error.errno or 0)
-        if reason is None or isinstance(error, ResourceError):
+        if reason is None:
             raise
         raise ResourceError(f"cannot write {path}: {reason}") from error
 
@@ -106,12 +106,10 @@ def sha256_of(path: Path) -> str:
         raise DataError(f"{path} is a folder, expected a file") from error
 
 
-def remove_partials(folder: Path) -> int:
-    """Delete what killed writers left in ``folder``; the caller holds the folder's lock. Returns how many."""
-    leftovers = list(folder.glob(f"*{PARTIAL_SUFFIX}"))
-    for leftover in leftovers:
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left in ``folder``; the caller holds the folder's lock."""
+    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
         leftover.unlink(missing_ok=True)
-    return len(leftovers)
 
 
 def remove(*paths: Path) -> None:

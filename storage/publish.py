@@ -50,8 +50,7 @@ def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Call
     foreign = sorted(entry.name for entry in target.iterdir() if not _OURS.fullmatch(entry.name))
     if foreign:
         raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
-    remove(target / INDEX_NAME)
-    remove(*(old for old in target.iterdir() if old.name not in wanted))
+    remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
     copied = sum(restore(source / name, target / name) for name in [*wanted, INDEX_NAME])
     with explained(target):
         fsync(target)

@@ -66,10 +66,6 @@ class Sources:
         with open(location, "rb") as file:  # noqa: PTH123 - as above
             return file.read()
 
-    def source(self, path: str) -> Source:
-        """Return the one image that ``path`` names, to be read later."""
-        return Source(self, path)
-
     def size(self, path: str) -> int | None:
         """Return the size that a manifest states for ``path``, or None where nothing is there."""
         stamp = self.stamp(path)
@@ -114,18 +110,6 @@ class Sources:
     @cached_property
     def _reals_base(self) -> str | None:
         return None if self.reals is None else base_of(self.reals)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One image of a corpus, read like a ``Path``."""
-
-    sources: Sources
-    path: str
-
-    def read_bytes(self) -> bytes:
-        """See :meth:`Sources.read`."""
-        return self.sources.read(self.path)
 
 
 def is_one_file(root: str) -> bool:

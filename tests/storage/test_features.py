@@ -108,6 +108,13 @@ def test_a_stream_is_shuffled_and_the_same_for_the_same_seed(table):
     assert order(1) != sorted(order(1))
 
 
+def test_rows_of_one_piece_are_scattered_over_their_window(table):
+    copies = np.tile(np.arange(len(PATHS)), 16)  # a piece of the stream is 8 times the same row
+    batches = table.stream(rows=copies, batch=len(copies), seed=0, buffer_rows=64)
+    order = np.concatenate([numbers for numbers, _ in batches])
+    assert (np.diff(order) == 0).mean() < 0.4  # 7 of 8 if pieces stayed in one piece
+
+
 def test_a_stream_never_reads_more_rows_at_once_than_its_buffer_and_a_batch(table, monkeypatch):
     sizes = []
     read = FeatureTable.read
@@ -226,7 +233,8 @@ def test_a_shard_on_another_device_is_hashed_although_inode_size_and_time_agree(
 @pytest.mark.parametrize("column", ["shard", "row"])
 def test_an_index_that_points_outside_its_shards_is_refused_by_name(directory, column):
     index = read_index(directory / INDEX_NAME)
-    wrong = pa.array(["shard-00099.h5"] * IMAGES) if column == "shard" else pa.array([99] * IMAGES, pa.int32())
+    rows = {record.name: record.rows for record in index.shards}[index.table["shard"][0].as_py()]
+    wrong = pa.array(["shard-00099.h5"] * IMAGES) if column == "shard" else pa.array([rows] * IMAGES, pa.int32())
     at = index.table.schema.get_field_index(column)
     table = index.table.set_column(at, index.table.schema.field(column), wrong)
     (directory / INDEX_NAME).unlink()

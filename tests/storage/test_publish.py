@@ -1,11 +1,33 @@
-"""The small file that stands for a corpus's features changes when any of them does, and with nothing else."""
+"""Publication, and the small file that stands for a corpus's features: it changes when any of them does."""
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from synthetic import extract, manifest, names
 
+from storage.index import INDEX_NAME
 from storage.publish import write_contents
+
+
+def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_store, tmp_path, monkeypatch):
+    out, done = tmp_path / "out", []
+    extract(own_store, manifest(names(10)), out=out)
+    unlink = Path.unlink
+
+    def noted(path, missing_ok=False):
+        if path.parent == out and path.exists():
+            done.append(path.name)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    monkeypatch.setattr("storage.publish.fsync", lambda path: done.append(sorted(file.name for file in path.iterdir())))
+    extract(own_store, manifest(names(4)), out=out)
+    first, *removed, kept = done
+    assert first == INDEX_NAME
+    assert sorted(removed) == [f"shard-0000{n}.{end}" for n in (1, 2) for end in ("h5", "parquet")]
+    assert kept == [INDEX_NAME, "shard-00000.h5", "shard-00000.parquet"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import stat
 
@@ -137,6 +138,26 @@ def test_a_disk_without_the_room_is_told_before_anything_is_written(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_keeps_other_bytes_than_were_written_is_found_at_once(tmp_path, monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(
+        "storage.shard.os.pwrite", lambda file, data, at: write(file, bytes([data[0] ^ 1]) + data[1:], at)
+    )
+    with pytest.raises(DataError, match=r"s\.h5: tap 'cls' read back differs"):
+        write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_to_keep_the_bytes_leaves_no_shard(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("storage.shard.fsync", fail)  # the system tells such a failure only once
+    with pytest.raises(OSError, match="Input/output error"):
+        write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):
     arrays = features(names(5))
     for wrong in (
@@ -175,6 +196,29 @@ def test_a_file_that_ends_early_is_refused_by_name(tmp_path, cut):
     path.write_bytes(content[:-cut])
     with pytest.raises(DataError, match=r"s\.h5"):
         Shard.open(path).check(SPEC, 50)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "damaged", "what"),
+    [
+        ({"rows": 50}, {"rows": 51}, "is damaged"),
+        ({"rows": 50}, {"rows": 49}, r"tap 'cls' is \(4, 49, 8\), expected \(4, 50, 8\)"),
+        ({"place": 0}, {"place": 100}, "is damaged"),
+    ],
+)
+def test_a_header_that_claims_another_size_or_place_is_refused_by_name(tmp_path, dataset, damaged, what):
+    write_shard(tmp_path / "s.h5", features(names(50), CLS), CLS)
+    offset = Shard.open(tmp_path / "s.h5").taps["cls"].offset
+
+    def header(rows=None, place=None):
+        numbers = (4, rows, 8) if place is None else (offset + place, 4 * 50 * 8 * 2)
+        return np.array(numbers, "<u8").tobytes()
+
+    content = (tmp_path / "s.h5").read_bytes()
+    assert header(**dataset) in content
+    (tmp_path / "damaged.h5").write_bytes(content.replace(header(**dataset), header(**damaged), 1))
+    with pytest.raises(DataError, match=rf"damaged\.h5:? {what}"):
+        Shard.open(tmp_path / "damaged.h5").check(CLS, 50)
 
 
 def test_a_file_of_another_kind_or_number_format_is_refused_by_name(tmp_path):

@@ -53,9 +53,8 @@ def folder(tmp_path):
     ],
 )
 def test_the_bytes_and_size_of_every_kind_of_source(folder, path, content, size):
-    assert Sources.of(folder).read(path) == content
     sources = Sources.of(folder)
-    assert sources.source(path).read_bytes() == content
+    assert sources.read(path) == content
     assert sources.size(path) == (size or (folder / "z.parquet").stat().st_size)
     assert sources.where(path) == f"{folder}/{path}"
 
