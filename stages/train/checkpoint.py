@@ -100,8 +100,7 @@ def _put_back(run: Run, kept: dict[str, torch.Tensor]) -> None:
     except RuntimeError:
         run.head.load_state_dict(fresh, strict=True)
         raise
-    device = next(run.head.parameters()).device
-    run.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
+    state += [(tensor, parts["best"][name]) for name, tensor in run.best.items()]
     for tensor, was in state:
         tensor.copy_(was)
     torch.set_rng_state(random)

@@ -60,8 +60,12 @@ class TrainingData:
         return cls(tuple(opened[view] for view in views), opened[validation_view], split_rows(first, settings))
 
     def feeds(self, stored: Reads, device: torch.device, budget: int) -> tuple[Feed, Feed]:
-        """Return the training and the validation feed of what heads read; ``budget`` bytes are for both together."""
-        validation = Feed([self.validation_view], self.split.validation, stored, device=device, budget=budget // 2)
+        """Return the training and the validation feed of what heads read; ``budget`` bytes are for both together.
+
+        Validation reads its images in the order of the disk, once an epoch: on a CPU it needs no memory of its own.
+        """
+        share = budget // 2 if device.type == "cuda" else 0
+        validation = Feed([self.validation_view], self.split.validation, stored, device=device, budget=share)
         left = budget - validation.resident_bytes
         return Feed(self.views, self.split.training, stored, device=device, budget=left), validation
 

@@ -85,7 +85,8 @@ def fit(
     Raises:
         SettingError: the loss is not finite; the message names the epoch.
     """
-    run = Run(head, Adam(head.parameter_groups(settings.lr)), [], {})
+    best = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    run = Run(head, Adam(head.parameter_groups(settings.lr)), [], best)
     base = [group["lr"] for group in run.optimizer.groups]
     if checkpoint is not None and checkpoint.restore(run):
         progress.advance(len(run.history))
@@ -100,23 +101,15 @@ def fit(
         measured = validate(head, validation, settings.batch)
         run.history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
         if best_of(run.history).epoch == number:
-            _keep(run)
+            for name, tensor in head.state_dict().items():
+                best[name].copy_(tensor)
         progress.advance(1)
         if checkpoint is not None and len(run.history) < settings.epochs:
             checkpoint.save(run)
-    head.load_state_dict(run.best)
+    head.load_state_dict(best)
     if checkpoint is not None:
         checkpoint.remove()
     return run.history, best_of(run.history)
-
-
-def _keep(run: Run) -> None:
-    """Make the weights as they are the best ones; in the memory of the former best ones, where there are some."""
-    for name, tensor in run.head.state_dict().items():
-        if name in run.best:
-            run.best[name].copy_(tensor)
-        else:
-            run.best[name] = tensor.clone()
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:
