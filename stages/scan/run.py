@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.scan.layouts import LAYOUTS, layout_name, recognise
-from stages.scan.listed import is_list, read_list
+from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
 from stages.scan.place import LeftOut, Place, class_at, split_of
 from stages.scan.sharing import SHARED, Keep, one_class_sets, with_sets
 from stages.scan.walk import walk
@@ -138,7 +138,7 @@ class _Silent:
 
 
 def _check_root(root: str, corpus: str) -> None:
-    if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, ".csv", ".tsv"))):
+    if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, *LIST_EXTENSIONS))):
         return
     if not os.path.isdir(root):  # noqa: PTH112 - names may hold bytes that are not UTF-8
         state = "is a file" if is_one_file(root) else "does not exist"
