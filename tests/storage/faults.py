@@ -51,3 +51,34 @@ def touched(path: Path) -> None:
     """Give a file the time of a write a second later: two in one tick of a file system's clock have the same."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+
+
+def _overwritten(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 64]) + content[middle + 64 :]
+
+
+DAMAGE = {
+    "truncated": lambda content: content[:-100],
+    "overwritten": _overwritten,
+    "emptied": lambda content: b"",
+    "one bit": lambda content: content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+}
+
+
+def harm(path: Path, damage: str, *, in_place: bool = False) -> None:
+    """Damage a file as a disk, a program or a person would; its other hard links too where that is done in place.
+
+    Args:
+        path: the file.
+        damage: of ``DAMAGE``; or "deleted", or "replaced", by the first shard's file of the same kind.
+        in_place: keep the inode.
+    """
+    content = path.read_bytes()
+    if not in_place:
+        path.unlink()
+    if damage == "deleted":
+        return
+    first = path.with_name(f"shard-00000{path.suffix}")
+    path.write_bytes(first.read_bytes() if damage == "replaced" else DAMAGE[damage](content))
+    touched(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from faults import touched
+from faults import DAMAGE, harm, touched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
@@ -147,32 +147,10 @@ def test_more_shards_than_a_process_may_open_files_are_read(tmp_path, own_store)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def damaged_copy(path, change):
-    """Replace a file by a changed copy, as a bad disk, a bad program or a user would leave it."""
-    content = bytearray(path.read_bytes())
-    path.unlink()
-    path.write_bytes(change(content))
-    touched(path)
-
-
-def overwritten(content):
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    return content
-
-
-DAMAGE = {
-    "truncated": lambda content: content[:-100],
-    "overwritten in the middle": overwritten,
-    "emptied": lambda content: b"",
-    "one bit": lambda content: content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_shard_is_refused_by_name(directory, damage):
     FeatureTable.open(directory)  # found sound, and remembered so
-    damaged_copy(directory / "shard-00001.h5", DAMAGE[damage])
+    harm(directory / "shard-00001.h5", damage)
     with pytest.raises(DataError, match=r"shard-00001\.h5"):
         FeatureTable.open(directory)
 
@@ -186,10 +164,7 @@ def test_a_missing_file_is_refused_by_name(directory, name):
 
 def test_a_shard_overwritten_in_place_is_refused_by_name(directory):
     FeatureTable.open(directory)
-    content = overwritten(bytearray((directory / "shard-00002.h5").read_bytes()))
-    with (directory / "shard-00002.h5").open("r+b") as file:
-        file.write(content)
-    touched(directory / "shard-00002.h5")
+    harm(directory / "shard-00002.h5", "overwritten", in_place=True)
     with pytest.raises(DataError, match=r"shard-00002\.h5 has another content.*verify --repair"):
         FeatureTable.open(directory)
 

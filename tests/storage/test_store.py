@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faults import touched, without_root_s_privilege
+from faults import harm, without_root_s_privilege
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
@@ -169,21 +169,6 @@ def test_a_publication_stopped_at_any_point_shows_no_index(own_store, tmp_path, 
 
 def copied(told):
     return any("copied" in line for line in told)
-
-
-def harm(path, damage):
-    data = bytearray(path.read_bytes())
-    path.unlink()
-    if damage == "truncated":
-        path.write_bytes(data[:-100])
-    elif damage == "overwritten":
-        middle = len(data) // 2
-        data[middle : middle + 64] = bytes(byte ^ 0xFF for byte in data[middle : middle + 64])
-        path.write_bytes(data)
-    elif damage == "replaced":
-        path.write_bytes(path.with_name(path.name.replace("00001", "00000")).read_bytes())
-    if damage != "deleted":
-        touched(path)
 
 
 class TestStoreOnTheSameFileSystem(StoreContract):

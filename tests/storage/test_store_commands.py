@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from faults import touched
+from faults import harm
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
@@ -44,16 +44,6 @@ def project(tmp_path, monkeypatch, own_store):
 def run(command, *arguments):
     """What a command prints; its errors are raised."""
     return CliRunner().invoke(command, arguments, catch_exceptions=False).output
-
-
-def overwrite(path, *, in_place=False):
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    if not in_place:
-        path.unlink()
-    path.write_bytes(content)
-    touched(path)
 
 
 def test_status_counts_done_failed_and_missing(project):
@@ -107,7 +97,7 @@ def test_verify_passes_sound_features(project):
 @pytest.mark.parametrize("name", ["shard-00001.h5", "shard-00001.parquet", INDEX_NAME])
 def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(project, name):
     before = (VIEW / name).read_bytes()
-    overwrite(VIEW / name)
+    harm(VIEW / name, "overwritten")
     with pytest.raises(DataError, match="1 files are damaged"):
         run(verify)
     said = run(verify, "--corpus", "toy", "--repair")
@@ -133,7 +123,7 @@ def test_damage_in_a_folder_is_told_with_the_command_that_mends_that_folder(proj
 
 
 def test_repair_of_a_folder_without_a_sound_copy_says_which_command_goes_on(project):
-    overwrite(VIEW / "shard-00001.h5", in_place=True)
+    harm(VIEW / "shard-00001.h5", "overwritten", in_place=True)
     with pytest.raises(DataError, match=r"1 files of .* have no sound copy.*makes these shards and no others"):
         run(verify, str(VIEW), "--repair")
     assert extract(project, TABLE, out=VIEW, broken={"fake/003.png"})[1] == names(10)[4:8]
@@ -163,7 +153,7 @@ def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
     cached.parent.mkdir(parents=True)
     cached.hardlink_to(view / "shard-00001.h5")
     before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in view.glob("shard-*")}
-    overwrite(view / "shard-00001.h5", in_place=True)
+    harm(view / "shard-00001.h5", "overwritten", in_place=True)
     with pytest.raises(DataError, match="1 files are damaged"):
         run(verify, "--corpus", "new")
     said = run(verify, "--corpus", "new", "--repair")

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from faults import touched
+from faults import harm
 from synthetic import SPEC, extract, manifest, names
 
 from storage.errors import DataError
@@ -28,16 +28,6 @@ def view(tmp_path, own_store):
     return tmp_path / "view"
 
 
-def overwrite(path, *, in_place):
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    if not in_place:
-        path.unlink()
-    path.write_bytes(content)
-    touched(path)
-
-
 ALL = ["shard-00000.h5", "shard-00001.h5", "shard-00002.h5", "shard-00001.parquet", INDEX_NAME]
 
 
@@ -49,12 +39,7 @@ def test_sound_features_have_no_fault(view, home):
 @pytest.mark.parametrize("damage", ["overwritten", "truncated", "deleted"])
 def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, home, name, damage):
     before = {path.name: path.read_bytes() for path in view.iterdir()}
-    if damage == "overwritten":
-        overwrite(view / name, in_place=False)
-    else:
-        (view / name).unlink()
-        if damage == "truncated":
-            (view / name).write_bytes(before[name][:-100])
+    harm(view / name, damage)
     found = faults(view)
     assert [fault.path for fault in found] == [view / name]
     assert restore_from_store(found, store_folder(view, home.parents[1]), [], print) == []
@@ -65,7 +50,7 @@ def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, ho
 def test_nothing_is_restored_from_what_another_folder_of_the_same_name_left_in_the_store(view, home, tmp_path):
     """Two folders called alike share their place in the store; its index is the later one's."""
     extract(home.parents[1], manifest(names(16)[10:]), out=tmp_path / "second")
-    overwrite(view / "shard-00001.h5", in_place=True)  # also the store's, through the link
+    harm(view / "shard-00001.h5", "overwritten", in_place=True)  # also the store's, through the link
     found = faults(view)
     assert restore_from_store(found, store_folder(view, home.parents[1]), [], print) == found
     assert not (view / "shard-00001.h5").exists()
@@ -79,7 +64,7 @@ def test_nothing_is_restored_from_what_another_folder_of_the_same_name_left_in_t
 def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged(view):
     shard = view / "shard-00001.h5"
     status = shard.stat()
-    overwrite(shard, in_place=True)
+    harm(shard, "overwritten", in_place=True)
     os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
     FeatureTable.open(view)  # the quick look cannot see it
     assert [fault.path.name for fault in faults(view)] == ["shard-00001.h5"]
@@ -93,7 +78,7 @@ def test_damage_that_went_through_the_link_is_removed_everywhere_and_only_that_s
     before = {path.name: path.read_bytes() for path in view.iterdir()}
     for name in ("shard-00000.h5", "shard-00001.h5"):
         os.link(view / name, cache / name)
-    overwrite(view / "shard-00001.h5", in_place=True)
+    harm(view / "shard-00001.h5", "overwritten", in_place=True)
     found = faults(view)
     assert restore_from_store(found, home, [cache], print) == found
     assert [path.name for path in cache.iterdir()] == ["shard-00000.h5"]
@@ -125,14 +110,14 @@ def test_an_index_is_not_put_together_from_a_part_of_the_shards(view, home):
 
 def test_damage_beside_a_lost_index_is_found_too(view):
     (view / INDEX_NAME).unlink()
-    overwrite(view / "shard-00001.h5", in_place=False)
-    overwrite(view / "shard-00002.parquet", in_place=False)
+    harm(view / "shard-00001.h5", "overwritten")
+    harm(view / "shard-00002.parquet", "overwritten")
     assert [fault.path.name for fault in faults(view)] == [INDEX_NAME, "shard-00001.h5", "shard-00002.parquet"]
 
 
 def test_without_a_store_the_damaged_file_is_removed_and_reported(view, own_store):
     shutil.rmtree(own_store)
-    overwrite(view / "shard-00001.h5", in_place=False)
+    harm(view / "shard-00001.h5", "overwritten")
     found = faults(view)
     assert store_folder(view, own_store) is None
     assert restore_from_store(found, own_store / "none", [], print) == found
@@ -141,7 +126,7 @@ def test_without_a_store_the_damaged_file_is_removed_and_reported(view, own_stor
 
 
 def test_the_store_is_locked_while_its_files_are_deleted(view, home, tmp_path):
-    overwrite(home / "shard-00001.h5", in_place=True)
+    harm(home / "shard-00001.h5", "overwritten", in_place=True)
     (tmp_path / "cache").mkdir()
     held = []
 
@@ -164,6 +149,6 @@ def test_a_dangling_link_in_the_cache_does_not_stop_the_repair(view, home, tmp_p
     cache.mkdir()
     (cache / "dangling").symlink_to(tmp_path / "gone")
     (cache / "twin").hardlink_to(view / "shard-00001.h5")
-    overwrite(view / "shard-00001.h5", in_place=True)
+    harm(view / "shard-00001.h5", "overwritten", in_place=True)
     restore_from_store(faults(view), home, [cache], print)
     assert sorted(path.name for path in cache.iterdir()) == ["dangling"]
