@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def render_page(
         "results": results,
         "uncertainty": uncertainty,
         "set_names": results.column_names(),
-        "best": partial(_best, results),
+        "best": cache(partial(_best, results)),
         "metric_title": metric_title,
         "thumbnail_side": SIDE,
         "caveats": [*study.notes, *_warnings(results, study.audits)],
