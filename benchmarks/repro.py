@@ -16,17 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from dvc.repo import Repo
 
+from benchmarks.storage import SPEC as LARGE
 from pipeline.params import load_params
 from stages.extract.view_names import view_directories
 from storage.manifest import manifest_table, write_manifest
 from storage.publish import publish
-from storage.spec import FeatureSpec
 from storage.store import ShardFolder
 
 if TYPE_CHECKING:
@@ -38,21 +39,7 @@ if TYPE_CHECKING:
 IMAGES = {"progan": 72_000, "sdv14": 236_000, "ufd": 73_000, "genimage": 100_000, "drct2m": 70_000}
 SHARD = 1024
 PROJECT = Path(__file__).resolve().parents[1]
-SPEC = FeatureSpec(
-    backbone="synthetic",
-    weights="0" * 64,
-    activation="quickgelu",
-    blocks=4,
-    stored_blocks=(0, 1, 2, 3),
-    width=128,
-    embedding=1,
-    taps=("cls",),
-    view={},
-    mean=(0, 0, 0),
-    std=(1, 1, 1),
-    precision="fp32",
-    extractor=0,
-)
+SPEC = replace(LARGE, blocks=4, stored_blocks=(0, 1, 2, 3), width=128, embedding=1)
 
 
 def main() -> None:
@@ -111,8 +98,8 @@ def no_op_corpus(folder: Path, rows: int) -> None:
     manifest = big_manifest(rows)
     random = np.random.default_rng(0)
     with store.lock(print):
-        for number, start in enumerate(range(0, rows, 1024)):
-            part = manifest.slice(start, 1024).to_pylist()
+        for number, start in enumerate(range(0, rows, SHARD)):
+            part = manifest.slice(start, SHARD).to_pylist()
             cls = random.standard_normal((4, len(part), 128), dtype=np.float32).astype(np.float16)
             store.add(number, {"cls": cls}, [row | {"status": "ok", "row": at} for at, row in enumerate(part)])
         finished = store.clean(print)
