@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,21 +11,11 @@ from click import Group
 from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
-from running import PROJECT, commit, git, run_command, start_held, wait_for
+from running import PROJECT, commit, run_command, start_held, wait_for
 
 COMMANDS = [(name,) for name in ltdpipe.commands] + [
     (name, below) for name, group in ltdpipe.commands.items() if isinstance(group, Group) for below in group.commands
 ]
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A small project folder under git: params.yaml and the profiles."""
-    shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
-    shutil.copy(PROJECT / "profiles" / "demo.yaml", tmp_path / "params.yaml")
-    git(tmp_path, "init", "-q")
-    commit(tmp_path, "start")
-    return tmp_path
 
 
 def test_help_lists_every_command(tmp_path):

@@ -14,9 +14,9 @@ from dvc.utils.serialize import load_yaml as read_as_dvc_does
 from pipeline.params import load_params
 from pipeline.profiles import profile_names
 from pipeline.validation import load_yaml
+from running import PROJECT
 from storage.errors import SettingError
 
-PROJECT = Path(__file__).resolve().parents[2]
 DEMO = (PROJECT / "profiles" / "demo.yaml").read_text()
 
 

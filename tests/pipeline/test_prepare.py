@@ -15,7 +15,7 @@ from pipeline.cli import ltdpipe
 from pipeline.params import params_from
 from pipeline.prepare import Plan, check_room, limited, plan
 from pipeline.profiles import profile_text
-from running import PROJECT, commit, git
+from running import PROJECT
 from stages.demo.miniatures import run as make_miniatures
 from stages.extract.view_names import expand_views
 from storage.errors import DataError, ResourceError, SettingError
@@ -35,18 +35,6 @@ def data_root(tmp_path_factory):
 def data(data_root, tmp_path):
     """A copy of the data root that a test may damage."""
     return shutil.copytree(data_root, tmp_path / "data")
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project under git, which is the working directory."""
-    folder = tmp_path / "project"
-    shutil.copytree(PROJECT / "profiles", folder / "profiles")
-    shutil.copy(PROJECT / "profiles" / "demo.yaml", folder / "params.yaml")
-    git(folder, "init", "-q")
-    commit(folder, "start")
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def run(*arguments, refused=None):
@@ -185,3 +173,14 @@ def test_numbers_in_powers_of_ten_are_numbers_and_a_corpus_that_nothing_uses_may
     assert content["train"]["lr"] == 1e-4
     assert set(content["corpora"]) == {"progan", "sdv14", "ufd", "drct2m"}
     assert content["evaluate"]["corpora"] == ["ufd", "drct2m"]
+
+
+def test_only_edits_of_the_users_own_keep_a_profile_from_being_replaced(project):
+    run("profile", "use", "ufd")
+    run("profile", "use", "genimage", "--set", "train.epochs=2")
+    run("profile", "use", "demo", "--set", "train.epochs=2")
+    params = project / "params.yaml"
+    params.write_text(params.read_text() + "# mine\n")
+    assert "has edits that are not committed" in run("profile", "use", "demo", refused=SettingError)
+    run("profile", "use", "demo", "--force")
+    assert params.read_text() == (PROJECT / "profiles" / "demo.yaml").read_text()
