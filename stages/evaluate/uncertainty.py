@@ -49,7 +49,7 @@ def draw_counts(
     """
     random = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    at_once = max(1, min(replicates, _CELLS_AT_ONCE // max(len(strata), 1)))
+    at_once = max(1, _CELLS_AT_ONCE // max(len(strata), 1))
     for start in range(0, replicates, at_once):
         rows = min(at_once, replicates - start)
         counts = np.zeros((rows, len(strata)), dtype=np.uint8)

@@ -89,8 +89,17 @@ def test_unlabelled_images_are_a_group_behind_the_others_and_count_as_neither_cl
     rows = read_analysis(tmp_path / "p.parquet", PROFILE_SCHEMA).table.to_pylist()
     groups = list(dict.fromkeys((row["label"], row["group"]) for row in rows))
     assert (groups[0], groups[-1]) == ((0, "real"), (None, "unlabelled"))
-    together = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table.to_pylist()[0]
+    windows = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table.to_pylist()
+    together = windows[0]
+    assert {row["generator"] for row in windows} == {None, "alpha", "real", "unnamed generator", "zeta"}
     assert (together["generator"], together["n_real"], together["n_fake"]) == (None, 2, 4)
+
+
+def test_without_real_images_no_window_can_be_judged(tmp_path, tokens, write):
+    write(tmp_path / "v", [(path, 1, "gan") for path, _, _ in ROWS], tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    assert read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table.num_rows == 0
+    assert len(read_analysis(tmp_path / "p.parquet", PROFILE_SCHEMA).table) == 4
 
 
 def test_running_twice_gives_the_same_bytes(tmp_path, tokens, write):

@@ -19,6 +19,7 @@ def test_the_blocks_are_the_default_candidates_that_are_stored():
     assert candidate_blocks(range(24), 24) == tuple(range(11, 20))
     assert candidate_blocks([0, 11, 12, 23], 24) == (11, 12)
     assert candidate_blocks([0, 1], 24) == (0, 1)
+    assert candidate_blocks([11, 0], 24) == (0, 11)  # one candidate alone has no difference
 
 
 def test_points_are_principal_components_of_tokens_and_of_differences(small_table):

@@ -5,11 +5,12 @@ from small_features import spec_of, write_view
 
 from stages.audit.match import matched_sets
 from stages.evaluate.run import run, run_views
-from stages.evaluate.scores import read_scores
+from stages.evaluate.scores import ScoreCard, read_scores
 from stages.train.data import split_rows
 from stages.train.heads.registry import build_head
 from stages.train.heads.settings import LinearSettings, LtdSettings
 from stages.train.settings import TrainSettings
+from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
@@ -26,13 +27,13 @@ def _own_store(own_store):
 def make_head(tmp_path):
     """Write the file of an untrained head with the given settings."""
 
-    def make(settings):
+    def make(settings, **facts):
         torch.manual_seed(0)
         module = build_head(settings, blocks=3, width=8, embedding=4)
         metadata = {
             "head": "probe", "seed": 7, "settings": settings.model_dump(mode="json"), "corpus": "training",
             "train": SETTINGS.model_dump(mode="json"), "feature_key": spec_of("train-0").key,
-            "feature_spec": spec_of("train-0").to_json(), "facts": {"window_start": None},
+            "feature_spec": spec_of("train-0").to_json(), "facts": facts,
         }  # fmt: skip
         save_head(tmp_path / "head.safetensors", module.state_dict(), metadata)
         return tmp_path / "head.safetensors"
@@ -42,7 +43,7 @@ def make_head(tmp_path):
 
 @pytest.fixture
 def head(make_head):
-    return make_head(LinearSettings(block="last"))
+    return make_head(LinearSettings(block="last"), window_start=None)
 
 
 def _logits_by_hand(head, tokens):
@@ -64,8 +65,11 @@ def test_every_view_is_scored_and_training_views_are_not(tmp_path, head, monkeyp
     for name, of_view in tokens.items():
         scores = read_scores(tmp_path / "out" / f"{name}.parquet")
         np.testing.assert_allclose(scores.logit, _logits_by_hand(head, of_view), atol=1e-5)
-        assert (scores.card.view, scores.card.head, scores.card.seed) == (name, "probe", 7)
-        assert scores.card.facts["trained_on"] == "training"
+        assert scores.card == ScoreCard(
+            head="probe", seed=7, corpus="corpus", view=name, failed=0, head_sha256=sha256_of(head),
+            feature_key=FeatureTable.open(tmp_path / "features" / name).key,
+            facts={"window_start": None, "trained_on": "training"},
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(("views", "seen"), [(["clean", "val", "train-0"], "clean"), (["val", "train-0"], "val")])
@@ -119,12 +123,20 @@ def test_images_without_labels_and_folders_without_views_are_refused(tmp_path, h
 
 def test_scoring_draws_nothing_and_counts_what_could_not_be_read(tmp_path, make_head):
     """A head with dropout and a learned window, which training draws."""
-    head = make_head(LtdSettings(candidates=(0, 2), window=2, dropout=0.5))
+    head = make_head(LtdSettings(candidates=(0, 2), window=2, dropout=0.5), window_start=0, pi=[0.9, 0.1])
     write_view(tmp_path / "clean", failed=3)
     for name in ("one", "two"):
         assert run(features=tmp_path / "clean", head=head, out=tmp_path / name) == 60
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert read_scores(tmp_path / "one").card.failed == 3
+    card = read_scores(tmp_path / "one").card
+    assert card.failed == 3
+    assert card.facts == {"window_start": 0, "window": 2, "trained_on": "training"}  # of what training noted, this
+
+
+def test_without_a_clean_view_nothing_is_matched(tmp_path, head):
+    write_view(tmp_path / "features" / "jpeg-70")
+    counts = run_views(features=tmp_path / "features", head=head, out=tmp_path / "out", match=["jpeg"])
+    assert counts == {"jpeg-70": 60}
 
 
 @pytest.mark.parametrize("match", ["jpeg", "size", "jpeg+size"])

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.metrics import measure_sets
-from stages.evaluate.scores import SCORES_SCHEMA, ScoreCard, read_scores, sigmoid, write_scores
+from stages.evaluate.scores import SCORES_SCHEMA, ScoreCard, read_card, read_scores, sigmoid, write_scores
 from storage.errors import DataError
 
 CARD = ScoreCard(
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back(tmp_path):
     logits = np.array([-2.0, 0.0, 3.0, 1e3], dtype=np.float32)
     write_scores(path, card=CARD, images=_images(size_bytes=[1, 2, 3, 4]), logits=logits)
     scores = read_scores(path)
-    assert scores.card == CARD
+    assert scores.card == read_card(path) == CARD
     assert len(scores) == 4
     assert scores.path.tolist() == ["a.png", "b.png", "c.png", "d.png"]
     assert scores.generator.tolist() == [None, None, "gan", "gan"]
@@ -85,6 +85,10 @@ def test_a_set_is_measured_over_its_own_images(tmp_path):
     assert list(measured) == ["one", "two"]
     assert (measured["one"].n_real, measured["one"].n_fake, measured["one"].ap) == (1, 1, 1.0)
     assert (measured["two"].accuracy, measured["two"].ap) == (0.5, None)
+    assert measured["one"].calibrated_accuracy is measured["one"].unlabelled_accuracy is None
+    strict = measure_sets(read_scores(tmp_path / "s"), threshold=2.5, unlabelled=1)["one"]
+    assert strict.calibrated_accuracy == 0.5
+    assert strict.unlabelled_accuracy is not None
 
 
 def test_an_image_that_lists_a_set_twice_counts_once(tmp_path):
@@ -114,6 +118,7 @@ def test_a_broken_logit_in_a_file_made_elsewhere_is_found_when_it_is_read(tmp_pa
     [
         ({"label": pa.array([0, 0, 2, 1], pa.int8())}, r"label of 'c\.png' is 2"),
         ({"label": pa.array([0, None, 1, 1], pa.int8())}, "`label` has 1 empty"),
+        ({"path": ["a", None, "b", "c"]}, "`path` has 1 empty"),
         ({"path": ["a", "b", "a", "c"]}, "'a' is listed more than once"),
         ({"sets": [["x"], None, [], []]}, "`sets` has 1 empty"),
     ],
@@ -129,12 +134,15 @@ def test_a_wrong_number_of_logits_is_refused(tmp_path):
 
 
 def test_files_that_are_no_scores_files_are_refused(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        read_scores(tmp_path / "none")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_scores(tmp_path / "text")
     pq.write_table(_images(), tmp_path / "other")
+    for read in (read_scores, read_card):
+        with pytest.raises(DataError, match="none does not exist; run `ltdpipe evaluate` again"):
+            read(tmp_path / "none")
+        with pytest.raises(DataError, match=r"text cannot be read .*; run `ltdpipe evaluate` again"):
+            read(tmp_path / "text")
+        with pytest.raises(DataError, match="no scores file: it lacks head, seed"):
+            read(tmp_path / "other")
     with pytest.raises(DataError, match=r"lacks head, seed.*logit, score"):
         read_scores(tmp_path / "other")
     write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))

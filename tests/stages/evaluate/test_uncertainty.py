@@ -46,6 +46,28 @@ def test_the_same_seed_draws_the_same_images():
     assert (one != other).any()
 
 
+def test_many_images_are_drawn_in_batches_that_make_the_same_number_of_replicates(monkeypatch):
+    monkeypatch.setattr("stages.evaluate.uncertainty._CELLS_AT_ONCE", 40)
+    batches = list(draw_counts(np.repeat([0, 1], 5), replicates=10))
+    assert [batch.shape for batch in batches] == [(4, 10), (4, 10), (2, 10)]
+    assert (np.concatenate(batches).sum(axis=1) == 10).all()
+    assert (batches[0] != batches[1]).any()
+
+
+def test_an_interval_leaves_out_as_much_on_either_side():
+    replicates = np.random.default_rng(0).permutation(1001) / 1000
+    assert interval(replicates) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert interval(replicates, level=0.5) == (pytest.approx(0.25), pytest.approx(0.75))
+
+
+def test_without_a_threshold_there_is_no_calibrated_accuracy_to_resample():
+    labels, logits = _scores(30, 0)
+    (counts,) = draw_counts(labels, replicates=3)
+    undefined = np.isnan(Resampler(labels, logits).metrics(counts))
+    assert undefined[:, BOOTSTRAPPED.index("calibrated_accuracy")].all()
+    assert undefined.sum() == 3
+
+
 def test_one_class_cannot_be_resampled():
     with pytest.raises(ValueError, match="both classes"):
         Resampler(np.ones(3, dtype=int), np.zeros(3))
