@@ -173,6 +173,7 @@ def test_numbers_in_powers_of_ten_are_numbers_and_a_corpus_that_nothing_uses_may
     assert content["train"]["lr"] == 1e-4
     assert set(content["corpora"]) == {"progan", "sdv14", "ufd", "drct2m"}
     assert content["evaluate"]["corpora"] == ["ufd", "drct2m"]
+    assert "genimage" not in yaml.safe_load(profile_text("paper", without=("genimage",)))["corpora"]
 
 
 def test_only_edits_of_the_users_own_keep_a_profile_from_being_replaced(project):
