@@ -58,6 +58,11 @@ def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
         assert value == pytest.approx(max(np.mean(logits[labels == 1] > t) for t in allowed))
 
 
+def test_tpr_is_exact_where_real_and_synthetic_images_are_tied_in_pairs():
+    labels, logits = np.tile(_labels(0, 1), 100), np.repeat(np.arange(100.0), 2)
+    assert measure(labels, logits).tpr_at_fpr_1 == 0.01
+
+
 def test_a_rate_below_one_image_is_undefined():
     labels = np.repeat(_labels(0, 1), [999, 50])
     found = measure(labels, np.linspace(-1, 1, 1049))
