@@ -214,6 +214,7 @@ def test_no_class_names_means_no_labels(tmp_path):
         ("aigcdetect", "guided/0_real/1.png"),
         ("chameleon", "test/other/0_real/1.png"),
         ("synthbuster", "imagen/1.png"),
+        ("synthbuster", "glide/0_real/1.png"),
         ("community-forensics", "real/1.png"),
         ("folder", "holiday/1.png"),
     ],
@@ -242,8 +243,8 @@ def test_a_category_called_train_is_no_split(tmp_path):
     assert {(row["split"], row["category"]) for row in rows.values()} == {(None, "train"), (None, "car")}
 
 
-def test_a_split_between_the_set_and_the_category(tmp_path):
-    miniatures.write(tmp_path, "progan/train/car/0_real/1.png", "progan/val/car/1_fake/1.png")
+def test_the_category_is_next_to_the_class_and_a_split_may_lie_above(tmp_path):
+    miniatures.write(tmp_path, "progan/train/car/0_real/1.png", "progan/val/images/car/1_fake/1.png")
     rows, _ = scanned(tmp_path, "forensynths")
     assert [(row["split"], row["category"]) for row in rows.values()] == [("train", "car"), ("val", "car")]
 
@@ -287,3 +288,9 @@ def test_numbered_labels_of_parquet_files_are_read_by_their_names_and_never_from
         pq.write_table(broken.replace_schema_metadata(metadata), tmp_path / "rows.parquet")
         with pytest.raises(DataError, match=message):
             scanned(tmp_path)
+
+
+def test_chameleon_inside_a_folder_of_its_name(tmp_path):
+    miniatures.chameleon(tmp_path / "Chameleon")
+    rows, _ = scanned(tmp_path, "chameleon")
+    assert members(rows) == {"chameleon": [2, 1]}

@@ -49,6 +49,12 @@ def test_an_image_on_several_lines_is_one_image_of_several_sets(images):
     assert rows["p/1.jpg"]["sets"] == ["a", "b"]
 
 
+def test_a_single_set_names_the_generator_and_several_do_not(images):
+    rows, _ = listed(images, "path,label,set", "p/1.jpg,1,a", "p/2.jpg,1,a;b", "f/a.b.png,0,")
+    assert [rows[path]["generator"] for path in ("p/1.jpg", "p/2.jpg", "f/a.b.png")] == ["a", None, None]
+    assert rows["f/a.b.png"]["sets"] == ["a", "b"]
+
+
 def test_parquet_list_with_a_list_of_sets(images):
     table = pa.table({"path": ["p/1.jpg", "f/a.b.png"], "label": [0, 1], "set": [["a", "b"], ["a"]]})
     pq.write_table(table, images / "list.parquet")
@@ -73,6 +79,7 @@ def test_shared_reals_below_the_second_root(images):
         (["path,label", "p/1.jpg,0", "p/9.jpg,0"], "names 'p/9.jpg', and .* does not exist"),
         (["path,label", "f.zip!/x/2.png,1"], "does not exist"),
         (["path,label", "p/1.jpg,0", "p/1.jpg,1"], "line 3: 'p/1.jpg' is listed before as something else"),
+        (["path,label", "@reals/1.jpg,1"], "lies below the root of the shared real images and is listed as synthetic"),
         (["path,label,split", "p/1.jpg,0,dev"], "split 'dev' is not known"),
         (["path,label", "p/1.jpg,0,more"], "cannot be read"),
     ],
