@@ -59,7 +59,7 @@ def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
 
 
 def test_tpr_is_exact_where_real_and_synthetic_images_are_tied_in_pairs():
-    labels, logits = np.tile(_labels(0, 1), 100), np.repeat(np.arange(100.0), 2)
+    labels, logits = np.tile(_labels(0, 1), 300), np.repeat(np.arange(300.0), 2)
     assert measure(labels, logits).tpr_at_fpr_1 == 0.01
 
 
