@@ -118,6 +118,7 @@ def test_modes_become_rgb_as_pillow_converts_them(tmp_path):
         image.save(tmp_path / name)
         decoded = decode(tmp_path / name)
         assert decoded.facts["status"] == "ok", name
+        assert decoded.facts["mode"] == {"deep.png": "I;16"}.get(name, image.mode), name
         assert np.array_equal(decoded.image, image.convert("RGB")), name
     assert np.array_equal(np.asarray(decode(tmp_path / "alpha.png").image), np.asarray(picture()))  # colour as stored
 
