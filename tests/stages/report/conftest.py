@@ -55,8 +55,7 @@ class StudyFiles:
     def add_profile(self, generators, *, corpus="demo", transitions=7):
         rows = []
         for label, group in [(0, "real"), *((1, name) for name in generators)]:
-            for k in range(transitions):
-                rows.append((group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10))
+            rows += [(group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10) for k in range(transitions)]
         facts = {"corpus": corpus, "view": "test", "feature_key": "ab" * 16}
         path = self.root / f"profile-{len(self.profiles)}.parquet"
         write_analysis(path, rows, PROFILE_SCHEMA, facts)

@@ -231,6 +231,15 @@ def test_nobody_is_best_where_means_cover_different_sets(study, tmp_path):
     assert f'class="best" data-value="{metrics["good"]["mean"]["ap"]}"' not in page
 
 
+def test_a_generator_called_real_is_not_taken_for_the_real_images(study, tmp_path):
+    study.add_scores("ltd", 1, {"one": True})
+    study.add_profile(["real"])
+    _run(study, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Cosine similarity between adjacent blocks: real images and real</title>" in page
+    assert "10 real, 10 synthetic" in page
+
+
 def test_plot_data_names_each_bar(plain, tmp_path):
     _run(plain, tmp_path)
     rows = _csv(tmp_path / "plots" / "sets.csv")
