@@ -88,10 +88,14 @@ def write_view(
     view: str = "clean",
     split: str | None = None,
     sets: tuple[str, ...] = (),
+    synthetic_sets: tuple[str, ...] = (),
     spec: FeatureSpec = SPEC,
     seed: int = 0,
 ) -> Path:
-    """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise."""
+    """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise.
+
+    Label -1: it has none. All images are in ``sets``, the synthetic ones in ``synthetic_sets`` too.
+    """
     spec = replace(spec, width=cls.shape[2], blocks=cls.shape[1], stored_blocks=tuple(range(cls.shape[1])))
     spec = replace(spec, view={**spec.view, "name": view})
     images = len(labels)
@@ -102,7 +106,7 @@ def write_view(
         part = slice(start, start + SHARD_ROWS)
         arrays = {name: np.ascontiguousarray(tap[:, part]).astype(np.float16) for name, tap in taps.items()}
         folder.add({**arrays, "embedding": embedding[part].astype(np.float16)}, len(embedding[part]))
-    return folder.finish(labels, split=split, sets=sets)
+    return folder.finish(labels, split=split, sets=sets, synthetic_sets=synthetic_sets)
 
 
 class _Folder:
@@ -119,14 +123,21 @@ class _Folder:
         self._shards += 1
         self._paths += paths
 
-    def finish(self, labels: NDArray[np.integer], *, split: str | None = None, sets: tuple[str, ...] = ()) -> Path:
+    def finish(
+        self,
+        labels: NDArray[np.integer],
+        *,
+        split: str | None = None,
+        sets: tuple[str, ...] = (),
+        synthetic_sets: tuple[str, ...] = (),
+    ) -> Path:
         manifest = manifest_table(
             {
                 "path": path,
-                "label": int(label),
+                "label": None if label < 0 else int(label),
                 "generator": None,
                 "split": split,
-                "sets": list(sets),
+                "sets": [*sets, *(synthetic_sets if label == 1 else ())],
                 "category": None,
                 "size_bytes": 1,
                 "mtime_ns": 1,

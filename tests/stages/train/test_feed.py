@@ -70,6 +70,21 @@ def test_a_view_that_has_a_place_is_read_once(
     assert seen == readings
 
 
+def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = FeatureTable.read, []
+
+    def counting(table: FeatureTable, *arguments: object, **more: object) -> object:
+        features = read(table, *arguments, **more)  # type: ignore[arg-type]
+        seen.append(features.nbytes)
+        return features
+
+    monkeypatch.setattr(FeatureTable, "read", counting)
+    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32))
+    # one that is used, one that is read ahead, and one that is put into order
+    assert 3 * max(seen) <= VIEW_BYTES - 1
+    assert sum(seen) == VIEW_BYTES
+
+
 def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
     for budget in (0, 10**9):
         source = Feed(tables, ROWS, Reads("embedding"), device=torch.device("cpu"), budget=budget)

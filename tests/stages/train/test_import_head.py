@@ -15,16 +15,10 @@ from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
 from stages.train.import_head import run
 from storage.errors import DataError, SettingError
+from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
 
 GOLDEN = Path(__file__).parents[2] / "data" / "authors_head_golden.npz"
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own."""
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
 
 
 @pytest.fixture
@@ -66,6 +60,8 @@ def test_the_authors_checkpoint_gives_their_logits(golden: dict[str, Tensor], fe
     assert metadata["facts"]["window_start"] == int(golden["window_start"]) == 14
     assert metadata["facts"]["pi"] == golden["selector.logits"].tolist()
     assert metadata["imported"]["format"] == "ltd-authors"
+    assert metadata["feature_key"] == FeatureTable.open(features).spec.key
+    assert metadata["parameters"] == sum(parameter.numel() for parameter in module.parameters())
     shifted, _ = imported(file, "ltd-authors", features, first_block=9)
     assert shifted.reads.blocks == tuple(range(9, 18))
 

@@ -19,13 +19,6 @@ from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own: unfinished training is kept there."""
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
-
-
 def history(*accuracies: float) -> list[Epoch]:
     return [Epoch(number, 1e-3, 0.5, 0.5, accuracy) for number, accuracy in enumerate(accuracies)]
 
@@ -172,6 +165,25 @@ def test_the_best_weights_outlive_a_stop(
     resumed = fitted(data, reporter, monkeypatch, [0.4], checkpoint=checkpoint, epochs=3)
     assert reporter.notes[-1].startswith("training goes on after epoch 1")
     assert same(resumed, fitted(data, reporter, monkeypatch, [0.9]))
+
+
+def test_writing_takes_a_small_share_of_the_time(
+    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock, kept = [0.0], tmp_path / "unfinished.safetensors"
+    monkeypatch.setattr("stages.train.checkpoint.time.monotonic", lambda: clock[0])
+    checkpoint = Checkpoint(kept, reporter.note)
+    head = build_head(LtdSettings(heads=4), blocks=24, width=32, embedding=16)
+    best = {name: weight.clone() for name, weight in head.state_dict().items()}
+    run = loop.Run(head, Adam(head.parameter_groups(1e-3)), history(0.5), best)
+    size = sum(tensor.nbytes for tensor in (*head.state_dict().values(),) * 4)  # weights, best ones, two moments
+    seconds = size / 200e6 / 0.05
+    clock[0] = 0.8 * seconds
+    checkpoint.save(run)
+    assert not kept.exists()
+    clock[0] = 1.2 * seconds
+    checkpoint.save(run)
+    assert kept.exists()
 
 
 def test_patience_lowers_the_learning_rates_of_all_groups(

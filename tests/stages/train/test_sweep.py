@@ -1,17 +1,19 @@
 import csv
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from planted import in_transitions, write_view
+from planted import SPEC, in_transitions, write_view
 from sklearn.metrics import average_precision_score
 
 from pipeline.cli import ltdpipe
 from stages.train import run as train_run
 from stages.train.data import TrainingData
+from stages.train.feed import Feed
 from stages.train.heads import Head, HeadSettings, build_head
 from stages.train.heads.settings import (
     LayerTransformerSettings,
@@ -23,20 +25,14 @@ from stages.train.heads.settings import (
 from stages.train.loop import fit, logits_of
 from stages.train.settings import Overrides, TrainSettings
 from stages.train.sweep import run as sweep_run
+from stages.train.sweep import tested
 from stages.train.sweep.together import Stack, fit_together, seconds_a_step
 from stages.train.sweep.variants import layer_sweep, product, window_sweep
-from storage.errors import SettingError
+from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import load_head
 
 SETTINGS = TrainSettings(lr=2e-3, epochs=2, batch=32, validation_share=0.25)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own."""
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +47,10 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sweep(corpora: Path, out: Path, reporter: Any, variants: Any, **more: Any) -> list[dict[str, Any]]:
     clean = corpora / "train" / "clean"
-    given = {"settings": SETTINGS, "seeds": [0, 1], **more}
+    given = {"evaluation": [corpora / "test" / "clean"], "settings": SETTINGS, "seeds": [0, 1], **more}
     return sweep_run.run(
         views=[clean],
         validation_view=clean,
-        evaluation=[corpora / "test" / "clean"],
         variants=variants,
         out=out,
         reporter=reporter,
@@ -131,7 +126,9 @@ def test_results_are_a_table_and_a_plot(corpora: Path, tmp_path: Path, reporter:
             assert row["ap"] == pytest.approx(sum(r["ap"] for r in same) / 2)
     drawn = ET.fromstring((tmp_path / "s" / "plot.svg").read_text())
     lines = drawn.findall(".//{http://www.w3.org/2000/svg}polyline")
-    assert [len(line.attrib["points"].split()) for line in lines] == [3, 2, 1] * 2
+    points = [[tuple(map(float, point.split(","))) for point in line.attrib["points"].split()] for line in lines]
+    assert [len(line) for line in points] == [3, 2, 1] * 2
+    assert all(40 <= y <= 300 for line in points for _, y in line)  # within the axes
     texts = [text.text for text in drawn.findall(".//{http://www.w3.org/2000/svg}text")]
     assert {"Accuracy", "Average precision", "start", "n = 3", "n = 5"} <= set(texts)
     assert reporter.done == 12
@@ -156,8 +153,60 @@ def test_a_stopped_sweep_trains_only_what_is_missing(
     trained[:] = []
     assert sweep(corpora, tmp_path / "s", reporter, variants) == whole
     assert len(trained) == 2
-    with pytest.raises(KeyboardInterrupt):  # other settings: nothing of it may be used
-        sweep(corpora, tmp_path / "s", reporter, variants, settings=SETTINGS.model_copy(update={"lr": 0.1}))
+    trained[:] = [1] * 4
+    others: list[dict[str, Any]] = [
+        {"settings": SETTINGS.model_copy(update={"lr": 0.1})},
+        {"threads": 2},
+        {"evaluation": [corpora / "train" / "clean"]},
+    ]
+    for other in others:
+        with pytest.raises(KeyboardInterrupt):  # nothing of what was found otherwise may be used
+            sweep(corpora, tmp_path / "s", reporter, variants, **other)
+    trained[:] = []
+    (tmp_path / "s" / "sweep.json").write_text("{")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(corpora, tmp_path / "s", reporter, variants)
+
+
+def test_corpora_that_the_heads_cannot_be_scored_on_are_refused(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+    trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
+    unknown = labels.copy()
+    unknown[3] = -1
+    for name, given, more, message in (
+        ("fp16", labels, {"spec": replace(SPEC, precision="fp16")}, r"cannot be scored .*precision: fp32 here, fp16"),
+        ("unknown", unknown, {}, "holds images without a label, which cannot be evaluated"),
+        ("real", 0 * labels, {}, "no test set of .*real has images of both classes"),
+    ):
+        view = write_view(tmp_path / name, tokens, given, **more)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=message):
+            tested.TestCorpus.open(view, trained, reporter)
+
+
+def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_one(
+    corpora: Path, tmp_path: Path, reporter: Any
+) -> None:
+    trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
+    some = write_view(tmp_path / "some", tokens, labels, sets=("a",), synthetic_sets=("fakes",))
+    assert list(tested.TestCorpus.open(some, trained, reporter).sets) == ["a"]
+    assert reporter.warnings == [f"{some}: sets of one class have no accuracy or AP here: fakes"]
+    without = tested.TestCorpus.open(write_view(tmp_path / "none", tokens, labels), trained, reporter)
+    assert {name: len(rows) for name, rows in without.sets.items()} == {"planted": 40}
+
+
+def test_what_is_held_of_all_corpora_together_is_within_the_memory(
+    corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[int] = []
+    make = Feed.__init__
+
+    def recording(feed: Feed, *arguments: Any, budget: int, **more: Any) -> None:
+        budgets.append(budget)
+        make(feed, *arguments, budget=budget, **more)
+
+    monkeypatch.setattr(Feed, "__init__", recording)
+    tests = [corpora / "test" / "clean", corpora / "train" / "clean"]
+    sweep(corpora, tmp_path, reporter, layer_sweep(LinearSettings(), 1), seeds=[0], evaluation=tests, memory=10**6)
+    assert 0.5 * 10**6 < sum(budgets) <= 10**6
 
 
 def test_results_found_under_other_coordinates_are_shown_under_those_of_this_sweep(
@@ -232,6 +281,12 @@ def test_heads_trained_together_keep_their_best_epoch_and_their_schedules_follow
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_loss_of_heads_trained_together_that_is_not_finite_names_the_epoch(corpora: Path) -> None:
+    feeds, heads = feeds_and_heads(corpora, LinearSettings())
+    with pytest.raises(SettingError, match=r"a loss is not finite in epoch 0 at train\.lr 1e\+38; lower it"):
+        fit_together(heads, *feeds, SETTINGS.model_copy(update={"lr": 1e38}), seeds=range(3))
+
+
 def test_window_logits_keep_their_learning_rate_together(corpora: Path) -> None:
     feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4, selection_lr=1e-12))
     before = [{name: weight.clone() for name, weight in head.state_dict().items()} for head in heads]
@@ -267,12 +322,13 @@ def command(*arguments: str) -> Result:
 def test_the_command(corpora: Path, tmp_path: Path) -> None:
     by_hand = ["--features", str(corpora / "train"), "--test", str(corpora / "test" / "clean"), "--set", "epochs=1"]
     out = tmp_path / "s"
-    done = command("heads", "--head", "ltd", "--vary", "window=[3, 4]", "--seeds", "0,1", *by_hand, "--out", str(out))
+    done = command("heads", "--head", "ltd", "--vary", "window=[3, 4]", "--seeds", "0,1,0", *by_hand, "--out", str(out))
     assert done.exit_code == 0, done.exception
     assert len((out / "results.csv").read_text().splitlines()) == 1 + 2 * 2 * 3
     for wrong, message in (
         (["layer", "--head", "ltd"], "leave --head out"),
         (["window", "--head", "univfd"], "one ltd head"),
+        (["window", "--head", "ltd", "--head", "univfd"], "one ltd head"),
         (["heads"], "what to compare"),
         (["window", "--vary", "window=[3]"], "use --vary with sweep heads"),
         (["heads", "--head", "ltd", "--vary", "window=3"], "expected a list of values"),

@@ -1,15 +1,18 @@
 import csv
 import itertools
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from planted import in_transitions, labels_of, noise, write_view
 
 from pipeline.cli import ltdpipe
+from pipeline.commands.head_options import memory_option
 from running import PROJECT, start_held, wait_for
 from stages.train import loop
 from stages.train.card import model_card
@@ -22,11 +25,13 @@ from stages.train.heads.settings import (
     RineSettings,
     UnivfdSettings,
 )
-from stages.train.machine import best_device
+from stages.train.machine import best_device, default_budget, default_threads, repeatable
 from stages.train.run import TrainSummary, run
 from stages.train.settings import Overrides, TrainSettings
+from storage.atomic import sha256_of
 from storage.errors import SettingError
 from storage.headfile import load_head
+from storage.index import INDEX_NAME
 
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
@@ -34,13 +39,6 @@ SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 def command(*arguments: str) -> Result:
     """Run a command in this process."""
     return CliRunner().invoke(ltdpipe, arguments)
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own: unfinished training is kept there."""
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +113,9 @@ def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: P
     device = best_device().type
     assert metadata["machine"] == {"device": device, "threads": 1 if device == "cpu" else None}
     assert (metadata["head"], metadata["seed"], metadata["corpus"]) == ("ltd", 3, "planted")
-    assert sorted(metadata["view_index_sha256"]) == ["train-0", "train-1", "val"]
+    indexes = {name: sha256_of(features / name / INDEX_NAME) for name in ("train-0", "train-1", "val")}
+    assert metadata["view_index_sha256"] == indexes
+    assert metadata["corpus_index_sha256"] == indexes["train-0"]
     assert metadata["images"]["training"] + metadata["images"]["validation"] == 160
     assert metadata["facts"] == summary.facts
     assert sorted(metadata["facts"]) == ["pi", "pi_before", "window_moved", "window_start"]
@@ -138,6 +138,7 @@ def test_the_model_card_tells_what_the_file_tells(features: Path, tmp_path: Path
     for row in (
         f"| Parameters | {summary.parameters:,} |",
         f"| Validation accuracy | {summary.best.validation_accuracy:.4f} at logit 0 |",
+        f"| Best epoch | {summary.best.epoch} of 0..3, chosen by {metadata['validation']} |",
         f"| Key | {metadata['feature_key']} |",
         '| branches | ["raw", "delta"] |',
         f"| window_start | {summary.facts['window_start']} |",
@@ -184,6 +185,22 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     assert out.read_bytes() == whole.read_bytes()
     assert out.with_suffix(".csv").read_bytes() == whole.with_suffix(".csv").read_bytes()
     assert not list(store.glob("training/*"))
+
+
+def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_is_unfinished(
+    features: Path, store: Path, reporter: Any, every_epoch: pytest.MonkeyPatch
+) -> None:
+    every_epoch.setattr(Checkpoint, "remove", lambda self: None)
+    others: list[dict[str, Any]] = [
+        {"seed": 4},
+        {"views": [features / "train-0"]},
+        {"validation_view": features / "clean"},
+        {"settings": SETTINGS.model_copy(update={"batch": 40})},
+    ]
+    for more in ({}, *others):
+        train(features, store / "head.safetensors", reporter, **more)
+    assert not any("training goes on" in note for note in reporter.notes)
+    assert len(list(store.glob("training/*"))) == 1 + len(others)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other head"])
@@ -260,6 +277,24 @@ def test_what_is_set_by_hand_may_not_replace_a_head_of_the_study(
     failed = command("train", "--head=ltd", "--seed=0", "--set=lr=1e-4")
     assert isinstance(failed.exception, SettingError)
     assert "needs --out" in str(failed.exception)
+
+
+@pytest.mark.parametrize(("size", "in_bytes"), [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000), ("7", 7)])
+def test_memory_is_given_in_units(size: str, in_bytes: int) -> None:
+    @click.command()
+    @memory_option
+    def tell(memory: int) -> None:
+        click.echo(memory)
+
+    assert CliRunner().invoke(tell, ["--memory", size]).output == f"{in_bytes}\n"
+
+
+def test_threads_and_memory_are_those_of_the_machine() -> None:
+    with repeatable(3):
+        assert (default_threads(511), default_threads(512)) == (1, 3)
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # 60 % of what is free, in bytes: less than of all, more than if it were counted in kilobytes
+    assert 0.6 * installed / 1024 < default_budget(torch.device("cpu")) < 0.59 * installed
 
 
 def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:

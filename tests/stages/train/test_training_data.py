@@ -6,17 +6,10 @@ import pyarrow as pa
 import pytest
 from planted import SPEC, labels_of, noise, write_view
 
-from stages.train.data import TrainingData, held_out_rows, split_rows
+from stages.train.data import TrainingData, backbone_difference, held_out_rows, split_rows
 from stages.train.settings import TrainSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own: unfinished training is kept there."""
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
 
 
 def table(folder: Path, images: int = 200, split: str | None = None, **more: object) -> FeatureTable:
@@ -39,6 +32,14 @@ def test_both_sides_are_disjoint_and_complete(tmp_path: Path) -> None:
     split = split_rows(table(tmp_path / "a"), TrainSettings(validation_share=0.2))
     assert sorted([*split.training, *split.validation]) == list(range(200))
     assert "0.2" in split.rule
+
+
+def test_every_image_needs_a_label(tmp_path: Path) -> None:
+    labels = labels_of(200)
+    labels[7] = -1
+    write_view(tmp_path / "a", noise(200, blocks=3), labels)
+    with pytest.raises(DataError, match=r"a holds images without a label; training needs `real` and `fake` folders"):
+        split_rows(FeatureTable.open(tmp_path / "a"), TrainSettings())
 
 
 def test_validation_on_the_test_split_is_called_what_it_is(tmp_path: Path) -> None:
@@ -73,3 +74,10 @@ def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -
         TrainingData.open([tmp_path / "clean", tmp_path / "fewer"], tmp_path / "clean", settings)
     with pytest.raises(DataError, match="precision: fp32 here, fp16 there"):
         TrainingData.open([tmp_path / "clean"], tmp_path / "other", settings)
+
+
+def test_what_a_head_reads_may_be_stored_beside_other_features_but_not_decoded_otherwise() -> None:
+    assert backbone_difference(SPEC, replace(SPEC, taps=("cls",), stored_blocks=(3,), view={"decoder": "none"})) == ""
+    cropped = {"decoder": "none", "geometry": "crop", "augmentation": "paper"}
+    assert backbone_difference(SPEC, replace(SPEC, view=cropped)) == ""
+    assert "decoder" in backbone_difference(SPEC, replace(SPEC, view={"decoder": "turbo"}))
