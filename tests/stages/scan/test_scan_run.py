@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pipeline.commands.scan import scan
 from stages.scan.found import Folder
-from stages.scan.run import run
+from stages.scan.run import ScanSummary, run
 from stages.scan.sharing import Keep
 from storage.errors import DataError, SettingError
 from storage.manifest import read_manifest
@@ -227,7 +227,13 @@ def test_a_url_leaves_out_hidden_folders_and_an_archive_beside_its_own_unpacked_
 
 def test_the_command_lists_the_splits_and_categories_asked_for(tmp_path):
     miniatures.forensynths(tmp_path / "root")
-    options = [str(tmp_path / "root"), "--split", "train", "--category", "chair", "--out", str(tmp_path / "manifest")]
+    options = [str(tmp_path / "root"), "--split", "train", "--category", "train", "--out", str(tmp_path / "manifest")]
     assert CliRunner().invoke(scan, options).exit_code == 0
     manifest = read_manifest(tmp_path / "manifest")
-    assert manifest["path"].to_pylist() == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
+    assert manifest["path"].to_pylist() == ["train/train/0_real/4.png", "train/train/1_fake/3.png"]
+
+
+def test_a_summary_names_forty_sets_and_counts_the_others():
+    sets = tuple(f"s{number}" for number in range(41))
+    assert str(ScanSummary(1, 1, 0, sets[:40], {}, "folder")).endswith("40 sets: " + ", ".join(sets[:40]))
+    assert str(ScanSummary(1, 1, 0, sets, {}, "folder")).endswith(", s39 and 1 more")
