@@ -146,9 +146,9 @@ class Detector:
 
     @torch.inference_mode()
     def logits(self, features: NDArray[np.float16]) -> NDArray[np.float64]:
-        """Return (N,) logits of features (N, L', D) or (N, E); NaN for an image whose features are not finite."""
+        """Return (N,) logits of features (N, L', D) or (N, E); not finite where an image's features are not."""
         logits: NDArray[np.float64] = self.head(self.tensor(features)).cpu().numpy().astype(np.float64)
-        return np.where(np.isfinite(logits), logits, np.nan)
+        return logits
 
     def tensor(self, features: NDArray[np.float16]) -> torch.Tensor:
         """Return features as the head takes them: float32, on its device."""

@@ -125,16 +125,16 @@ def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_l
             below.append((path, leads_out))
         elif is_image(name):
             yield _led_out(path) if leads_out else _file(path)
-        elif _is_archive(path) and not leads_out:
-            archives.append(path)
+        elif _is_archive(path):
+            archives.append((path, leads_out))
     for path, leads_out in below:
         if leads_out:
             yield _led_out(path)
         else:
             yield from _below(path, top, above | {identity}, follow_links=follow_links)
-    for path in archives:
+    for path, leads_out in archives:
         try:
-            yield from _archive(path)
+            yield from (_led_out(path),) if leads_out else _archive(path)
         except (
             DataError,
             OSError,

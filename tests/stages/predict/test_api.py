@@ -68,6 +68,21 @@ def test_an_image_whose_features_are_not_finite_fails_alone(detector, path, monk
     assert "not finite" in next(one.error for one in found if one.error)
 
 
+@pytest.mark.parametrize(
+    ("options", "passes"), [({"batch": 4}, [1, 2, 4, 2]), ({"check": True, "batch": 12}, [6, 12, 12, 12, 12])]
+)
+def test_no_forward_pass_is_larger_than_the_batch(detector, path, monkeypatch, options, passes):
+    taps, found = type(detector.backbone).taps, []
+
+    def noted(self, pixels, *arguments, **options):
+        found.append(len(pixels))
+        return taps(self, pixels, *arguments, **options)
+
+    monkeypatch.setattr(type(detector.backbone), "taps", noted)
+    detector.score([path] * 9, **options)
+    assert found == passes
+
+
 def test_loading_a_detector_imports_nothing_that_it_does_not_run(study):
     code = (
         "import sys; from stages.predict import Detector\n"

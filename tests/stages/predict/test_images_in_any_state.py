@@ -4,8 +4,11 @@ import io
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from itertools import islice
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from broken_files import break_folder
 from test_round_trip import predictions
@@ -15,6 +18,7 @@ from stages.predict.inputs import find_images
 from stages.predict.looks import Looks, see
 from storage import names
 from storage.errors import DataError
+from storage.sources import Sources
 
 IMAGES = 300
 
@@ -117,6 +121,12 @@ def test_an_image_that_was_not_extracted_is_encoded(study, detector, real):
     assert [one.logit for one in found] == pytest.approx([one.logit for one in predictions(detector, *mixed)], abs=1e-3)
 
 
+def test_an_image_behind_all_cached_ones_is_not_found(study, detector, real):
+    cached = CachedFeatures.open(study.features("held"), detector.card)
+    only = replace(cached, hashes=cached.hashes[:0], rows=cached.rows[:0])
+    assert only.find(Sources.of("/"), str(real[0]).lstrip("/")) is None
+
+
 def test_the_first_result_needs_one_image(detector, real):
     seen = []
 
@@ -155,17 +165,24 @@ def test_links_that_lead_out_are_read_only_when_asked(real, tmp_path):
     outside.mkdir()
     shutil.copy(real[0], outside / "secret.png")
     (folder / "link.png").symlink_to(outside / "secret.png")
+    with zipfile.ZipFile(outside / "more.zip", "w") as file:
+        file.write(real[2], "1.png")
+    (folder / "more.zip").symlink_to(outside / "more.zip")
+    shutil.copy(real[1], folder / ".hidden.png")
     (folder / "tree").symlink_to(outside)
     shutil.copy(real[1], folder / "own.png")
     (folder / "within.png").symlink_to("own.png")
     (folder / "up").symlink_to(folder)
     found = {item.name.removeprefix(f"{folder}/"): item.error for item in listed(folder)}
-    assert found.keys() == {"link.png", "own.png", "within.png", "tree"}
+    assert found.keys() == {"link.png", "own.png", "within.png", "tree", "more.zip"}
     assert found["own.png"] is found["within.png"] is None
     assert "leads out" in found["link.png"]
     assert "leads out" in found["tree"]
+    assert "leads out" in found["more.zip"]
     followed = {item.name.removeprefix(f"{folder}/"): item.error for item in listed(folder, follow_links=True)}
-    assert followed == dict.fromkeys(["link.png", "own.png", "within.png", "tree/secret.png"])
+    assert followed == dict.fromkeys(
+        ["link.png", "own.png", "within.png", "tree/secret.png", "tree/more.zip!/1.png", "more.zip!/1.png"]
+    )
 
 
 def test_a_list_is_read_line_by_line(real, tmp_path):
@@ -174,6 +191,11 @@ def test_a_list_is_read_line_by_line(real, tmp_path):
     assert items[0].error is None
     assert items[1].error == "unreadable: no such file or directory"
     assert items[2].error == "unreadable: no regular file"
+
+
+def test_the_longest_path_of_a_list_is_taken():
+    (item,) = listed("-", stdin=b"y" * 4096 + b"\n")
+    assert item.error == "unreadable: file name too long"
 
 
 @pytest.mark.parametrize("line", [b"x" * 10_000_000, b"a\0b.png\n", b"y" * 4097 + b"\n"])
@@ -207,6 +229,19 @@ def test_what_is_not_there_or_empty_is_said(tmp_path):
         listed(tmp_path / "bad.zip")
 
 
+def test_members_have_one_line_each_and_a_size_that_is_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.predict.inputs.MOST_IMAGE_BYTES", 10)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("line\nbreak.png", b"x" * 11)
+        file.writestr("small.png", b"x" * 10)
+    large, small = listed(tmp_path / "a.zip")
+    assert large.name == f"{tmp_path}/a.zip!/line\\x0abreak.png"
+    assert large.error.startswith("too large: 11 bytes")
+    assert small.error is None
+    pq.write_table(pa.table({"image": [b"x" * 5]}), tmp_path / "a.parquet")  # states no sizes of its rows
+    assert [item.error for item in listed(tmp_path / "a.parquet")] == [None]
+
+
 def test_an_archive_that_cannot_be_read_is_a_row_of_its_folder(real, tmp_path):
     folder = tmp_path / "given"
     folder.mkdir()
@@ -223,8 +258,6 @@ def test_an_archive_that_cannot_be_read_is_a_row_of_its_folder(real, tmp_path):
 
 
 def test_features_of_other_geometry_are_refused_by_name(study, detector, tmp_path):
-    from dataclasses import replace
-
     import stages.predict.features as module
 
     table = module.FeatureTable.open(study.features("test"))

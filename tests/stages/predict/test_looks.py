@@ -69,6 +69,12 @@ def test_each_of_the_ten_crops_counts_the_same():
     assert (found.logit, found.spread, found.detector) == (102.3, None, "d+tencrop")
 
 
+def test_a_crop_without_a_logit_fails_the_image():
+    found = Looks(tencrop=True).judge(Seen("a.png"), np.array([1.0] * 9 + [np.nan]), PLAIN, "d")
+    assert (found.status, found.verdict, found.logit) == ("failed", None, None)
+    assert "not finite" in found.error
+
+
 def test_the_two_are_not_combined():
     with pytest.raises(SettingError, match="cannot be combined"):
         Looks(check=True, tencrop=True)

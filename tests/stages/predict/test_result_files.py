@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
@@ -46,6 +47,37 @@ def test_all_values_come_back(tmp_path, form):
     write(out, results(5))
     assert read(out) == [one.row(check=False) for one in results(5)]
     assert not journal_of(out).exists() or journal_of(out) == out
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stopped_check_goes_on_with_all_its_columns(tmp_path, form):
+    out = tmp_path / f"out.{form}"
+    facts = {"status": "ok", "verdict": "real", "probability": 0.25, "logit": -1.0, "detector": "d+check"}
+    made = [
+        Prediction(path="a.png", spread=0.125, flipped="", **facts),
+        Prediction(path="b.png", spread=0.5, flipped="jpeg:95 webp:90", **facts),
+    ]
+    for one in made:
+        with suppress(KeyboardInterrupt), open_rows(out, check=True, resume=True) as (writer, done):
+            kept = list(done)
+            writer.write(one)
+            if one is made[0]:
+                raise KeyboardInterrupt
+    assert kept == [made[0].row(check=True)]
+    found = pq.read_table(out).to_pylist() if form == "parquet" else list(read_rows(out, check=True))
+    assert found == [one.row(check=True) for one in made]
+
+
+def test_a_reason_is_one_line_that_no_terminal_obeys():
+    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(check=False)["error"]
+    assert reason == "odd:\\x1b[31m\\nx"
+
+
+def test_a_row_is_in_the_file_at_once(tmp_path):
+    out = tmp_path / "out.csv"
+    with open_rows(out, check=False, resume=False) as (writer, _):
+        writer.write(results(2)[0])
+        assert [row["path"] for row in read_rows(out, check=False)] == [results(2)[0].path]
 
 
 def test_other_programs_read_them(tmp_path):
