@@ -110,7 +110,7 @@ def test_a_stream_is_shuffled_and_the_same_for_the_same_seed(table):
 
 def test_rows_of_one_piece_are_scattered_over_their_window(table):
     copies = np.tile(np.arange(len(PATHS)), 16)  # a piece of the stream is 8 times the same row
-    batches = table.stream(rows=copies, batch=len(copies), seed=0, buffer_rows=64)
+    batches = table.stream(rows=copies, batch=64, seed=0, buffer_rows=64)
     order = np.concatenate([numbers for numbers, _ in batches])
     assert (np.diff(order) == 0).mean() < 0.4  # 7 of 8 if pieces stayed in one piece
 
