@@ -15,7 +15,7 @@ from pipeline.commands.extract import extract
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from storage.verification import Fault
+    from storage.store import Fault
 
 
 @click.command()

@@ -174,4 +174,9 @@ def logits_of(head: Head, feed: Feed, batch: int, reads: Reads | None = None) ->
     """Return the logits (N,) of all images of a feed's first view, with ``head`` in evaluation mode."""
     head.eval()
     order = torch.arange(len(feed))
-    return torch.cat([head(features) for features, _ in feed.batches(0, order, batch, reads or head.reads)])
+    # one tensor for all: small ones that stay would lie amid what the batches allocate and free
+    logits = torch.empty(len(feed), device=feed.device)
+    batches = feed.batches(0, order, batch, reads or head.reads)
+    for part, (features, _) in zip(torch.split(logits, batch), batches, strict=True):
+        part.copy_(head(features))
+    return logits
