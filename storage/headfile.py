@@ -42,6 +42,8 @@ def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DataError: the file is missing, damaged, not one of ours, or holds a weight that is not finite.
     """
+    if path.is_dir():
+        raise DataError(f"head {path} is a folder; name one of the .safetensors files in it")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)

@@ -17,6 +17,7 @@ from pipeline.commands.arguments import (
     trained_on,
     trained_on_option,
 )
+from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,10 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
         head_file = needed(head_file, "--head-file with --features and --out")
         features = needed(features, "--features with --head-file and --out")
         out = needed(out, "--out with --head-file and --features")
+        if any(option is not None for option in (name, seed, learnt_from, corpus)):
+            raise SettingError(
+                "--head, --seed, --trained-on and --corpus would do nothing beside --head-file; leave them out"
+            )
         click.echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
         return
     params = project_params()

@@ -68,6 +68,10 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         DataError: it is missing, truncated, no bundle, of a newer form, or its weights do not fit what it states.
     """
+    if path.is_dir():
+        raise DataError(
+            f"bundle {path} is a folder; the bundle, made by `ltdpipe bundle`, comes first, images after it"
+        )
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

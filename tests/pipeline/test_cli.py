@@ -57,6 +57,7 @@ def test_help_imports_no_heavy_library():
         (["scan", "--corpus", "nope"], 2, "'nope' is not in `corpora`"),
         (["scan"], 2, "this command needs --corpus NAME or a FOLDER"),
         (["scan", "nowhere"], 3, "nowhere does not exist"),
+        (["evaluate", "--head-file", "a", "--features", "b", "--out", "c", "--seed", "1"], 2, "--seed, --trained-on"),
         (["scan", "params.yaml"], 3, "params.yaml is a file"),
         (["scan", "profiles"], 3, "no image file below profiles"),
         (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "holds no view to evaluate"),

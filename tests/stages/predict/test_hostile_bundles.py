@@ -219,7 +219,7 @@ def test_a_pickle_is_not_opened(refused):
 def test_a_folder_and_nothing(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_bundle(tmp_path / "none.ltd")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder; the bundle, made by `ltdpipe bundle`, comes first"):
         read_bundle(tmp_path)
 
 
