@@ -13,7 +13,7 @@ from stages.analyse.files import (
     read_analysis,
     windows_path,
 )
-from stages.analyse.profiles import transition_profiles
+from stages.analyse.profiles import transition_profiles, window_aucs
 from stages.analyse.projection import project
 from stages.analyse.run import run
 from storage.errors import DataError
@@ -48,6 +48,8 @@ def test_profiles_of_reals_and_each_generator_are_written(tmp_path, tokens, writ
     reals = [row for row in rows if row["label"] == 0]
     assert [row["transition"] for row in reals] == [0, 1, 2, 3]
     assert [row["cosine_mean"] for row in reals] == direct.mean[0, :, 0].tolist()
+    assert [row["cosine_std"] for row in reals] == direct.std[0, :, 0].tolist()
+    assert [row["l2_mean"] for row in reals] == direct.mean[0, :, 1].tolist()
     assert [row["l2_std"] for row in reals] == direct.std[0, :, 1].tolist()
     assert all(row["l2_std"] is None for row in rows if row["n"] == 1)
 
@@ -79,8 +81,32 @@ def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, writ
     direct = project(FeatureTable.open(tmp_path / "v"), np.arange(7))
     points = [[row[name] for name in ("raw_x", "raw_y", "ltd_x", "ltd_y")] for row in projection.table.to_pylist()]
     np.testing.assert_allclose(points, direct.points.reshape(7, 4))
+    np.testing.assert_allclose([projection.facts["explained"][name] for name in ("raw", "ltd")], direct.explained)
+    assert projection.facts["blocks"] == list(direct.blocks)
     assert [row["path"] for row in projection.table.to_pylist()] == list("abcdefg")
     assert [row["label"] for row in projection.table.to_pylist()] == [1, 0, 1, 0, 1, 1, 1]
+
+
+def test_batches_change_nothing_and_windows_tell_synthetic_from_real_images(tmp_path, tokens, write, monkeypatch):
+    write(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "one.parquet")
+    monkeypatch.setattr("stages.analyse.run._BATCH", 3)  # of 7 images, the last batch being a rest
+    run(features=tmp_path / "v", out=tmp_path / "batched.parquet")
+    moves = []
+    transition_profiles([(tokens, np.zeros(7, int))], blocks=range(5), groups=1, on_moves=moves.append)
+    real = np.array([label == 0 for _, label, _ in ROWS])
+    zeta = np.array([generator == "zeta" for _, _, generator in ROWS])
+    for out in (tmp_path / "one.parquet", tmp_path / "batched.parquet"):
+        rows = read_analysis(windows_path(out), WINDOW_SCHEMA).table.to_pylist()
+        for generator, fake in ((None, ~real), ("zeta", zeta)):
+            found = [tuple(row.values())[1:5] for row in rows if row["generator"] == generator]
+            assert found == list(window_aucs(moves[0].astype(np.float32), range(4), real, fake))
+    one, batched = (read_analysis(tmp_path / f"{name}.parquet", PROFILE_SCHEMA).table for name in ("one", "batched"))
+    for name in PROFILE_SCHEMA.names:
+        if one[name].type == pa.float64():
+            np.testing.assert_allclose(batched[name].to_numpy(), one[name].to_numpy(), rtol=1e-9)
+        else:
+            assert batched[name].equals(one[name])
 
 
 def test_unlabelled_images_are_a_group_behind_the_others_and_count_as_neither_class(tmp_path, tokens, write):
@@ -118,6 +144,13 @@ def test_features_without_neighbouring_blocks_or_images_are_refused(tmp_path, to
     write(tmp_path / "empty", [], tokens[:0])
     with pytest.raises(DataError, match="no usable image"):
         run(features=tmp_path / "empty", out=tmp_path / "p.parquet")
+
+
+def test_one_pair_of_neighbouring_blocks_is_enough(tmp_path, tokens, write):
+    write(tmp_path / "v", ROWS, tokens[:, :3], blocks=[1, 4, 5])
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    rows = read_analysis(tmp_path / "p.parquet", PROFILE_SCHEMA).table.to_pylist()
+    assert {row["transition"] for row in rows} == {4}
 
 
 def test_a_damaged_token_names_the_features(tmp_path, tokens, write):
