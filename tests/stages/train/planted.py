@@ -91,6 +91,7 @@ def write_view(
     synthetic_sets: tuple[str, ...] = (),
     spec: FeatureSpec = SPEC,
     seed: int = 0,
+    images_in: str = "img",
 ) -> Path:
     """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise.
 
@@ -101,7 +102,7 @@ def write_view(
     images = len(labels)
     embedding = np.random.default_rng(seed + 1).normal(size=(images, spec.embedding))
     taps = {"cls": cls.transpose(1, 0, 2), "ln2_cls": cls.transpose(1, 0, 2) / 2}
-    folder = _Folder(directory, spec)
+    folder = _Folder(directory, spec, images_in)
     for start in range(0, images, SHARD_ROWS):
         part = slice(start, start + SHARD_ROWS)
         arrays = {name: np.ascontiguousarray(tap[:, part]).astype(np.float16) for name, tap in taps.items()}
@@ -112,13 +113,14 @@ def write_view(
 class _Folder:
     """A view that is written shard by shard; images are numbered."""
 
-    def __init__(self, directory: Path, spec: FeatureSpec) -> None:
+    def __init__(self, directory: Path, spec: FeatureSpec, images_in: str = "img") -> None:
         directory.mkdir(parents=True)
+        self._images_in = images_in
         self._folder = ShardFolder(directory, spec)
         self._shards, self._paths = 0, list[str]()
 
     def add(self, arrays: dict[str, NDArray[np.float16]], count: int) -> None:
-        paths = [f"img/{len(self._paths) + row:06d}.png" for row in range(count)]
+        paths = [f"{self._images_in}/{len(self._paths) + row:06d}.png" for row in range(count)]
         self._folder.add(self._shards, arrays, [_row(path, row) for row, path in enumerate(paths)])
         self._shards += 1
         self._paths += paths

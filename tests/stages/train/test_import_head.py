@@ -14,9 +14,11 @@ from pipeline.cli import ltdpipe
 from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
 from stages.train.import_head import run
+from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
+from storage.index import INDEX_NAME
 
 GOLDEN = Path(__file__).parents[2] / "data" / "authors_head_golden.npz"
 
@@ -43,7 +45,9 @@ def authors_checkpoint(golden: dict[str, Tensor], path: Path, **backbone: Tensor
 
 def imported(file: Path, kind: Any, features: Path, **more: Any) -> tuple[Any, dict[str, Any]]:
     out = file.with_suffix(".safetensors")
-    settings = run(file=file, kind=kind, features=features, name="theirs", seed=0, out=out, **more)
+    settings = run(
+        **{"file": file, "kind": kind, "features": features, "name": "theirs", "seed": 0, "out": out, **more}
+    )
     weights, metadata = load_head(out)
     module = build_head(settings, blocks=24, width=64, embedding=48).eval()
     module.load_state_dict(weights)
@@ -62,8 +66,12 @@ def test_the_authors_checkpoint_gives_their_logits(golden: dict[str, Tensor], fe
     assert metadata["imported"]["format"] == "ltd-authors"
     assert metadata["feature_key"] == FeatureTable.open(features).spec.key
     assert metadata["parameters"] == sum(parameter.numel() for parameter in module.parameters())
+    assert metadata["imported"]["sha256"] == sha256_of(file)
+    assert metadata["corpus_index_sha256"] == sha256_of(features / INDEX_NAME)
     shifted, _ = imported(file, "ltd-authors", features, first_block=9)
     assert shifted.reads.blocks == tuple(range(9, 18))
+    _, fewer = imported(file, "ltd-authors", features, heads=4, seed=3)
+    assert (fewer["settings"]["heads"], fewer["seed"]) == (4, 3)
 
 
 def test_univfd_weights(features: Path, tmp_path: Path) -> None:
@@ -132,6 +140,10 @@ def test_a_checkpoint_of_another_kind_is_refused(golden: dict[str, Tensor], feat
         imported(file, "univfd", features)
     with pytest.raises(DataError, match="not RINE's head: missing keys"):
         imported(file, "rine", features)
+    for content in ({"weight": torch.ones(1, 48), "bias": 0.5}, [torch.ones(1, 48)]):
+        torch.save(content, tmp_path / "values.pth")
+        with pytest.raises(DataError, match="holds no mapping of names to tensors"):
+            imported(tmp_path / "values.pth", "univfd", features)
     with pytest.raises(DataError, match="does not exist"):
         imported(tmp_path / "none.pth", "univfd", features)
     golden["encoder.layers.1.norm1.weight"] = golden.pop("origin_cls")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from planted import labels_of, noise, write_view
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.train import loop
@@ -45,6 +46,8 @@ def test_the_order_of_images_belongs_to_seed_and_epoch() -> None:
     assert torch.equal(order, image_order(1000, seed=1, epoch=2))
     assert not torch.equal(order, image_order(1000, seed=1, epoch=3))
     assert not torch.equal(order, image_order(1000, seed=2, epoch=2))
+    assert not torch.equal(order, image_order(1000, seed=2, epoch=1))
+    assert not torch.equal(order, image_order(1000, seed=0, epoch=3))
 
 
 @pytest.fixture
@@ -99,10 +102,25 @@ def test_validation_counts_what_is_on_the_right_side_of_logit_0(data: TrainingDa
     assert loss == pytest.approx((right * (images - 3) + wrong * 3) / images)
 
 
-def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter: Any) -> None:
+def test_a_logit_of_exactly_0_does_not_say_synthetic(data: TrainingData) -> None:
+    class Undecided(Spy):
+        def forward(self, features: Tensor) -> Tensor:
+            return torch.zeros(len(features))
+
+    head = Undecided(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    _, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    real = 1 - validation.labels.double().mean().item()
+    assert real != pytest.approx(0.5)  # else both answers had this accuracy
+    assert loop.validate(head, validation, 1000)[1] == pytest.approx(real)
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter: Any, steps: int) -> None:
+    """At the first and at the last one of the two steps of an epoch."""
+
     class Breaks(Spy):
         def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-            return super().loss(features, labels) * (float("inf") if len(self.steps) > 4 else 1)
+            return super().loss(features, labels) * (float("inf") if len(self.steps) >= steps else 1)
 
     head = Breaks(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
     feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
@@ -164,6 +182,7 @@ def test_the_best_weights_outlive_a_stop(
         fitted(data, reporter, monkeypatch, [0.9, 0.5], checkpoint=checkpoint, epochs=3)
     resumed = fitted(data, reporter, monkeypatch, [0.4], checkpoint=checkpoint, epochs=3)
     assert reporter.notes[-1].startswith("training goes on after epoch 1")
+    assert reporter.done == 2 + 3  # those of the stopped run, and all of the one that went on
     assert same(resumed, fitted(data, reporter, monkeypatch, [0.9]))
 
 
@@ -173,6 +192,11 @@ def test_writing_takes_a_small_share_of_the_time(
     clock, kept = [0.0], tmp_path / "unfinished.safetensors"
     monkeypatch.setattr("stages.train.checkpoint.time.monotonic", lambda: clock[0])
     checkpoint = Checkpoint(kept, reporter.note)
+
+    def slow_disk(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        save_file(tensors, path, metadata)
+        clock[0] += 10
+
     head = build_head(LtdSettings(heads=4), blocks=24, width=32, embedding=16)
     best = {name: weight.clone() for name, weight in head.state_dict().items()}
     run = loop.Run(head, Adam(head.parameter_groups(1e-3)), history(0.5), best)
@@ -181,7 +205,16 @@ def test_writing_takes_a_small_share_of_the_time(
     clock[0] = 0.8 * seconds
     checkpoint.save(run)
     assert not kept.exists()
+    monkeypatch.setattr("stages.train.checkpoint.save_file", slow_disk)
     clock[0] = 1.2 * seconds
+    checkpoint.save(run)
+    assert kept.exists()
+    kept.unlink()
+    written = clock[0]  # and what the writing took, 10 seconds, says when it may be done again
+    clock[0] = written + 199
+    checkpoint.save(run)
+    assert not kept.exists()
+    clock[0] = written + 201
     checkpoint.save(run)
     assert kept.exists()
 
@@ -198,6 +231,11 @@ def test_patience_lowers_the_learning_rates_of_all_groups(
     monkeypatch.setattr(Adam, "minimise", recording)
     fitted(data, reporter, monkeypatch, [0.9, 0.9, 0.9], patience=1)
     assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
+    monkeypatch.setattr(loop, "validate", lambda *_: (0.5, 0.9))
+    head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
+    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    epochs, _ = fit(head, *feeds, TrainSettings(epochs=3, lr=1e-3, patience=1), seed=0, progress=reporter)
+    assert [epoch.lr for epoch in epochs] == pytest.approx([1e-3, 1e-3, 1e-4])
 
 
 def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images(

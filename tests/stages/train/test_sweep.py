@@ -264,6 +264,17 @@ def test_each_seed_draws_its_own_windows_and_dropout(corpora: Path) -> None:
     assert len(set(losses.tolist())) == 3
 
 
+def test_dropout_and_draws_of_heads_trained_together_go_on_after_an_evaluation(corpora: Path) -> None:
+    feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4, selection="fixed:14", dropout=0.5))
+    for head in heads[1:]:
+        head.load_state_dict(heads[0].state_dict())
+    features, labels = next(feeds[0].batches(0, torch.arange(32), 32))
+    stack = Stack(heads, SETTINGS)
+    logits_of(heads[0], feeds[1], 64)
+    losses = stack.step(torch.stack([features] * 3), torch.stack([labels] * 3), 0)
+    assert len(set(losses.tolist())) == 3
+
+
 def test_heads_trained_together_keep_their_best_epoch_and_their_schedules_follow_the_steps(
     corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +306,12 @@ def test_window_logits_keep_their_learning_rate_together(corpora: Path) -> None:
         moved = {name: float((weight - was[name]).abs().max()) for name, weight in head.state_dict().items()}
         assert moved.pop("selection.pi") < 1e-6
         assert min(moved.values()) > 1e-4
+
+
+def test_one_after_another_takes_the_time_of_all_heads(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feeds, heads = feeds_and_heads(corpora, LinearSettings())
+    monkeypatch.setattr("stages.train.sweep.together._seconds", lambda *_: 2.0)
+    assert seconds_a_step(heads, feeds[0], SETTINGS) == (6.0, 2.0)
 
 
 def test_measuring_leaves_heads_and_random_state_alone(corpora: Path) -> None:

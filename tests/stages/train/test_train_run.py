@@ -297,6 +297,12 @@ def test_threads_and_memory_are_those_of_the_machine() -> None:
     assert 0.6 * installed / 1024 < default_budget(torch.device("cpu")) < 0.59 * installed
 
 
+def test_the_memory_that_counts_is_what_can_be_had_without_swapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "MemTotal:       3000000 kB\nMemFree:         200000 kB\nMemAvailable:   1000000 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    assert default_budget(torch.device("cpu")) == 0.6 * 1_000_000 * 1024
+
+
 def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     train(features, tmp_path / "head.safetensors", reporter, threads=2, head=UnivfdSettings())

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from planted import SPEC, labels_of, noise, write_view
 
 from stages.train.data import TrainingData, backbone_difference, held_out_rows, split_rows
+from stages.train.heads import Reads
 from stages.train.settings import TrainSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -42,6 +44,38 @@ def test_every_image_needs_a_label(tmp_path: Path) -> None:
         split_rows(FeatureTable.open(tmp_path / "a"), TrainSettings())
 
 
+def with_splits(table: FeatureTable, *splits: str) -> FeatureTable:
+    index = table.index.to_pydict() | {"split": list(splits)}
+    return replace(table, index=pa.table(index, schema=table.index.schema))
+
+
+def test_images_that_validate_need_a_label_too(tmp_path: Path) -> None:
+    labels = labels_of(200)
+    labels[150] = -1
+    write_view(tmp_path / "a", noise(200, blocks=3), labels)
+    mixed = with_splits(FeatureTable.open(tmp_path / "a"), *["train"] * 120, *["val"] * 80)
+    with pytest.raises(DataError, match="a holds images without a label"):
+        split_rows(mixed, TrainSettings(validation="val"))
+
+
+def test_images_of_a_split_that_neither_trains_nor_validates_are_left_out(tmp_path: Path) -> None:
+    mixed = with_splits(table(tmp_path / "a"), *["train"] * 100, *["val"] * 40, *["test"] * 60)
+    split = split_rows(mixed, TrainSettings(validation="test"))
+    assert (list(split.training), list(split.validation)) == (list(range(100)), list(range(140, 200)))
+    held_out = split_rows(mixed, TrainSettings(validation_share=0.3))
+    assert sorted([*held_out.training, *held_out.validation]) == list(range(100))
+
+
+def test_on_a_cpu_all_of_the_memory_is_for_the_images_that_train(tmp_path: Path) -> None:
+    view = table(tmp_path / "clean").directory
+    data = TrainingData.open([view], view, TrainSettings(validation_share=0.3))
+    reads = Reads("cls", (0, 1))
+    for budget in (10**9, len(data.split.training) * 2 * 32 * 2):  # the second one is what they take
+        training, validation = data.feeds(reads, torch.device("cpu"), budget)
+        assert training.resident_bytes == len(data.split.training) * 2 * 32 * 2
+        assert validation.resident_bytes == 0
+
+
 def test_validation_on_the_test_split_is_called_what_it_is(tmp_path: Path) -> None:
     tested = table(tmp_path / "a", split="test")
     with pytest.raises(DataError, match=r"no real image on the training side of .*a \(0 images there"):
@@ -52,10 +86,7 @@ def test_validation_on_the_test_split_is_called_what_it_is(tmp_path: Path) -> No
 
 
 def test_a_split_of_the_corpus_validates(tmp_path: Path) -> None:
-    mixed = table(tmp_path / "a", split="train")
-    index = mixed.index.to_pydict()
-    index["split"] = ["train"] * 120 + ["test"] * 80
-    mixed = replace(mixed, index=pa.table(index, schema=mixed.index.schema))
+    mixed = with_splits(table(tmp_path / "a"), *["train"] * 120, *["test"] * 80)
     split = split_rows(mixed, TrainSettings(validation="test"))
     assert (list(split.training), list(split.validation)) == (list(range(120)), list(range(120, 200)))
     assert "as the LTD authors do" in split.rule
@@ -65,6 +96,7 @@ def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -
     table(tmp_path / "clean")
     table(tmp_path / "train-0", view="train-0")
     table(tmp_path / "fewer", 190, view="fewer")
+    table(tmp_path / "others", view="others", images_in="elsewhere")
     table(tmp_path / "other", view="other", spec=replace(SPEC, precision="fp16"))
     settings = TrainSettings()
     opened = TrainingData.open([tmp_path / "train-0", tmp_path / "clean"], tmp_path / "clean", settings)
@@ -72,12 +104,15 @@ def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -
     assert opened.validation_view is opened.views[1]
     with pytest.raises(DataError, match=r"clean \(200 images\) and .*fewer \(190\) do not hold the same"):
         TrainingData.open([tmp_path / "clean", tmp_path / "fewer"], tmp_path / "clean", settings)
+    with pytest.raises(DataError, match=r"clean \(200 images\) and .*others \(200\) do not hold the same"):
+        TrainingData.open([tmp_path / "clean"], tmp_path / "others", settings)
     with pytest.raises(DataError, match="precision: fp32 here, fp16 there"):
         TrainingData.open([tmp_path / "clean"], tmp_path / "other", settings)
 
 
 def test_what_a_head_reads_may_be_stored_beside_other_features_but_not_decoded_otherwise() -> None:
     assert backbone_difference(SPEC, replace(SPEC, taps=("cls",), stored_blocks=(3,), view={"decoder": "none"})) == ""
+    assert backbone_difference(SPEC, replace(SPEC, taps=("cls", "grid"), grid=2)) == ""
     cropped = {"decoder": "none", "geometry": "crop", "augmentation": "paper"}
     assert backbone_difference(SPEC, replace(SPEC, view=cropped)) == ""
     assert "decoder" in backbone_difference(SPEC, replace(SPEC, view={"decoder": "turbo"}))

@@ -45,8 +45,9 @@ def test_importance_is_a_softmax_over_blocks_for_each_channel() -> None:
 
 
 def test_each_linear_layer_sits_between_dropouts_and_a_relu() -> None:
-    kinds = [type(module).__name__ for module in build().refine]
-    assert kinds == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout"]
+    for stack in (build().project, build().refine):
+        kinds = [type(module).__name__ for module in stack]
+        assert kinds == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout"]
     kinds = [type(module).__name__ for module in build().classifier]
     assert kinds == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert {module.p for module in build().modules() if isinstance(module, nn.Dropout)} == {0.5}
@@ -87,12 +88,12 @@ def test_a_batch_without_partners_has_no_contrastive_loss() -> None:
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_loss_is_entropy_plus_weighted_contrast(reduction: str) -> None:
     torch.manual_seed(0)
-    head = build(reduction=reduction, contrastive=0.4).eval()
+    head = build(reduction=reduction, contrastive=0.4, contrastive_temperature=0.2).eval()
     features, labels = torch.randn(6, 12, 32), torch.tensor([0.0, 1, 0, 1, 1, 0])
     importance = head.importance.softmax(0)
     z = normalize(head.refine((importance * head.project(features)).sum(1)), dim=1)
     expected = binary_cross_entropy_with_logits(head(features), labels, reduction=reduction)
-    expected = expected + 0.4 * contrastive_by_hand(z.tolist(), labels.int().tolist(), 0.07)
+    expected = expected + 0.4 * contrastive_by_hand(z.tolist(), labels.int().tolist(), 0.2)
     torch.testing.assert_close(head.loss(features, labels), expected)
 
 
