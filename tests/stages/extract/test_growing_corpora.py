@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -13,6 +14,7 @@ from stages.extract.run import run
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from storage.errors import DataError
+from storage.manifest import manifest_table
 from storage.names import to_text
 
 HERE = Runtime(loaders=0, shard_size=3)
@@ -79,6 +81,31 @@ def test_equal_paths_sizes_and_times_below_another_root_are_no_equal_images(tiny
     assert features(extract(folder, out="first", runtime=HERE)[1]) == before
 
 
+def test_one_relative_root_in_two_places_is_two_roots(tiny, tmp_path, extract, monkeypatch):
+    for seed, place in enumerate(("here", "there")):
+        for number in range(2):
+            os.utime(save(tmp_path / place / "images" / f"{number}.bmp", seed=10 * seed + number), ns=(10**18, 10**18))
+        monkeypatch.chdir(tmp_path / place)
+        summary, table = extract(Path("images"), out=place, runtime=HERE)
+        assert summary.extracted == 2
+        assert features(table) == features(extract(tmp_path / place / "images", out="alone", store=place)[1])
+
+
+def test_shared_reals_of_another_root_are_other_images(tiny, folder, tmp_path, reporter):
+    row = {"label": 0, "generator": None, "split": None, "sets": [], "category": None}
+    for seed, reals in enumerate((tmp_path / "reals", tmp_path / "other")):
+        for number in range(3):
+            size = os.path.getsize(save(reals / f"{number}.bmp", seed=10 * seed + number))  # noqa: PTH202
+            os.utime(reals / f"{number}.bmp", ns=(10**18, 10**18))
+        manifest = manifest_table(
+            row | {"path": f"@reals/{number}.bmp", "size_bytes": size, "mtime_ns": 10**18} for number in range(3)
+        )
+        settings = ExtractSettings(backbone="tiny", weights="random:0")
+        where = {"root": folder, "reals": reals, "manifest": manifest, "geometry": "crop224-pad"}
+        places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
+        assert run(corpus="c", settings=settings, **where, **places).extracted == 3
+
+
 def test_what_was_made_anew_stays_so_in_later_runs(grown, extract):
     replace_content(grown / "3.bmp", seed=33)
     after = features(extract(grown, runtime=CHECKING)[1])
@@ -142,10 +169,13 @@ def to_text_of(names):
     return [to_text(os.fsdecode(name)) for name in names]
 
 
-def test_a_missing_image_is_named_when_its_content_is_to_be_checked(grown, tmp_path, reporter):
+@pytest.mark.parametrize("state", ["is gone", "has 9999 bytes instead of"])
+def test_an_image_that_is_no_longer_what_the_manifest_says_is_named(grown, tmp_path, reporter, state):
     manifest, _ = scan(corpus="c", root=grown, layout="auto")
     (grown / "3.bmp").unlink()
-    with pytest.raises(DataError, match=r"3\.bmp is gone"):
+    if "gone" not in state:
+        (grown / "3.bmp").write_bytes(bytes(9999))
+    with pytest.raises(DataError, match=rf"3\.bmp {state}"):
         run(
             corpus="c",
             root=grown,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import signal
 import subprocess
@@ -93,7 +95,7 @@ def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(dead
     with open_loaders(job(deadly), 2, 6) as read:
         reads = [(result.facts["status"], result.facts["error"]) for result in read(tasks(*names))]
         assert [status for status, _ in reads] == ["ok", "ok", "failed", "ok", "ok", "ok"]
-        assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86")
+        assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86 on it, 2 times")
         assert len(loader_pids()) == 2
 
 
@@ -151,6 +153,53 @@ def test_loader_that_cannot_start_is_no_failure_of_an_image(deadly, monkeypatch,
         pass
     assert "ModuleNotFoundError" in capfd.readouterr().err
     assert not loader_pids()
+
+
+def test_modules_called_as_ours_where_the_user_works_are_not_imported(pictures, tmp_path, monkeypatch):
+    for name in ("storage", "stages"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    with open_loaders(job(Sources.of(pictures)), 1, 1) as read:
+        assert [result.facts["status"] for result in read(tasks("00.png"))] == ["ok"]
+
+
+def test_a_loader_has_one_thread_whatever_the_main_process_has(pictures, monkeypatch):
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "7")
+    with open_loaders(job(Sources.of(pictures)), 1, 1):
+        (loader,) = loader_processes()
+        assert [loader.environ()[name] for name in names] == ["1"] * 3
+
+
+def pixel_memories() -> list[str]:
+    """What this process has open of the memory that it shares with loaders."""
+    gc.collect()
+    opened = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the folder itself
+            opened.append(os.readlink(descriptor))  # noqa: PTH115 - no path
+    return [name for name in opened if "ltdpipe-pixels" in name]
+
+
+def test_the_shared_memory_is_given_back(pictures):
+    with open_loaders(job(Sources.of(pictures)), 1, 2) as read:
+        assert [result.facts["status"] for result in read(tasks("00.png"))] == ["ok"]
+        assert pixel_memories()
+    del read
+    assert not pixel_memories()
+
+
+def test_too_little_shared_memory_is_said_at_once(pictures, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    message = r"no 0 MB of shared memory for the loaders \(No space left on device\); use a smaller --batch"
+    with pytest.raises(ResourceError, match=message), open_loaders(job(Sources.of(pictures)), 1, 2):
+        pass
+    assert not loader_pids()
+    assert not pixel_memories()
 
 
 def test_loader_that_hangs_is_killed_at_the_end(deadly, monkeypatch):

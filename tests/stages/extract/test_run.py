@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,14 @@ from extract_pictures import picture, save
 from PIL import Image
 from safetensors.torch import save_file
 
+from stages.extract.backbone import Backbone
+from stages.extract.reading import read_image
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime
+from stages.extract.shards import Chunk, plan_chunks
 from stages.extract.towers import build_tower
-from storage.errors import DataError, SettingError
+from storage.errors import DataError, ResourceError, SettingError
+from storage.store import ShardFolder
 
 
 def cut(path: Path, share: float = 0.6) -> Path:
@@ -122,11 +129,59 @@ def test_order_of_the_manifest_changes_rounding_alone(tiny, folder, extract):
     assert (difference <= 1e-4 + 2**-10 * np.abs(whole.read().astype(float))).all()
 
 
-def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extract, reporter):
+def test_views_that_lack_the_same_images_share_chunks_which_come_in_manifest_order():
+    rows = [{"path": f"{number}.png"} for number in range(5)]
+    numbers = [itertools.count(first) for first in (5, 0, 7)]
+    chunks = plan_chunks([rows[3:], rows[:4], rows[3:]], numbers, 2)
+    expected = [(rows[:2], {1: 0}), (rows[2:4], {1: 1}), (rows[3:], {0: 5, 2: 7})]
+    assert chunks == [Chunk(tuple(part), shards) for part, shards in expected]
+
+
+def test_all_runs_lock_their_views_in_one_order(tiny, folder, extract, monkeypatch):
+    """Else two of them could wait for each other."""
+    save(folder / "a.png")
+    lock, locked = ShardFolder.lock, []
+
+    def recording(shards, on_wait):
+        locked.append(shards.directory)
+        return lock(shards, on_wait)
+
+    monkeypatch.setattr(ShardFolder, "lock", recording)
+    views = ["clean", "val", "jpeg:70"]
+    extract(folder, views=views)
+    extract(folder, views=views[::-1])
+    assert len(set(locked)) == 3
+    assert locked[:3] == locked[3:]
+
+
+@pytest.mark.parametrize("shard_size", [1, 9])
+def test_an_error_of_writing_ends_the_run(tiny, folder, extract, monkeypatch, shard_size):
+    for number in range(4):
+        save(folder / f"{number}.png", seed=number)
+
+    def full(shards, number, *_):
+        time.sleep(0.1)  # so that the encoding is done before the last shard is known to have failed
+        if number == (0 if shard_size == 9 else 3):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardFolder, "add", full)
+    with pytest.raises(OSError, match="No space left"):
+        extract(folder, runtime=Runtime(loaders=0, shard_size=shard_size))
+
+
+def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extract, reporter, monkeypatch):
+    wanted = []
+
+    def recording(job, task, out):
+        wanted.append(task.views)
+        return read_image(job, task, out)
+
+    monkeypatch.setattr("stages.extract.loaders.read_image", recording)
     for number in range(3):
         save(folder / f"{number}.png", seed=number)
     extract(folder)
     assert reporter.done == 3
+    assert wanted == [(0,)] * 3
     summary, _ = extract(folder, views=["clean", "val"])
     assert summary.views == {"clean": 0, "val": 3}
     assert summary.extracted == 3
@@ -138,6 +193,7 @@ def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extr
     assert summary.views == {"clean": 1, "val": 1}
     assert summary.extracted == 1
     assert reporter.done == 3 + 3 + 1  # one decode serves both views
+    assert wanted[3:] == [(1,)] * 3 + [(0, 1)]
 
 
 def test_views_of_one_run_equal_those_of_runs_of_their_own(tiny, folder, extract, tmp_path):
@@ -152,13 +208,14 @@ def test_views_of_one_run_equal_those_of_runs_of_their_own(tiny, folder, extract
         assert published(tmp_path / "out" / name) == published(tmp_path / "alone" / name), name
 
 
-def test_a_view_that_cannot_be_made_fails_alone(tiny, folder, extract, tmp_path):
+def test_a_view_that_cannot_be_made_fails_alone(tiny, folder, extract, reporter):
     save(folder / "a.png")
     Image.new("RGB", (17_000, 2)).save(folder / "b.png")  # WebP ends at 16,383 pixels
     summary, clean = extract(folder, views=["clean", "webp:50"])
     assert len(clean) == 2
     assert summary.usable == 1
     assert summary.failed_kinds == {"view": 1}
+    assert (reporter.done, reporter.failed) == (2, 1)
 
 
 def test_weights_with_another_activation_are_kept_apart(tiny, folder, extract, tmp_path):
@@ -180,6 +237,10 @@ def test_chosen_blocks_and_grid_are_stored(tiny, folder, extract):
     assert some.spec.stored_blocks == (1, 2)
     assert ExtractSettings(blocks=(2, 0, 2)).stored_blocks(3) == (0, 2)
     assert some.read("grid").shape == (1, 2, 4, 32)
+    assert (some.spec.grid, some.spec.taps) == (2, ("cls", "grid"))
+    assert (some.spec.mean, some.spec.std) == (tiny.mean, tiny.std)
+    swapped, _ = extract(folder, out="some", taps=("grid", "cls"), blocks="1-2", grid=2)
+    assert swapped.extracted == 0  # the order of the taps is no setting
     assert np.abs(some.read("cls", blocks=[1]).astype(float) - whole.read("cls", blocks=[1]).astype(float)).max() < 2e-3
     with pytest.raises(SettingError, match="has the blocks 0-2"):
         extract(folder, blocks="11-19")
@@ -214,13 +275,13 @@ def test_a_model_without_class_token_says_what_its_tap_holds(folder, extract, re
 
     monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, token="patch-mean"))
     save(folder / "a.png")
-    extract(folder)
-    assert any("cls holds the mean of its patch tokens" in note for note in reporter.notes)
+    for tap, told in {"cls": True, "ln2_cls": True, "embedding": False}.items():
+        reporter.notes.clear()
+        extract(folder, taps=(tap,))
+        assert any("cls holds the mean of its patch tokens" in note for note in reporter.notes) is told
 
 
 def test_memory_error_of_the_gpu_halves_the_batch(tiny, folder, extract, monkeypatch):
-    from stages.extract.backbone import Backbone
-
     for number in range(9):
         save(folder / f"{number}.png", seed=number)
     _, expected = extract(folder, runtime=Runtime(loaders=0, batch=2))
@@ -236,6 +297,15 @@ def test_memory_error_of_the_gpu_halves_the_batch(tiny, folder, extract, monkeyp
     _, table = extract(folder, out="other", store="other", runtime=Runtime(loaders=0, batch=8))
     assert np.array_equal(table.read(), expected.read())
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
+
+    def none(self, pixels, *_):
+        sizes.append(len(pixels))
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Backbone, "taps", none)
+    with pytest.raises(ResourceError, match="one image does not fit the GPU's memory"):
+        extract(folder, out="none", store="none", runtime=Runtime(loaders=0, batch=6))
+    assert sizes[7:] == [6, 3, 1]
 
 
 def test_features_are_those_of_the_picture(tiny, folder, extract):

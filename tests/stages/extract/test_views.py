@@ -102,6 +102,15 @@ def test_validation_view_is_a_centre_crop_that_is_sometimes_blurred_or_compresse
     seen = {view_pixels(image, View("val"), f"{n}.png").tobytes() for n in range(60)}
     assert plain.tobytes() in seen
     assert len(seen) == 4  # with and without each of the two
+    for number in range(20):
+        draw = draws(f"{number}.png", View("val"), 0)
+        blurred, compressed = draw.random() < 0.2, draw.random() < 0.5
+        expected = blur(image, 1.0) if blurred else image
+        if compressed:
+            buffer = io.BytesIO()
+            expected.save(buffer, "JPEG", quality=85)
+            expected = Image.open(buffer).convert("RGB")
+        assert np.array_equal(view_pixels(image, View("val"), f"{number}.png"), np.asarray(expected)[16:240, 16:240])
 
 
 def test_degradations_come_before_the_geometry_in_their_order():
@@ -128,6 +137,10 @@ def test_noise_has_its_deviation_and_is_the_same_each_time():
     assert abs((noisy.astype(float) - 128).std() - 8) < 0.1
     assert np.array_equal(noisy, view_pixels(grey, view))
     assert not np.array_equal(noisy, view_pixels(grey, view, "b.png"))
+    drawn = draws("a.png", view, 0).normal(0, 8, (224, 224, 3))
+    assert np.array_equal(noisy, np.rint(128 + drawn))
+    white = view_pixels(Image.new("RGB", (224, 224), (254, 254, 254)), view)
+    assert np.array_equal(white, np.rint(254 + drawn).clip(0, 255))
 
 
 def test_webp_and_jpeg_change_the_picture():
@@ -167,6 +180,8 @@ def test_small_images_are_tiled_and_large_ones_only_cropped():
     image = picture(100, 60)
     tiled = np.tile(np.asarray(image), (4, 3, 1))  # 240 x 300: the fewest that fill 224
     assert np.array_equal(to_square(image, "tile224", 224), tiled[8:232, 38:262])
+    wide = picture(300, 100)
+    assert np.array_equal(to_square(wide, "tile224", 224), np.tile(np.asarray(wide), (3, 1, 1))[38:262, 38:262])
     large = picture(300, 260)
     assert np.array_equal(to_square(large, "tile224", 224), to_square(large, "crop224-pad", 224))
 
@@ -205,4 +220,6 @@ def test_key_holds_what_changes_a_view_and_nothing_else():
     assert spec("train:1") == spec("train:1", geometry="crop224-pad")
     assert spec("clean") != spec("clean", geometry="crop224-pad")
     assert spec("clean") != spec("clean", apply_exif=True)
+    (clean,) = expand_views(["clean"])
+    assert view_spec(clean, Recipe("tile224", 336), apply_exif=False)["size"] == 336
     assert len({str(spec(name)) for name in ("clean", "val", "train:1", "jpeg:70", "jpeg:71", "blur:1")}) == 6

@@ -175,6 +175,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.asked.append(self.headers.get("Range"))
         start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
         start = 0 if self.path == "/always-whole" else start
+        if self.path == "/busy" and len(self.asked) == 1:
+            self.send_error(503)
+            return
         if self.path == "/missing":
             self.send_error(404)
             return
@@ -208,6 +211,25 @@ def test_broken_transfer_goes_on_where_it_stopped(address, tmp_path, reporter):
     assert any("broke off" in note for note in reporter.notes)
 
 
+def test_transfer_goes_on_with_a_server_that_is_busy_for_a_while(address, tmp_path, reporter):
+    (tmp_path / "w.pt.partial").write_bytes(CONTENT[:1000])
+    download(f"{address}/busy", tmp_path / "w.pt", reporter.note)
+    assert (tmp_path / "w.pt").read_bytes() == CONTENT
+    assert Server.asked == ["bytes=1000-"] * 2
+
+
+def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(address, tmp_path, reporter, monkeypatch):
+    synced, sync = [], weights.fsync
+
+    def recording(path):
+        synced.append((path.name, path.read_bytes(), (tmp_path / "w.pt").exists()))
+        sync(path)
+
+    monkeypatch.setattr(weights, "fsync", recording)
+    download(f"{address}/w.pt", tmp_path / "w.pt", reporter.note)
+    assert synced == [("w.pt.partial", CONTENT, False)]
+
+
 def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address, tmp_path, reporter):
     Server.asked = ["counted"]  # no break this time
     (tmp_path / "a.partial").write_bytes(CONTENT[:1000])
@@ -235,6 +257,38 @@ def test_fetch_keeps_checks_and_finds_the_file(address, tmp_path, reporter, monk
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(ResourceError, match=r"w.pt is not the weights file of clip-vit-b-32"):
         fetch_weights(card, reporter.note)
+
+
+def test_weights_are_kept_in_the_users_cache_and_found_where_openais_package_keeps_them(
+    address, tmp_path, reporter, monkeypatch
+):
+    Server.asked = ["counted"]
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "_address", lambda _card: f"{address}/w.pt")
+    card = dataclasses.replace(BACKBONES["clip-vit-b-32"], sha256=hashlib.sha256(CONTENT).hexdigest())
+    shared = tmp_path / ".cache" / "clip" / "w.pt"
+    shared.parent.mkdir(parents=True)
+    shared.write_bytes(CONTENT)
+    assert fetch_weights(card, reporter.note) == present_weights(card) == shared
+    assert Server.asked == ["counted"]
+    shared.unlink()
+    assert fetch_weights(card, reporter.note) == tmp_path / ".cache" / "ltdpipe" / "weights" / "w.pt"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert fetch_weights(card, reporter.note) == tmp_path / "cache" / "ltdpipe" / "weights" / "w.pt"
+
+
+def test_the_hash_of_weights_holds_names_shapes_types_and_values_and_no_order():
+    def hashed(**tensors):
+        module = torch.nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+        return weights.weights_hash(module)
+
+    a, b = torch.zeros(2, 3), torch.ones(2)
+    assert hashed(a=a, b=b) == hashed(b=b, a=a)
+    others = [{"a": a.T.contiguous()}, {"a": a.int()}, {"a": a + 1}, {"c": a}, {"a": b, "b": a}]
+    assert len({hashed(**{"a": a, "b": b, **other}) for other in ({}, *others)}) == 1 + len(others)
 
 
 def test_what_cannot_be_had_is_explained(address, tmp_path, reporter, monkeypatch):

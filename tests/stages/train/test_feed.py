@@ -86,6 +86,10 @@ def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], mon
     # one that is used, one that is read ahead, and one that is put into order
     assert 3 * max(seen) <= VIEW_BYTES - 1
     assert sum(seen) == VIEW_BYTES
+    seen.clear()
+    monkeypatch.setattr("stages.train.feed._STREAM_BATCHES", 2)  # where memory is large, this many are enough
+    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32))
+    assert max(seen) == 2 * 32 * ROW_BYTES
 
 
 def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
