@@ -135,10 +135,8 @@ def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_l
     for path, leads_out in archives:
         try:
             yield from (_led_out(path),) if leads_out else _archive(path)
-        except (
-            DataError,
-            OSError,
-        ) as error:  # one of many things in the folder; where it is all that was named, it ends the run
+        except (DataError, OSError) as error:
+            # one of many things in the folder; where it is all that was named, it ends the run
             yield Item(spelled(path), f"unreadable: {error}")
 
 

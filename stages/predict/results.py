@@ -161,7 +161,8 @@ def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[s
     names = columns(check=check)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            whole = (line for line in stream if line.endswith("\n") or not torn)
+            pieces = iter(lambda: stream.readline(_MOST_TORN), "")  # a foreign file may be one line of any length
+            whole = (line for line in pieces if line.endswith("\n") or not torn)
             if form_of(path) == "csv":
                 lines = csv.reader(whole)
                 header = next(lines, [])

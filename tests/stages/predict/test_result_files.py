@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from contextlib import suppress
 
 import pyarrow.parquet as pq
@@ -149,6 +150,20 @@ def test_resuming_a_foreign_file_leaves_it_as_it_is(tmp_path, name, content):
     with pytest.raises(DataError, match=r"odd\..* (holds|has the columns)"):
         write(out, results(3), resume=True)
     assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_foreign_file_of_one_long_line_is_not_held_in_memory(tmp_path, form):
+    out = tmp_path / f"odd.{form}"
+    with out.open("wb") as file:
+        file.truncate(1 << 26)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"odd\..* (holds|has the columns)"):
+        write(out, results(3), resume=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 24
+    assert out.stat().st_size == 1 << 26
 
 
 def test_the_name_says_the_form(tmp_path):
