@@ -84,7 +84,7 @@ def shard_fault(path: Path, record: ShardRecord, *, rehash: bool = False) -> str
     status = path.stat()
     if not rehash:
         with suppress(OSError):
-            if _memory(record.sha256).read_text(encoding="utf-8") == _stamp(status):
+            if _memory(record.sha256).read_bytes() == _stamp(status).encode():
                 return None
     if sha256_of(path) != record.sha256:
         return "has another content than was written (its sha256 differs)"

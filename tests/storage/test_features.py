@@ -179,6 +179,44 @@ def test_a_shard_replaced_by_another_of_the_same_size_is_refused_by_name(directo
         FeatureTable.open(directory)
 
 
+def test_a_shard_overwritten_within_the_same_second_is_refused_by_name(directory):
+    shard = directory / "shard-00002.h5"
+    status = shard.stat()
+    harm(shard, "overwritten", in_place=True)
+    at = status.st_mtime_ns
+    os.utime(shard, ns=(at, at + (1000 if at % 10**9 < 5 * 10**8 else -1000)))
+    with pytest.raises(DataError, match=r"shard-00002\.h5 has another content"):
+        FeatureTable.open(directory)
+
+
+def test_another_file_of_the_same_size_and_time_is_hashed(directory):
+    shard = directory / "shard-00002.h5"
+    status, content = shard.stat(), shard.read_bytes()
+    twin = directory / "twin"
+    twin.write_bytes(content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
+    os.utime(twin, ns=(status.st_atime_ns, status.st_mtime_ns))
+    twin.replace(shard)
+    with pytest.raises(DataError, match=r"shard-00002\.h5 has another content"):
+        FeatureTable.open(directory)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"1 2 3 4"])
+def test_a_damaged_memory_of_a_sound_shard_costs_its_hashing_alone(directory, own_store, damage):
+    FeatureTable.open(directory)
+    memories = sorted((own_store / "checked").iterdir())
+    for memory in memories:
+        memory.write_bytes(damage)
+    assert len(FeatureTable.open(directory)) == len(PATHS)
+    used = {record.sha256 for record in read_index(directory / INDEX_NAME).shards}
+    assert {memory.name for memory in memories if memory.read_bytes() != damage} == used
+
+
+def test_features_are_read_where_nothing_can_be_remembered(directory, own_store):
+    shutil.rmtree(own_store / "checked")
+    (own_store / "checked").write_text("no folder")
+    assert len(FeatureTable.open(directory)) == len(PATHS)
+
+
 def test_an_untouched_copy_is_read(directory, tmp_path):
     shutil.copytree(directory, tmp_path / "copy")
     assert np.array_equal(FeatureTable.open(tmp_path / "copy").read(), FeatureTable.open(directory).read())

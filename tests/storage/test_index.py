@@ -19,6 +19,7 @@ from storage.index import (
     read_index,
     read_sidecar,
     rows_of_set,
+    set_names,
     write_index,
     write_sidecar,
 )
@@ -92,6 +93,42 @@ def test_every_setting_is_in_the_key_and_the_difference_names_it(name):
     difference = other.difference(SPEC)
     assert difference.startswith("view.geometry: other here, toy there" if name == "view" else f"{name}: ")
     assert ";" not in difference
+
+
+def test_the_key_does_not_depend_on_the_order_of_the_view_s_settings():
+    other = spec(view=dict(reversed(SPEC.view.items())))
+    assert list(other.view) != list(SPEC.view)
+    assert (other.key, other.difference(SPEC)) == (SPEC.key, "")
+
+
+def test_keys_stay_what_they_are():
+    """Another key for the same settings would make every user extract all features again."""
+    assert SPEC.key == "e872e66f7593ca5b81b57b6319f928c1"
+    assert spec(grid=None, taps=("cls",)).key == "a64c1c7c2c756f65f4deb312baa7224b"
+
+
+def test_columns_of_another_type_are_refused_by_name(tmp_path):
+    path = tmp_path / "i.parquet"
+    write_index(path, Index(INDEX_SCHEMA.empty_table(), SPEC, "toy", ()))
+    table = pq.read_table(path)
+    at = table.column_names.index("row")
+    write_parquet(table.set_column(at, "row", table["row"].cast(pa.int64())), path)
+    with pytest.raises(DataError, match=r"i\.parquet is damaged or of another version: its columns"):
+        read_index(path)
+
+
+def test_an_index_without_the_hash_of_its_file_is_refused(tmp_path):
+    path = tmp_path / "i.parquet"
+    write_index(path, Index(INDEX_SCHEMA.empty_table(), SPEC, "toy", ()))
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"ltdpipe": table.schema.metadata[b"ltdpipe"]}), path)
+    with pytest.raises(DataError, match=r"i\.parquet cannot be read .*not written by this version"):
+        read_index(path)
+
+
+def test_names_of_sets_are_sorted_and_told_once():
+    table = pa.table({"sets": pa.array([["b", "a"], [], ["c", "b"]], pa.list_(pa.string()))})
+    assert set_names(table) == ["a", "b", "c"]
 
 
 def test_metadata_that_does_not_fit_is_refused_by_name(tmp_path):

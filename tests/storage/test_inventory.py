@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
 from synthetic import SPEC, extract, manifest, names, spec
 
 from storage.errors import DataError
-from storage.inventory import delete, disposable, stored_corpora
+from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
 from storage.store import ShardFolder
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -50,8 +52,8 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
 
 
 def finish_at(folder, *times):
-    for number, time in enumerate(times):
-        os.utime(folder / f"shard-{number:05d}.parquet", (time, time))
+    for number, seconds in enumerate(times):
+        os.utime(folder / f"shard-{number:05d}.parquet", (seconds, seconds))
 
 
 def test_the_rate_is_that_of_the_last_shards_without_pauses(own_store):
@@ -63,6 +65,44 @@ def test_the_rate_is_that_of_the_last_shards_without_pauses(own_store):
     assert only(own_store).images_per_second() == pytest.approx(2 / 4)
     finish_at(folder, 1000, 5000, 9000)
     assert only(own_store).images_per_second() is None
+
+
+def test_a_pause_is_longer_than_ten_minutes_and_only_the_time_since_the_last_counts(own_store):
+    extract(own_store, TABLE, size=2)  # five shards of two images
+    folder = own_store / SPEC.key / "toy"
+    finish_at(folder, 1000, 1600, 2200, 2800, 3400)
+    assert only(own_store).images_per_second() == pytest.approx(8 / 2400)
+    finish_at(folder, 1000, 1601, 1602, 2203, 2204)
+    assert only(own_store).images_per_second() == pytest.approx(2 / 1)
+
+
+def test_the_rate_is_that_of_ten_shards(own_store):
+    extract(own_store, manifest(names(12)), size=1)
+    finish_at(own_store / SPEC.key / "toy", 1000, 1500, *range(2000, 2010))
+    assert only(own_store).images_per_second() == pytest.approx(1)
+
+
+def test_who_only_looks_is_no_process_at_work(own_store):
+    extract(own_store, TABLE)
+    with (own_store / SPEC.key / "toy" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as another `ltdpipe status` does
+        assert only(own_store).writer is None
+
+
+def test_trainings_are_given_up_after_a_week(own_store):
+    folder = own_store / "training"
+    (folder / "folder").mkdir(parents=True)
+    for name, days in (("old", 7.1), ("older", 30), ("resting", 6.9), ("folder", 30)):
+        if name != "folder":
+            (folder / name).touch()
+        os.utime(folder / name, (time.time() - days * 24 * 3600,) * 2)
+    assert abandoned_trainings(own_store) == [folder / "old", folder / "older"]
+
+
+def test_folders_that_are_no_feature_keys_are_passed_over(own_store):
+    extract(own_store, TABLE)
+    (own_store / f"{SPEC.key}.old" / "toy").mkdir(parents=True)
+    assert only(own_store).key == SPEC.key
 
 
 def test_the_process_at_work_is_named(own_store):

@@ -35,6 +35,15 @@ def test_rows_come_back_sorted_by_path_whatever_their_order(tmp_path_factory, ro
     assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
 
 
+def test_columns_that_others_added_are_passed_over_in_any_order(tmp_path):
+    table = manifest_table([{"path": "a", "sets": ["s"], "size_bytes": 1, "mtime_ns": 1}])
+    foreign = table.select(table.column_names[::-1]).append_column("note", pa.array(["mine"]))
+    pq.write_table(foreign, tmp_path / "m.parquet")
+    read = read_manifest(tmp_path / "m.parquet")
+    assert read.column_names == MANIFEST_SCHEMA.names
+    assert read.to_pylist() == table.to_pylist()
+
+
 def test_names_that_differ_only_in_case_or_normal_form_are_different_rows(tmp_path):
     paths = ["A.png", "a.png", "na\u00efve.png", "nai\u0308ve.png", "x/1.png", "y/1.png", "1.jpg", "1.png", "a b.c.png"]
     rows = [{"path": path, "sets": [], "size_bytes": 1, "mtime_ns": 1} for path in paths]

@@ -1,14 +1,17 @@
 """Publication, and the small file that stands for a corpus's features: it changes when any of them does."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from synthetic import extract, manifest, names
 
+from storage.errors import ResourceError
 from storage.index import INDEX_NAME
-from storage.publish import write_contents
+from storage.publish import restore, write_contents
 
 
 def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_store, tmp_path, monkeypatch):
@@ -28,6 +31,30 @@ def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_s
     assert first == INDEX_NAME
     assert sorted(removed) == [f"shard-0000{n}.{end}" for n in (1, 2) for end in ("h5", "parquet")]
     assert kept == [INDEX_NAME, "shard-00000.h5", "shard-00000.parquet"]
+
+
+def refuse_links(monkeypatch, number):
+    def refused(source, target):
+        raise OSError(number, os.strerror(number), source, None, target)
+
+    monkeypatch.setattr(os, "link", refused)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS])
+def test_where_no_link_is_possible_the_file_is_copied(tmp_path, monkeypatch, number):
+    refuse_links(monkeypatch, number)
+    (tmp_path / "source").write_text("new")
+    (tmp_path / "target").write_text("old")
+    assert restore(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_a_target_that_may_not_be_written_to_is_not_copied_to_either(tmp_path, monkeypatch):
+    refuse_links(monkeypatch, errno.EACCES)
+    (tmp_path / "source").write_text("new")
+    with pytest.raises(ResourceError, match="permission denied"):
+        restore(tmp_path / "source", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.fixture

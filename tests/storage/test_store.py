@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,21 @@ def test_names_that_nearly_agree_are_different_images(own_store, tmp_path):
     assert np.array_equal(table.read("embedding"), features(sorted(paths, key=str.encode))["embedding"])
 
 
+def test_paths_and_sizes_that_run_together_are_different_images(own_store):
+    extract(own_store, manifest(["x1"], size_bytes=23))
+    assert extract(own_store, manifest(["x12"], size_bytes=3))[1] == ["x12"]
+
+
+def test_a_damaged_shard_that_nobody_needs_any_more_leaves_nothing(own_store, tmp_path):
+    extract(own_store, TABLE)
+    folder = own_store / SPEC.key / "toy"
+    harm(folder / "shard-00002.h5", "truncated")
+    told = []
+    extract(own_store, manifest(names(8)), out=tmp_path / "out", tell=told.append)
+    assert [line for line in told if "shard-00002" in line]
+    assert content(folder) == content(tmp_path / "out")
+
+
 def test_an_index_with_a_gap_is_never_written(own_store):
     folder = ShardFolder(own_store / SPEC.key / "toy", SPEC)
     with folder.lock(lambda _: None):
@@ -232,11 +248,13 @@ def test_an_index_with_a_gap_is_never_written(own_store):
 
 
 def test_files_of_another_origin_are_never_removed(own_store, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "holiday.jpg").write_text("precious")
-    with pytest.raises(DataError, match=r"holiday\.jpg.*choose an empty folder"):
-        extract(own_store, TABLE, out=tmp_path / "out")
-    assert (tmp_path / "out" / "holiday.jpg").read_text() == "precious"
+    for name in ("holiday.jpg", "shard-00000.h5.backup", "my-shard-1.h5"):
+        out = tmp_path / name / "out"
+        out.mkdir(parents=True)
+        (out / name).write_text("precious")
+        with pytest.raises(DataError, match=f"{re.escape(name)}.*choose an empty folder"):
+            extract(own_store, TABLE, out=out)
+        assert (out / name).read_text() == "precious"
 
 
 def test_two_writers_take_turns_and_the_second_finds_all_done(own_store, tmp_path):

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 from faults import harm
-from synthetic import SPEC, extract, manifest, names
+from synthetic import SPEC, extract, manifest, names, spec
 
 from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, Index, read_index, read_sidecar, write_index, write_sidecar
 from storage.verification import faults, rebuild_index, restore_from_store, store_folder
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -58,16 +58,79 @@ def test_nothing_is_restored_from_what_another_folder_of_the_same_name_left_in_t
     found = [fault for fault in faults(view) if fault.path.name == INDEX_NAME]
     assert restore_from_store(found, home, [], print) == found
     assert not (view / INDEX_NAME).exists()
+    assert (home / INDEX_NAME).exists()
     assert faults(tmp_path / "second") == []
 
 
-def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged(view):
-    shard = view / "shard-00001.h5"
+def test_a_sidecar_that_another_folder_of_the_same_name_left_in_the_store_is_not_restored(view, home, tmp_path):
+    shutil.rmtree(home)
+    extract(home.parents[1], manifest(names(26)[16:]), out=tmp_path / "second")
+    harm(view / "shard-00001.parquet", "deleted")
+    found = faults(view)
+    assert restore_from_store(found, home, [], print) == found
+    assert not (view / "shard-00001.parquet").exists()
+
+
+def test_an_index_of_a_part_of_the_view_s_shards_is_not_restored(view, home, tmp_path):
+    extract(home.parents[1], manifest(names(4)), out=tmp_path / "second")  # its first shard is the view's, too
+    harm(view / INDEX_NAME, "deleted")
+    found = faults(view)
+    assert restore_from_store(found, home, [], print) == found
+    assert not (view / INDEX_NAME).exists()
+
+
+def lose_a_bit(shard):
+    """Damage a file that keeps inode, size and time: what is remembered of it stays as it was."""
     status = shard.stat()
-    harm(shard, "overwritten", in_place=True)
+    harm(shard, "one bit", in_place=True)
     os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged(view):
+    lose_a_bit(view / "shard-00001.h5")
     FeatureTable.open(view)  # the quick look cannot see it
     assert [fault.path.name for fault in faults(view)] == ["shard-00001.h5"]
+    (view / INDEX_NAME).unlink()
+    assert [fault.path.name for fault in faults(view)] == [INDEX_NAME, "shard-00001.h5"]
+
+
+def test_a_copy_in_the_store_that_lost_a_bit_is_not_restored(view, home):
+    lose_a_bit(home / "shard-00001.h5")
+    (view / "shard-00001.h5").unlink()
+    found = faults(view)
+    assert restore_from_store(found, home, [], print) == found
+    assert not (view / "shard-00001.h5").exists()
+    assert not (home / "shard-00001.h5").exists()
+
+
+def test_a_sidecar_of_other_settings_is_a_fault(view):
+    rows, record, _ = read_sidecar(view / "shard-00001.parquet")
+    (view / "shard-00001.parquet").unlink()
+    write_sidecar(view / "shard-00001.parquet", rows.to_pylist(), record, spec(precision="fp16"))
+    (fault,) = faults(view)
+    assert str(fault) == f"{view / 'shard-00001.parquet'} does not describe the shard that the index lists"
+
+
+def test_a_sidecar_of_another_shard_is_a_fault(view):
+    harm(view / "shard-00001.parquet", "replaced")
+    assert [fault.path.name for fault in faults(view)] == ["shard-00001.parquet"]
+
+
+def test_a_shard_of_other_settings_than_the_index_is_a_fault(view):
+    index = read_index(view / INDEX_NAME)
+    (view / INDEX_NAME).unlink()
+    write_index(view / INDEX_NAME, Index(index.table, spec(precision="fp16"), index.corpus, index.shards))
+    found = [fault for fault in faults(view) if fault.path.suffix == ".h5"]
+    assert [fault.path.name for fault in found] == [record.name for record in index.shards]
+    assert "does not fit the index" in found[0].what
+
+
+def test_without_an_index_the_folder_of_the_store_is_the_one_with_the_same_shard(view, home, own_store):
+    extract(own_store, manifest(names(30)[10:]), corpus="another")
+    (view / INDEX_NAME).unlink()
+    assert store_folder(view, own_store) == home
+    harm(view / "shard-00000.parquet", "overwritten")
+    assert store_folder(view, own_store) == home  # the next sidecar tells
 
 
 def test_damage_that_went_through_the_link_is_removed_everywhere_and_only_that_shard_is_made_again(
@@ -142,6 +205,19 @@ def test_the_store_is_locked_while_its_files_are_deleted(view, home, tmp_path):
     found = Watching(faults(view))
     restore_from_store(found, home, [], print)
     assert held
+
+
+def test_a_damaged_copy_is_removed_from_the_cache_where_the_store_is_on_another_file_system(view, home, tmp_path):
+    shard, cache = view / "shard-00001.h5", tmp_path / "cache"
+    content = shard.read_bytes()
+    shard.unlink()
+    shard.write_bytes(content)  # a copy, as across file systems: its only links are the view's and the cache's
+    cache.mkdir()
+    (cache / "twin").hardlink_to(shard)
+    harm(shard, "overwritten", in_place=True)
+    assert restore_from_store(faults(view), home, [cache], print) == []
+    assert list(cache.iterdir()) == []
+    assert shard.read_bytes() == content
 
 
 def test_a_dangling_link_in_the_cache_does_not_stop_the_repair(view, home, tmp_path):
