@@ -2,11 +2,14 @@
 
 import io
 import os
+import subprocess
 import tarfile
 import threading
 import zipfile
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -14,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.scan.run import run
+from storage.archives import image_column, list_members, mtime_ns
 from storage.errors import DataError
-from storage.sources import Sources
+from storage.sources import Sources, base_of
 
 CONTENT = {"a/1.png": b"one", "a/b.c/2.JPG": b"two two", "notes.txt": b"no image"}
 
@@ -87,11 +91,113 @@ def test_a_root_that_is_one_file_counts_from_its_folder(folder):
     assert table["size_bytes"].to_pylist() == [3, 7]
 
 
+def test_a_root_in_this_folder_counts_from_here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert Sources.of("x.ZIP").read("x.ZIP!/a/1.png") == b"one"
+    assert Sources.of("plain/").read("a/1.png") == b"one"
+
+
+@pytest.mark.parametrize("name", ["X.ZIP", "y.tar", "z.Parquet", "list.csv", "list.TSV"])
+def test_a_url_of_one_file_counts_from_its_folder(name):
+    assert base_of(f"s3://bucket/folder/{name}") == "s3://bucket/folder"
+    assert base_of(f"s3://bucket/folder/{name}/") == f"s3://bucket/folder/{name}"
+
+
+def test_one_remote_root_of_two_is_enough_to_be_slow(folder):
+    assert not Sources.of(folder, folder).is_remote
+    assert Sources.of("s3://bucket", folder).is_remote
+    assert Sources.of(folder, "s3://bucket").is_remote
+
+
+def test_a_folder_whose_name_begins_like_the_second_root_s_belongs_to_the_first(tmp_path):
+    (tmp_path / "@reals-of-2017").mkdir()
+    (tmp_path / "@reals-of-2017" / "1.png").write_bytes(b"mine")
+    assert Sources.of(tmp_path, tmp_path / "second").read("@reals-of-2017/1.png") == b"mine"
+
+
+def test_what_looks_like_an_archive_inside_an_archive_is_a_folder_of_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in.zip!/1.png", b"inside")
+    assert Sources.of(tmp_path).read("x.zip!/in.zip!/1.png") == b"inside"
+
+
+def test_a_member_has_the_time_of_its_archive(folder):
+    for path, size in (("x.ZIP!/a/1.png", 3), ("y.tar!/./a/1.png", 3), ("z.parquet!/00000001", None)):
+        status = (folder / path.partition("!")[0]).stat()
+        assert Sources.of(folder).stamp(path) == (size or status.st_size, status.st_mtime_ns)
+
+
+def test_the_time_of_a_remote_file_is_in_nanoseconds_whatever_the_store_calls_it():
+    when = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    expected = int(when.timestamp()) * 10**9
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        assert mtime_ns({"size": 1, key: when}) == mtime_ns({key: when.timestamp()}) == expected
+    assert mtime_ns({"created": 1, "mtime": 2.5}) == 2_500_000_000
+    assert mtime_ns({"mtime": None, "ETag": "x"}) == 0
+
+
+def test_members_of_archives_are_regular_files_alone(folder):
+    with zipfile.ZipFile(folder / "x.ZIP", "a") as archive:
+        archive.mkdir("empty")
+    assert dict(list_members(str(folder / "x.ZIP"))) == {name: len(content) for name, content in CONTENT.items()}
+    with (folder / "hole.png").open("wb") as file:
+        file.truncate(10**6)
+    (folder / "link.png").symlink_to("plain/a/1.png")
+    subprocess.run(["tar", "-cSf", "w.tar", "hole.png", "link.png", "plain"], cwd=folder, check=True)
+    members = {f"plain/{name}": len(content) for name, content in CONTENT.items()}
+    assert dict(list_members(str(folder / "w.tar"))) == members  # the bytes of a file with holes lie in pieces
+
+
+def test_the_column_of_images_is_the_one_that_is_called_so():
+    def schema(**columns):
+        return pa.schema(list(columns.items()))
+
+    in_a_struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    assert image_column(schema(thumbnail=pa.binary(), image=in_a_struct)) == "image.bytes"
+    assert image_column(schema(mask=in_a_struct, jpg=pa.large_binary())) == "jpg"
+    assert image_column(schema(first=pa.large_binary(), second=pa.binary())) == "first"
+    assert image_column(schema(image=pa.string(), size=pa.struct([("width", pa.int32())]))) is None
+
+
+def test_an_encrypted_archive_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("1.png", b"secret")
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read .*encrypted.*unpack it"):
+        Sources.of(tmp_path).read("x.zip!/1.png")
+
+
+def test_another_process_opens_an_archive_of_its_own(folder, monkeypatch):
+    """What is opened before a fork shares its place in the file with the child."""
+
+    def opened():
+        descriptors = Path("/proc/self/fd").iterdir()
+        return sum(link.exists() and link.samefile(folder / "x.ZIP") for link in descriptors)
+
+    Sources.of(folder).read("x.ZIP!/a/1.png")
+    before, number = opened(), os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: number + 1)
+    Sources.of(folder).read("x.ZIP!/a/1.png")
+    assert opened() == before + 1
+
+
 def test_an_archive_that_changed_is_read_anew(folder):
     assert Sources.of(folder).read("x.ZIP!/a/1.png") == b"one"
     with zipfile.ZipFile(folder / "x.ZIP", "w") as archive:
         archive.writestr("a/1.png", b"another")
     assert Sources.of(folder).read("x.ZIP!/a/1.png") == b"another"
+    assert Sources.of(folder).read("y.tar!/./a/1.png") == b"one"
+    with tarfile.open(folder / "y.tar", "w") as tar:
+        tar.add(folder / "plain" / "a" / "b.c" / "2.JPG", "before.png")
+        tar.add(folder / "plain" / "notes.txt", "./a/1.png")
+    assert Sources.of(folder).read("y.tar!/./a/1.png") == b"no image"
+    assert Sources.of(folder).read("z.parquet!/00000003") == b"p3"
+    pq.write_table(pa.table({"image": [b"%d" % row for row in range(6)]}), folder / "z.parquet")
+    assert Sources.of(folder).read("z.parquet!/00000003") == b"3"
+    assert Sources.of(folder).size("z.parquet!/00000005") is not None
 
 
 def test_a_damaged_archive_is_named(folder):
