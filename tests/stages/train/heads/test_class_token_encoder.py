@@ -14,6 +14,8 @@ def pair(width: int, heads: int, dropout: float) -> tuple[ClassTokenEncoder, nn.
     with torch.no_grad():
         for parameter in plain.parameters():
             parameter.mul_(2).add_(0.1 * torch.randn_like(parameter))
+        # so large that it shows when it is not weighted with the probabilities that dropout left
+        plain.self_attn.in_proj_bias[2 * width :] += 2
     ours = ClassTokenEncoder(width, heads, dropout)
     ours.load_state_dict(
         {NAMES[f"encoder.{name}"].removeprefix("encoder."): tensor for name, tensor in plain.state_dict().items()}
