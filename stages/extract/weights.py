@@ -84,8 +84,9 @@ def download(address: str, path: Path, note: Callable[[str], None]) -> None:
             partial.replace(path)
             return
         except (OSError, http.client.HTTPException) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            unreachable = isinstance(error, urllib.error.URLError) and not partial.exists()
+            status = error.code if isinstance(error, urllib.error.HTTPError) else None
+            refused = status is not None and status < 500
+            unreachable = isinstance(error, urllib.error.URLError) and status is None and not partial.exists()
             if attempt == _TRIES or refused or unreachable:
                 raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
             note(f"the transfer of {path.name} broke off ({error}); going on")

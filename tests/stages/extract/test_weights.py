@@ -211,11 +211,13 @@ def test_broken_transfer_goes_on_where_it_stopped(address, tmp_path, reporter):
     assert any("broke off" in note for note in reporter.notes)
 
 
-def test_transfer_goes_on_with_a_server_that_is_busy_for_a_while(address, tmp_path, reporter):
-    (tmp_path / "w.pt.partial").write_bytes(CONTENT[:1000])
+@pytest.mark.parametrize("have", [0, 1000])
+def test_transfer_goes_on_with_a_server_that_is_busy_for_a_while(address, tmp_path, reporter, have):
+    if have:
+        (tmp_path / "w.pt.partial").write_bytes(CONTENT[:have])
     download(f"{address}/busy", tmp_path / "w.pt", reporter.note)
     assert (tmp_path / "w.pt").read_bytes() == CONTENT
-    assert Server.asked == ["bytes=1000-"] * 2
+    assert Server.asked == [f"bytes={have}-" if have else None] * 2
 
 
 def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(address, tmp_path, reporter, monkeypatch):
