@@ -264,17 +264,6 @@ def test_each_seed_draws_its_own_windows_and_dropout(corpora: Path) -> None:
     assert len(set(losses.tolist())) == 3
 
 
-def test_dropout_and_draws_of_heads_trained_together_go_on_after_an_evaluation(corpora: Path) -> None:
-    feeds, heads = feeds_and_heads(corpora, LtdSettings(heads=4, selection="fixed:14", dropout=0.5))
-    for head in heads[1:]:
-        head.load_state_dict(heads[0].state_dict())
-    features, labels = next(feeds[0].batches(0, torch.arange(32), 32))
-    stack = Stack(heads, SETTINGS)
-    logits_of(heads[0], feeds[1], 64)
-    losses = stack.step(torch.stack([features] * 3), torch.stack([labels] * 3), 0)
-    assert len(set(losses.tolist())) == 3
-
-
 def test_heads_trained_together_keep_their_best_epoch_and_their_schedules_follow_the_steps(
     corpora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
