@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.errors import DataError
@@ -134,7 +135,14 @@ def readable(location: str) -> Iterator[None]:
     """Turn what the readers of damaged archives raise into a ``DataError`` that names the archive."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, tarfile.TarError, pa.ArrowException, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        tarfile.TarError,
+        pa.ArrowException,
+        RuntimeError,
+        UnicodeDecodeError,
+    ) as error:
         raise DataError(
             f"archive {location} cannot be read ({str(error).splitlines()[0]}); fetch it again, or unpack it"
         ) from error
@@ -208,4 +216,4 @@ def _images(location: str, _stamp: tuple[int, int], _process: int, group: int) -
         if column is None:
             raise DataError(f"{location} has no column of image bytes")
         images = parquet.read_row_group(group, columns=[column]).column(0)
-        return pa.compute.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+        return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images

@@ -134,7 +134,7 @@ def read_card(path: Path) -> ScoreCard:
         found = pq.read_metadata(path).metadata
     except FileNotFoundError as error:
         raise DataError(f"scores file {path} does not exist; {_REMEDY}") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"scores file {path} cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from error
     return _card(path, found, ())[0]
 
@@ -169,7 +169,10 @@ def read_scores(path: Path) -> Scores:
 
 def _card(path: Path, metadata: Mapping[bytes, bytes] | None, missing: Sequence[str]) -> tuple[ScoreCard, int]:
     """Return the card and the stated number of rows; ``missing`` are columns that the file lacks."""
-    found: dict[str, Any] = {"facts": {}, **json.loads((metadata or {}).get(_METADATA_KEY, b"{}"))}
+    try:
+        found: dict[str, Any] = {"facts": {}, **json.loads((metadata or {}).get(_METADATA_KEY, b"{}"))}
+    except (TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"scores file {path} is damaged: its metadata cannot be read ({error}); {_REMEDY}") from error
     names = [of_card.name for of_card in fields(ScoreCard)]
     lacking = [name for name in [*names, "rows"] if name not in found] + list(missing)
     if lacking:

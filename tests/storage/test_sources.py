@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from running import PROJECT
 from stages.scan.run import run
 from storage.archives import image_column, list_members, mtime_ns
 from storage.errors import DataError
@@ -168,6 +170,26 @@ def test_an_encrypted_archive_is_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read .*encrypted.*unpack it"):
         Sources.of(tmp_path).read("x.zip!/1.png")
+
+
+def test_an_archive_whose_names_are_damaged_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("caf\u00e9/1.png", b"one")
+    (tmp_path / "x.zip").write_bytes((tmp_path / "x.zip").read_bytes().replace(b"\xc3\xa9", b"\xff\xa9"))
+    with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read .*fetch it again"):
+        run(corpus="x", root=tmp_path, layout="unlabelled")
+    with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read"):
+        Sources.of(tmp_path).read("x.zip!/caf\u00e9/1.png")
+
+
+def test_a_process_that_only_reads_images_reads_them_from_parquet_files(folder):
+    script = (
+        "import sys; from storage.sources import Sources; print(Sources.of(sys.argv[1]).read('z.parquet!/00000003'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "b'p3'\n", done.stderr
 
 
 def test_another_process_opens_an_archive_of_its_own(folder, monkeypatch):

@@ -238,6 +238,11 @@ def test_a_damaged_shard_that_nobody_needs_any_more_leaves_nothing(own_store, tm
     assert content(folder) == content(tmp_path / "out")
 
 
+def test_an_index_lists_its_shards_in_order(own_store):
+    index, _ = extract(own_store, TABLE, size=1)
+    assert [record.name for record in index.shards] == [f"shard-{number:05d}.h5" for number in range(10)]
+
+
 def test_an_index_with_a_gap_is_never_written(own_store):
     folder = ShardFolder(own_store / SPEC.key / "toy", SPEC)
     with folder.lock(lambda _: None):

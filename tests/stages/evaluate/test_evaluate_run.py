@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from small_features import spec_of, write_view
@@ -14,6 +15,7 @@ from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
+from storage.index import INDEX_NAME, Index, read_index, write_index
 
 SETTINGS = TrainSettings(validation_share=0.3, validation_view="val")
 
@@ -91,6 +93,23 @@ def test_the_images_held_out_of_training_are_scored_as_test_images_are_seen(tmp_
     assert (scores.card.corpus, scores.card.view) == ("training", "held-out")
 
 
+def test_a_head_trained_elsewhere_has_no_held_out_images(tmp_path, head):
+    weights, metadata = load_head(head)
+    save_head(tmp_path / "imported", weights, {name: value for name, value in metadata.items() if name != "train"})
+    for place in ("features", "training"):
+        write_view(tmp_path / place / "clean")
+    options = {"features": tmp_path / "features", "out": tmp_path / "out", "trained_on": tmp_path / "training"}
+    assert run_views(head=tmp_path / "imported", **options) == {"clean": 60}
+
+
+def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path, head):
+    weights, metadata = load_head(head)
+    save_head(tmp_path / "odd", {name: weight[..., :3].clone() for name, weight in weights.items()}, metadata)
+    write_view(tmp_path / "clean")
+    with pytest.raises(DataError, match="odd does not hold the weights its settings ask for"):
+        run(features=tmp_path / "clean", head=tmp_path / "odd", out=tmp_path / "s.parquet")
+
+
 def test_ten_crops_are_one_view_with_the_mean_of_their_logits(tmp_path, head):
     crops = [write_view(tmp_path / "features" / f"tencrop-{i}", seed=i) for i in range(3)]
     assert run_views(features=tmp_path / "features", head=head, out=tmp_path / "out") == {"tencrop": 60}
@@ -139,9 +158,19 @@ def test_without_a_clean_view_nothing_is_matched(tmp_path, head):
     assert counts == {"jpeg-70": 60}
 
 
+def _add_a_set(view):
+    """Put three of four images into a second set, in which other images are alike than in the first."""
+    index = read_index(view / INDEX_NAME)
+    sets = pa.array([["gan"] if row % 4 == 1 else ["gan", "part"] for row in range(len(index.table))])
+    at = index.table.column_names.index("sets")
+    table = index.table.set_column(at, index.table.schema.field("sets"), sets)
+    write_index(view / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
+
+
 @pytest.mark.parametrize("match", ["jpeg", "size", "jpeg+size"])
 def test_a_matched_subset_is_a_view_of_its_own_with_the_same_logits(tmp_path, head, match):
     tokens = write_view(tmp_path / "features" / "clean")
+    _add_a_set(tmp_path / "features" / "clean")
     run_views(features=tmp_path / "features", head=head, out=tmp_path / "out", match=[match])
     clean, matched = (read_scores(tmp_path / "out" / f"{name}.parquet") for name in ("clean", f"matched-{match}"))
     table = FeatureTable.open(tmp_path / "features" / "clean")

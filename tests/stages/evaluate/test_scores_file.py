@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -150,6 +151,79 @@ def test_files_that_are_no_scores_files_are_refused(tmp_path):
     pq.write_table(_without_hash(table.slice(0, 3), table), tmp_path / "cut")
     with pytest.raises(DataError, match="states 4 rows and has 3"):
         read_scores(tmp_path / "cut")
+
+
+def _with_card(table, change):
+    card = change(json.loads(table.schema.metadata[b"ltdpipe"]))
+    return table.replace_schema_metadata({b"ltdpipe": card if isinstance(card, bytes) else json.dumps(card).encode()})
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"7", b"[1]"])
+def test_a_card_that_cannot_be_read_is_refused_by_name(tmp_path, text):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))
+    pq.write_table(_with_card(pq.read_table(tmp_path / "s"), lambda _: text), tmp_path / "s")
+    for read in (read_card, read_scores):
+        with pytest.raises(DataError, match=r"s is damaged: its metadata .*; run `ltdpipe evaluate` again"):
+            read(tmp_path / "s")
+
+
+def test_a_file_damaged_anywhere_is_refused_or_gives_the_same_logits(tmp_path):
+    path = tmp_path / "s.parquet"
+    write_scores(path, card=CARD, images=_images(), logits=np.zeros(4))
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with suppress(DataError):
+            read_card(path)
+        with suppress(DataError):  # where the damage is in the mark of the hash, all else is sound
+            assert read_scores(path).logit.tolist() == [0, 0, 0, 0]
+
+
+def test_a_card_without_facts_has_none_and_one_without_the_number_of_rows_is_refused(tmp_path):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))
+    table = pq.read_table(tmp_path / "s")
+    for name in ("facts", "rows"):
+        left_out = _with_card(table, lambda card, name=name: {key: card[key] for key in card if key != name})
+        pq.write_table(left_out, tmp_path / name)
+    assert read_card(tmp_path / "facts").facts == read_scores(tmp_path / "facts").card.facts == {}
+    for read in (read_card, read_scores):
+        with pytest.raises(DataError, match="no scores file: it lacks rows"):
+            read(tmp_path / "rows")
+
+
+def test_columns_of_other_types_are_read_where_they_hold_the_same_values(tmp_path):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.arange(4.0))
+    table = pq.read_table(tmp_path / "s")
+    wide = table.set_column(3, "label", table["label"].cast(pa.int64()))
+    wide = wide.set_column(4, "logit", table["logit"].cast(pa.float32()))
+    pq.write_table(_without_hash(wide, table), tmp_path / "wide")
+    scores = read_scores(tmp_path / "wide")
+    assert (scores.label.dtype, scores.logit.dtype) == (np.int8, np.float64)
+    assert scores.logit.tolist() == [0, 1, 2, 3]
+    words = table.set_column(3, "label", pa.array(["real", "real", "fake", "fake"]))
+    pq.write_table(_without_hash(words, table), tmp_path / "words")
+    with pytest.raises(DataError, match=r"words is no scores file: .*int8; run `ltdpipe evaluate` again"):
+        read_scores(tmp_path / "words")
+
+
+def test_a_missing_logit_in_a_file_made_elsewhere_is_counted(tmp_path):
+    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.zeros(4))
+    table = pq.read_table(tmp_path / "s")
+    gaps = table.set_column(4, "logit", pa.array([0, None, None, 0.0]))
+    pq.write_table(_without_hash(gaps, table), tmp_path / "s")
+    with pytest.raises(DataError, match="`logit` has 2 empty"):
+        read_scores(tmp_path / "s")
+
+
+def test_logits_keep_their_last_bit_and_sets_are_in_order_of_name(tmp_path):
+    logits = np.array([1 / 3, np.nextafter(1.0, 2), -1e-300, 2**53 - 1.0])
+    images = _images(sets=[["two", "three"], ["one"], ["three"], []])
+    write_scores(tmp_path / "s", card=CARD, images=images, logits=logits)
+    scores = read_scores(tmp_path / "s")
+    assert scores.logit.tolist() == logits.tolist()
+    assert list(scores.members) == ["one", "three", "two"]
 
 
 def test_the_sigmoid_is_right_at_any_size():
