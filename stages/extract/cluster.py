@@ -20,7 +20,7 @@ from distributed.scheduler import KilledWorker
 
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.reading import Timing
-from stages.extract.settings import cores
+from stages.extract.settings import ExtractSettings, cores
 from stages.extract.shards import make_shards
 from storage.atomic import write_text
 from storage.errors import DataError, ResourceError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stages.extract.reading import Job
-    from stages.extract.settings import ExtractSettings, Runtime
+    from stages.extract.settings import Runtime
     from stages.extract.shards import Chunk
     from stages.reporter import Progress
     from storage.store import ShardFolder
@@ -171,11 +171,14 @@ def _quarantined(deadly: Sequence[Chunk], folders: Sequence[ShardFolder]) -> Dat
 
 
 def _travelling(settings: ExtractSettings) -> ExtractSettings:
-    """Return the settings with the absolute path of a weights file, since workers run elsewhere."""
+    """Return what of the settings tells the backbone, with the absolute path of a weights file: workers run elsewhere.
+
+    The rest is left at its defaults, so that a worker holds one backbone whatever else a later run sets.
+    """
     weights = settings.weights
     if weights != "default" and not weights.startswith("random:"):
         weights = str(Path(weights).absolute())
-    return settings.model_copy(update={"weights": weights})
+    return ExtractSettings(backbone=settings.backbone, weights=weights, precision=settings.precision)
 
 
 def _describe(settings: ExtractSettings, compiled: bool) -> Backbone:

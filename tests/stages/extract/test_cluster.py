@@ -83,6 +83,14 @@ def test_worker_with_other_weights_makes_nothing(pictures, extract, tmp_path, ow
     assert not list((tmp_path / "store").rglob("shard-*"))
 
 
+def test_worker_keeps_its_backbone_when_a_later_run_stores_something_else():
+    runs = [ExtractSettings(backbone="demo-vit"), ExtractSettings(backbone="demo-vit", taps=("cls",), blocks="11-19")]
+    with cluster_module.open_cluster(Runtime()) as client:
+        weights = {cluster_module.describe_on_worker(client, settings, Runtime()).weights for settings in runs}
+        loaded = client.submit(lambda: cluster_module._backbone.cache_info().currsize, pure=False).result()
+    assert (len(weights), loaded) == (1, 1)
+
+
 def test_address_without_a_scheduler_is_an_error_in_one_line(monkeypatch):
     monkeypatch.setattr(cluster_module, "_CONNECT_S", 1)
     with (
