@@ -27,7 +27,7 @@ class Projection:
         blocks: the blocks whose CLS tokens were projected.
         rows: (M,) row numbers of the images in the feature table.
         points: (M, 2, 2) first two components of the raw tokens and of their differences.
-        explained: (2, 2) share of the variance that each component holds.
+        explained: (2, 2) share of the variance that each component holds; 0 where there is none.
     """
 
     blocks: tuple[int, ...]
@@ -71,6 +71,7 @@ def project(table: FeatureTable, groups: NDArray[np.int64]) -> Projection | None
     points, explained = [], []
     for features in (tokens, np.diff(tokens, axis=1)):
         pca = PCA(n_components=2, svd_solver="randomized", random_state=0)
-        points.append(pca.fit_transform(features.reshape(len(rows), -1)))
-        explained.append(pca.explained_variance_ratio_)
+        with np.errstate(invalid="ignore"):  # images that are all alike have no variance to share
+            points.append(pca.fit_transform(features.reshape(len(rows), -1)))
+        explained.append(np.nan_to_num(pca.explained_variance_ratio_))
     return Projection(blocks, rows, np.stack(points, axis=1).astype(np.float64), np.array(explained, dtype=np.float64))

@@ -146,6 +146,26 @@ def test_features_without_neighbouring_blocks_or_images_are_refused(tmp_path, to
         run(features=tmp_path / "empty", out=tmp_path / "p.parquet")
 
 
+def test_images_that_are_all_alike_have_a_projection_without_extent(tmp_path, tokens, write):
+    write(tmp_path / "v", ROWS, tokens[:1].repeat(7, axis=0))
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    projection = read_analysis(projection_path(tmp_path / "p.parquet"), PROJECTION_SCHEMA)
+    assert projection.facts["explained"] == {"raw": [0.0, 0.0], "ltd": [0.0, 0.0]}
+    assert projection.table.num_rows == 7
+    windows = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table
+    assert set(windows["auc_cosine"].to_pylist()) == {0.5}
+
+
+def test_small_differences_of_direction_are_told_apart(tmp_path, write):
+    tokens = np.ones((len(ROWS), 5, 8), np.float16)
+    for row, (_, label, _) in enumerate(ROWS):
+        tokens[row, ::2, 0] = 1.0625 if label else 1.03125  # cosines of 0.9998 and 0.9999
+    write(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    windows = read_analysis(windows_path(tmp_path / "p.parquet"), WINDOW_SCHEMA).table
+    assert set(windows["auc_cosine"].to_pylist()) == {1.0}
+
+
 def test_one_pair_of_neighbouring_blocks_is_enough(tmp_path, tokens, write):
     write(tmp_path / "v", ROWS, tokens[:, :3], blocks=[1, 4, 5])
     run(features=tmp_path / "v", out=tmp_path / "p.parquet")
