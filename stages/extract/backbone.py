@@ -166,7 +166,7 @@ def load_backbone(
         raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
     tower.module.to(place).eval().requires_grad_(False)
     if compiled:
-        torch.compiler.reset()  # what a backbone with other taps left would be taken for this one's
+        torch.compiler.reset()  # what a backbone before had compiled would count against this one's limit
         tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
     return Backbone(card, tower, weights_hash(tower.module), place, resolved)
