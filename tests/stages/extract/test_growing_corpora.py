@@ -60,6 +60,7 @@ def test_a_change_under_the_same_size_and_time_is_found_by_content(grown, extrac
     before = features(extract(grown, runtime=HERE)[1])
     replace_content(grown / "3.bmp", seed=33)
     assert extract(grown, runtime=HERE)[0].extracted == 0
+    (grown / "0.bmp").unlink()  # the images are no longer counted as they were
     summary, table = extract(grown, runtime=CHECKING)
     assert summary.extracted == 1
     assert any("1 images have another content" in note for note in reporter.notes)
@@ -121,7 +122,7 @@ def test_what_could_not_be_read_is_made_as_soon_as_it_can_be(tiny, folder, tmp_p
         remote.pipe(f"/flaky/{number}.bmp", save(folder / f"{number}.bmp", seed=number).read_bytes())
     manifest, _ = scan(corpus="flaky", root="memory://flaky", layout="auto")
 
-    def extracted():
+    def extracted(manifest=manifest):
         settings = ExtractSettings(backbone="tiny", weights="random:0")
         places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
         where = {"root": "memory://flaky", "manifest": manifest, "geometry": "crop224-pad"}
@@ -132,10 +133,11 @@ def test_what_could_not_be_read_is_made_as_soon_as_it_can_be(tiny, folder, tmp_p
     assert extracted().failed_kinds == {"unreadable": 1}
     assert extracted().extracted == 0
     remote.pipe("/flaky/3.bmp", content)
-    summary = extracted()
-    assert (summary.extracted, summary.usable) == (1, 4)
+    summary = extracted(manifest.slice(1))  # the images are no longer counted as they were
+    assert (summary.extracted, summary.usable) == (1, 3)
     assert any("1 images that could not be read before" in note for note in reporter.notes)
-    assert extracted().extracted == 0
+    summary = extracted()
+    assert (summary.extracted, summary.usable) == (0, 4)
     remote.rm("/flaky", recursive=True)
 
 
