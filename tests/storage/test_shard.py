@@ -182,6 +182,13 @@ def test_what_float16_would_lose_is_refused_with_the_image_s_name(tap, value, wh
         to_stored(values, paths, tap)
 
 
+def test_of_several_broken_images_the_first_is_named():
+    values = np.ones((2, 4, 3), np.float32)
+    values[1, 1:3, 0] = np.inf
+    with pytest.raises(DataError, match=r"of 'fake/001\.png' is not finite"):
+        to_stored(values, names(4), "cls")
+
+
 def test_the_largest_float16_is_kept():
     values = np.full((1, 1, 2), 65504, np.float32)
     assert (to_stored(values, ["a"], "cls") == values).all()

@@ -1,4 +1,5 @@
 import csv
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from stages.analyse.files import (
     projection_path,
     read_analysis,
     windows_path,
+    write_analysis,
 )
 from stages.analyse.profiles import transition_profiles, window_aucs
 from stages.analyse.projection import project
@@ -179,6 +181,27 @@ def test_a_damaged_token_names_the_features(tmp_path, tokens, write):
     with pytest.raises(DataError, match=r"v: row 2: .* block 3 .* extract again"):
         run(features=tmp_path / "v", out=tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()
+
+
+def test_columns_and_facts_that_others_added_are_passed_over_and_missing_ones_are_named(tmp_path, tokens, write):
+    write(tmp_path / "v", ROWS, tokens)
+    run(features=tmp_path / "v", out=tmp_path / "p.parquet")
+    table = pq.read_table(tmp_path / "p.parquet")
+    facts = json.loads(table.schema.metadata[b"ltdpipe"])
+    more = table.select(table.column_names[::-1]).append_column("note", pa.array(["mine"] * len(table)))
+    pq.write_table(more.replace_schema_metadata({b"ltdpipe": json.dumps(facts)}), tmp_path / "more.parquet")
+    assert read_analysis(tmp_path / "more.parquet", PROFILE_SCHEMA).table.column_names == PROFILE_SCHEMA.names
+    for name in ("corpus", "view", "feature_key"):
+        less = json.dumps({key: facts[key] for key in facts if key != name})
+        pq.write_table(table.replace_schema_metadata({b"ltdpipe": less}), tmp_path / "less.parquet")
+        with pytest.raises(DataError, match=f"it lacks {name}; run `ltdpipe analyse` again"):
+            read_analysis(tmp_path / "less.parquet", PROFILE_SCHEMA)
+
+
+def test_facts_that_json_does_not_know_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_analysis(tmp_path / "p.parquet", [], PROFILE_SCHEMA, {"share": float("nan")})
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_files_are_not_taken_for_an_analysis(tmp_path, tokens, write):

@@ -78,6 +78,8 @@ def test_a_token_without_direction_is_an_error_naming_row_and_block(tokens, valu
 def test_a_batch_of_another_shape_is_refused(tokens):
     with pytest.raises(ValueError, match=r"\(N, 5, D\).*\(40, 6, 16\)"):
         transition_profiles([(tokens, np.zeros(40, int))], blocks=range(5), groups=1)
+    with pytest.raises(ValueError, match=r"\(N,\) groups, got .*\(39,\)"):
+        transition_profiles([(tokens, np.zeros(39, int))], blocks=range(6), groups=1)
 
 
 def test_windows_are_those_whose_transitions_are_all_there():
