@@ -182,6 +182,15 @@ def test_what_float16_would_lose_is_refused_with_the_image_s_name(tap, value, wh
         to_stored(values, paths, tap)
 
 
+def test_the_shape_of_each_tap():
+    settings = spec(grid=3)
+    assert settings.tap_shape("cls", 7) == settings.tap_shape("ln2_cls", 7) == (4, 7, 8)
+    assert settings.tap_shape("grid", 7) == (4, 7, 9, 8)
+    assert settings.tap_shape("embedding", 7) == (7, 5)
+    with pytest.raises(ValueError, match="no patch grid"):
+        CLS.tap_shape("grid", 7)
+
+
 def test_of_several_broken_images_the_first_is_named():
     values = np.ones((2, 4, 3), np.float32)
     values[1, 1:3, 0] = np.inf
