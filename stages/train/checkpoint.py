@@ -77,7 +77,7 @@ class Checkpoint:
 
 def _tensors(run: Run) -> dict[str, torch.Tensor]:
     tensors = {f"head.{name}": tensor for name, tensor in run.head.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in run.best.items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in run.best.kept().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in run.optimizer.state().items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -100,9 +100,9 @@ def _put_back(run: Run, kept: dict[str, torch.Tensor]) -> None:
     except RuntimeError:
         run.head.load_state_dict(fresh, strict=True)
         raise
-    state += [(tensor, parts["best"][name]) for name, tensor in run.best.items()]
     for tensor, was in state:
         tensor.copy_(was)
+    run.best.keep(parts["best"])
     torch.set_rng_state(random)
     if "cuda" in parts["random"]:
         torch.cuda.set_rng_state(parts["random"]["cuda"])

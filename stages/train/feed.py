@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from stages.train.heads.head import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -86,17 +88,25 @@ class Feed:
                 yield _take(features, rows, part).float(), self.labels[rows]
             return
         portions = torch.split(order, max(1, min(self._portion // size, _STREAM_BATCHES)) * size)
+        for portion, features in zip(portions, self._read_in_turn(view, portions), strict=True):
+            for start in range(0, len(portion), size):
+                here = torch.arange(start, min(start + size, len(portion)))
+                batch = _take(features, here, part).to(self.device).float()
+                yield batch, self.labels[portion[here].to(self.device)]
+
+    def _read_in_turn(self, view: int, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield the features of each portion; where the budget has room, the next one is read meanwhile."""
+        if not self._portion:
+            yield from (self._from_disk(view, portion.numpy()) for portion in portions)
+            return
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._from_disk, view, portions[0].numpy()) if len(order) else None
-            for number, portion in enumerate(portions):
-                assert coming is not None  # noqa: S101 - there is a portion
-                features = coming.result()
-                if number + 1 < len(portions):
-                    coming = ahead.submit(self._from_disk, view, portions[number + 1].numpy())
-                for start in range(0, len(portion), size):
-                    here = torch.arange(start, min(start + size, len(portion)))
-                    batch = _take(features, here, part).to(self.device).float()
-                    yield batch, self.labels[portion[here].to(self.device)]
+            coming: deque[Future[torch.Tensor]] = deque()
+            for portion in portions:
+                coming.append(ahead.submit(self._from_disk, view, portion.numpy()))
+                if len(coming) > 1:
+                    yield coming.popleft().result()
+            for last in coming:
+                yield last.result()
 
     def _view(self, view: int) -> torch.Tensor:
         """The resident features (N, ...) of a view, read now if another one has its place."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load, save
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.train.optimizer import Adam
+from storage.atomic import explained
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import IO
 
     from stages.reporter import Progress
     from stages.train.checkpoint import Checkpoint
@@ -45,6 +50,29 @@ class Epoch:
     validation_accuracy: float
 
 
+class BestWeights:
+    """The weights of the best epoch, in a temporary ``file``: the memory they would take is left to the features."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def keep(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Replace what was kept, which has the same names and shapes.
+
+        Raises:
+            ResourceError: there is no room for temporary files.
+        """
+        with explained(Path(gettempdir())):
+            self._file.seek(0)
+            self._file.write(save(dict(weights)))
+            self._file.flush()
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """Return what was kept last."""
+        self._file.seek(0)
+        return load(self._file.read())
+
+
 @dataclass
 class Run:
     """A training run between two epochs: all that the next epoch depends on, beside torch's random state."""
@@ -52,7 +80,7 @@ class Run:
     head: Head
     optimizer: Adam
     history: list[Epoch]
-    best: dict[str, torch.Tensor]
+    best: BestWeights
 
 
 def fit(
@@ -85,28 +113,27 @@ def fit(
     Raises:
         SettingError: the loss is not finite; the message names the epoch.
     """
-    best = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    run = Run(head, Adam(head.parameter_groups(settings.lr)), [], best)
-    base = [group["lr"] for group in run.optimizer.groups]
-    if checkpoint is not None and checkpoint.restore(run):
-        progress.advance(len(run.history))
-    while len(run.history) < settings.epochs:
-        factor = lr_factor(run.history, settings)
-        if factor is None:
-            break
-        for group, lr in zip(run.optimizer.groups, base, strict=True):
-            group["lr"] = lr * factor
-        number = len(run.history)
-        train_loss = _train_epoch(run, training, settings, seed=seed)
-        measured = validate(head, validation, settings.batch)
-        run.history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
-        if best_of(run.history).epoch == number:
-            for name, tensor in head.state_dict().items():
-                best[name].copy_(tensor)
-        progress.advance(1)
-        if checkpoint is not None and len(run.history) < settings.epochs:
-            checkpoint.save(run)
-    head.load_state_dict(best)
+    with TemporaryFile() as file:
+        run = Run(head, Adam(head.parameter_groups(settings.lr)), [], BestWeights(file))
+        base = [group["lr"] for group in run.optimizer.groups]
+        if checkpoint is not None and checkpoint.restore(run):
+            progress.advance(len(run.history))
+        while len(run.history) < settings.epochs:
+            factor = lr_factor(run.history, settings)
+            if factor is None:
+                break
+            for group, lr in zip(run.optimizer.groups, base, strict=True):
+                group["lr"] = lr * factor
+            number = len(run.history)
+            train_loss = _train_epoch(run, training, settings, seed=seed)
+            measured = validate(head, validation, settings.batch)
+            run.history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
+            if best_of(run.history).epoch == number:
+                run.best.keep(head.state_dict())
+            progress.advance(1)
+            if checkpoint is not None and len(run.history) < settings.epochs:
+                checkpoint.save(run)
+        head.load_state_dict(run.best.kept())
     if checkpoint is not None:
         checkpoint.remove()
     return run.history, best_of(run.history)
@@ -151,6 +178,7 @@ def _train_epoch(run: Run, feed: Feed, settings: TrainSettings, *, seed: int) ->
         loss = run.head.loss(features, labels)
         run.optimizer.minimise(loss)
         total += loss.detach().double() * len(labels)
+        del features, labels, loss  # before the next batch is read
         if step % _STEPS_BETWEEN_CHECKS == 0:
             _check_finite(total, epoch, settings)
     _check_finite(total, epoch, settings)

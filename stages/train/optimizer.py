@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+_LARGE = 2**20  # elements
 
 
 class Adam:
@@ -35,30 +36,43 @@ class Adam:
         }  # mean and mean square of the gradient, and the number of steps
 
     def minimise(self, loss: Tensor) -> None:
-        """Take one step down ``loss``, and free the gradients: the next forward pass needs their memory."""
-        torch.autograd.backward(loss)
-        with torch.no_grad():
-            for group in self.groups:
-                learned = [parameter for parameter in group["params"] if parameter.grad is not None]
-                means, squares, steps = ([self._moments[parameter][part] for parameter in learned] for part in range(3))
-                adam(
-                    learned,
-                    [parameter.grad for parameter in learned],
-                    means,
-                    squares,
-                    [],
-                    steps,
-                    fused=True,
-                    amsgrad=False,
-                    beta1=_BETA1,
-                    beta2=_BETA2,
-                    lr=group["lr"],
-                    weight_decay=0,
-                    eps=_EPS,
-                    maximize=False,
-                )
-                for parameter in learned:
-                    parameter.grad = None
+        """Take one step down ``loss``. Gradients are freed, those of large parameters as soon as they are used."""
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(lambda parameter, lr=group["lr"]: self._step([parameter], lr))
+            for group in self.groups
+            for parameter in group["params"]
+            if parameter.numel() >= _LARGE
+        ]
+        try:
+            torch.autograd.backward(loss)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for group in self.groups:
+            self._step(group["params"], group["lr"])
+
+    @torch.no_grad()
+    def _step(self, parameters: Sequence[Tensor], lr: float) -> None:
+        learned = [parameter for parameter in parameters if parameter.grad is not None]
+        means, squares, steps = ([self._moments[parameter][part] for parameter in learned] for part in range(3))
+        adam(
+            learned,
+            [parameter.grad for parameter in learned if parameter.grad is not None],
+            means,
+            squares,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=_BETA1,
+            beta2=_BETA2,
+            lr=lr,
+            weight_decay=0,
+            eps=_EPS,
+            maximize=False,
+        )
+        for parameter in learned:
+            parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Return all that later steps depend on beside weights and learning rates; writing into it restores it."""

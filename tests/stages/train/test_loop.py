@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ def test_writing_takes_a_small_share_of_the_time(
         clock[0] += 10
 
     head = build_head(LtdSettings(heads=4), blocks=24, width=32, embedding=16)
-    best = {name: weight.clone() for name, weight in head.state_dict().items()}
+    best = loop.BestWeights(BytesIO())
+    best.keep(head.state_dict())
     run = loop.Run(head, Adam(head.parameter_groups(1e-3)), history(0.5), best)
     size = sum(tensor.nbytes for tensor in (*head.state_dict().values(),) * 4)  # weights, best ones, two moments
     seconds = size / 200e6 / 0.05

@@ -27,9 +27,13 @@ def steps(module: Head, optimizer: Adam, numbers: range) -> None:
         optimizer.minimise(module.loss(*batch(number)))
 
 
+@pytest.mark.parametrize("large", [1, 2**20], ids=["each at once", "all at the end"])
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam])
-def test_the_same_updates_as_torchs_to_the_last_bit(kind: type[torch.optim.Optimizer]) -> None:
+def test_the_same_updates_as_torchs_to_the_last_bit(
+    kind: type[torch.optim.Optimizer], large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the published betas and no weight decay, for both groups, also when the learning rates change."""
+    monkeypatch.setattr("stages.train.optimizer._LARGE", large)
     ours, theirs = head(selection_lr=0.05), head(selection_lr=0.05)
     optimizer = Adam(ours.parameter_groups(1e-3))
     reference = kind(theirs.parameter_groups(1e-3), betas=(0.9, 0.999), weight_decay=0, fused=True)  # type: ignore[call-arg]
@@ -56,6 +60,15 @@ def test_gradients_are_freed_and_what_has_none_is_left_alone() -> None:
     assert torch.equal(unused, torch.ones(3))
     assert used.tolist() == pytest.approx([0.9] * 3)
     assert optimizer.state()["1.steps"] == 0
+
+
+def test_a_large_gradient_is_freed_before_the_next_one_is_made() -> None:
+    first, second = nn.Parameter(torch.ones(2**10)), nn.Parameter(torch.ones(2**10, 2**10))
+    seen = []
+    first.register_hook(lambda _: seen.append((second.grad, bool((second == 1).any()))))
+    Adam([{"params": [first, second], "lr": 0.1}]).minimise((second @ (2 * first)).sum())
+    assert seen == [(None, False)]
+    assert first.grad is None
 
 
 def test_its_state_is_all_that_the_next_steps_depend_on() -> None:
