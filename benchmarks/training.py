@@ -32,6 +32,7 @@ from stages.extract.backbone import load_backbone
 from stages.extract.decode import decode
 from stages.extract.view_names import View
 from stages.extract.views import Recipe, apply_view
+from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.heads import build_head
 from stages.train.heads.settings import LtdSettings
@@ -166,7 +167,9 @@ def measure(folder: str, budget: str, epochs: str = "2") -> None:
     model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, two moments
     weights, before = model // 4, anonymous()  # the weights are there already
     with Peak() as peak:
-        history, _ = fit(head, *feeds, SETTINGS.model_copy(update={"epochs": int(epochs)}), seed=0, progress=Silent())
+        settings = SETTINGS.model_copy(update={"epochs": int(epochs)})
+        checkpoint = Checkpoint(Path(folder) / "unfinished.safetensors", print, every=0)
+        history, _ = fit(head, *feeds, settings, seed=0, progress=Silent(), checkpoint=checkpoint)
     grew = peak.bytes - before + weights
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"    features {read:,} bytes; weights, gradients and moments {model:,}")

@@ -42,15 +42,16 @@ class Checkpoint:
 
     def save(self, run: Run) -> None:
         """Keep the state after an epoch, unless the last one was kept a moment ago."""
-        tensors = _tensors(run)
-        size = sum(tensor.nbytes for tensor in tensors.values())
+        # the weights, the best ones and the two moments of each
+        size = 4 * sum(tensor.nbytes for tensor in run.head.state_dict().values())
         cost = size / _BYTES_A_SECOND if self._cost is None else self._cost
         began = time.monotonic()
         if began - self._last < (cost / _SHARE if self._every is None else self._every):
             return
         history = json.dumps([asdict(epoch) for epoch in run.history])
+        tensors = {name: tensor.contiguous() for name, tensor in _tensors(run).items()}
         with atomic_path(self._path) as partial:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"history": history})
+            save_file(tensors, partial, {"history": history})
         self._last = time.monotonic()
         self._cost = self._last - began
 

@@ -8,7 +8,6 @@ from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load, save
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.train.optimizer import Adam
@@ -51,26 +50,30 @@ class Epoch:
 
 
 class BestWeights:
-    """The weights of the best epoch, in a temporary ``file``: the memory they would take is left to the features."""
+    """The weights of a head's best epoch, in a temporary ``file``: the memory they would take is the features'."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], head: Head) -> None:
+        self._file, self._like = file, dict(sorted(head.state_dict().items()))
 
     def keep(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Replace what was kept, which has the same names and shapes.
+        """Replace what was kept by these weights of the head.
 
         Raises:
             ResourceError: there is no room for temporary files.
         """
         with explained(Path(gettempdir())):
             self._file.seek(0)
-            self._file.write(save(dict(weights)))
+            for name in self._like:
+                self._file.write(weights[name].contiguous().cpu().numpy().data)
             self._file.flush()
 
     def kept(self) -> dict[str, torch.Tensor]:
-        """Return what was kept last."""
+        """Return what was kept last, on the CPU."""
+        weights = {name: torch.empty(like.shape, dtype=like.dtype) for name, like in self._like.items()}
         self._file.seek(0)
-        return load(self._file.read())
+        for tensor in weights.values():
+            self._file.readinto(tensor.numpy())  # type: ignore[attr-defined]
+        return weights
 
 
 @dataclass
@@ -114,7 +117,7 @@ def fit(
         SettingError: the loss is not finite; the message names the epoch.
     """
     with TemporaryFile() as file:
-        run = Run(head, Adam(head.parameter_groups(settings.lr)), [], BestWeights(file))
+        run = Run(head, Adam(head.parameter_groups(settings.lr)), [], BestWeights(file, head))
         base = [group["lr"] for group in run.optimizer.groups]
         if checkpoint is not None and checkpoint.restore(run):
             progress.advance(len(run.history))

@@ -199,7 +199,7 @@ def test_writing_takes_a_small_share_of_the_time(
         clock[0] += 10
 
     head = build_head(LtdSettings(heads=4), blocks=24, width=32, embedding=16)
-    best = loop.BestWeights(BytesIO())
+    best = loop.BestWeights(BytesIO(), head)
     best.keep(head.state_dict())
     run = loop.Run(head, Adam(head.parameter_groups(1e-3)), history(0.5), best)
     size = sum(tensor.nbytes for tensor in (*head.state_dict().values(),) * 4)  # weights, best ones, two moments
