@@ -25,13 +25,13 @@ from stages.extract.reading import Job
 from stages.extract.settings import ExtractSettings
 from stages.extract.view_names import View
 from stages.extract.views import Recipe, feature_spec
+from stages.heads.file import build_head
+from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
 from stages.predict.detector import Detector
 from stages.predict.looks import Looks
 from stages.predict.make import run as make_bundle
 from stages.predict.results import open_rows
 from stages.predict.run import run
-from stages.train.heads.registry import build_head
-from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
 from storage.headfile import save_head
 from storage.sources import Sources
 

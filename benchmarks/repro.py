@@ -147,7 +147,7 @@ def fabricate(out: Path, params: Params) -> int:
         views = [*view_directories(params.corpora[out.parts[-3]].views), "held-out", "matched-jpeg+size"]
         paths = [out / f"{view}.parquet" for view in views]
     else:
-        paths = [out / name for name in ("results.csv", "plot.svg", "sweep.json")]
+        paths = [out / name for name in ("results.csv", "sweep.json")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path))

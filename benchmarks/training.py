@@ -1,6 +1,6 @@
 """What the class-token-only head, the feature cache and training together are worth, as ratios within one run.
 
-Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | together | memory]...``, all
+Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | memory]...``, all
 without an argument but ``memory``, which writes 1.3 GB of features to a temporary folder. Features are synthetic, of
 the size of ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. Compared programs take turns, so that
 other load on the machine falls on both; OMP_NUM_THREADS=1 steadies the ratios on a busy one. On a GPU all parts but
@@ -32,19 +32,18 @@ from stages.extract.backbone import load_backbone
 from stages.extract.decode import decode
 from stages.extract.view_names import View
 from stages.extract.views import Recipe, apply_view
+from stages.heads.file import build_head
+from stages.heads.machine import best_device
+from stages.heads.settings import LtdSettings
+from stages.heads.training import TrainSettings
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
-from stages.train.heads import build_head
-from stages.train.heads.settings import LtdSettings
 from stages.train.loop import fit
-from stages.train.machine import best_device
-from stages.train.settings import TrainSettings
-from stages.train.sweep.together import seconds_a_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stages.train.heads import Head
+    from stages.heads.head import Head
 
 BLOCKS, WIDTH, BATCH = 24, 1024, 256
 SETTINGS = TrainSettings()
@@ -126,21 +125,6 @@ def share(steps: int = 4) -> None:
         print(f"    {name}: {100 * outside[name] / total:.1f} %")
 
 
-def together(seeds: int = 10) -> None:
-    """(d) A step of k seeds as one computation against k steps, by width of the backbone."""
-    for width, size in ((64, 64), (384, 128), (WIDTH, BATCH)):
-        if width == WIDTH and DEVICE.type == "cpu":
-            seeds = 3
-        with tempfile.TemporaryDirectory() as folder:
-            data = corpus(Path(folder), 2 * size, width=width)
-            heads = [ltd(width) for _ in range(seeds)]
-            training, _ = data.feeds(heads[0].reads, DEVICE, 10**10)
-            settings = SETTINGS.model_copy(update={"batch": size})
-            times = [seconds_a_step(heads, training, settings) for _ in range(3)]
-        apart, at_once = (statistics.median(column) for column in zip(*times, strict=True))
-        print(f"  width {width}, batch {size}, {seeds} seeds: {apart / at_once:.2f} x as fast together")
-
-
 def memory(images: int = 72_000) -> None:
     """Peak memory of training on 72,000 images x blocks 11..19, resident and streamed, and whether losses agree.
 
@@ -168,7 +152,7 @@ def measure(folder: str, budget: str, epochs: str = "2") -> None:
     weights, before = model // 4, anonymous()  # the weights are there already
     with Peak() as peak:
         settings = SETTINGS.model_copy(update={"epochs": int(epochs)})
-        checkpoint = Checkpoint(Path(folder) / "unfinished.safetensors", print, every=0)
+        checkpoint = Checkpoint(Path(folder) / "unfinished.safetensors", print)
         history, _ = fit(head, *feeds, settings, seed=0, progress=Silent(), checkpoint=checkpoint)
     grew = peak.bytes - before + weights
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -188,7 +172,7 @@ def ltd(width: int = WIDTH) -> Head:
 
 def plain_ltd() -> torch.nn.Module:
     """The reference of the tests: the head on ``nn.TransformerEncoderLayer``."""
-    path = Path("tests/stages/train/heads/plain_ltd.py")
+    path = Path("tests/stages/heads/plain_ltd.py")
     spec = importlib.util.spec_from_file_location("plain_ltd", path)
     assert spec is not None
     assert spec.loader is not None
@@ -244,7 +228,7 @@ def alternate(programs: dict[str, Callable[[], None]], rounds: int) -> dict[str,
 
 def corpus(folder: Path, images: int, width: int = WIDTH) -> TrainingData:
     """Random features of blocks 11..19 on disk, in shards of 2,048 images."""
-    planted = importlib.util.spec_from_file_location("planted", "tests/stages/train/planted.py")
+    planted = importlib.util.spec_from_file_location("planted", "tests/planted.py")
     assert planted is not None
     assert planted.loader is not None
     module = importlib.util.module_from_spec(planted)
@@ -298,7 +282,7 @@ class Peak:
             self.bytes = max(self.bytes, anonymous())
 
 
-PARTS = {"step": step, "retrain": retrain, "share": share, "together": together, "memory": memory}
+PARTS = {"step": step, "retrain": retrain, "share": share, "memory": memory}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:  # what ``memory`` starts

@@ -11,9 +11,9 @@ from pipeline.validation import NAME_PATTERN, load_yaml, settings_from
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
 from stages.extract.view_names import expand_views, view_directories
+from stages.heads.settings import HeadSettings
+from stages.heads.training import TrainSettings
 from stages.scan.settings import ScanSettings
-from stages.train.heads.settings import HeadSettings
-from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

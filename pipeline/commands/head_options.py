@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stages.train.heads.settings import HeadSettings
-    from stages.train.settings import TrainSettings
+    from stages.heads.settings import HeadSettings
+    from stages.heads.training import TrainSettings
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -48,7 +48,7 @@ def head_of_family(family: str) -> HeadSettings:
     from pydantic import BaseModel
 
     from pipeline.validation import load_yaml, settings_from
-    from stages.train.heads.settings import HeadSettings
+    from stages.heads.settings import HeadSettings
 
     class Option(BaseModel):
         head: HeadSettings
@@ -71,7 +71,7 @@ def with_assignments(
         SettingError: a key belongs to neither, or a value is wrong.
     """
     from pipeline.validation import parsed_assignment, settings_from
-    from stages.train.settings import Overrides, TrainSettings
+    from stages.heads.training import Overrides, TrainSettings
 
     head_values, train_values = head.model_dump(), settings.model_dump()
     known = sorted({*head_values, *train_values} - {"type", "train"})

@@ -46,7 +46,7 @@ def import_head(  # noqa: PLR0917 - click hands over one argument an option
 
     Tensors alone are read from FILE; code in it is refused. Its shapes have to fit the backbone of the features.
     """
-    from stages.train.import_head import run
+    from stages.heads.foreign import run
 
     name = name or kind
     out = out or paths.head_by_hand(name, seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.train.heads.settings import LtdSettings
+from stages.heads.settings import LtdSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

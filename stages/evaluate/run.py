@@ -14,11 +14,11 @@ from pydantic import TypeAdapter
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
 from stages.extract.view_names import VIEW
+from stages.heads.file import build_head
+from stages.heads.machine import best_device, default_threads, repeatable
+from stages.heads.settings import HeadSettings
+from stages.heads.training import TrainSettings
 from stages.train.data import backbone_difference, split_rows
-from stages.train.heads.registry import build_head
-from stages.train.heads.settings import HeadSettings
-from stages.train.machine import best_device, default_threads, repeatable
-from stages.train.settings import TrainSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.audit.match import Match
-    from stages.train.heads.head import Head
+    from stages.heads.head import Head
 
 _BATCH = 1024
 # Views that exist for training only: nobody is tested on them.

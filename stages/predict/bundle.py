@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
+from stages.heads.file import build_head
 from stages.predict.card import Card
-from stages.train.heads.registry import build_head
 from storage.atomic import atomic_path, sha256_of
 from storage.errors import DataError, SettingError
 from storage.names import printable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stages.train.heads.head import Head
-    from stages.train.heads.settings import HeadSettings
+    from stages.heads.head import Head
+    from stages.heads.settings import HeadSettings
     from storage.spec import FeatureSpec
 
 _KEY = "ltdpipe"

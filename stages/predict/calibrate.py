@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from stages.evaluate.metrics import UNLABELLED
 from stages.evaluate.scores import HELD_OUT, read_scores
+from stages.heads.training import TrainSettings
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
 from stages.predict.calibration import calibrate, calibrate_unlabelled
 from stages.predict.features import open_features
 from stages.predict.results import read_rows
 from stages.train.data import split_rows
-from stages.train.settings import TrainSettings
 from storage.errors import DataError, SettingError
 from storage.names import printable
 

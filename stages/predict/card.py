@@ -20,8 +20,8 @@ from pydantic import (
 
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import GeometryName
+from stages.heads.settings import HeadSettings
 from stages.predict.calibration import Calibration
-from stages.train.heads.settings import HeadSettings
 from storage.names import printable
 from storage.spec import FeatureSpec
 

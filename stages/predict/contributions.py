@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stages.train.heads.linear import LinearHead
-from stages.train.heads.ltd import LtdHead
+from stages.heads.linear import LinearHead
+from stages.heads.ltd import LtdHead
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.train.heads.head import Head
+    from stages.heads.head import Head
 
 CONSTANT = "constant"
 

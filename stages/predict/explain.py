@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from stages.analyse.profiles import transition_profiles
+from stages.heads.ltd import LtdHead
 from stages.predict.contributions import CONSTANT, contributions, representation
 from stages.predict.features import open_features
 from stages.predict.looks import CHECK_VIEWS, Looks, see
 from stages.report import html
 from stages.report.figures import Curve, Line, LineChart, band_chart, common_scale
-from stages.train.heads.ltd import LtdHead
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -111,10 +111,10 @@ def explain(detector: Detector, image: Path, features: Path | None = None) -> Ex
 
 
 def _window(detector: Detector) -> tuple[int, int] | None:
-    """First and last block that decide: the chosen window, or all blocks read where these are averaged or one."""
+    """First and last block that decide: the chosen window, or all blocks read where the head chooses none."""
     head, blocks = detector.head, detector.head.reads.blocks
-    if isinstance(head, LtdHead) and len(head.selection.starts()) == 1:
-        (start,) = head.selection.starts()
+    if isinstance(head, LtdHead):
+        start = head.selection.start()
         blocks = blocks[start : start + head.selection.window]
     return (blocks[0], blocks[-1]) if blocks else None
 

@@ -14,12 +14,12 @@ from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
 from stages.extract.view_names import View
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
+from stages.heads.card import model_card
+from stages.heads.settings import HeadSettings
 from stages.predict.bundle import loaded_head, write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands
 from stages.predict.contributions import CONSTANT, contributions
 from stages.predict.features import open_features
-from stages.train.card import model_card
-from stages.train.heads.settings import HeadSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.headfile import load_head
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.analyse.profiles import Profile
-    from stages.train.heads.head import Head
+    from stages.heads.head import Head
     from storage.features import FeatureTable
 
 DEFAULT_GEOMETRY = "crop224-pad"

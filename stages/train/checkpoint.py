@@ -1,109 +1,57 @@
-"""Unfinished training on disk, so that a run that was stopped goes on at the last epoch that was kept."""
+"""Unfinished training on disk, so that a stopped run resumes after the last epoch that was written."""
 
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from stages.train.loop import Epoch
 from storage.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from stages.train.loop import Run
-
-# Writing may take this share of the time of training: a head of ViT-L/14 is 200 MB with its optimizer.
-_SHARE = 0.05
-_BYTES_A_SECOND = 200e6  # what a disk is taken to write until the first time has been measured
+    from torch import Tensor
 
 
 class Checkpoint:
-    """One file, atomically replaced; read without executing anything.
+    """One file, atomically replaced after each epoch; reading it executes nothing.
 
     Args:
-        path: the file; its name stands for everything that decides the training, so that no other run finds it.
-        note: told in one line that training goes on, or that a file was of no use.
-        every: seconds of training between two files, None: as many as keep the writing below 5 % of the time. What a
-            stop costs is at most this, and the epoch that was under way.
+        path: the file; its name stands for everything that decides the training, so that no other run reads it.
+        notify: receives a one-line message on resume or on an unusable file.
     """
 
-    def __init__(self, path: Path, note: Callable[[str], None], every: float | None = None) -> None:
-        self._path, self._note, self._every = path, note, every
-        self._last = time.monotonic()
-        self._cost: float | None = None
+    def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
+        self._path, self._notify = path, notify
 
-    def save(self, run: Run) -> None:
-        """Keep the state after an epoch, unless the last one was kept a moment ago."""
-        # the weights, the best ones and the two moments of each
-        size = 4 * sum(tensor.nbytes for tensor in run.head.state_dict().values())
-        cost = size / _BYTES_A_SECOND if self._cost is None else self._cost
-        began = time.monotonic()
-        if began - self._last < (cost / _SHARE if self._every is None else self._every):
-            return
-        history = json.dumps([asdict(epoch) for epoch in run.history])
-        tensors = {name: tensor.contiguous() for name, tensor in _tensors(run).items()}
+    def save(self, history: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor]) -> None:
+        """Write the epochs so far, and all that the next one depends on.
+
+        Raises:
+            ResourceError: the disk is full or may not be written to.
+        """
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         with atomic_path(self._path) as partial:
-            save_file(tensors, partial, {"history": history})
-        self._last = time.monotonic()
-        self._cost = self._last - began
+            save_file(tensors, partial, {"history": json.dumps(history)})
 
-    def restore(self, run: Run) -> bool:
-        """Put ``run`` and torch's random state back to what was kept; False where there is nothing to go on with."""
+    def load(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]] | None:
+        """Return what was saved last; None where there is nothing, or nothing usable."""
         try:
             with safe_open(self._path, framework="pt") as file:
                 history = json.loads(file.metadata()["history"])
-                kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            _put_back(run, kept)
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except FileNotFoundError:
-            return False
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            self._note(f"training starts anew: {self._path} is of no use ({str(error).splitlines()[0]})")
-            return False
-        run.history[:] = [Epoch(**epoch) for epoch in history]
-        self._note(f"training goes on after epoch {run.history[-1].epoch}, kept in {self._path}")
-        return True
+            return None
+        except (SafetensorError, OSError) as error:
+            self._notify(f"training starts over: {self._path} cannot be read ({str(error).splitlines()[0]})")
+            return None
+        self._notify(f"training resumes after epoch {history[-1]['epoch']}, kept in {self._path}")
+        return history, state
 
     def remove(self) -> None:
-        """Forget the run: it is finished."""
+        """Delete the file: the training is finished."""
         self._path.unlink(missing_ok=True)
-
-
-def _tensors(run: Run) -> dict[str, torch.Tensor]:
-    tensors = {f"head.{name}": tensor for name, tensor in run.head.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in run.best.kept().items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in run.optimizer.state().items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    return tensors
-
-
-def _put_back(run: Run, kept: dict[str, torch.Tensor]) -> None:
-    parts: dict[str, dict[str, torch.Tensor]] = {"head": {}, "best": {}, "optimizer": {}, "random": {}}
-    for name, tensor in kept.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    # what is missing is found out before anything of the run is changed
-    state = [(tensor, parts["optimizer"][name]) for name, tensor in run.optimizer.state().items()]
-    random = parts["random"]["cpu"]
-    fresh = {name: tensor.clone() for name, tensor in run.head.state_dict().items()}
-    try:
-        run.head.load_state_dict(parts["best"])  # checked before anything is kept of the file
-        run.head.load_state_dict(parts["head"])
-    except RuntimeError:
-        run.head.load_state_dict(fresh, strict=True)
-        raise
-    for tensor, was in state:
-        tensor.copy_(was)
-    run.best.keep(parts["best"])
-    torch.set_rng_state(random)
-    if "cuda" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"]["cuda"])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from stages.heads.training import HELD_OUT
 from stages.train.feed import Feed
-from stages.train.settings import HELD_OUT
 from storage.errors import DataError
 from storage.features import FeatureTable
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from stages.train.heads.head import Reads
-    from stages.train.settings import TrainSettings
+    from stages.heads.head import Reads
+    from stages.heads.training import TrainSettings
     from storage.spec import FeatureSpec
 
 # The hash's first 32 bits, as a share of their range, say on which side an image falls.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from stages.train.heads.head import Reads
+from stages.heads.head import Reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

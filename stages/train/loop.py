@@ -1,28 +1,27 @@
-"""The training loop: the head's loss, Adam, the best epoch by held-out accuracy (METHOD: training)."""
+"""The training loop: the head's loss, AdamW, the best epoch by held-out accuracy (METHOD: training)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import AdamW
 
-from stages.train.optimizer import Adam
-from storage.atomic import explained
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import IO
 
+    from torch import Tensor
+
+    from stages.heads.head import Head, Reads
+    from stages.heads.training import TrainSettings
     from stages.reporter import Progress
     from stages.train.checkpoint import Checkpoint
     from stages.train.feed import Feed
-    from stages.train.heads.head import Head, Reads
-    from stages.train.settings import TrainSettings
 
 # A later epoch replaces the best one only when its accuracy is higher by this much.
 MIN_GAIN = 0.001
@@ -36,8 +35,8 @@ class Epoch:
 
     Attributes:
         epoch: its number.
-        lr: learning rate of all but what the head gives one of its own.
-        train_loss: what was minimised, mean over the epoch's batches weighted by their size.
+        lr: base learning rate, of all parameters to which the head gives no rate of their own.
+        train_loss: mean over the epoch's batches, weighted by their size.
         validation_loss: binary cross-entropy, mean per image.
         validation_accuracy: share of images on the right side of logit 0.
     """
@@ -47,43 +46,6 @@ class Epoch:
     train_loss: float
     validation_loss: float
     validation_accuracy: float
-
-
-class BestWeights:
-    """The weights of a head's best epoch, in a temporary ``file``: the memory they would take is the features'."""
-
-    def __init__(self, file: IO[bytes], head: Head) -> None:
-        self._file, self._like = file, dict(sorted(head.state_dict().items()))
-
-    def keep(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Replace what was kept by these weights of the head.
-
-        Raises:
-            ResourceError: there is no room for temporary files.
-        """
-        with explained(Path(gettempdir())):
-            self._file.seek(0)
-            for name in self._like:
-                self._file.write(weights[name].contiguous().cpu().numpy().data)
-            self._file.flush()
-
-    def kept(self) -> dict[str, torch.Tensor]:
-        """Return what was kept last, on the CPU."""
-        weights = {name: torch.empty(like.shape, dtype=like.dtype) for name, like in self._like.items()}
-        self._file.seek(0)
-        for tensor in weights.values():
-            self._file.readinto(tensor.numpy())  # type: ignore[attr-defined]
-        return weights
-
-
-@dataclass
-class Run:
-    """A training run between two epochs: all that the next epoch depends on, beside torch's random state."""
-
-    head: Head
-    optimizer: Adam
-    history: list[Epoch]
-    best: BestWeights
 
 
 def fit(
@@ -108,7 +70,7 @@ def fit(
         settings: those of this head.
         seed: of the image order.
         progress: counts epochs.
-        checkpoint: where unfinished training is kept, and gone on with; the result is the same as without a stop.
+        checkpoint: keeps unfinished training, which then resumes; the result is the same as without a stop.
 
     Returns:
         All epochs, and the best one.
@@ -116,30 +78,34 @@ def fit(
     Raises:
         SettingError: the loss is not finite; the message names the epoch.
     """
-    with TemporaryFile() as file:
-        run = Run(head, Adam(head.parameter_groups(settings.lr)), [], BestWeights(file, head))
-        base = [group["lr"] for group in run.optimizer.groups]
-        if checkpoint is not None and checkpoint.restore(run):
-            progress.advance(len(run.history))
-        while len(run.history) < settings.epochs:
-            factor = lr_factor(run.history, settings)
-            if factor is None:
-                break
-            for group, lr in zip(run.optimizer.groups, base, strict=True):
-                group["lr"] = lr * factor
-            number = len(run.history)
-            train_loss = _train_epoch(run, training, settings, seed=seed)
-            measured = validate(head, validation, settings.batch)
-            run.history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
-            if best_of(run.history).epoch == number:
-                run.best.keep(head.state_dict())
-            progress.advance(1)
-            if checkpoint is not None and len(run.history) < settings.epochs:
-                checkpoint.save(run)
-        head.load_state_dict(run.best.kept())
+    optimizer = AdamW(head.parameter_groups(settings.lr), weight_decay=0, fused=True)
+    base = [group["lr"] for group in optimizer.param_groups]
+    history: list[Epoch] = []
+    best: dict[str, Tensor] = {}
+    kept = checkpoint.load() if checkpoint is not None else None
+    if kept is not None:
+        history = [Epoch(**epoch) for epoch in kept[0]]
+        best = _restore(kept[1], head, optimizer)
+        progress.advance(len(history))
+    while len(history) < settings.epochs:
+        factor = lr_factor(history, settings)
+        if factor is None:
+            break
+        for group, lr in zip(optimizer.param_groups, base, strict=True):
+            group["lr"] = lr * factor
+        number = len(history)
+        train_loss = _train_epoch(head, optimizer, training, settings, seed=seed, epoch=number)
+        measured = validate(head, validation, settings.batch)
+        history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
+        if best_of(history).epoch == number:
+            best = {name: weight.to("cpu", copy=True) for name, weight in head.state_dict().items()}
+        progress.advance(1)
+        if checkpoint is not None and len(history) < settings.epochs:
+            checkpoint.save([asdict(epoch) for epoch in history], _state(head, optimizer, best))
+    head.load_state_dict(best)
     if checkpoint is not None:
         checkpoint.remove()
-    return run.history, best_of(run.history)
+    return history, best_of(history)
 
 
 def best_of(history: Sequence[Epoch]) -> Epoch:
@@ -170,22 +136,26 @@ def image_order(images: int, *, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(images, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
 
 
-def _train_epoch(run: Run, feed: Feed, settings: TrainSettings, *, seed: int) -> float:
-    epoch = len(run.history)
-    run.head.train()
-    steps_before = epoch * -(-len(feed) // settings.batch)
-    total = torch.zeros((), dtype=torch.float64, device=feed.device)
-    order = image_order(len(feed), seed=seed, epoch=epoch)
-    for step, (features, labels) in enumerate(feed.batches(epoch, order, settings.batch, run.head.reads)):
-        run.head.advance(steps_before + step)
-        loss = run.head.loss(features, labels)
-        run.optimizer.minimise(loss)
+def _train_epoch(
+    head: Head, optimizer: AdamW, training: Feed, settings: TrainSettings, *, seed: int, epoch: int
+) -> float:
+    """Take the steps of one epoch and return its loss."""
+    head.train()
+    steps_before = epoch * -(-len(training) // settings.batch)
+    total = torch.zeros((), dtype=torch.float64, device=training.device)
+    order = image_order(len(training), seed=seed, epoch=epoch)
+    for step, (features, labels) in enumerate(training.batches(epoch, order, settings.batch, head.reads)):
+        head.advance(steps_before + step)
+        loss = head.loss(features, labels)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
         total += loss.detach().double() * len(labels)
         del features, labels, loss  # before the next batch is read
         if step % _STEPS_BETWEEN_CHECKS == 0:
             _check_finite(total, epoch, settings)
     _check_finite(total, epoch, settings)
-    return float(total) / len(feed)
+    return float(total) / len(training)
 
 
 def _check_finite(total: torch.Tensor, epoch: int, settings: TrainSettings) -> None:
@@ -211,3 +181,33 @@ def logits_of(head: Head, feed: Feed, batch: int, reads: Reads | None = None) ->
     for part, (features, _) in zip(torch.split(logits, batch), batches, strict=True):
         part.copy_(head(features))
     return logits
+
+
+def _state(head: Head, optimizer: AdamW, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Everything the next epoch depends on beside the history, as named tensors."""
+    moments = optimizer.state_dict()["state"].items()
+    state = {f"head.{name}": weight for name, weight in head.state_dict().items()}
+    state |= {f"best.{name}": weight for name, weight in best.items()}
+    state |= {f"optimizer.{number}.{name}": tensor for number, part in moments for name, tensor in part.items()}
+    state["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state["random.cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore(state: Mapping[str, Tensor], head: Head, optimizer: AdamW) -> dict[str, Tensor]:
+    """Put head, optimizer and random state back to what :func:`_state` gave, and return the best weights."""
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    moments: dict[int, dict[str, Any]] = defaultdict(dict)
+    for name, tensor in parts["optimizer"].items():
+        number, _, kind = name.partition(".")
+        moments[int(number)][kind] = tensor
+    head.load_state_dict(parts["head"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    torch.set_rng_state(parts["random"]["cpu"])
+    if "cuda" in parts["random"]:
+        torch.cuda.set_rng_state(parts["random"]["cuda"])
+    return parts["best"]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stages.heads.file import build_head
+from stages.heads.machine import best_device, default_budget, default_threads, repeatable
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
-from stages.train.heads.registry import build_head
 from stages.train.loop import Epoch, fit
-from stages.train.machine import best_device, default_budget, default_threads, repeatable
 from storage.atomic import atomic_path, sha256_of
 from storage.headfile import save_head
 from storage.index import INDEX_NAME
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from stages.heads.settings import HeadSettings
+    from stages.heads.training import TrainSettings
     from stages.reporter import Reporter
-    from stages.train.heads import HeadSettings
-    from stages.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def run(
     facts = what_training_did(before, module.describe())
     if facts.get("window_moved") is False:
         reporter.warn(
-            f"head {name!r}, seed {seed}: the window is still that of the initial draw, training did not move it "
+            f"head {name!r}, seed {seed}: training left the random initial window unchanged "
             "(docs/heads.md); set the head's `selection_lr`, fix the window, or compare windows with `ltdpipe sweep`"
         )
     save_head(out, module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})

@@ -40,7 +40,7 @@ NOT_RUN = {
     "fetch": "downloads weights; tests/stages/extract/test_weights.py does so from a server of its own",
     "--scheduler": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
     "--workers": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
-    "import-head": "checkpoints of others; tests/stages/train/test_import_head.py makes some",
+    "import-head": "checkpoints of others; tests/stages/heads/test_foreign.py makes some",
     "compare": "two trainings, or placeholders; tests/stages/report/test_compare.py has some",
     "calibrate BUNDLE --on X": "placeholders",
     "profile use NAME": "a placeholder",
@@ -170,7 +170,7 @@ def test_the_picture_of_the_house_shows_every_room():
         modules = {path.name for path in (PROJECT / floor).glob("*.py")} - {"__init__.py"}
         assert set(re.findall(r"\w+\.py", floors[floor])) == modules
     assert re.findall(r"^  (\w+)/", floors["stages"], re.M) == [
-        *("demo", "scan", "extract", "audit", "train", "evaluate", "analyse", "report", "predict"),
+        *("demo", "scan", "extract", "audit", "heads", "train", "evaluate", "analyse", "sweep", "report", "predict"),
     ]
     assert {path.parent.name for path in (PROJECT / "stages").glob("*/__init__.py")} == set(
         re.findall(r"^  (\w+)/", floors["stages"], re.M)

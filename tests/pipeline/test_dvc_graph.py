@@ -34,8 +34,8 @@ RUNS = {
     "extract": ["stages/extract/run.py"],
     "train": ["stages/train/run.py"],
     "evaluate": ["stages/evaluate/run.py"],
-    "sweep-window": ["stages/train/sweep/run.py"],
-    "sweep-layer": ["stages/train/sweep/run.py"],
+    "sweep-window": ["stages/sweep/run.py"],
+    "sweep-layer": ["stages/sweep/run.py"],
     "analyse": ["stages/analyse/run.py"],
     "audit": ["stages/audit/run.py"],
     "report": ["pipeline/study.py"],
@@ -106,7 +106,7 @@ def test_a_stage_depends_on_the_code_of_storage_that_spells_its_texts(name):
 
 
 def test_a_file_that_a_stage_runs_and_does_not_list_would_be_found():
-    assert "stages/train/heads/registry.py" in code_of("stages/evaluate/run.py")
+    assert "stages/heads/file.py" in code_of("stages/evaluate/run.py")
     assert "stages/scan/protocols.yaml" in code_of("stages/audit/run.py")
     assert "stages/evaluate/metrics.py" not in code_of("stages/evaluate/run.py")
 

@@ -101,6 +101,18 @@ def test_a_training_setting_runs_training_and_what_follows_and_going_back_runs_n
 
 
 @pytest.mark.usefixtures("restored")
+def test_words_in_plots_cards_tables_and_pages_train_and_score_nothing(study):
+    files = ("report/figures.py", "report/tables.py", "report/published.yaml", "heads/card.py", "sweep/results.py")
+    for name in files:
+        with (study / "stages" / name).open("a") as file:
+            file.write("# another word\n")
+    with (study / "stages" / "report" / "template" / "report.html.j2").open("a") as file:
+        file.write("{# another word #}\n")
+    ran, _ = repro(study)
+    assert ran == ["report"]
+
+
+@pytest.mark.usefixtures("restored")
 def test_one_more_seed_trains_and_scores_that_seed_alone(study):
     edit(study, seeds=[0, 1])
     ran, _ = repro(study)

@@ -7,10 +7,10 @@ from small_features import spec_of, write_view
 from stages.audit.match import matched_sets
 from stages.evaluate.run import run, run_views
 from stages.evaluate.scores import ScoreCard, read_scores
+from stages.heads.file import build_head
+from stages.heads.settings import LinearSettings, LtdSettings
+from stages.heads.training import TrainSettings
 from stages.train.data import split_rows
-from stages.train.heads.registry import build_head
-from stages.train.heads.settings import LinearSettings, LtdSettings
-from stages.train.settings import TrainSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable

@@ -14,12 +14,12 @@ from stages.demo.settings import DemoCorpus
 from stages.evaluate.run import run as evaluate
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings
+from stages.heads.settings import LtdSettings
+from stages.heads.training import TrainSettings
 from stages.predict.detector import Detector
 from stages.predict.make import run as make_bundle
 from stages.scan.run import run as scan
-from stages.train.heads.settings import LtdSettings
 from stages.train.run import run as train
-from stages.train.settings import TrainSettings
 
 GEOMETRY = "crop224-pad"
 _CORPORA = {"train": ("left", 0, 40), "held": ("right", 1, 30), "test": ("right", 2, 20)}

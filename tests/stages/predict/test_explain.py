@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from stages.heads.file import build_head
+from stages.heads.settings import LinearSettings, LtdSettings, RineSettings
 from stages.predict.contributions import contributions, representation
 from stages.predict.detector import Detector
 from stages.predict.explain import explain, run
 from stages.predict.make import run as make_bundle
-from stages.train.heads.registry import build_head
-from stages.train.heads.settings import LinearSettings, LtdSettings, RineSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head

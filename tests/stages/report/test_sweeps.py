@@ -6,14 +6,14 @@ import csv
 
 import pytest
 
+from stages.heads.settings import LinearSettings, LtdSettings
 from stages.report.results import load_results
 from stages.report.run import Study, run
 from stages.report.sweeps import read_sweeps, sweep_tables
-from stages.train.heads.settings import LinearSettings, LtdSettings
-from stages.train.sweep.results import Results as SweepResults
-from stages.train.sweep.results import write_results
-from stages.train.sweep.tested import MEAN
-from stages.train.sweep.variants import layer_sweep, window_sweep
+from stages.sweep.results import Results as SweepResults
+from stages.sweep.results import write_results
+from stages.sweep.tested import MEAN
+from stages.sweep.variants import layer_sweep, window_sweep
 from storage.errors import DataError
 
 SEEDS = (1, 2)

@@ -11,11 +11,11 @@ from stages.evaluate.run import run as evaluate
 from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
+from stages.heads.settings import LinearSettings
+from stages.heads.training import TrainSettings
 from stages.scan.run import run as scan
 from stages.scan.set_lists import set_list
-from stages.train.heads.settings import LinearSettings
 from stages.train.run import run as train
-from stages.train.settings import TrainSettings
 
 # name -> (writer, whether it takes a second root of reals)
 BENCHMARKS = {

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from planted import labels_of, noise, write_view
 
+from planted import labels_of, noise, write_view
+from stages.heads.head import Reads
 from stages.train.feed import Feed, union_of
-from stages.train.heads import Reads
 from storage.features import FeatureTable
 
 IMAGES, VIEWS, ROWS = 330, 3, np.arange(7, 327)

@@ -1,23 +1,22 @@
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from planted import labels_of, noise, write_view
-from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim import AdamW
 
+from planted import labels_of, noise, write_view
+from stages.heads.file import build_head
+from stages.heads.head import Head
+from stages.heads.settings import LtdSettings
+from stages.heads.training import TrainSettings
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
-from stages.train.heads import Head, build_head
-from stages.train.heads.settings import LtdSettings
 from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor
-from stages.train.optimizer import Adam
-from stages.train.settings import TrainSettings
 from storage.errors import SettingError
 
 
@@ -178,59 +177,25 @@ def test_the_weights_of_the_best_epoch_are_left(
 def test_the_best_weights_outlive_a_stop(
     data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    checkpoint = Checkpoint(tmp_path / "unfinished.safetensors", reporter.note, every=0)
+    checkpoint = Checkpoint(tmp_path / "unfinished.safetensors", reporter.note)
     with pytest.raises(Stop):
         fitted(data, reporter, monkeypatch, [0.9, 0.5], checkpoint=checkpoint, epochs=3)
     resumed = fitted(data, reporter, monkeypatch, [0.4], checkpoint=checkpoint, epochs=3)
-    assert reporter.notes[-1].startswith("training goes on after epoch 1")
+    assert reporter.notes[-1].startswith("training resumes after epoch 1")
     assert reporter.done == 2 + 3  # those of the stopped run, and all of the one that went on
     assert same(resumed, fitted(data, reporter, monkeypatch, [0.9]))
-
-
-def test_writing_takes_a_small_share_of_the_time(
-    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    clock, kept = [0.0], tmp_path / "unfinished.safetensors"
-    monkeypatch.setattr("stages.train.checkpoint.time.monotonic", lambda: clock[0])
-    checkpoint = Checkpoint(kept, reporter.note)
-
-    def slow_disk(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        save_file(tensors, path, metadata)
-        clock[0] += 10
-
-    head = build_head(LtdSettings(heads=4), blocks=24, width=32, embedding=16)
-    best = loop.BestWeights(BytesIO(), head)
-    best.keep(head.state_dict())
-    run = loop.Run(head, Adam(head.parameter_groups(1e-3)), history(0.5), best)
-    size = sum(tensor.nbytes for tensor in (*head.state_dict().values(),) * 4)  # weights, best ones, two moments
-    seconds = size / 200e6 / 0.05
-    clock[0] = 0.8 * seconds
-    checkpoint.save(run)
-    assert not kept.exists()
-    monkeypatch.setattr("stages.train.checkpoint.save_file", slow_disk)
-    clock[0] = 1.2 * seconds
-    checkpoint.save(run)
-    assert kept.exists()
-    kept.unlink()
-    written = clock[0]  # and what the writing took, 10 seconds, says when it may be done again
-    clock[0] = written + 199
-    checkpoint.save(run)
-    assert not kept.exists()
-    clock[0] = written + 201
-    checkpoint.save(run)
-    assert kept.exists()
 
 
 def test_patience_lowers_the_learning_rates_of_all_groups(
     data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    minimise, seen = Adam.minimise, []
+    step, seen = AdamW.step, []
 
-    def recording(optimizer: Adam, loss: Tensor) -> None:
-        seen.append(tuple(group["lr"] for group in optimizer.groups))
-        minimise(optimizer, loss)
+    def recording(optimizer: AdamW) -> None:
+        seen.append(tuple(group["lr"] for group in optimizer.param_groups))
+        step(optimizer)
 
-    monkeypatch.setattr(Adam, "minimise", recording)
+    monkeypatch.setattr(AdamW, "step", recording)
     fitted(data, reporter, monkeypatch, [0.9, 0.9, 0.9], patience=1)
     assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
     monkeypatch.setattr(loop, "validate", lambda *_: (0.5, 0.9))

@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from planted import SPEC, labels_of, noise, write_view
 
+from planted import SPEC, labels_of, noise, write_view
+from stages.heads.head import Reads
+from stages.heads.training import TrainSettings
 from stages.train.data import TrainingData, backbone_difference, held_out_rows, split_rows
-from stages.train.heads import Reads
-from stages.train.settings import TrainSettings
 from storage.errors import DataError
 from storage.features import FeatureTable
 

@@ -1,13 +1,13 @@
 """What a user may set of each head family. Free of torch: read by every command that validates parameters.
 
-A new family is one class here (added to ``HeadSettings``), one file beside this one and one line in ``registry.py``.
+A new family is one class here (added to ``HeadSettings``), one file beside this one and one case in ``file.py``.
 """
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stages.train.settings import Overrides, TrainSettings
+from stages.heads.training import Overrides, TrainSettings
 
 HeadTap = Literal["cls", "ln2_cls", "embedding"]
 Branch = Literal["raw", "delta"]
@@ -29,7 +29,7 @@ class _Settings(BaseModel):
     """How the method's authors train it, where that differs from the defaults of ``TrainSettings``."""
 
     train: Overrides = Overrides()
-    """What this head sets otherwise than both the study and the method."""
+    """Training settings of this head alone; they override the study's and the method's."""
 
     def training(self, study: TrainSettings) -> TrainSettings:
         """How this head is trained: the study's settings, under the method's, under this head's own."""
@@ -47,12 +47,10 @@ class LtdSettings(_Settings):
     window: int = Field(default=5, ge=1)
     """n, the number of adjacent blocks the head reads; at least 2 with the delta branch."""
 
-    selection: str = Field(default="gumbel", pattern=r"^(gumbel|uniform|fixed:(0|[1-9][0-9]*))$")
+    selection: str = Field(default="gumbel", pattern=r"^(gumbel|fixed:(0|[1-9][0-9]*))$")
     """How the window is chosen among the candidates.
 
     - ``gumbel``: learned logits, one straight-through Gumbel-Softmax draw a sample in training, arg-max in evaluation;
-    - ``uniform``: nothing is learned, training draws a window uniformly for each sample, evaluation gives the mean of
-      the logits over all windows;
     - ``fixed:START``: always the window that begins at block START (0-based, counted from the backbone's first block,
       not from the first candidate). The head then reads that window's blocks alone; where ``candidates`` is set, the
       window has to lie within.
@@ -126,7 +124,7 @@ class UnivfdSettings(_Settings):
 
     type: Literal["univfd"] = "univfd"
 
-    method: ClassVar[Overrides] = Overrides(optimizer="adamw", lr=1e-4, epochs=100, batch=256, patience=5)
+    method: ClassVar[Overrides] = Overrides(lr=1e-4, epochs=100, batch=256, patience=5)
     tap: ClassVar[HeadTap] = "embedding"
 
 
@@ -135,7 +133,7 @@ class RineSettings(_Settings):
 
     type: Literal["rine"] = "rine"
 
-    method: ClassVar[Overrides] = Overrides(optimizer="adam", lr=1e-3, epochs=1, batch=128)
+    method: ClassVar[Overrides] = Overrides(lr=1e-3, epochs=1, batch=128)
     tap: ClassVar[HeadTap] = "ln2_cls"
 
     depth: Annotated[int, Field(ge=1)] = 4

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
+from stages.heads.file import build_head
+from stages.heads.machine import best_device, default_budget, default_threads, repeatable
+from stages.sweep.results import Results, write_results
+from stages.sweep.tested import TestCorpus
 from stages.train.data import TrainingData
 from stages.train.feed import union_of
-from stages.train.heads.registry import build_head
 from stages.train.loop import fit
-from stages.train.machine import best_device, default_budget, default_threads, repeatable
-from stages.train.sweep.results import Results, write_results
-from stages.train.sweep.tested import TestCorpus
-from stages.train.sweep.together import fit_together, seconds_a_step
 from storage.atomic import sha256_of
-from storage.errors import SettingError
 from storage.index import INDEX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from stages.heads.head import Reads
+    from stages.heads.training import TrainSettings
     from stages.reporter import Reporter
-    from stages.train.feed import Feed
-    from stages.train.heads.head import Head, Reads
-    from stages.train.loop import Epoch
-    from stages.train.settings import TrainSettings
-    from stages.train.sweep.tested import Row
-    from stages.train.sweep.variants import Variant
+    from stages.sweep.tested import Row
+    from stages.sweep.variants import Variant
     from storage.spec import FeatureSpec
 
 
@@ -46,13 +42,12 @@ def run(
     reporter: Reporter,
     memory: int | None = None,
     threads: int | None = None,
-    together: Literal["auto", "yes", "no"] = "auto",
 ) -> list[Row]:
     """Train each variant with each seed, score it on the evaluation views, and write ``out``.
 
     ``results.csv`` has a row for each variant, seed and test set and one for the mean over sets, with accuracy at
-    logit 0 and average precision; ``plot.svg`` shows both over the last numeric coordinate. A stopped sweep goes on
-    with the heads that are missing.
+    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes. A stopped sweep resumes with
+    the heads that are missing.
 
     Args:
         views: directories of the training views, as for ``stages.train.run``.
@@ -65,8 +60,6 @@ def run(
         reporter: gets notes, warnings and progress.
         memory: bytes of features to hold; None: 60 % of what is free.
         threads: CPU threads; None: as the width asks for.
-        together: whether the seeds of a variant train as one computation: "auto" measures it on a GPU and does not on
-            a CPU, where a head then is the very head that ``ltdpipe train`` makes.
 
     Returns:
         All rows.
@@ -82,7 +75,7 @@ def run(
     tables = [*data.views, data.validation_view, *(test.table for test in tests)]
     # the index has the feature key, and the content hash, label and sets of each image
     indexes = [sha256_of(table.directory / INDEX_NAME) for table in tables]
-    identity = [settings.model_dump(mode="json"), together, threads, indexes]
+    identity = [settings.model_dump(mode="json"), threads, indexes]
     results = Results.load(out, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
     with (
         repeatable(threads),
@@ -98,13 +91,17 @@ def run(
             for variant in members:
                 missing = [seed for seed in seeds if not results.has(variant, seed)]
                 progress.advance(len(seeds) - len(missing))
-                for seed, head, best, joint in _train(variant, missing, feeds, settings, spec=spec, together=together):
+                for seed in missing:
+                    torch.manual_seed(seed)
+                    head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+                    head.to(device)
+                    _, best = fit(head, *feeds, variant.head.training(settings), seed=seed, progress=_Silent())
                     rows = [row for test, feed in zip(tests, scored, strict=True) for row in test.score(head, feed)]
                     facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
-                    results.add(variant, seed, [{**row, **facts, "together": joint} for row in rows])
+                    results.add(variant, seed, [{**row, **facts} for row in rows])
                     progress.advance(1)
     rows = results.rows(variants, seeds)
-    write_results(out, rows, variants, reporter)
+    write_results(out, rows)
     return rows
 
 
@@ -117,42 +114,6 @@ def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[Re
         groups.setdefault(reads.tap, []).append((reads, variant))
     for members in groups.values():
         yield union_of([reads for reads, _ in members]), [variant for _, variant in members]
-
-
-def _train(
-    variant: Variant,
-    seeds: Sequence[int],
-    feeds: tuple[Feed, Feed],
-    study: TrainSettings,
-    *,
-    spec: FeatureSpec,
-    together: str,
-) -> Iterable[tuple[int, Head, Epoch, bool]]:
-    """Yield each seed, its head, its best epoch, and whether it was trained together with the others."""
-    settings = variant.head.training(study)
-    training, _ = feeds
-
-    def fresh(seed: int) -> Head:
-        torch.manual_seed(seed)
-        head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-        return head.to(training.device)
-
-    joint = together == "yes" and len(seeds) > 1
-    if joint and settings.patience:
-        raise SettingError(f"{variant}: patience gives each seed its own learning rate; train them apart")
-    if together == "auto" and len(seeds) > 1 and training.device.type == "cuda" and not settings.patience:
-        apart, at_once = seconds_a_step([fresh(seed) for seed in seeds], training, settings)
-        joint = at_once < apart
-    if joint:
-        heads = [fresh(seed) for seed in seeds]
-        torch.manual_seed(seeds[0])
-        best = fit_together(heads, *feeds, settings, seeds=seeds)
-        yield from zip(seeds, heads, best, [True] * len(seeds), strict=True)
-        return
-    for seed in seeds:
-        head = fresh(seed)
-        _, chosen = fit(head, *feeds, settings, seed=seed, progress=_Silent())
-        yield seed, head, chosen, False
 
 
 class _Silent:

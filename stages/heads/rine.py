@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from stages.train.heads.dropout import Dropout
-from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import RineSettings
+from stages.heads.dropout import Dropout
+from stages.heads.head import Head, Reads
+from stages.heads.settings import RineSettings
 
 
 class RineHead(Head):

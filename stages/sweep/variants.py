@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
-from stages.train.heads.settings import HeadSettings, LinearSettings, LtdSettings
+from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Coordinate = str | int | float | bool
-
-_HEADS: TypeAdapter[HeadSettings] = TypeAdapter(HeadSettings)
 
 
 @dataclass(frozen=True)
@@ -52,30 +47,3 @@ def window_sweep(base: LtdSettings, blocks: int, sizes: Sequence[int] = range(3,
 def layer_sweep(base: LinearSettings, blocks: int) -> list[Variant]:
     """Return a linear probe, otherwise as ``base``, on the CLS token of each of L ``blocks``."""
     return [Variant(base.model_copy(update={"block": block}), {"block": block}) for block in range(blocks)]
-
-
-def product(heads: Mapping[str, HeadSettings], varied: Mapping[str, Sequence[Any]]) -> list[Variant]:
-    """Return each head with each combination of varied settings; those of ``train`` are named ``train.lr`` and so on.
-
-    Args:
-        heads: name -> settings.
-        varied: setting -> its values.
-
-    Raises:
-        pydantic.ValidationError: a head does not know a setting or its value.
-    """
-    variants = []
-    for (name, head), values in itertools.product(heads.items(), itertools.product(*varied.values())):
-        dumped = head.model_dump()
-        for key, value in zip(varied, values, strict=True):
-            part, _, rest = key.partition(".")
-            if part == "train" and rest:
-                dumped["train"] = {**dumped["train"], rest: value}
-            else:
-                dumped[key] = value
-        shown = {
-            key: value if isinstance(value, Coordinate) else str(value)
-            for key, value in zip(varied, values, strict=True)
-        }
-        variants.append(Variant(_HEADS.validate_python(dumped), {"head": name, **shown}))
-    return variants

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from stages.train.heads.settings import HeadTap
+from stages.heads.settings import HeadTap
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Head(nn.Module, ABC):
         return [{"params": list(self.parameters()), "lr": lr}]
 
     def advance(self, steps_done: int) -> None:
-        """Tell the head how many optimizer steps are done, before each step: a schedule of its own follows it.
+        """Called before each step with the number of completed steps, for schedules of the head's own.
 
         Taking the count, not counting, leaves nothing to restore when training is resumed.
         """
 
     def describe(self) -> dict[str, JsonValue]:
-        """What a reader of the head's metadata should know of it beside its settings."""
+        """Facts learned in training, for the metadata."""
         return {}
 
     def _check(self, features: Tensor) -> None:

@@ -1,9 +1,10 @@
 import torch
 from torch import nn
 
-from stages.train.heads import Reads, build_head
-from stages.train.heads.layer_transformer import LayerTransformerHead
-from stages.train.heads.settings import LayerTransformerSettings
+from stages.heads.file import build_head
+from stages.heads.head import Reads
+from stages.heads.ltd import LayerTransformerHead
+from stages.heads.settings import LayerTransformerSettings
 
 
 def build(**values: object) -> LayerTransformerHead:

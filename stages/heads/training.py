@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
@@ -10,7 +10,6 @@ from stages.extract.view_names import expand_views
 
 HELD_OUT = "held-out"
 
-_Optimizer = Literal["adamw", "adam"]
 _Lr = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(ge=1)]
 _Patience = Annotated[int, Field(ge=0)]
@@ -18,11 +17,10 @@ _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=Fal
 
 
 class Overrides(BaseModel):
-    """What a method, or one head of a study, sets otherwise than the study does; None leaves it as it is."""
+    """Training settings that a method or head overrides; None keeps the study's."""
 
     model_config = _CONFIG
 
-    optimizer: _Optimizer | None = None
     lr: _Lr | None = None
     epochs: _Count | None = None
     batch: _Count | None = None
@@ -37,12 +35,11 @@ class TrainSettings(BaseModel):
     """How heads are trained; the defaults are those of the LTD paper.
 
     Attributes:
-        optimizer: "adamw" or "adam", both with betas 0.9 and 0.999 and without weight decay, where they are the same.
-        lr: its learning rate.
+        lr: learning rate of AdamW, with betas 0.9 and 0.999 and without weight decay.
         epochs: passes over the training images, at most.
-        batch: images an optimizer step.
+        batch: images per optimizer step.
         patience: after so many epochs without a better validation accuracy the learning rate is divided by 10, and
-            training ends when it falls below 1e-6 (the manner of UnivFD); 0: neither happens.
+            training ends when it falls below 1e-6 (UnivFD's schedule); 0 disables it.
         views: views of the training images, as in ``corpora.<name>.views``; epoch e reads view e mod V.
         validation: which images choose the best epoch: "held-out", a share of the training images, or the name of
             another split of the corpus, as "val" or, for the choice of the LTD authors, "test".
@@ -52,7 +49,6 @@ class TrainSettings(BaseModel):
 
     model_config = _CONFIG
 
-    optimizer: _Optimizer = "adamw"
     lr: _Lr = 5e-5
     epochs: _Count = 5
     batch: _Count = 256

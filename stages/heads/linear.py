@@ -4,8 +4,8 @@ import math
 
 from torch import Tensor, nn
 
-from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import LinearSettings
+from stages.heads.head import Head, Reads
+from stages.heads.settings import LinearSettings
 from storage.errors import SettingError
 
 

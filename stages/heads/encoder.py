@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from stages.train.heads.dropout import Dropout
+from stages.heads.dropout import Dropout
 from storage.errors import SettingError
 
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from stages.train.heads import Reads, build_head
-from stages.train.heads.linear import LinearHead
-from stages.train.heads.settings import LinearSettings, UnivfdSettings
+from stages.heads.file import build_head
+from stages.heads.head import Reads
+from stages.heads.linear import LinearHead
+from stages.heads.settings import LinearSettings, UnivfdSettings
 from storage.errors import SettingError
 
 

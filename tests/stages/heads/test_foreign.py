@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from planted import SPEC, labels_of, noise, write_view
 from torch import Tensor, nn
 
 from pipeline.cli import ltdpipe
-from stages.train.heads import build_head
-from stages.train.heads.settings import LtdSettings, RineSettings, UnivfdSettings
-from stages.train.import_head import run
+from planted import SPEC, labels_of, noise, write_view
+from stages.heads.file import build_head
+from stages.heads.foreign import run
+from stages.heads.settings import LtdSettings, RineSettings, UnivfdSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from stages.train.heads import Reads, build_head
-from stages.train.heads.rine import RineHead, supervised_contrastive
-from stages.train.heads.settings import RineSettings
+from stages.heads.file import build_head
+from stages.heads.head import Reads
+from stages.heads.rine import RineHead, supervised_contrastive
+from stages.heads.settings import RineSettings
 
 
 def build(blocks: int = 12, width: int = 32, **values: object) -> RineHead:

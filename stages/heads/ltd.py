@@ -6,10 +6,10 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from stages.train.heads.class_token_encoder import ClassTokenEncoder
-from stages.train.heads.head import Head, Reads
-from stages.train.heads.settings import LtdSettings
-from stages.train.heads.window_selection import GumbelSelection, UniformSelection, WindowSelection
+from stages.heads.encoder import ClassTokenEncoder
+from stages.heads.head import Head, Reads
+from stages.heads.selection import FixedWindow, GumbelSelection
+from stages.heads.settings import LayerTransformerSettings, LtdSettings
 from storage.errors import SettingError
 
 
@@ -57,9 +57,8 @@ class LtdHead(Head):
         self._check(features)
         if self.training:
             return self._score(self.selection.draw(features))
-        n = self.selection.window
-        logits = [self._score(features[:, start : start + n]) for start in self.selection.starts()]
-        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(dim=0)
+        start = self.selection.start()
+        return self._score(features[:, start : start + self.selection.window])
 
     def _score(self, window: Tensor) -> Tensor:
         """Logits (N,) of the chosen CLS tokens (N, n, D)."""
@@ -82,18 +81,37 @@ class LtdHead(Head):
         self.selection.advance(steps_done)
 
     def describe(self) -> dict[str, JsonValue]:
-        """Where the evaluated window begins and, where it is learned, its logits ``pi``.
-
-        ``window_start`` is a block of the backbone (0-based), null when evaluation averages all windows.
-        """
-        starts = self.selection.starts()
-        described: dict[str, JsonValue] = {"window_start": self.reads.blocks[starts[0]] if len(starts) == 1 else None}
+        """The backbone's block (0-based) at which the evaluated window begins and, where it is learned, ``pi``."""
+        described: dict[str, JsonValue] = {"window_start": self.reads.blocks[self.selection.start()]}
         if isinstance(self.selection, GumbelSelection):
             described["pi"] = self.selection.pi.detach().tolist()
         return described
 
 
-def _window_selection(settings: LtdSettings, blocks: int) -> tuple[int, WindowSelection]:
+class LayerTransformerHead(LtdHead):
+    """Attention over the CLS tokens of all L ``blocks``: the LTD head's raw branch with all of them as its window.
+
+    A variant of this project: the aggregation of ForgeLens in kind, but one layer, and on the features of an unadapted
+    backbone. ForgeLens trains adapters inside the backbone, so its own numbers cannot be had from cached features.
+    """
+
+    def __init__(self, settings: LayerTransformerSettings, *, blocks: int, width: int) -> None:
+        window = LtdSettings(
+            window=blocks,
+            selection="fixed:0",
+            branches=("raw",),
+            position=settings.position,
+            heads=settings.heads,
+            dropout=settings.dropout,
+        )
+        super().__init__(window, blocks=blocks, width=width)
+
+    def describe(self) -> dict[str, JsonValue]:
+        """Nothing: the window is all blocks."""
+        return {}
+
+
+def _window_selection(settings: LtdSettings, blocks: int) -> tuple[int, FixedWindow]:
     """The first block that is read, and what picks windows from there onwards."""
     n, start = settings.window, settings.fixed_start
     whole = start is not None and settings.candidates is None
@@ -115,7 +133,5 @@ def _window_selection(settings: LtdSettings, blocks: int) -> tuple[int, WindowSe
                 f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
                 f"outside the {within}; choose a start in {first}..{last - n + 1}"
             )
-        return start, WindowSelection(n, n)
-    if settings.selection == "uniform":
-        return first, UniformSelection(last - first + 1, n)
+        return start, FixedWindow(n, n)
     return first, GumbelSelection(last - first + 1, n, settings.temperature, settings.anneal)

@@ -7,10 +7,10 @@ from plain_ltd import PlainLtd
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from stages.train.heads import build_head
-from stages.train.heads.ltd import LtdHead
-from stages.train.heads.settings import LtdSettings
-from stages.train.heads.window_selection import GumbelSelection
+from stages.heads.file import build_head
+from stages.heads.ltd import LtdHead
+from stages.heads.selection import GumbelSelection
+from stages.heads.settings import LtdSettings
 from storage.errors import SettingError
 
 
@@ -110,7 +110,7 @@ def test_dropout_of_a_training_logit_has_the_spread_of_the_plain_one() -> None:
     assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.06 * expected.std().item())
 
 
-@pytest.mark.parametrize("selection", ["gumbel", "uniform", "fixed:12"])
+@pytest.mark.parametrize("selection", ["gumbel", "fixed:12"])
 def test_evaluation_draws_nothing_and_treats_images_one_by_one(selection: str) -> None:
     torch.manual_seed(0)
     head, x = build(selection=selection).eval(), features()
@@ -127,20 +127,6 @@ def test_evaluation_draws_nothing_and_treats_images_one_by_one(selection: str) -
     assert logits.std() > 1e-3
 
 
-def test_uniform_evaluation_is_the_mean_over_all_windows() -> None:
-    torch.manual_seed(0)
-    head = build(selection="uniform").eval()
-    x = features()
-    each = []
-    for start in range(11, 16):
-        fixed = build(selection=f"fixed:{start}").eval()
-        fixed.load_state_dict(head.state_dict())
-        assert fixed.reads.blocks == tuple(range(start, start + 5))
-        each.append(fixed(x[:, start - 11 : start - 6]))
-    assert (each[0] - each[1]).abs().max() > 1e-3
-    torch.testing.assert_close(head(x), torch.stack(each).mean(0), rtol=0, atol=1e-5)
-
-
 def test_a_fixed_window_evaluates_as_the_arg_max_window_it_names() -> None:
     torch.manual_seed(0)
     head = build().eval()
@@ -154,9 +140,7 @@ def test_a_fixed_window_evaluates_as_the_arg_max_window_it_names() -> None:
 
 
 ABLATIONS = list(
-    itertools.product(
-        [["raw"], ["delta"], ["raw", "delta"]], [True, False], ["gumbel", "uniform", "fixed:6"], [(12, 5), (24, 2)]
-    )
+    itertools.product([["raw"], ["delta"], ["raw", "delta"]], [True, False], ["gumbel", "fixed:6"], [(12, 5), (24, 2)])
 )
 
 
@@ -220,7 +204,6 @@ def test_advance_anneals_the_temperature() -> None:
     assert isinstance(head.selection, GumbelSelection)
     head.advance(5)
     assert head.selection.temperature == pytest.approx(1.5)
-    build(selection="uniform").advance(5)
     build(selection="fixed:11").advance(5)
 
 
@@ -241,7 +224,6 @@ def test_description_tells_the_window_and_its_logits_and_survives_a_reload() -> 
 
 
 def test_description_without_learned_windows() -> None:
-    assert build(selection="uniform").describe() == {"window_start": None}
     assert build(selection="fixed:13").describe() == {"window_start": 13}
 
 

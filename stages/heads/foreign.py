@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from stages.train.heads.registry import build_head
-from stages.train.heads.settings import HeadSettings, LtdSettings, RineSettings, UnivfdSettings
+from stages.heads.file import build_head
+from stages.heads.settings import HeadSettings, LtdSettings, RineSettings, UnivfdSettings
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable

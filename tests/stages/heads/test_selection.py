@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.train.heads.window_selection import GumbelSelection, UniformSelection, WindowSelection
+from stages.heads.selection import FixedWindow, GumbelSelection
 
 
 def numbered(n_images: int, candidates: int) -> Tensor:
@@ -13,13 +13,11 @@ def numbered(n_images: int, candidates: int) -> Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from([GumbelSelection, UniformSelection]), st.integers(1, 6), st.integers(0, 5))
-def test_a_drawn_window_is_adjacent_blocks_to_the_bit(
-    kind: type[GumbelSelection] | type[UniformSelection], n: int, more: int
-) -> None:
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_a_drawn_window_is_adjacent_blocks_to_the_bit(n: int, more: int) -> None:
     torch.manual_seed(0)
     features = torch.randn(64, n + more, 3)
-    selection = kind(n + more, n)
+    selection = GumbelSelection(n + more, n)
     drawn = selection.draw(features)
     windows = torch.stack([features[:, start : start + n] for start in range(more + 1)], dim=1)  # (N, C, n, D)
     assert bool((drawn[:, None] == windows).all(dim=(2, 3)).any(dim=1).all())
@@ -32,12 +30,6 @@ def test_gumbel_draws_each_window_with_its_softmax_probability() -> None:
     starts = selection.draw(numbered(20_000, 9))[:, 0, 0].long()
     found = starts.bincount(minlength=5) / 20_000
     torch.testing.assert_close(found, selection.pi.detach().softmax(0), rtol=0, atol=0.015)
-
-
-def test_uniform_draws_each_window_equally_often() -> None:
-    torch.manual_seed(0)
-    starts = UniformSelection(9, 5).draw(numbered(20_000, 9))[:, 0, 0].long()
-    torch.testing.assert_close(starts.bincount(minlength=5) / 20_000, torch.full((5,), 0.2), rtol=0, atol=0.015)
 
 
 def test_weights_are_one_hot_with_the_gradient_of_the_softmax() -> None:
@@ -88,9 +80,8 @@ def test_evaluated_windows() -> None:
     gumbel = GumbelSelection(9, 5)
     with torch.no_grad():
         gumbel.pi.copy_(torch.tensor([0.0, 1.0, -2.0, 3.0, 2.0]))
-    assert gumbel.starts() == [3]
-    assert UniformSelection(9, 5).starts() == [0, 1, 2, 3, 4]
-    assert WindowSelection(5, 5).starts() == [0]
+    assert gumbel.start() == 3
+    assert FixedWindow(5, 5).start() == 0
 
 
 def test_pi_starts_as_standard_normal_and_is_all_that_is_stored() -> None:
@@ -103,4 +94,4 @@ def test_pi_starts_as_standard_normal_and_is_all_that_is_stored() -> None:
 
 def test_a_fixed_window_is_all_that_is_read() -> None:
     features = torch.randn(4, 5, 3)
-    assert torch.equal(WindowSelection(5, 5).draw(features), features)
+    assert torch.equal(FixedWindow(5, 5).draw(features), features)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from stages.heads.head import Head, Reads
     from stages.reporter import Reporter
-    from stages.train.heads.head import Head, Reads
 
 Row = dict[str, Any]
 MEAN = "mean of sets"

@@ -1,0 +1,1 @@
+"""What a head is: its settings, its module, its file; no training."""

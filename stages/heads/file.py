@@ -1,0 +1,115 @@
+"""A head and its file: building it from its settings, loading it, and scoring cached features with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+
+from stages.heads.head import Head, Reads
+from stages.heads.linear import LinearHead, build_linear
+from stages.heads.ltd import LayerTransformerHead, LtdHead
+from stages.heads.machine import best_device, default_threads, repeatable
+from stages.heads.rine import RineHead
+from stages.heads.settings import (
+    HeadSettings,
+    LayerTransformerSettings,
+    LinearSettings,
+    LtdSettings,
+    RineSettings,
+    UnivfdSettings,
+)
+from storage.errors import DataError
+from storage.headfile import load_head
+from storage.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from storage.features import FeatureTable
+
+_BATCH = 1024
+
+
+def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: int) -> Head:
+    """Return a freshly initialised head; all draws come from torch's global generator.
+
+    Args:
+        settings: of any family.
+        blocks: L, the number of transformer blocks of the backbone.
+        width: D, the width of its CLS tokens.
+        embedding: E, the width of its final embedding.
+
+    Raises:
+        SettingError: the settings do not fit the backbone; the message has the numbers.
+    """
+    match settings:
+        case LtdSettings():
+            return LtdHead(settings, blocks=blocks, width=width)
+        case LinearSettings():
+            return build_linear(settings, blocks=blocks, width=width)
+        case UnivfdSettings():
+            return LinearHead(Reads(settings.tap), (embedding,))
+        case RineSettings():
+            return RineHead(settings, blocks=blocks, width=width)
+        case LayerTransformerSettings():
+            return LayerTransformerHead(settings, blocks=blocks, width=width)
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head file ready to score.
+
+    Attributes:
+        source: the file.
+        module: the head in evaluation mode, on the GPU where there is one.
+        spec: settings of the features it was trained on.
+        metadata: all that the file states beside the weights.
+    """
+
+    source: Path
+    module: Head
+    spec: FeatureSpec
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> TrainedHead:
+        """Read a head file.
+
+        Raises:
+            DataError: it is missing, damaged, or holds other weights than its settings ask for.
+        """
+        weights, metadata = load_head(path)
+        spec = FeatureSpec.from_json(metadata["feature_spec"])
+        settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
+        module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise DataError(f"head {path} does not hold the weights its settings ask for: {error}") from error
+        return cls(path, module.eval().to(best_device()), spec, metadata)
+
+
+def score(head: Head, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the logits (N,) of images of an extracted view; > 0 means synthetic.
+
+    Nothing is drawn at random, and an image's logit does not depend on the others.
+
+    Args:
+        head: in evaluation mode.
+        table: the view, made with the settings of the head's backbone.
+        rows: (N,) its row numbers.
+    """
+    reads, device = head.reads, next(head.parameters()).device
+    logits = [np.empty(0, np.float32)]
+    with torch.inference_mode(), repeatable(default_threads(table.spec.width)):
+        for chosen in np.split(rows, range(_BATCH, len(rows), _BATCH)):
+            batch = table.read(reads.tap, blocks=reads.blocks or None, rows=chosen)
+            logits.append(head(torch.from_numpy(batch).to(device).float()).cpu().numpy())
+    return np.concatenate(logits).astype(np.float64)

@@ -1,0 +1,225 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from sklearn.metrics import average_precision_score
+
+from pipeline.cli import ltdpipe
+from planted import SPEC, in_transitions, write_view
+from running import PROJECT
+from stages.heads.file import build_head
+from stages.heads.settings import (
+    LinearSettings,
+    LtdSettings,
+    UnivfdSettings,
+)
+from stages.heads.training import Overrides, TrainSettings
+from stages.sweep import run as sweep_run
+from stages.sweep import tested
+from stages.sweep.variants import Variant, layer_sweep, window_sweep
+from stages.train import run as train_run
+from stages.train.feed import Feed
+from stages.train.loop import fit
+from storage.errors import DataError
+from storage.features import FeatureTable
+from storage.headfile import load_head
+
+SETTINGS = TrainSettings(lr=2e-3, epochs=2, batch=32, validation_share=0.25)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        write_view(folder / "train" / "clean", *in_transitions(160, seed=0))
+        write_view(folder / "test" / "clean", *in_transitions(120, seed=5), sets=("a", "b"), seed=5)
+    return folder
+
+
+def sweep(corpora: Path, out: Path, reporter: Any, variants: Any, **more: Any) -> list[dict[str, Any]]:
+    clean = corpora / "train" / "clean"
+    given = {"evaluation": [corpora / "test" / "clean"], "settings": SETTINGS, "seeds": [0, 1], **more}
+    return sweep_run.run(
+        views=[clean],
+        validation_view=clean,
+        variants=variants,
+        out=out,
+        reporter=reporter,
+        **given,
+    )
+
+
+def test_the_window_sweep_has_every_start_of_every_length() -> None:
+    whole = window_sweep(LtdSettings(dropout=0.1), 24)
+    assert len(whole) == sum(24 - n + 1 for n in range(3, 10)) == 133
+    assert {variant.head.dropout for variant in whole if isinstance(variant.head, LtdSettings)} == {0.1}
+    some = window_sweep(LtdSettings(candidates=(11, 14), selection_lr=0.1, anneal=(0.1, 5)), 24)
+    found = [(variant.coordinates["n"], variant.coordinates["start"]) for variant in some]
+    assert found == [(3, 11), (3, 12), (4, 11)]
+    reads = [build_head(variant.head, blocks=24, width=32, embedding=8).reads.blocks for variant in some]
+    assert reads == [(11, 12, 13), (12, 13, 14), (11, 12, 13, 14)]
+
+
+def test_the_layer_sweep_has_every_block() -> None:
+    probes = layer_sweep(LinearSettings(train=Overrides(lr=0.5)), 4)
+    assert [probe.coordinates for probe in probes] == [{"block": block} for block in range(4)]
+    assert all(probe.head.train.lr == 0.5 for probe in probes)
+
+
+def test_a_swept_head_is_the_head_that_train_makes(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+    head = LtdSettings(heads=4, window=4, selection="fixed:15")
+    others = [LtdSettings(heads=4, window=4, selection="fixed:3"), UnivfdSettings(train=Overrides(epochs=1))]
+    variants = [Variant(each, {"number": number}) for number, each in enumerate([*others, head])]
+    rows = sweep(corpora, tmp_path / "s", reporter, variants)
+    (found,) = [row for row in rows if (row["number"], row["seed"], row["set"]) == (2, 1, "b")]
+
+    clean = corpora / "train" / "clean"
+    out = tmp_path / "head.safetensors"
+    train_run.run(
+        views=[clean],
+        validation_view=clean,
+        name="x",
+        head=head,
+        settings=SETTINGS,
+        seed=1,
+        out=out,
+        reporter=reporter,
+    )
+    module, test = build_head(head, blocks=24, width=32, embedding=16), FeatureTable.open(corpora / "test" / "clean")
+    module.load_state_dict(load_head(out)[0])
+    with torch.inference_mode():
+        logits = module.eval()(torch.from_numpy(test.read("cls", blocks=module.reads.blocks)).float()).numpy()
+    labels = test.index["label"].to_numpy()
+    assert found["ap"] == pytest.approx(average_precision_score(labels, logits), abs=1e-12)
+    assert found["accuracy"] == ((logits > 0) == labels).mean()
+    assert found["images"] == 120
+
+
+def test_results_are_a_table(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+    variants = window_sweep(LtdSettings(heads=4, candidates=(13, 17)), 24)
+    rows = sweep(corpora, tmp_path / "s", reporter, variants)
+    table = list(csv.DictReader((tmp_path / "s" / "results.csv").read_text().splitlines()))
+    assert len(table) == len(rows) == 6 * 2 * 3  # windows, seeds, two sets and their mean
+    assert [float(row["ap"]) for row in table] == [row["ap"] for row in rows]
+    for row in rows:
+        if row["set"] == "mean of sets":
+            same = [r for r in rows if all(r[key] == row[key] for key in ("n", "start", "seed")) and r["set"] in "ab"]
+            assert row["ap"] == pytest.approx(sum(r["ap"] for r in same) / 2)
+    assert reporter.done == 12
+
+
+def test_a_stopped_sweep_trains_only_what_is_missing(
+    corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = layer_sweep(LinearSettings(), 3)
+    whole = sweep(corpora, tmp_path / "whole", reporter, variants)
+    trained: list[int] = []
+
+    def counting(*arguments: Any, **more: Any) -> Any:
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        trained.append(1)
+        return fit(*arguments, **more)
+
+    monkeypatch.setattr(sweep_run, "fit", counting)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(corpora, tmp_path / "s", reporter, variants)
+    trained[:] = []
+    assert sweep(corpora, tmp_path / "s", reporter, variants) == whole
+    assert len(trained) == 2
+    trained[:] = [1] * 4
+    others: list[dict[str, Any]] = [
+        {"settings": SETTINGS.model_copy(update={"lr": 0.1})},
+        {"threads": 2},
+        {"evaluation": [corpora / "train" / "clean"]},
+    ]
+    for other in others:
+        with pytest.raises(KeyboardInterrupt):  # nothing of what was found otherwise may be used
+            sweep(corpora, tmp_path / "s", reporter, variants, **other)
+    trained[:] = []
+    (tmp_path / "s" / "sweep.json").write_text("{")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(corpora, tmp_path / "s", reporter, variants)
+
+
+def test_corpora_that_the_heads_cannot_be_scored_on_are_refused(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+    trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
+    unknown = labels.copy()
+    unknown[3] = -1
+    for name, given, more, message in (
+        ("fp16", labels, {"spec": replace(SPEC, precision="fp16")}, r"cannot be scored .*precision: fp32 here, fp16"),
+        ("unknown", unknown, {}, "holds images without a label, which cannot be evaluated"),
+        ("real", 0 * labels, {}, "no test set of .*real has images of both classes"),
+    ):
+        view = write_view(tmp_path / name, tokens, given, **more)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=message):
+            tested.TestCorpus.open(view, trained, reporter)
+
+
+def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_one(
+    corpora: Path, tmp_path: Path, reporter: Any
+) -> None:
+    trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
+    some = write_view(tmp_path / "some", tokens, labels, sets=("a",), synthetic_sets=("fakes",))
+    assert list(tested.TestCorpus.open(some, trained, reporter).sets) == ["a"]
+    assert reporter.warnings == [f"{some}: sets of one class have no accuracy or AP here: fakes"]
+    without = tested.TestCorpus.open(write_view(tmp_path / "none", tokens, labels), trained, reporter)
+    assert {name: len(rows) for name, rows in without.sets.items()} == {"planted": 40}
+
+
+def test_what_is_held_of_all_corpora_together_is_within_the_memory(
+    corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[int] = []
+    make = Feed.__init__
+
+    def recording(feed: Feed, *arguments: Any, budget: int, **more: Any) -> None:
+        budgets.append(budget)
+        make(feed, *arguments, budget=budget, **more)
+
+    monkeypatch.setattr(Feed, "__init__", recording)
+    tests = [corpora / "test" / "clean", corpora / "train" / "clean"]
+    sweep(corpora, tmp_path, reporter, layer_sweep(LinearSettings(), 1), seeds=[0], evaluation=tests, memory=10**6)
+    assert 0.5 * 10**6 < sum(budgets) <= 10**6
+
+
+def test_results_found_under_other_coordinates_are_shown_under_those_of_this_sweep(
+    corpora: Path, tmp_path: Path, reporter: Any
+) -> None:
+    sweep(corpora, tmp_path, reporter, [Variant(LinearSettings(block=1), {"head": "x"})], seeds=[0])
+    again = sweep(corpora, tmp_path, reporter, [Variant(LinearSettings(block=1), {"head": "z"})], seeds=[0])
+    assert {(*row, row["head"]) for row in again} == {(*again[0], "z")}
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(ltdpipe, ["sweep", *arguments])
+
+
+def test_the_command_sweeps_the_head_of_the_study(
+    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    study["heads"] = {"ltd": {"type": "ltd", "heads": 4, "candidates": [13, 16], "train": {"epochs": 1}}}
+
+    def write(**heads: Any) -> None:
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump({**study, "heads": {**study["heads"], **heads}}))
+
+    write()
+    for name, source in (("demo-train", "train"), ("demo-test", "test")):
+        (tmp_path / "data" / "features").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "features" / name).symlink_to(corpora / source)
+    done = command("window")
+    assert done.exit_code == 0, done.exception
+    table = tmp_path / "sweeps" / "demo-train" / "window" / "results.csv"
+    assert len(table.read_text().splitlines()) == 1 + 3 * 2 * 3  # windows, seeds, two sets and their mean
+    write(ltd={"type": "ltd", "candidates": [3, 4], "window": 2})
+    assert "hold no 3 blocks" in str(command("window").exception)
+    write(ltd={"type": "univfd"})
+    assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(command("window").exception)
