@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
 )
+# Folders that operating systems and network drives make beside what people put there.
+_SYSTEM_FOLDERS = frozenset(
+    {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
+    | {"lost+found", "found.000", "__macosx"}
+)
+EMPTY = "folder without an image: "  # begins what such a folder is counted as; its path follows
 _ARCHIVE = re.compile(r"(?P<stem>.*)\.(?P<kind>zip|tar|parquet)!", re.IGNORECASE)
 _NUMBERED_SHARD = re.compile(r".*\d{4,}")
 # What Parquet files of images call label, generator, split and file name; the first column that is there counts.
@@ -100,6 +106,13 @@ def is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name
 
 
+def left_out_name(name: str) -> str | None:
+    """Return what a file or folder that is passed over for its name is counted as; None for all others."""
+    if name.startswith(".") and name != ".":
+        return "hidden"
+    return "folder of the system" if name.casefold() in _SYSTEM_FOLDERS else None
+
+
 def kind_of(name: str) -> str:
     """Return what a file that is no image is counted as."""
     return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"
@@ -129,8 +142,9 @@ def archive_folders(location: str, place: str, skipped: Counter[str]) -> Iterato
     for member, size in list_members(location):
         # the exact spelling of the member, so that it is found again: "./a/1.png" stays
         inner, _, name = names.to_text(member).rpartition("/")
-        if any(part.startswith((".", "__MACOSX")) and part != "." for part in (*inner.split("/"), name)):
-            skipped["hidden"] += 1
+        kind = next(filter(None, map(left_out_name, (*inner.split("/"), name))), None)
+        if kind is not None:
+            skipped[kind] += 1
         elif is_image(name):
             at = f"{place}!/{inner}" if inner else f"{place}!"
             found.setdefault(at, Folder(at)).add(name, size, stamp[1])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from stages.scan.found import EMPTY
 from stages.scan.layouts import LAYOUTS, layout_name, recognise
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
 from stages.scan.place import LeftOut, Place, class_at, split_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stages.scan.found import Folder
 
 
+_MOST_NAMED = 5
 _MOST_MEMBERSHIPS = 50_000_000  # a manifest of that size is still read in seconds
 
 
@@ -45,6 +47,7 @@ class ScanSummary:
         layout: the layout used.
         decided: how it was chosen; empty where it was named.
         warnings: what the user should look at before trusting numbers, one line each.
+        splits: split -> number of images; empty where none is known, and training may then use every image.
     """
 
     real: int
@@ -55,6 +58,7 @@ class ScanSummary:
     layout: str
     decided: str = ""
     warnings: tuple[str, ...] = ()
+    splits: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A few lines for the terminal."""
@@ -63,6 +67,8 @@ class ScanSummary:
         left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
         shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
         sets = f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {shown}"
+        splits = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        sets += f"; splits: {splits}" if splits else "; no splits"
         lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
         if self.decided:
             lines.insert(0, f"layout {self.layout}: {self.decided}")
@@ -177,11 +183,10 @@ def _placed(
 ) -> list[tuple[Folder, Place]]:
     """Pair folders with what the layout says of them."""
     found = []
-    for folder in folders:
-        if folder.is_shared:
-            place, expects = _place_shared(folder, layout), "real images only"
-        else:
-            place, expects = LAYOUTS[layout].place(folder), LAYOUTS[layout].expects
+    is_shared = any(folder.is_shared for folder in folders)
+    expects = "real images only" if is_shared else LAYOUTS[layout].expects
+    places = [_place_shared(each, layout) for each in folders] if is_shared else LAYOUTS[layout].place_all(folders)
+    for folder, place in zip(folders, places, strict=True):
         if place is None:
             raise DataError(
                 f"corpus {corpus!r}: layout {layout!r} cannot tell whether the {len(folder)} image(s) in "
@@ -201,7 +206,7 @@ def _place_shared(folder: Folder, layout: str) -> Place | LeftOut | None:
     if found is not None and found[1] == 1:
         return None
     split = split_of(folder.folders)
-    if layout == "drct-2m" and split is None and folder.folders:  # MSCOCO's unlabelled images
+    if layout == "drct-2m" and split not in ("train", "val") and folder.folders:  # MSCOCO's test and unlabelled images
         return LeftOut("shared real image outside train2017 and val2017")
     return Place(0, split=split, pool=SHARED)
 
@@ -240,8 +245,10 @@ def _summary(
     chosen: Sequence[tuple[Folder, Place]], skipped: Counter[str], layout: str, decided: str, keep: Keep
 ) -> ScanSummary:
     counts: Counter[int | None] = Counter()
+    splits: Counter[str | None] = Counter()
     for folder, place in chosen:
         counts[place.label] += len(folder)
+        splits[place.split] += len(folder)
     sets = {name for _, place in chosen for name in place.sets}
     order = {name: at for at, name in enumerate(keep.sets or ())}
     warnings = [
@@ -253,6 +260,10 @@ def _summary(
     idle = sum(len(folder) for folder, place in chosen if not place.sets)
     if idle:
         warnings.append(f"{idle} image(s) are in no test set: they are real, and every set has real images of its own")
+    empty = [kind.removeprefix(EMPTY) for kind in skipped if kind.startswith(EMPTY)]
+    if empty:
+        shown = ", ".join(sorted(empty)[:_MOST_NAMED]) + (" ..." if len(empty) > _MOST_NAMED else "")
+        warnings.append(f"{len(empty)} folder(s) hold no image: {shown}")
     unpacked = skipped.get("archive that has to be unpacked first", 0)
     if unpacked:
         warnings.append(f"{unpacked} archive(s) cannot be read in place and were left out; unpack them and scan again")
@@ -261,7 +272,8 @@ def _summary(
         fake=counts[1],
         unlabelled=counts[None],
         sets=tuple(sorted(sets, key=lambda name: (order.get(name, len(order)), name))),
-        skipped=dict(skipped),
+        skipped={kind: count for kind, count in skipped.items() if not kind.startswith(EMPTY)},
+        splits={split: count for split, count in splits.items() if split is not None},
         layout=layout,
         decided=decided,
         warnings=tuple(warnings),

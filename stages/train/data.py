@@ -105,10 +105,13 @@ def split_rows(table: FeatureTable, settings: TrainSettings) -> Split:
 def held_out_rows(table: FeatureTable, validation_share: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the rows that training may use, and which of them it holds out (same length).
 
-    Rows of split "train" or of no split may be used. An image is held out when its content hash says so: the choice
-    depends on the image alone, and copies of one image never lie on both sides.
+    Rows of split "train" may be used or, where the corpus has none, those of no split. An image is held out when its
+    content hash says so: the choice depends on the image alone, and copies of one image never lie on both sides.
     """
-    usable = pc.fill_null(pc.equal(table.index["split"], "train"), True)
+    split = table.index["split"]
+    usable = pc.fill_null(pc.equal(split, "train"), False)
+    if not pc.any(usable).as_py():
+        usable = pc.is_null(split)
     rows = np.flatnonzero(usable.to_numpy())
     digests = table.index["sha256"].take(rows).to_pylist()
     share = np.array([int(digest[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS for digest in digests], dtype=np.float64)
