@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+# Test sets are of the split test or, where a corpus has none, of the next one that it has.
+EVALUATION_ORDER = ("test", "val", "train")
 MANIFEST_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -45,6 +50,20 @@ def manifest_table(rows: Iterable[Mapping[str, Any]] | pa.Table) -> pa.Table:
         twin = twins[0].as_py()
         raise DataError(f"the manifest lists {twin!r} twice; list each image once and name its sets in `sets`")
     return table
+
+
+def evaluation_rows(table: pa.Table) -> NDArray[np.int64]:
+    """Return the numbers, ascending, of the rows of the split that test sets are made of; of all where there is none.
+
+    Args:
+        table: a manifest or index table.
+    """
+    splits = pc.unique(table["split"]).to_pylist()
+    split = next((split for split in EVALUATION_ORDER if split in splits), None)
+    if split is None:
+        return np.arange(len(table))
+    rows: NDArray[np.int64] = np.flatnonzero(pc.fill_null(pc.equal(table["split"], split), False).to_numpy())
+    return rows
 
 
 def write_manifest(table: pa.Table, path: Path) -> None:

@@ -87,7 +87,7 @@ def _printed(table: Table) -> list[PrintedTable]:
                 cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
                 for cell in row
             ]
-            first, second, difference, low, high, _, p_holm = texts[2:]
+            first, second, difference, low, high, _, p_holm, _ = texts[2:]
             cells = [*texts[:2], first, second, difference, f"{low} to {high}", p_holm]
             layout.add_row(*(Text(printable(cell)) for cell in cells))
         printed.append(layout)

@@ -61,17 +61,26 @@ def project(table: FeatureTable, groups: NDArray[np.int64]) -> Projection | None
         table: features with the tap "cls".
         groups: (N,) number of each image's group.
     """
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
-
     rows = sample_rows(groups)
     if len(rows) < 3:
         return None
     blocks = candidate_blocks(table.spec.stored_blocks, table.spec.blocks)
     tokens = table.read("cls", blocks=blocks, rows=rows).astype(np.float32)  # (M, n, D)
-    points, explained = [], []
-    for features in (tokens, np.diff(tokens, axis=1)):
-        pca = PCA(n_components=2, svd_solver="randomized", random_state=0)
-        with np.errstate(invalid="ignore"):  # images that are all alike have no variance to share
-            points.append(pca.fit_transform(features.reshape(len(rows), -1)))
-        explained.append(np.nan_to_num(pca.explained_variance_ratio_))
-    return Projection(blocks, rows, np.stack(points, axis=1).astype(np.float64), np.array(explained, dtype=np.float64))
+    parts = [_components(features.reshape(len(rows), -1)) for features in (tokens, np.diff(tokens, axis=1))]
+    points, explained = (np.stack(part, axis=axis) for part, axis in zip(zip(*parts, strict=True), (1, 0), strict=True))
+    return Projection(blocks, rows, points, explained)
+
+
+def _components(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (M, 2) the first two principal components of features (M, F), and (2,) the variance that they hold.
+
+    They are exact, from the Gram matrix: with more features than images that is the smaller one. The greatest loading
+    of a component is positive, as in scikit-learn.
+    """
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(centred @ centred.T)  # ascending
+    values, vectors = values[:-3:-1].clip(0), vectors[:, :-3:-1]
+    loadings = centred.T @ vectors
+    signs = np.sign(loadings[np.abs(loadings).argmax(axis=0), [0, 1]])
+    total = float((centred**2).sum())
+    return vectors * np.sqrt(values) * signs, values / total if total else np.zeros(2)

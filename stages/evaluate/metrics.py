@@ -44,6 +44,8 @@ ECE_BINS = 15
 
 # One real image in so many may be called synthetic.
 ONE_IN = {"tpr_at_fpr_1": 100, "tpr_at_fpr_01": 1000}
+# So many real images have to be beyond the threshold: with fewer, the interval of the rate is too narrow.
+REALS_BEYOND = 3
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Metrics:
         balanced_accuracy: mean of the two.
         tpr_at_fpr_1: share of synthetic images found when at most 1 % of the real ones are called synthetic.
         tpr_at_fpr_01: the same at 0.1 %.
-        oracle_accuracy: accuracy at the best threshold of this very set, which nobody has.
+        oracle_accuracy: accuracy at the best threshold of the test set itself: an upper bound.
         calibrated_accuracy: accuracy at the threshold from held-out images of the training domain.
         unlabelled_accuracy: accuracy at the mean logit of some unlabelled images of the set, without those images.
         ece: expected calibration error of the scores, ``ECE_BINS`` bins of equal width.
@@ -117,19 +119,17 @@ def measure(
     ranked = _Ranked.of(labels, logits)
     n_real, n_fake, total = ranked.n_real, ranked.n_fake, len(ranked.fake)
     values: dict[str, float] = {}
-    if total:
-        real, fake = (int(right[0]) for right in ranked.right_at(ranked.cuts_of(np.zeros(1))))
-        values |= {"accuracy": (real + fake) / total, **_of_scores(ranked)}
+    real, fake = (int(right[0]) for right in ranked.right_at(ranked.cuts_of(np.zeros(1))))
+    if n_real:
+        values["accuracy_real"] = real / n_real
+    if n_fake:
+        values["accuracy_fake"] = fake / n_fake
+    if n_real and n_fake:
+        values |= {"accuracy": (real + fake) / total, **_of_scores(ranked), **_of_ranks(ranked)}
+        values["balanced_accuracy"] = (values["accuracy_real"] + values["accuracy_fake"]) / 2
         values["oracle_accuracy"] = float(np.add(*ranked.right_at(ranked.cuts)).max() / total)
-        if n_real:
-            values["accuracy_real"] = real / n_real
-        if n_fake:
-            values["accuracy_fake"] = fake / n_fake
         if threshold is not None:
             values["calibrated_accuracy"] = int(ranked.right_over(np.array([threshold]))[0]) / total
-    if n_real and n_fake:
-        values |= _of_ranks(ranked)
-        values["balanced_accuracy"] = (values["accuracy_real"] + values["accuracy_fake"]) / 2
         if total >= 2 * unlabelled:
             values["unlabelled_accuracy"] = _unlabelled_accuracy(ranked, unlabelled)
     undefined = {name: _why(name, n_real, n_fake, unlabelled) for name in METRICS if name not in values}
@@ -222,7 +222,7 @@ def _of_ranks(ranked: _Ranked) -> dict[str, float]:
     from sklearn.metrics import auc, average_precision_score, roc_curve  # noqa: PLC0415 - slow to import
 
     fpr, tpr, _ = roc_curve(ranked.fake, ranked.logits, drop_intermediate=False)
-    enough = {name: one_in for name, one_in in ONE_IN.items() if ranked.n_real >= one_in}
+    enough = {name: one_in for name, one_in in ONE_IN.items() if ranked.n_real >= REALS_BEYOND * one_in}
     values = {name: float(tpr[fpr <= 1 / one_in].max()) for name, one_in in enough.items()}
     ap = float(average_precision_score(ranked.fake, ranked.logits))
     return {**values, "ap": ap, "roc_auc": float(auc(fpr, tpr))}
@@ -257,10 +257,10 @@ def _why(metric: str, n_real: int, n_fake: int, unlabelled: int) -> str:
     """Say why a metric has no value."""
     if not n_real + n_fake:
         return "no images"
-    if metric == "calibrated_accuracy":
-        return "no held-out scores of the training domain"
     if not n_real or not n_fake:
         return f"no {'synthetic' if n_real else 'real'} images"
+    if metric == "calibrated_accuracy":
+        return "no held-out scores of the training domain"
     if metric in ONE_IN:
-        return f"{n_real} real images, fewer than the {ONE_IN[metric]:,} that this rate needs"
+        return f"{n_real} real images, fewer than the {REALS_BEYOND * ONE_IN[metric]:,} that this rate needs"
     return f"{n_real + n_fake} images, fewer than twice the {unlabelled} that set the threshold"

@@ -1,4 +1,4 @@
-"""How sure metrics are: bootstrap over images, and whether two heads really differ on the same images.
+"""How sure metrics are: bootstrap over images, intervals from its spread, and tests of differences between heads.
 
 Images are drawn with replacement within their class (and within their combination of test sets, so that an image that
 several sets share is drawn as often in each of them), with a fixed seed. A replicate is a vector of counts: how often
@@ -7,9 +7,10 @@ each image was drawn. Metrics of all replicates come from sums over counts in on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import betaincinv, expit, logit
 
 from stages.evaluate.metrics import ONE_IN
 from stages.evaluate.scores import sigmoid
@@ -33,19 +34,21 @@ BOOTSTRAPPED = (
 )
 REPLICATES = 1000
 LEVEL = 0.95
+_Z = 1.959964  # the normal quantile of that level
+_SHARES = {"accuracy", "accuracy_real", "accuracy_fake", "balanced_accuracy", "calibrated_accuracy"}
 
 _CELLS_AT_ONCE = 2_000_000
 
 
 def draw_counts(
-    strata: NDArray[np.integer[Any]], *, replicates: int = REPLICATES, seed: int = 0
+    strata: NDArray[np.integer[Any]], *, replicates: int = REPLICATES, seed: int | Sequence[int] = 0
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield (R', N) counts until ``replicates`` rows are drawn; R' depends on N alone.
 
     Args:
         strata: (N,) number of each image's stratum; every replicate has as many images of a stratum as there are.
         replicates: R.
-        seed: of the draws.
+        seed: of the draws, one number or several.
     """
     random = np.random.default_rng(seed)
     members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
@@ -120,35 +123,112 @@ class Resampler:
         return np.where(above > 0, padded, 0) / len(self._fakes)
 
 
-def interval(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of replicates (R,)."""
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def interval(
+    metric: str, value: float, replicates: NDArray[np.float64], sizes: Sequence[tuple[int, int]]
+) -> tuple[float, float]:
+    """Return the 95 % interval over images of a metric of one set, or of its mean over several.
 
-
-def bootstrap_p(differences: NDArray[np.float64]) -> float:
-    """Return the two-sided p value of "no difference" from paired bootstrap differences (R,).
-
-    Twice the smaller share of replicates on either side of 0, counting the observed sample itself: never below
-    2 / (R + 1).
-    """
-    smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    return min(1.0, 2 * (smaller + 1) / (len(differences) + 1))
-
-
-def mcnemar_p(right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> float:
-    """Return the exact two-sided p value of McNemar's test: do two heads err equally often on the same images?
+    A share of images is a share of as many independent images as would spread like the replicates do (Korn and
+    Graubard 1998), at most as many as there are; the interval is the wider one of Wilson's and of Jeffreys's (Brown,
+    Cai and DasGupta 2001). It has a width, too, where every image is right. Ranks are more skewed near 1: theirs also
+    holds the normal interval of the logit of the replicates. docs/metrics.md has the coverage.
 
     Args:
-        right: (N,) which images the one head gets right.
-        other_right: (N,) the same of the other head.
+        metric: one of ``BOOTSTRAPPED``.
+        value: in 0..1.
+        replicates: (R,) of the same quantity.
+        sizes: (real, synthetic) images of each set in the mean.
     """
-    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+    from scipy.stats import t  # noqa: PLC0415 - slow to import
 
-    only_one, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
-    if not only_one + only_other:
-        return 1.0
-    return float(binomtest(only_one, only_one + only_other).pvalue)
+    variance = float(replicates.var())
+    images = sum(_independent_images(metric, *size) for size in sizes)
+    spread_of = value * (1 - value) / variance if variance else np.inf
+    if metric in _SHARES:
+        return _interval_of_share(value, min(spread_of, images), _Z)
+    z = float(t.ppf((1 + LEVEL) / 2, max(sum(map(min, sizes)) - 1, 1)))
+    low, high = _interval_of_share(value, spread_of if variance else images, z)
+    if variance:
+        least = 0.5 / sum(n_real * n_fake for n_real, n_fake in sizes)  # half a pair of images in the wrong order
+        middle, spread = logit(np.clip(value, least, 1 - least)), logit(replicates.clip(least, 1 - least)).std()
+        low, high = min(low, float(expit(middle - z * spread))), max(high, float(expit(middle + z * spread)))
+    return low, high
+
+
+def _independent_images(metric: str, n_real: int, n_fake: int) -> float:
+    """Return of how many images a metric is a share, as far as their number alone tells."""
+    match metric:
+        case "accuracy_real":
+            return n_real
+        case "accuracy_fake" | "tpr_at_fpr_1" | "tpr_at_fpr_01":
+            return n_fake
+        case "balanced_accuracy":
+            return 4 / (1 / n_real + 1 / n_fake)
+        case "ap" | "roc_auc":
+            return min(n_real, n_fake)
+    return n_real + n_fake
+
+
+def _interval_of_share(share: float, images: float, z: float) -> tuple[float, float]:
+    """Return the wider ends of Wilson's and Jeffreys's 95 % intervals of a share of images."""
+    middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    right, wrong = share * images, (1 - share) * images
+    low, high = betaincinv(right + 0.5, wrong + 0.5, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = min(middle - half, low), max(middle + half, high)
+    return float(max(low, 0.0)) if right else 0.0, float(min(high, 1.0)) if wrong else 1.0
+
+
+class Difference(NamedTuple):
+    """A difference between two heads, its 95 % interval, and the two-sided p value of "no difference"."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def difference(
+    metric: str,
+    values: Sequence[float],
+    others: Sequence[float],
+    replicates: NDArray[np.float64],
+    size: tuple[int, int],
+) -> Difference:
+    """Compare two heads on the same images: two methods, where both have several seeds, else these very weights.
+
+    The variance over images is that of the paired replicates, and of one image more or less that is right, or one pair
+    that is in order. With two seeds or more per head, that between trainings comes on top, and the test is Welch's.
+
+    Args:
+        metric: what is compared.
+        values: of the one head, one per seed.
+        others: of the other head.
+        replicates: (R,) of the difference between the means over seeds.
+        size: (real, synthetic) images.
+    """
+    from scipy.stats import t  # noqa: PLC0415 - slow to import
+
+    value = float(np.mean(values) - np.mean(others))
+    least = 1 / sum(size) if metric in _SHARES else 1 / (size[0] * size[1])
+    over_seeds, freedom = seed_variance(values, others)
+    variance = float(replicates.var()) + least**2 + over_seeds
+    freedom = freedom * (variance / over_seeds) ** 2 if over_seeds else np.inf
+    spread = variance**0.5
+    half = float(t.ppf((1 + LEVEL) / 2, freedom)) * spread
+    return Difference(value, value - half, value + half, float(2 * t.sf(abs(value) / spread, freedom)))
+
+
+def seed_variance(*of_heads: Sequence[float]) -> tuple[float, float]:
+    """Return the variance between trainings of a sum or difference of means over seeds, and its degrees of freedom.
+
+    Both 0 where a head has a single seed, and nothing is known of it.
+    """
+    if any(len(values) < 2 for values in of_heads):
+        return 0.0, 0.0
+    parts = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in of_heads]
+    total = sum(part for part, _ in parts)
+    return total, total**2 / sum(part**2 / freedom for part, freedom in parts) if total else 0.0
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

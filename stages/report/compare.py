@@ -9,7 +9,7 @@ from stages.evaluate.uncertainty import REPLICATES
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES
+from stages.report.tables import COMPARISON_NOTE, METRIC_NAMES
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,23 +67,19 @@ def run(
     chosen = [(_label(head, names[0]), _label(against, names[1])) for head, against in pairs]
     uncertainty = resample(results, heads=[head for pair in chosen for head in pair], replicates=replicates)
     columns = results.column_names()
-    blocks = []
-    for head, against in chosen:
-        rows: list[Sequence[Cell]] = []
-        for found in uncertainty.compare(head, against):
-            means = [results.of_set(name, found.tested, found.metric) for name in (head, against)]
-            difference = [Value(value, signed=True) for value in found.difference]
-            values = [*map(Value.of, means), *difference]
-            rows.append([columns[found.tested], METRIC_NAMES[found.metric], *values, found.p, found.p_holm])
-        blocks.append(Block(f"{head} against {against}", rows))
-    header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm"]
-    notes = [
-        "Percent, means over seeds; difference: first minus second in points, with its 95 % paired bootstrap interval.",
-        "p: McNemar's exact test of the first common seed for accuracy, paired bootstrap otherwise; p_holm is "
-        "corrected over the sets.",
-    ]
+    blocks: dict[tuple[str, str], list[Sequence[Cell]]] = {pair: [] for pair in chosen}
+    for each in uncertainty.compare(chosen):
+        means = [results.of_set(name, each.tested, each.metric) for name in (each.head, each.other)]
+        values: list[Cell] = [*map(Value.of, means), *(Value(value, signed=True) for value in each.found[:3])]
+        tests: list[Cell] = [each.found.p, each.p_holm, each.of]
+        row = [columns[each.tested], METRIC_NAMES[each.metric], *values, *tests]
+        blocks[each.head, each.other].append(row)
+    header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
+    family = f"p_holm: Holm-corrected over all {sum(map(len, blocks.values()))} tests of this table."
+    notes = ["Percent, means over seeds.", COMPARISON_NOTE, family]
     title = f"{names[0]} against {names[1]}"
-    return Table(title, header, blocks, text_columns=2, block_name="pair", notes=notes)
+    of_pairs = [Block(f"{head} against {other}", rows) for (head, other), rows in blocks.items()]
+    return Table(title, header, of_pairs, text_columns=2, block_name="pair", notes=notes)
 
 
 def _label(head: str, side: str) -> str:

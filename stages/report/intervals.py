@@ -1,4 +1,4 @@
-"""How sure the numbers are: bootstrap intervals over images, and paired tests between heads.
+"""How sure the numbers are: intervals over images, and paired tests between heads.
 
 Every replicate draws images once and measures all heads and sets on them, so that differences between heads, and means
 over sets that share their real images, have the right spread. A value is the mean over seeds, and so is a replicate.
@@ -6,6 +6,7 @@ over sets that share their real images, have the right spread. A value is the me
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,12 +16,13 @@ import numpy as np
 from stages.evaluate.uncertainty import (
     BOOTSTRAPPED,
     REPLICATES,
+    Difference,
     Resampler,
-    bootstrap_p,
+    difference,
     draw_counts,
     holm,
     interval,
-    mcnemar_p,
+    seed_variance,
 )
 
 if TYPE_CHECKING:
@@ -40,20 +42,22 @@ class Comparison(NamedTuple):
     """One head against another on one set.
 
     Attributes:
+        head: the one.
+        other: the other.
         tested: the set.
         metric: one of ``COMPARED``.
-        difference: value of the head minus that of the other, means over seeds, and the ends of its 95 % interval.
-        p: two-sided p value of "no difference": McNemar's exact test for accuracy (of ``seed``), paired bootstrap else.
-        p_holm: the same, Holm-corrected over the sets that the two heads are compared on.
-        seed: the seed whose decisions McNemar's test compares; None for the other metrics.
+        found: value of the head minus that of the other, means over seeds, its 95 % interval and p value.
+        p_holm: p, Holm-corrected over all comparisons of the table.
+        of: "methods" where both heads have several seeds, else "weights": of these trainings alone.
     """
 
+    head: str
+    other: str
     tested: NamedSet
     metric: str
-    difference: tuple[float, float, float]
-    p: float
+    found: Difference
     p_holm: float
-    seed: int | None
+    of: str
 
 
 @dataclass(frozen=True)
@@ -65,53 +69,61 @@ class Uncertainty:
 
     def of_set(self, head: str, tested: NamedSet, metric: str) -> tuple[float, float] | None:
         """Return the 95 % interval of a metric of a set; None where it is undefined or not bootstrapped."""
-        column = self._column(head, tested, metric)
-        if column is None or self.results.of_set(head, tested, metric).value is None:
-            return None
-        return interval(column)
+        return self._interval(head, metric, [tested], self.results.of_set(head, tested, metric).value)
 
-    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet] | None = None) -> tuple[float, float] | None:
-        """Return the 95 % interval of the mean over sets (all, or those named); None when a set in it has none."""
-        covered = [t for t in self.results.covered(head, metric) if names is None or t in names]
+    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean over sets; None when a set in it has none."""
+        covered = [tested for tested in self.results.covered(head, metric) if tested in names]
+        return self._interval(head, metric, covered, self.results.of_sets(head, metric, names).value)
+
+    def of_method(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean over sets that another training on other images may give, or None.
+
+        It holds the spread over seeds beside that over images; None also where the head has a single seed.
+        """
+        from scipy.stats import t  # noqa: PLC0415 - slow to import
+
+        covered = [tested for tested in self.results.covered(head, metric) if tested in names]
         columns = [self._column(head, tested, metric) for tested in covered]
-        found = [column for column in columns if column is not None]
-        return interval(np.mean(found, axis=0)) if found and len(found) == len(covered) else None
+        value = self.results.of_sets(head, metric, names).value
+        over_seeds, freedom = seed_variance(self.results.seed_means(head, metric, names))
+        if value is None or not freedom or any(column is None for column in columns):
+            return None
+        over_images = float(np.mean([column for column in columns if column is not None], axis=0).var())
+        variance = over_images + over_seeds
+        half = float(t.ppf(0.975, freedom * (variance / over_seeds) ** 2)) * variance**0.5
+        return max(value - half, 0.0), min(value + half, 1.0)
 
-    def compare(self, head: str, other: str) -> list[Comparison]:
-        """Compare two heads on every set that both have scored and that has both classes."""
+    def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+        """Compare pairs of heads on every set that both have scored and that has both classes: one table of tests."""
         compared = []
-        for metric in COMPARED:
-            draws: dict[NamedSet, NDArray[np.float64]] = {}
-            for tested in self.results.sets:
-                mine, theirs = (self._column(one, tested, metric) for one in (head, other))
-                if mine is not None and theirs is not None:
-                    draws[tested] = mine - theirs
-            tests = [self._test(head, other, tested, metric, found) for tested, found in draws.items()]
-            corrected = holm([p for p, _ in tests])
-            for (tested, found), (p, seed), p_holm in zip(draws.items(), tests, corrected, strict=True):
-                values = [self.results.of_set(one, tested, metric).value for one in (head, other)]
-                difference = ((values[0] or 0.0) - (values[1] or 0.0), *interval(found))
-                compared.append(Comparison(tested, metric, difference, p, p_holm or 0.0, seed))
-        return compared
+        for head, other in pairs:
+            for metric in COMPARED:
+                for tested in self.results.sets:
+                    mine, theirs = (self._column(one, tested, metric) for one in (head, other))
+                    if mine is None or theirs is None:
+                        continue
+                    ours, others = (self.results.seed_values(one, tested, metric) for one in (head, other))
+                    found = difference(metric, ours, others, mine - theirs, self.results.size(tested))
+                    of = "methods" if min(len(ours), len(others)) > 1 else "weights"
+                    compared.append(Comparison(head, other, tested, metric, found, found.p, of))
+        corrected = holm([each.found.p for each in compared])
+        return [each._replace(p_holm=p or 0.0) for each, p in zip(compared, corrected, strict=True)]
+
+    def _interval(
+        self, head: str, metric: str, sets: Sequence[NamedSet], value: float | None
+    ) -> tuple[float, float] | None:
+        columns = [self._column(head, tested, metric) for tested in sets]
+        found = [column for column in columns if column is not None]
+        if value is None or not found or len(found) < len(sets):
+            return None
+        return interval(metric, value, np.mean(found, axis=0), [self.results.size(tested) for tested in sets])
 
     def _column(self, head: str, tested: NamedSet, metric: str) -> NDArray[np.float64] | None:
         if (head, tested) not in self.replicates or metric not in BOOTSTRAPPED:
             return None
         column: NDArray[np.float64] = self.replicates[head, tested][:, BOOTSTRAPPED.index(metric)]
         return None if np.isnan(column).any() else column
-
-    def _test(
-        self, head: str, other: str, tested: NamedSet, metric: str, draws: NDArray[np.float64]
-    ) -> tuple[float, int | None]:
-        """Return p, and the seed that McNemar's test compares."""
-        sample = self.results.samples[tested.corpus]
-        common = sorted(set(sample.seeds(head)) & set(sample.seeds(other)))
-        if metric != "accuracy" or not common:
-            return bootstrap_p(draws), None
-        rows = sample.members[tested.name]
-        fake = sample.label[rows] == 1
-        right = [(sample.logits[one, common[0]][rows] > 0) == fake for one in (head, other)]
-        return mcnemar_p(right[0], right[1]), common[0]
 
 
 def resample(
@@ -123,7 +135,7 @@ def resample(
         results: what was measured.
         heads: of these heads only; None: of all.
         replicates: how many samples of images are drawn.
-        seed: of the draws; the same seed gives the same intervals.
+        seed: of the draws; the same seed gives the same intervals. Each corpus has draws of its own.
     """
     found: Replicates = {}
     for corpus, sample in results.samples.items():
@@ -141,7 +153,8 @@ def resample(
             for rows in [sample.members[tested.name]]
         }
         parts: dict[tuple[str, NamedSet], list[NDArray[np.float64]]] = defaultdict(list)
-        for counts in draw_counts(sample.strata(), replicates=replicates, seed=seed) if resamplers else ():
+        draws = (seed, zlib.crc32(corpus.encode()))
+        for counts in draw_counts(sample.strata(), replicates=replicates, seed=draws) if resamplers else ():
             for tested, of_heads in resamplers.items():
                 drawn = counts[:, sample.members[tested.name]]
                 for head, of_seeds in of_heads.items():

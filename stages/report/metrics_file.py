@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -17,23 +18,25 @@ if TYPE_CHECKING:
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
 
-MEAN_KEY = "mean"
 HEADLINE = ("ap", "accuracy")
 
 
 def short_metrics(results: Results) -> dict[str, Any]:
-    """Return head -> "mean" or "corpus/set" -> AP and accuracy (mean, and ``_std`` over seeds), numbers only.
+    """Return head -> corpus or "corpus/set" -> AP and accuracy (mean, and ``_std`` over seeds), numbers only.
 
-    What is undefined is left out. ``ap_sets`` of ``sets`` sets are in the mean of AP; likewise for accuracy.
+    A corpus has the mean over its test sets, of which ``ap_sets`` of ``sets`` are in that of AP, likewise for accuracy.
+    What is undefined is left out.
     """
     short: dict[str, Any] = {}
     for head in results.heads:
-        lines: dict[str, dict[str, float]] = {MEAN_KEY: {"sets": len(results.sets) + len(results.missing)}}
-        for metric in HEADLINE:
-            mean = results.of_sets(head, metric)
-            lines[MEAN_KEY] |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
-            for tested in results.sets:
-                lines.setdefault(tested.key, {}).update(_numbers(metric, results.of_set(head, tested, metric)))
+        lines: dict[str, dict[str, float]] = {}
+        for corpus in results.corpora:
+            lines[corpus] = {"sets": len(results.sets_of(corpus))}
+            for metric in HEADLINE:
+                mean = results.of_corpus(head, metric, corpus)
+                lines[corpus] |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
+        for tested, metric in product(results.sets, HEADLINE):
+            lines.setdefault(tested.key, {}).update(_numbers(metric, results.of_set(head, tested, metric)))
         short[head] = lines
     return short
 
@@ -73,17 +76,19 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") ->
     table.add_column("set")
     for head in metrics:
         table.add_column(Text(printable(head)), justify="right")
-    sets = {key: None for lines in metrics.values() for key in lines if key != MEAN_KEY}
-    corpora = {key.partition("/")[0] for key in sets}
-    for key in sets:
-        name = key if len(corpora) > 1 else key.partition("/")[2]
-        cells = [_pair(lines.get(key, {})) for lines in metrics.values()]
-        table.add_row(Text(printable(name)), *map(Text, cells), end_section=key == list(sets)[-1])
-    means = [lines[MEAN_KEY] for lines in metrics.values()]
-    table.add_row(Text("mean over sets", style="bold"), *(Text(_pair(mean), style="bold") for mean in means))
-    covered = [(mean["ap_sets"], mean["accuracy_sets"], mean["sets"]) for mean in means]
-    counts = [f"{ap} / {acc} of {total}" if ap != acc else f"{ap} of {total}" for ap, acc, total in covered]
-    table.add_row(Text("sets covered"), *map(Text, counts))
+    keys = {key: None for lines in metrics.values() for key in lines}
+    corpora = [key for key in keys if "/" not in key]
+    for corpus in corpora:
+        means = [lines[corpus] for lines in metrics.values() if corpus in lines]
+        for key in (key for key in keys if key.startswith(f"{corpus}/")):
+            name = key if len(corpora) > 1 else key.partition("/")[2]
+            table.add_row(Text(printable(name)), *(Text(_pair(lines.get(key, {}))) for lines in metrics.values()))
+        table.add_section()
+        title = f"mean of {corpus}" if len(corpora) > 1 else "mean over sets"
+        table.add_row(Text(printable(title), style="bold"), *(Text(_pair(mean), style="bold") for mean in means))
+        covered = [(mean["ap_sets"], mean["accuracy_sets"], mean["sets"]) for mean in means]
+        counts = [f"{ap} / {acc} of {total}" if ap != acc else f"{ap} of {total}" for ap, acc, total in covered]
+        table.add_row(Text("sets covered"), *map(Text, counts), end_section=True)
     return table
 
 

@@ -76,7 +76,6 @@ def render_page(
         "headline": _headline(results),
         "facts": _facts(results),
         "metric_groups": _METRIC_GROUPS,
-        "set_count": len(results.sets) + len(results.missing),
         "any_spread": any(len(results.seeds(head)) > 1 for head in results.heads),
         "matrices": _MATRICES,
         "bar_kinds": [(metric, METRIC_NAMES[metric]) for metric in BAR_METRICS],
@@ -112,13 +111,13 @@ def _warnings(results: Results, audits: Sequence[Mapping[str, Any]]) -> Iterator
             yield f"{sample.failed:,} image(s) could not be read and have no score ({where})."
         if sample.in_no_set:
             yield f"{sample.in_no_set:,} scored image(s) name no test set and are in no result ({where})."
-    own: dict[str, set[str]] = {}
+    own: dict[tuple[str, str], set[str]] = {}
     for card in results.cards:
-        if card.facts.get("trained_on") == card.corpus:
-            own.setdefault(card.corpus, set()).add(card.head)
-    for corpus, heads in sorted(own.items()):
+        if card.facts.get("tested_images"):
+            own.setdefault((card.corpus, card.facts["tested_images"]), set()).add(card.head)
+    for (corpus, used), heads in sorted(own.items()):
         names = ", ".join(map(printable, sorted(heads)))
-        yield f"{names}: trained on images of corpus {printable(corpus)}, which is tested here too; do not trust these."
+        yield f"{names}: tested images of corpus {printable(corpus)} {used} these heads; do not trust their numbers."
     unmoved = {card.head for card in results.cards if card.facts.get("window_moved") is False}
     for head in sorted(unmoved):
         yield f"Head {printable(head)}: for some seed the window is still that of the random draw before training."
@@ -146,31 +145,33 @@ def _facts(results: Results) -> list[tuple[str, object, str]]:
 
 
 def _headline(results: Results) -> str:
-    """Return the result in one sentence: the best mean AP, how much is lost at the usual threshold, and to whom."""
-    means = {head: results.of_sets(head, "ap") for head in results.heads}
+    """Return the result in a sentence per corpus: the best mean AP, and how much is lost at the usual threshold."""
+    return " ".join(_headline_of(results, corpus) for corpus in results.corpora)
+
+
+def _headline_of(results: Results, corpus: str) -> str:
+    where = f"On {printable(corpus)}, " if len(results.corpora) > 1 else ""
+    means = {head: results.of_corpus(head, "ap", corpus) for head in results.heads}
     ranked = sorted((mean.value, head) for head, mean in means.items() if mean.value is not None)
     if not ranked:
-        return "No test set has both classes: AP is undefined everywhere."
+        return f"{where}no test set has both classes: AP is undefined." if where else "No test set has both classes."
     value, best = ranked[-1]
     covered = f"{means[best].count} of {means[best].total} sets"
-    text = f"{printable(best)} has the highest mean AP, {value:.3f} over {covered}"
-    accuracy, oracle = (results.of_sets(best, metric).value for metric in ("accuracy", "oracle_accuracy"))
+    text = f"{where}{printable(best)} has the highest mean AP, {value:.3f} over {covered}"
+    accuracy, oracle = (results.of_corpus(best, name, corpus).value for name in ("accuracy", "oracle_accuracy"))
     if accuracy is not None and oracle is not None:
         text += f"; its accuracy is {accuracy:.3f} at score 0.5 and {oracle:.3f} at the oracle's threshold"
     return f"{text}."
 
 
-def _best(results: Results, metric: str, tested: NamedSet | None = None) -> set[str]:
-    """Return the heads with the best value as printed, of a set or of the mean over sets.
+def _best(results: Results, metric: str, sets: tuple[NamedSet, ...]) -> set[str]:
+    """Return the heads with the best mean over sets as printed.
 
-    Nobody is best alone, or where the means over sets cover different numbers of them.
+    Nobody is best alone, or where the means cover different numbers of sets.
     """
-    if tested is None:
-        means = {head: results.of_sets(head, metric) for head in results.heads}
-        if len({mean.count for mean in means.values()}) > 1:
-            return set()
-    else:
-        means = {head: results.of_set(head, tested, metric) for head in results.heads}
+    means = {head: results.of_sets(head, metric, sets) for head in results.heads}
+    if len({mean.count for mean in means.values()}) > 1:
+        return set()
     printed = {head: f"{mean.value:.3f}" for head, mean in means.items() if mean.value is not None}
     choose = min if metric in ERRORS else max
     return {head for head, text in printed.items() if len(means) > 1 and text == choose(printed.values())}

@@ -130,11 +130,33 @@ class Results:
         """Return mean and spread over seeds."""
         return mean_over_seeds(list(self.by_seed(head, tested, view).values()), metric)
 
-    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet] | None = None, view: str = "") -> Mean:
-        """Return the mean over sets (all, or those named), its spread over seeds, and how many sets it covers."""
+    def seed_values(self, head: str, tested: NamedSet, metric: str) -> list[float]:
+        """Return the defined values of a metric of a set, one per seed."""
+        measured = [metrics for metrics in self.by_seed(head, tested).values() if metrics is not None]
+        return [value for metrics in measured if (value := metrics.value(metric)) is not None]
+
+    def seed_means(self, head: str, metric: str, names: Sequence[NamedSet]) -> list[float]:
+        """Return the mean over the covered ones of these sets, one per seed."""
+        columns = [self.seed_values(head, tested, metric) for tested in self.covered(head, metric) if tested in names]
+        return [sum(values) / len(values) for values in zip(*columns, strict=True)]
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The benchmarks: corpora with a test set, in the order of the columns."""
+        return tuple(dict.fromkeys(tested.corpus for tested in self.sets))
+
+    def sets_of(self, corpus: str) -> tuple[NamedSet, ...]:
+        """Return the sets that the mean of a corpus is asked to cover, those without images last."""
+        return tuple(tested for tested in (*self.sets, *self.missing) if tested.corpus == corpus)
+
+    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet], view: str = "") -> Mean:
+        """Return the mean over sets, its spread over seeds, and how many of the sets it covers."""
         by_seed = [self.measured[head, view][seed] for seed in self.seeds(head, view)]
-        wanted = (*self.sets, *self.missing) if names is None else names
-        return mean_over_sets(by_seed, [tested.key for tested in wanted], metric)
+        return mean_over_sets(by_seed, [tested.key for tested in names], metric)
+
+    def of_corpus(self, head: str, metric: str, corpus: str, view: str = "") -> Mean:
+        """Return the mean over the test sets of a corpus: papers report each benchmark by itself."""
+        return self.of_sets(head, metric, self.sets_of(corpus), view)
 
     def covered(self, head: str, metric: str, view: str = "") -> list[NamedSet]:
         """Return the sets that a mean over sets covers: those with a value for every seed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.evaluate.scores import MATCHED
@@ -47,41 +48,44 @@ _DEGRADATIONS = (
 
 
 def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
-    """Means over sets for every head and view, and what is lost against the clean view; None without such views.
+    """Means over the sets of each corpus for every head and view, and what is lost against the clean view.
 
     Args:
         results: what was measured.
         paper: only the views on the grid that the paper plots (JPEG 60..100, scale 0.5..1.0).
+
+    Returns:
+        None where the study has no degraded view.
     """
     blocks = []
     for metric in _METRICS:
         rows: list[Sequence[Cell]] = []
-        for head in results.heads:
+        for head, corpus in product(results.heads, results.corpora):
             for kind, view, strength in _views(results, paper=paper):
-                if (head, view) in results.measured:
-                    mean = results.of_sets(head, metric, view=view)
-                    cells = (Value.of(mean), _loss(results, head, view, metric), mean.count, mean.total)
-                    rows.append([head, kind, view or "clean", strength, *cells])
+                if _has_view(results, head, corpus, view):
+                    mean = results.of_corpus(head, metric, corpus, view)
+                    cells = (Value.of(mean), _loss(results, head, corpus, view, metric), mean.count, mean.total)
+                    rows.append([head, corpus, kind, view or "clean", strength, *cells])
         blocks.append(Block(METRIC_NAMES[metric], rows))
-    if not any(row[2] != "clean" for row in blocks[0].rows):
+    if not any(row[3] != "clean" for row in blocks[0].rows):
         return None
-    header = ["head", "degradation", "view", "strength", "mean", "relative to clean", "sets_in_mean", "sets"]
+    header = ["head", "corpus", "degradation", "view", "strength", "mean", "relative to clean", "sets_in_mean", "sets"]
     notes = ["Percent, mean over test sets, ± over seeds; relative to clean in percentage points, over the same sets."]
     title = f"Robustness{' on the grid of the paper' if paper else ''}"
-    return Table(title, header, blocks, text_columns=3, block_name="metric", notes=notes)
+    return Table(title, header, blocks, text_columns=4, block_name="metric", notes=notes)
 
 
 def robustness_figures(results: Results) -> list[Figure]:
-    """One figure a metric and degradation: means over sets from the clean view to the strongest one."""
+    """One figure per corpus, metric and degradation: means over sets from the clean view to the strongest one."""
     figures = []
-    for metric in _METRICS:
+    for metric, corpus in product(_METRICS, results.corpora):
         drawn = []
         for degradation, views in _degraded(results).items():
             places = {"": "clean"} | {view: f"{strength:g}" for view, strength in views}
             curves = []
             for head in results.heads:
-                seen = [view for view in places if (head, view) in results.measured]
-                means = [results.of_sets(head, metric, view=view) for view in seen]
+                seen = [view for view in places if _has_view(results, head, corpus, view)]
+                means = [results.of_corpus(head, metric, corpus, view) for view in seen]
                 # means over different numbers of sets do not belong on one line
                 if len(seen) == len(places) and len({mean.count for mean in means}) == 1 and means[0].count:
                     values, spreads = [mean.value or 0.0 for mean in means], [mean.std for mean in means]
@@ -90,11 +94,18 @@ def robustness_figures(results: Results) -> list[Figure]:
                 drawn.append((degradation.title, list(places.values()), curves))
         every = [curve for _, _, curves in drawn for curve in curves]
         scale = common_scale(every, UNIT) if every else UNIT
+        of = f"{corpus}: " if len(results.corpora) > 1 else ""
         for name, names, curves in drawn:
-            title = f"{metric_title(metric)} against {name}"
+            title = f"{of}{metric_title(metric)} against {name}"
             chart = band_chart(title, curves, limits=UNIT, scale=scale, x_label=name, x_names=names)
             figures.append(Figure(title, chart, "mean over test sets"))
     return figures
+
+
+def _has_view(results: Results, head: str, corpus: str, view: str) -> bool:
+    """Whether a head has scored a view of a corpus."""
+    by_seed = results.measured.get((head, view), {}).values()
+    return any(tested.key in metrics for metrics in by_seed for tested in results.sets_of(corpus))
 
 
 def _degraded(results: Results) -> dict[Degradation, list[tuple[str, float]]]:
@@ -122,9 +133,9 @@ def _views(results: Results, *, paper: bool) -> list[tuple[str, str, float | Non
     return rows
 
 
-def _loss(results: Results, head: str, view: str, metric: str) -> Value:
+def _loss(results: Results, head: str, corpus: str, view: str, metric: str) -> Value:
     """The difference to the clean view, both as means over the sets that are defined in both for all seeds."""
-    clean = results.covered(head, metric)
+    clean = [tested for tested in results.covered(head, metric) if tested.corpus == corpus]
     common = sorted(tested for tested in results.covered(head, metric, view) if tested in clean)
     here, there = (results.of_sets(head, metric, common, one).value for one in (view, ""))
     return Value(None) if here is None or there is None else Value(here - there, signed=True)

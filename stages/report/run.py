@@ -111,7 +111,7 @@ def run(
     found: dict[str, Table | None] = {
         "main": tables.main_table(results, f"{study.name}: main results"),
         "per_set": tables.per_set_table(results, uncertainty),
-        "tests": tables.comparison_table(results, uncertainty, first, others),
+        "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
         "robustness": robustness_table(results),
         "robustness_paper_grid": robustness_table(results, paper=True),
         "ablation": ablation,

@@ -11,6 +11,7 @@ from stages.report.table import Block, Table, Value
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stages.evaluate.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
     from stages.report.table import Cell
@@ -36,6 +37,13 @@ MAIN_METRICS = ("ap", "accuracy", "oracle_accuracy", "calibrated_accuracy")
 PAPER_METRICS = ("accuracy", "ap")
 
 
+COMPARISON_NOTE = (
+    "difference: first minus other in percentage points, means over seeds, with its 95 % interval (low, high); p: of "
+    "no difference. Both hold the paired spread over images and, of methods, that over seeds; where a head has one "
+    "seed they are of these weights, not of the methods."
+)
+
+
 def metric_title(metric: str) -> str:
     """Name a metric where a line begins."""
     name = METRIC_NAMES[metric]
@@ -43,27 +51,33 @@ def metric_title(metric: str) -> str:
 
 
 def main_table(results: Results, title: str) -> Table:
-    """Heads by sets: AP and accuracies, means over seeds; the mean over sets with how many of how many it covers."""
+    """Heads by sets: AP and accuracies, means over seeds; for each corpus the mean over its sets and their number."""
     names = results.column_names()
-    header = ["head", "seeds", *names.values(), "mean", "mean_std", "sets_in_mean", "sets"]
+    header = ["head", "seeds", *names.values()]
+    for corpus in results.corpora:
+        of = f"{corpus}: " if len(results.corpora) > 1 else ""
+        header += [f"{of}{name}" for name in ("mean", "mean_std", "sets_in_mean", "sets")]
     blocks = []
     for metric in MAIN_METRICS:
         rows: list[Sequence[Cell]] = []
         for head in results.heads:
-            values = [Value(results.of_set(head, tested, metric).value) for tested in names]
-            mean = results.of_sets(head, metric)
-            std = None if mean.std is None else Value(mean.std)
-            rows.append([head, len(results.seeds(head)), *values, Value(mean.value), std, mean.count, mean.total])
+            values: list[Cell] = [Value(results.of_set(head, tested, metric).value) for tested in names]
+            for mean in (results.of_corpus(head, metric, corpus) for corpus in results.corpora):
+                std = None if mean.std is None else Value(mean.std)
+                values += [Value(mean.value), std, mean.count, mean.total]
+            rows.append([head, len(results.seeds(head)), *values])
         blocks.append(Block(METRIC_NAMES[metric], rows))
     sizes = ["{}: {:,} real, {:,} synthetic".format(name, *results.size(tested)) for tested, name in names.items()]
     notes = [
-        "Percent; means over seeds. The mean is over the sets named in the columns, in that order; "
-        "sets_in_mean says how many of them it covers, and mean_std is its standard deviation over seeds.",
-        "Accuracy is at score 0.5. The oracle's threshold is chosen on the tested images themselves: nobody has it. "
+        "Percent; means over seeds. A mean is over the test sets of one corpus; sets_in_mean says how many of them it "
+        "covers, and mean_std is its standard deviation over seeds.",
+        "Accuracy is at score 0.5. The oracle's threshold is chosen on the tested images themselves: an upper bound. "
         "The held-out threshold comes from images of the training domain that training did not see.",
         f"Images: {'; '.join(sizes)}.",
     ]
-    return Table(title, header, blocks, ranked=range(2, 3 + len(names)), block_name="metric", notes=notes)
+    means = (2 + len(names) + 4 * at for at in range(len(results.corpora)))
+    ranked = (*range(2, 2 + len(names)), *means)
+    return Table(title, header, blocks, ranked=ranked, block_name="metric", notes=notes)
 
 
 def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
@@ -77,7 +91,7 @@ def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
         numbers = (mean.value, mean.std, low, high, mean.count, mean.total)
         why = results.why_undefined(head, tested, metric)
         rows.append([head, tested.corpus, tested.name, *results.size(tested), metric, *numbers, why])
-    notes = ["low and high: 95 % bootstrap interval over images of the mean over seeds; std: over seeds."]
+    notes = ["low and high: 95 % interval over images of the mean over seeds; std: over seeds."]
     return Table("Every metric of every head and test set", header, [Block("", rows)], text_columns=3, notes=notes)
 
 
@@ -102,44 +116,45 @@ def plot_table(results: Results) -> Table:
     return Table("Plot data", ["result", "head", "set", *METRICS], [Block("", rows)], text_columns=3)
 
 
-def comparison_table(results: Results, uncertainty: Uncertainty, head: str, others: Sequence[str]) -> Table | None:
-    """Paired tests of a head against others, set by set; None where there is no other."""
+def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence[tuple[str, str]]) -> Table | None:
+    """Paired tests of pairs of heads, set by set; None where there is no pair."""
     names = results.column_names()
-    header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "test"]
+    header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "of"]
     rows: list[Sequence[Cell]] = []
-    for other, found in ((name, found) for name in others for found in uncertainty.compare(head, name)):
-        test = "paired bootstrap" if found.seed is None else f"McNemar, seed {found.seed}"
-        difference = [Value(value, signed=True) for value in found.difference]
-        place = (head, other, names[found.tested], METRIC_NAMES[found.metric])
-        rows.append([*place, *difference, found.p, found.p_holm, test])
-    notes = [
-        "difference: first head minus the other, in percentage points, means over seeds, with its 95 % paired "
-        "bootstrap interval over images (low, high).",
-        "p_holm: Holm-corrected over the sets of a pair of heads and a metric. McNemar's test compares the decisions "
-        "of one seed, whereas the difference is over all seeds.",
-    ]
+    for each in uncertainty.compare(pairs):
+        place = (each.head, each.other, names[each.tested], METRIC_NAMES[each.metric])
+        ends = [Value(value, signed=True) for value in each.found[:3]]
+        rows.append([*place, *ends, each.found.p, each.p_holm, each.of])
+    notes = [COMPARISON_NOTE, f"p_holm: Holm-corrected over all {len(rows)} tests of this table."]
     table = Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
-    return table if others else None
+    return table if pairs else None
 
 
 def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]]) -> Table | None:
     """Which branches the LTD head needs, as in the paper's ablation; None where the study has no ablated head."""
     found = _ablated(results, settings)
-    corpora = list(dict.fromkeys(tested.corpus for tested in results.sets))
+    several = len(results.corpora) > 1
     blocks = []
     for metric in PAPER_METRICS:
         rows: list[Sequence[Cell]] = []
         for head, parts in found.items():
-            by_corpus = [results.of_sets(head, metric, [t for t in results.sets if t.corpus == c]) for c in corpora]
-            means = [*by_corpus, results.of_sets(head, metric)]
-            rows.append([head, *("yes" if part else "no" for part in parts), *map(Value.of, means)])
+            means = [results.of_corpus(head, metric, corpus) for corpus in results.corpora]
+            of_all = [_mean_of_means(means)] if several else []
+            rows.append([head, *("yes" if part else "no" for part in parts), *map(Value.of, means), *of_all])
         blocks.append(Block(METRIC_NAMES[metric], rows))
-    header = ["head", "raw", "LTD", "position", *corpora, "mean over sets"]
-    ranked = range(4, 5 + len(corpora))
-    covered = "; ".join(f"{corpus}: {results.coverage(corpus)}" for corpus in corpora)
+    last = [f"mean of {len(results.corpora)} benchmarks"] if several else []
+    header = ["head", "raw", "LTD", "position", *results.corpora, *last]
+    covered = "; ".join(f"{corpus}: {results.coverage(corpus)}" for corpus in results.corpora)
     notes = [f"Percent, mean over the test sets of each corpus, ± over seeds. {covered}."]
+    ranked = range(4, len(header))
     table = Table("Ablation of the LTD head", header, blocks, 4, ranked, block_name="metric", notes=notes)
     return table if found else None
+
+
+def _mean_of_means(means: Sequence[Mean]) -> Value:
+    """The mean of the benchmarks' means; undefined where one of them is."""
+    values = [mean.value for mean in means if mean.value is not None]
+    return Value(sum(values) / len(values) if len(values) == len(means) else None)
 
 
 def _ablated(results: Results, settings: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[bool, bool, bool]]:

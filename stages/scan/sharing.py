@@ -6,14 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from storage.manifest import EVALUATION_ORDER
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from stages.scan.place import Place
 
 SHARED = "@reals"  # the pool of the images below the second root
-# The split that test sets are made of, where a corpus has several: the first of these that it has.
-_EVALUATION_ORDER = ("test", "val", "train")
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,11 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
     Real images of a pool become members of the sets of all synthetic images of their pool and split that have no real
     images of their own; those below the second root, of all sets that are still without. Where a corpus has several
     splits, the test sets are those of its test split, or else of its validation split; the sets of the other splits
-    have the split's name in front (``train/progan``), so that no test set holds images to train on.
+    have the split's name in front (``train/progan``), so that no test set holds images to train on. Images in no split
+    beside others in one belong to the split that is evaluated.
     """
-    evaluation = next((split for split in _EVALUATION_ORDER if any(place.split == split for place in places)), None)
+    evaluation = next((split for split in EVALUATION_ORDER if any(place.split == split for place in places)), None)
+    places = [replace(place, split=place.split or evaluation) for place in places]
     own: dict[str | None, set[str]] = defaultdict(set)  # split -> sets that have real images of their own
     pools: dict[tuple[str | None, str], set[str]] = defaultdict(set)  # (split, pool) -> sets of its synthetic images
     fakes: dict[str | None, set[str]] = defaultdict(set)  # split -> sets of synthetic images
@@ -64,7 +66,6 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
     for place in places:
         split, sets = place.split, set(place.sets)
         if place.pool == SHARED and place.label == 0:
-            split = split or evaluation
             sets = fakes[split] - own[split] - supplied[split]
         elif place.pool is not None and place.label == 0:
             sets = (pools[split, place.pool] - own[split]) or sets

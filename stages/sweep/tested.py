@@ -13,6 +13,8 @@ from stages.train.feed import Feed
 from stages.train.loop import logits_of
 from storage.errors import DataError
 from storage.features import FeatureTable
+from storage.index import set_names
+from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +52,9 @@ class TestCorpus:
         if table.index["label"].null_count:
             raise DataError(f"{directory} holds images without a label, which cannot be evaluated")
         labels = table.index["label"].to_numpy()
-        names = sorted({name for names in table.index["sets"].to_pylist() for name in names})
-        sets = {name: table.rows_of_set(name) for name in names} or {table.corpus: np.arange(len(table))}
+        tested = evaluation_rows(table.index)
+        names = set_names(table.index.take(tested))
+        sets = {name: np.intersect1d(table.rows_of_set(name), tested) for name in names} or {table.corpus: tested}
         both = {name: rows for name, rows in sets.items() if len(np.unique(labels[rows])) == 2}
         if not both:
             raise DataError(f"no test set of {directory} has images of both classes")

@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from stages.analyse.projection import candidate_blocks, project, sample_rows
+from stages.analyse.projection import _components, candidate_blocks, project, sample_rows
 from storage.features import FeatureTable
 
 
@@ -22,16 +22,20 @@ def test_the_blocks_are_the_default_candidates_that_are_stored():
     assert candidate_blocks([11, 0], 24) == (0, 11)  # one candidate alone has no difference
 
 
-def test_points_are_principal_components_of_tokens_and_of_differences(small_table):
+def test_points_are_the_principal_components_of_tokens_and_of_differences(small_table):
     table, tokens = small_table
     found = project(table, np.zeros(len(table), dtype=int))
     for at, features in enumerate((tokens, np.diff(tokens, axis=1))):
-        flat = features.reshape(len(tokens), -1)
-        exact = PCA(2).fit(flat)
-        np.testing.assert_allclose(found.explained[at], exact.explained_variance_ratio_, atol=1e-3)
-        points = exact.transform(flat)
-        similarity = [abs(np.corrcoef(found.points[:, at, c], points[:, c])[0, 1]) for c in range(2)]
-        assert min(similarity) > 0.99
+        exact = PCA(2, svd_solver="full").fit(features.reshape(len(tokens), -1).astype(np.float64))
+        np.testing.assert_allclose(found.explained[at], exact.explained_variance_ratio_, rtol=1e-6)
+        points = exact.transform(features.reshape(len(tokens), -1).astype(np.float64))
+        np.testing.assert_allclose(found.points[:, at], points, atol=1e-5 * np.abs(points).max())
+
+
+def test_components_are_exact_where_the_spectrum_is_flat():
+    features = np.random.default_rng(0).normal(size=(300, 1024)).astype(np.float32)
+    exact = PCA(2, svd_solver="full").fit_transform(features.astype(np.float64))
+    np.testing.assert_allclose(_components(features)[0], exact, atol=1e-6)
 
 
 def test_two_images_are_too_few_to_show(small_table):

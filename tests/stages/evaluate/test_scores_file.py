@@ -85,7 +85,7 @@ def test_a_set_is_measured_over_its_own_images(tmp_path):
     measured = measure_sets(read_scores(tmp_path / "s"))
     assert list(measured) == ["one", "two"]
     assert (measured["one"].n_real, measured["one"].n_fake, measured["one"].ap) == (1, 1, 1.0)
-    assert (measured["two"].accuracy, measured["two"].ap) == (0.5, None)
+    assert (measured["two"].accuracy_real, measured["two"].accuracy, measured["two"].ap) == (0.5, None, None)
     assert measured["one"].calibrated_accuracy is measured["one"].unlabelled_accuracy is None
     strict = measure_sets(read_scores(tmp_path / "s"), threshold=2.5, unlabelled=1)["one"]
     assert strict.calibrated_accuracy == 0.5

@@ -1,10 +1,17 @@
 import numpy as np
 import pytest
-from scipy.integrate import quad
-from scipy.stats import binom, norm
 
+from benchmarks.intervals import METRICS, any_significant, coverage, significant_sets, type_one
 from stages.evaluate.metrics import measure
-from stages.evaluate.uncertainty import BOOTSTRAPPED, Resampler, bootstrap_p, draw_counts, holm, interval, mcnemar_p
+from stages.evaluate.uncertainty import (
+    BOOTSTRAPPED,
+    Resampler,
+    difference,
+    draw_counts,
+    holm,
+    interval,
+    seed_variance,
+)
 
 
 def _scores(n, seed, *, decimals=None):
@@ -54,10 +61,20 @@ def test_many_images_are_drawn_in_batches_that_make_the_same_number_of_replicate
     assert (batches[0] != batches[1]).any()
 
 
-def test_an_interval_leaves_out_as_much_on_either_side():
-    replicates = np.random.default_rng(0).permutation(1001) / 1000
-    assert interval(replicates) == (pytest.approx(0.025), pytest.approx(0.975))
-    assert interval(replicates, level=0.5) == (pytest.approx(0.25), pytest.approx(0.75))
+def test_the_interval_of_a_share_is_of_as_many_images_as_there_are():
+    replicates = np.random.default_rng(0).binomial(400, 0.75, 20_000) / 400
+    low, high = interval("accuracy", 0.75, replicates, [(200, 200)])
+    assert (low, high) == (pytest.approx(0.705, abs=0.003), pytest.approx(0.790, abs=0.003))  # Wilson's
+    less_spread = interval("accuracy", 0.75, 0.75 + (replicates - 0.75) / 10, [(200, 200)])
+    assert less_spread == pytest.approx((low, high), abs=0.003)  # never of more images than there are
+
+
+def test_an_interval_has_a_width_where_every_image_is_right():
+    right = np.ones(100)
+    low, high = interval("accuracy", 1.0, right, [(200, 200)])
+    assert (low, high) == (pytest.approx(1 - 3.8415 / 403.8415), 1.0)
+    assert interval("ap", 1.0, right, [(30, 270)])[0] == pytest.approx(1 - 4.18 / 34.18, abs=1e-3)
+    assert interval("accuracy", 1.0, right, [(200, 200)] * 20)[0] > 0.9995
 
 
 def test_without_a_threshold_there_is_no_calibrated_accuracy_to_resample():
@@ -73,43 +90,46 @@ def test_one_class_cannot_be_resampled():
         Resampler(np.ones(3, dtype=int), np.zeros(3))
 
 
-def _precision(threshold):
-    return norm.sf(threshold - 0.75) / (norm.sf(threshold - 0.75) + norm.sf(threshold + 0.75))
+@pytest.mark.parametrize(("accuracy", "size"), [(0.92, (200, 200)), (0.986, (30, 270)), (0.998, (200, 200))])
+def test_intervals_cover_the_truth_as_often_as_they_say(accuracy, size):
+    """Of one set and of the mean over 20 sets; more often where the classes are separated."""
+    single, mean, separated = coverage(accuracy, size, studies=500, means=60)
+    most = 0.985 if separated < 0.1 else 1
+    assert set(single) == set(METRICS)
+    assert all(0.92 <= share <= most for share in single.values()), single
+    assert all(share >= 0.88 for share in mean.values()), mean  # 60 studies: three standard errors below 0.95
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    """Two normal classes 1.5 apart, whose true AUC, AP and accuracies are known."""
-    truth = {
-        "roc_auc": norm.cdf(1.5 / np.sqrt(2)),
-        "accuracy_real": norm.cdf(0.75),
-        "balanced_accuracy": norm.cdf(0.75),
-    }
-    truth["ap"] = quad(lambda t: norm.pdf(t - 0.75) * _precision(t), -9, 9)[0]
-    random = np.random.default_rng(1)
-    labels = np.repeat([0, 1], 150)
-    studies = 1000
-    covered = dict.fromkeys(truth, 0)
-    for study in range(studies):
-        logits = random.normal(size=300) + 1.5 * labels - 0.75
-        resampler = Resampler(labels, logits)
-        replicates = np.concatenate([resampler.metrics(c) for c in draw_counts(labels, replicates=400, seed=study)])
-        for metric, value in truth.items():
-            low, high = interval(replicates[:, BOOTSTRAPPED.index(metric)])
-            covered[metric] += low <= value <= high
-    assert all(0.93 <= count / studies <= 0.97 for count in covered.values()), covered
+@pytest.mark.parametrize(("accuracy", "seeds"), [(0.75, 1), (0.986, 1), (0.92, 3)])
+def test_equal_heads_differ_as_seldom_as_the_tests_say(accuracy, seeds):
+    found = type_one(accuracy, seeds, studies=400)
+    assert 0.02 <= found["accuracy"] <= 0.08, found
+    assert all((0.02 if accuracy < 0.98 else 0) <= found[name] <= 0.08 for name in ("ap", "roc_auc")), found
 
 
-def test_mcnemar_looks_at_disagreements_only():
-    right = np.array([True] * 50 + [True] * 8 + [False] * 1)
-    other = np.array([True] * 50 + [False] * 8 + [True] * 1)
-    assert mcnemar_p(right, other) == pytest.approx(2 * binom.cdf(1, 9, 0.5))
-    assert mcnemar_p(right, right) == 1.0
+def test_a_table_of_equal_heads_seldom_has_a_significant_cell():
+    assert any_significant(40, sets=2) <= 0.125
 
 
-def test_bootstrap_p_is_the_smaller_side_twice_and_never_zero():
-    assert bootstrap_p(np.array([1.0] * 97 + [-1.0] * 2)) == pytest.approx(2 * 3 / 100)
-    assert bootstrap_p(np.ones(99)) == pytest.approx(2 / 100)
-    assert bootstrap_p(np.zeros(99)) == 1.0
+def test_a_separated_head_is_better_than_chance_in_every_one_of_many_sets():
+    assert significant_sets() == {"ap": 37, "roc_auc": 37, "accuracy": 37}
+
+
+def test_a_difference_of_methods_holds_the_spread_over_trainings():
+    replicates = np.random.default_rng(0).normal(0.02, 0.005, 4000)
+    weights = difference("ap", [0.92], [0.90], replicates, (500, 500))
+    assert weights == pytest.approx((0.02, 0.0102, 0.0298, 6.3e-5), abs=3e-4)
+    methods = difference("ap", [0.90, 0.92, 0.94], [0.88, 0.90, 0.92], replicates, (500, 500))
+    assert methods.value == pytest.approx(0.02)
+    assert methods.low < 0 < methods.high
+    assert methods.p == pytest.approx(0.29, abs=0.02)  # Welch's test, with 4.6 degrees of freedom
+    assert difference("accuracy", [0.9], [0.9], np.zeros(100), (500, 500)).p == 1
+    assert difference("accuracy", [1.0], [0.5], np.full(100, 0.5), (200, 200)).p < 1e-100
+
+
+def test_one_seed_tells_nothing_of_the_spread_over_trainings():
+    assert seed_variance([0.9], [0.8, 0.9]) == (0.0, 0.0)
+    assert seed_variance([0.90, 0.92, 0.94]) == (pytest.approx(0.0004 / 3), pytest.approx(2))
 
 
 def test_holm_steps_down_and_leaves_out_what_was_not_tested():

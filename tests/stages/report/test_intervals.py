@@ -1,8 +1,10 @@
+import zlib
+
 import numpy as np
 import pytest
 
 from stages.evaluate.metrics import measure
-from stages.evaluate.uncertainty import BOOTSTRAPPED, draw_counts, mcnemar_p
+from stages.evaluate.uncertainty import BOOTSTRAPPED, draw_counts, interval
 from stages.report.intervals import resample
 from stages.report.results import load_results
 
@@ -16,7 +18,7 @@ def test_a_replicate_is_the_mean_over_seeds_of_the_metrics_of_the_images_drawn(s
     results = load_results(study.scores)
     uncertainty = resample(results, replicates=25, seed=3)
     sample = results.samples["demo"]
-    (counts,) = draw_counts(sample.strata(), replicates=25, seed=3)
+    (counts,) = draw_counts(sample.strata(), replicates=25, seed=(3, zlib.crc32(b"demo")))
     assert {tested.name for _, tested in uncertainty.replicates} == {"one", "two"}
     for (head, tested), found in uncertainty.replicates.items():
         rows = sample.members[tested.name]
@@ -44,18 +46,33 @@ def test_what_is_undefined_has_no_interval_though_it_has_replicates(study):
     assert uncertainty.of_set("ltd", one, "tpr_at_fpr_1") is None
 
 
-def test_decisions_are_compared_of_the_first_seed_that_both_heads_have(study):
-    for head, seeds, shift in (("ltd", (1, 2, 3), 2.0), ("linear", (2, 3), 0.1)):
+def test_one_family_is_all_that_is_compared(study):
+    for head, seeds, shift in (("ltd", (1, 2), 1.0), ("linear", (2, 3), 0.6), ("other", (1,), 0.4)):
         for seed in seeds:
             study.add_scores(head, seed, SETS, shift=shift)
+    uncertainty = resample(load_results(study.scores), replicates=50)
+    found = uncertainty.compare([("ltd", "linear"), ("ltd", "other")])
+    assert len(found) == 2 * 2 * 3  # pairs, sets with both classes, metrics
+    least = min(found, key=lambda each: each.found.p)
+    assert least.p_holm == pytest.approx(min(1, 12 * least.found.p))
+    assert {(each.other, each.of) for each in found} == {("linear", "methods"), ("other", "weights")}
+    for each in found:
+        values = [
+            np.mean(uncertainty.results.seed_values(h, each.tested, each.metric)) for h in (each.head, each.other)
+        ]
+        assert each.found.value == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
+
+
+def test_corpora_have_draws_of_their_own(study):
+    for corpus in ("one", "two"):
+        study.add_scores("ltd", 1, {"a": True}, corpus=corpus, shift=0.7)
     results = load_results(study.scores)
-    sample = results.samples["demo"]
-    for found in resample(results, replicates=20).compare("ltd", "linear"):
-        if found.metric == "accuracy":
-            rows = sample.members[found.tested.name]
-            fake = sample.label[rows] == 1
-            right = [(sample.logits[head, 2][rows] > 0) == fake for head in ("ltd", "linear")]
-            assert (found.seed, found.p) == (2, mcnemar_p(*right))
+    both = resample(results, replicates=2000).replicates
+    first, second = (found[:, BOOTSTRAPPED.index("ap")] for found in both.values())
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+    study.add_scores("ltd", 1, {"a": True}, corpus="another", shift=0.7)
+    more = resample(load_results(study.scores), replicates=2000).replicates
+    assert all(np.array_equal(found, more[place], equal_nan=True) for place, found in both.items())
 
 
 def test_strata_tell_label_and_sets_apart(study):
@@ -72,7 +89,10 @@ def test_the_mean_over_sets_has_the_interval_of_the_mean(study):
     results = load_results(study.scores)
     uncertainty = resample(results, replicates=200)
     mean = np.mean([found[:, 0] for found in uncertainty.replicates.values()], axis=0)
-    low, high = uncertainty.of_sets("ltd", "ap")
-    assert (low, high) == (pytest.approx(np.quantile(mean, 0.025)), pytest.approx(np.quantile(mean, 0.975)))
-    # the accuracy of the set of fakes alone is in the mean but has no replicates
-    assert uncertainty.of_sets("ltd", "accuracy") is None
+    sets = results.sets_of("demo")
+    value = results.of_sets("ltd", "ap", sets).value
+    assert uncertainty.of_sets("ltd", "ap", sets) == interval("ap", value, mean, [(12, 10)] * 2)
+    assert uncertainty.of_method("ltd", "ap", sets) is None  # one seed
+    study.add_scores("ltd", 2, SETS, shift=0.9)
+    low, high = resample(load_results(study.scores), replicates=200).of_method("ltd", "ap", sets)
+    assert low < value < high

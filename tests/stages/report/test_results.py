@@ -46,12 +46,12 @@ def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     study.add_scores("ltd", 1, SETS)
     results = load_results(study.scores)
     one, two, fakes = (NamedSet("demo", name) for name in ("one", "two", "fakes only"))
-    reasons = {metric: results.why_undefined("ltd", fakes, metric) for metric in ("ap", "accuracy", "accuracy_real")}
-    assert reasons == {"ap": "no real images", "accuracy": "", "accuracy_real": "no real images"}
+    reasons = {metric: results.why_undefined("ltd", fakes, metric) for metric in ("ap", "accuracy", "accuracy_fake")}
+    assert reasons == {"ap": "no real images", "accuracy": "no real images", "accuracy_fake": ""}
     reason = results.why_undefined("ltd", one, "tpr_at_fpr_1")
-    assert reason == "12 real images, fewer than the 100 that this rate needs"
-    assert (results.covered("ltd", "ap"), results.covered("ltd", "accuracy")) == ([one, two], [fakes, one, two])
-    mean = results.of_sets("ltd", "ap")
+    assert reason == "12 real images, fewer than the 300 that this rate needs"
+    assert (results.covered("ltd", "ap"), results.covered("ltd", "accuracy_fake")) == ([one, two], [fakes, one, two])
+    mean = results.of_corpus("ltd", "ap", "demo")
     assert (mean.count, mean.total, mean.std) == (2, 3, None)
     values = [results.of_set("ltd", tested, "ap").value for tested in (one, two)]
     assert mean.value == pytest.approx(np.mean(values))
@@ -66,7 +66,7 @@ def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
     second = NamedSet("second", "one")
     assert results.why_undefined("ltd", second, "ap") == "not scored (seed 2)"
     assert results.why_undefined("linear", second, "ap") == "not scored"
-    assert results.of_sets("ltd", "ap").count == 1
+    assert [results.of_corpus("ltd", "ap", corpus).count for corpus in ("first", "second")] == [1, 0]
     assert results.covered("ltd", "ap") == [NamedSet("first", "one")]
     assert {results.of_set("linear", second, metric).count for metric in METRICS} == {0}
 
@@ -103,7 +103,7 @@ def test_one_view_per_corpus_makes_no_extra_lines(study):
     study.add_scores("ltd", 1, {"one": True}, corpus="second", view="resized")
     results = load_results(study.scores)
     assert results.heads == ("ltd",)
-    assert results.of_sets("ltd", "ap").count == 2
+    assert [results.of_corpus("ltd", "ap", corpus).count for corpus in ("first", "second")] == [1, 1]
 
 
 def test_heads_and_sets_come_in_the_asked_order(study):
@@ -174,7 +174,7 @@ def test_a_set_that_was_asked_for_and_is_not_there_is_counted_in_every_mean(stud
     study.add_scores("ltd", 1, {"one": True, "two": True})
     results = load_results(study.scores, sets=["demo/two", "demo/three", "elsewhere/four", "five"])
     assert [tested.key for tested in results.missing] == ["demo/three"]
-    mean = results.of_sets("ltd", "ap")
+    mean = results.of_corpus("ltd", "ap", "demo")
     assert (mean.count, mean.total) == (2, 3)
-    assert mean.value == load_results(study.scores).of_sets("ltd", "ap").value
+    assert mean.value == load_results(study.scores).of_corpus("ltd", "ap", "demo").value
     assert results.coverage("demo") == "2 of 3 sets"

@@ -33,7 +33,7 @@ def write_sweep(out, variants, value, reporter, *, corpora=("demo",), sets=("one
                     shown = {"two": accuracy - 0.1, "elsewhere": 0.0, MEAN: 0.0}.get(name, accuracy)
                     rows.append({"corpus": corpus, "set": name, "images": 20, "accuracy": shown, "ap": shown + 0.1})
             found.add(variant, seed, rows)
-    write_results(out, found.rows(variants, SEEDS), variants, reporter)
+    write_results(out, found.rows(variants, SEEDS))
     return out / "results.csv"
 
 
