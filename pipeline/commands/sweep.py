@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, defined, needed, project_params, trained_on, trained_on_option
+from pipeline.commands.arguments import (
+    PATH,
+    defined,
+    needed,
+    project_params,
+    refuse_overwriting,
+    trained_on,
+    trained_on_option,
+)
 from pipeline.commands.head_options import (
     assignments_option,
     head_of_family,
@@ -86,6 +94,7 @@ def sweep(  # noqa: PLR0917 - click hands over one argument an option
         heads[name], settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
     out = out or Path("sweeps", kind)
+    refuse_overwriting(out, features, *tests)
     started = time.perf_counter()
     rows = run(
         views=views,

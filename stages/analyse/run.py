@@ -17,7 +17,7 @@ from stages.analyse.files import (
 )
 from stages.analyse.profiles import Profile, transition_profiles, window_aucs
 from stages.analyse.projection import project
-from storage.atomic import write_text
+from storage.atomic import all_or_none
 from storage.csv_text import csv_text
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -65,11 +65,13 @@ def run(*, features: Path, out: Path) -> None:
         raise DataError(f"{features}: {error}; extract again") from error
     facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(table)}
     rows = list(_profile_rows(profile, groups))
-    write_analysis(out, rows, PROFILE_SCHEMA, facts)
-    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, rows))
     windows = list(_window_rows(np.concatenate(kept), profile.transitions.tolist(), groups, numbers))
-    write_analysis(windows_path(out), windows, WINDOW_SCHEMA, facts)
-    _write_projection(table, groups, numbers, facts, projection_path(out))
+    points, explained = _projection(table, groups, numbers)
+    with all_or_none() as partial:
+        write_analysis(partial(out), rows, PROFILE_SCHEMA, facts)
+        partial(out.with_suffix(".csv")).write_text(csv_text(PROFILE_SCHEMA.names, rows), encoding="utf-8", newline="")
+        write_analysis(partial(windows_path(out)), windows, WINDOW_SCHEMA, facts)
+        write_analysis(partial(projection_path(out)), points, PROJECTION_SCHEMA, {**facts, **explained})
 
 
 def _groups(index: pa.Table) -> tuple[list[_Group], NDArray[np.int64]]:
@@ -109,16 +111,18 @@ def _window_rows(
                 yield generator, *of_window, int(real.sum()), int(fake.sum())
 
 
-def _write_projection(
-    table: FeatureTable, groups: list[_Group], numbers: NDArray[np.int64], facts: dict[str, Any], out: Path
-) -> None:
+def _projection(
+    table: FeatureTable, groups: list[_Group], numbers: NDArray[np.int64]
+) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+    """Return the rows of the projection's file and what its metadata says of it; nothing where there is none."""
     projection = project(table, numbers)
     rows: list[tuple[Any, ...]] = []
+    facts: dict[str, Any] = {}
     if projection is not None:
         explained = dict(zip(("raw", "ltd"), projection.explained.tolist(), strict=True))
-        facts = {**facts, "blocks": list(projection.blocks), "explained": explained}
+        facts = {"blocks": list(projection.blocks), "explained": explained}
         paths = table.index["path"].take(projection.rows).to_pylist()
         for path, group, (raw, ltd) in zip(paths, numbers[projection.rows], projection.points.tolist(), strict=True):
             label, name = groups[group]
             rows.append((path, name, label, *raw, *ltd))
-    write_analysis(out, rows, PROJECTION_SCHEMA, facts)
+    return rows, facts

@@ -19,7 +19,7 @@ from stages.train.heads.registry import build_head
 from stages.train.heads.settings import HeadSettings
 from stages.train.machine import best_device, default_threads, repeatable
 from stages.train.settings import TrainSettings
-from storage.atomic import sha256_of
+from storage.atomic import all_or_none, sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head
@@ -57,13 +57,15 @@ def run(*, features: Path, head: Path, out: Path) -> int:
             message names them), or images have no label.
     """
     table = FeatureTable.open(features)
-    return _LoadedHead.of(head).write([table], view=features.name, out=out)
+    scores = _LoadedHead.of(head).score([table], view=features.name)
+    write_scores(out, **scores)
+    return len(scores["logits"])
 
 
 def run_views(
     *, features: Path, head: Path, out: Path, trained_on: Path | None = None, match: Sequence[Match] = ()
 ) -> dict[str, int]:
-    """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores.
+    """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores: all or none.
 
     Args:
         features: directory of an extracted corpus, one folder a view; views made for training are left out. The
@@ -90,23 +92,24 @@ def run_views(
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
     loaded = _LoadedHead.of(head)
-    counts = {}
-    for name, tables in views.items():
-        counts[name] = loaded.write(tables, view=name, out=out / f"{name}.parquet")
+    scores = {name: loaded.score(tables, view=name) for name, tables in views.items()}
     for wanted in match if VIEW in views else ():
         name = f"{MATCHED}{wanted}"
         sets = matched_sets(views[VIEW][0].index, wanted)
-        counts[name] = loaded.write(views[VIEW], view=name, out=out / f"{name}.parquet", sets=sets)
+        scores[name] = loaded.score(views[VIEW], view=name, sets=sets)
     if trained_on is not None and "train" in loaded.metadata:
         settings = TrainSettings.model_validate(loaded.metadata["train"])
         clean = trained_on / VIEW
         table = FeatureTable.open(clean if clean.is_dir() else trained_on / settings.validation_view)
         rows = split_rows(table, settings).validation
-        counts[HELD_OUT] = loaded.write([table], view=HELD_OUT, out=out / f"{HELD_OUT}.parquet", rows=rows)
+        scores[HELD_OUT] = loaded.score([table], view=HELD_OUT, rows=rows)
+    with all_or_none() as partial:
+        for name, content in scores.items():
+            write_scores(partial(out / f"{name}.parquet"), **content)
     for left in out.glob("*.parquet"):
-        if left.stem not in counts:
+        if left.stem not in scores:
             left.unlink()
-    return counts
+    return {name: len(content["logits"]) for name, content in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -130,22 +133,20 @@ class _LoadedHead:
             raise DataError(f"head {head} does not hold the weights its settings ask for: {error}") from error
         return cls(head, module.eval().to(best_device()), spec, metadata)
 
-    def write(
+    def score(
         self,
         tables: Sequence[FeatureTable],
         *,
         view: str,
-        out: Path,
         rows: NDArray[np.int64] | None = None,
         sets: Mapping[str, NDArray[np.int64]] | None = None,
-    ) -> int:
-        """Write the mean logit over ``tables``, which show the same images; return of how many.
+    ) -> dict[str, Any]:
+        """Return what :func:`write_scores` writes of the mean logit over ``tables``, which show the same images.
 
         Args:
             tables: made with the backbone and arithmetic of training; geometry, augmentation and stored blocks may
                 differ: training crops at random and evaluation the centre, robustness tests degrade on purpose.
             view: what the tables are called together.
-            out: the scores file.
             rows: of these images only; None: of all.
             sets: test set -> rows; only these images are scored, as members of these sets alone.
         """
@@ -188,8 +189,7 @@ class _LoadedHead:
             facts={**facts, "trained_on": self.metadata.get("corpus")},
         )
         logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
-        write_scores(out, card=card, images=images, logits=logits)
-        return len(rows)
+        return {"card": card, "images": images, "logits": logits}
 
     def _logits(self, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         reads, device = self.module.reads, next(self.module.parameters()).device

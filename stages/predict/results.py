@@ -16,6 +16,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.atomic import atomic_path, explained
+from storage.csv_text import escaped, unescaped
 from storage.errors import DataError, SettingError
 from storage.names import printable
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COLUMNS = ("path", "status", "verdict", "probability", "logit", "error", "detector")
+COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
 FORMS = ("csv", "jsonl", "parquet")
-_NUMBERS = ("probability", "logit", "spread")
+_NUMBERS = ("probability", "synthetic_above", "logit", "spread")
 _MOST_TORN = 1 << 20  # bytes of a line that a killed run did not finish
 _PARQUET_ROWS = 8192
 
@@ -39,7 +40,9 @@ class Prediction:
         path: the image, as it was given or found; None for one that came from memory.
         status: "ok" or "failed".
         verdict: "real", "synthetic" or "unsure"; None where the image could not be read.
-        probability: that it is synthetic, as calibrated.
+        probability: that it is synthetic, where both classes are equally likely (``Calibration.scaling``).
+        synthetic_above: the probability above which the verdict is "synthetic"; not 0.5 where the threshold was set to
+            keep a false-positive rate.
         logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores.
         error: why it could not be read, or which view of the check could not be made of it.
         detector: which bundle, and how it looked.
@@ -51,6 +54,7 @@ class Prediction:
     status: str
     verdict: str | None = None
     probability: float | None = None
+    synthetic_above: float | None = None
     logit: float | None = None
     error: str | None = None
     detector: str = ""
@@ -108,7 +112,7 @@ class RowWriter:
         """Write one result, at once."""
         row = prediction.row(check=self._check)
         if self._csv is not None:
-            self._csv.writerow(row.values())
+            self._csv.writerow(escaped(value) if isinstance(value, str) else value for value in row.values())
         else:
             self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
@@ -172,7 +176,7 @@ def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[s
                         "file"
                     )
                 for values in lines:
-                    yield _typed(dict(zip(names, values, strict=True)))
+                    yield _typed(dict(zip(names, map(unescaped, values), strict=True)))
             else:
                 for line in whole:
                     row = json.loads(line)

@@ -1,6 +1,9 @@
 import csv
 
-from storage.csv_text import csv_text
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.csv_text import csv_text, escaped, unescaped
 
 
 def test_text_that_a_spreadsheet_would_run_is_disarmed_and_numbers_stay():
@@ -17,3 +20,9 @@ def test_text_that_a_spreadsheet_would_run_is_disarmed_and_numbers_stay():
         "'=head", "'=cmd|' /C calc'!A0", "'+1", "'@x", "'-y", "'\t=z", "plain, with comma",
     ]  # fmt: skip
     assert [row[1] for row in read[1:]] == ["-1.5", "2", "", "0.30000000000000004", "1e-09", "1"]
+
+
+@given(st.text(st.sampled_from("'=+-@\t\r\na"), max_size=5))
+def test_escaped_text_runs_nothing_and_comes_back(text):
+    assert not escaped(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert unescaped(escaped(text)) == text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from stages.train.sweep.tested import MEAN, Row
-from storage.atomic import atomic_path, write_text
+from storage.atomic import write_text, write_texts
+from storage.csv_text import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,18 +75,16 @@ def _key(variant: Variant, seed: int) -> str:
 
 def write_results(out: Path, rows: Sequence[Row], variants: Sequence[Variant], reporter: Reporter) -> None:
     """Write ``results.csv`` with all rows, and ``plot.svg`` of the means over the last coordinate that is a number."""
-    with atomic_path(out / _TABLE) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    files = {_TABLE: csv_text(list(rows[0]), [[row[name] for name in rows[0]] for row in rows])}
     names = list(variants[0].coordinates)
     numeric = [name for name in names if all(type(v.coordinates[name]) in (int, float) for v in variants)]
     if not numeric:
         reporter.note(f"{out / _PLOT} is not drawn: no setting that varies is a number")
-        return
-    means = [row for row in rows if row["set"] == MEAN]
-    lines = [name for name in names if name != numeric[-1]]
-    write_text(out / _PLOT, sweep_svg(means, x=numeric[-1], lines=lines))
+    else:
+        means = [row for row in rows if row["set"] == MEAN]
+        lines = [name for name in names if name != numeric[-1]]
+        files[_PLOT] = sweep_svg(means, x=numeric[-1], lines=lines)
+    write_texts({out / name: text for name, text in files.items()})
 
 
 def sweep_svg(rows: Sequence[Row], *, x: str, lines: Sequence[str]) -> str:
