@@ -20,10 +20,14 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
     Text that a spreadsheet would run as a formula gets a ``'`` in front; numbers never do.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([[_cell(cell) for cell in row] for row in (header, *rows)])
-    return buffer.getvalue()
+    return "".join(map(csv_line, (header, *rows)))
+
+
+def csv_line(cells: Iterable[Cell]) -> str:
+    """Return one line of such CSV."""
+    line = io.StringIO()
+    csv.writer(line).writerow([_cell(cell) for cell in cells])  # it quotes what holds a part of its line end, \r\n
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def escaped(text: str) -> str:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.atomic import atomic_path, explained
-from storage.csv_text import escaped, unescaped
+from storage.csv_text import csv_line, unescaped
 from storage.errors import DataError, SettingError
 from storage.names import printable
 
@@ -103,18 +103,14 @@ class RowWriter:
     """
 
     def __init__(self, stream: IO[str], form: str, *, check: bool, goes_on: bool = False) -> None:
-        self._stream, self._check = stream, check
-        self._csv = csv.writer(stream, lineterminator="\n") if form == "csv" else None
-        if self._csv is not None and not goes_on:
-            self._csv.writerow(columns(check=check))
+        self._stream, self._check, self._is_csv = stream, check, form == "csv"
+        if self._is_csv and not goes_on:
+            stream.write(csv_line(columns(check=check)))
 
     def write(self, prediction: Prediction) -> None:
         """Write one result, at once."""
         row = prediction.row(check=self._check)
-        if self._csv is not None:
-            self._csv.writerow(escaped(value) if isinstance(value, str) else value for value in row.values())
-        else:
-            self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
 
 
