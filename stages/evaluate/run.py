@@ -23,7 +23,6 @@ from storage.atomic import all_or_none, sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head
-from storage.index import INDEX_NAME
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -85,10 +84,10 @@ def run_views(
         DataError: as :func:`run`, or there is no view to score.
     """
     views: dict[str, list[FeatureTable]] = {}
-    for index in sorted(features.glob(f"*/{INDEX_NAME}")):
-        name = index.parent.name
+    for directory in sorted(features.glob("*/")):
+        name = directory.name
         if not name.startswith(_TRAINING_VIEWS):
-            views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(index.parent))
+            views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(directory))
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
     loaded = _LoadedHead.of(head)

@@ -100,15 +100,20 @@ class RowWriter:
         form: "csv" or "jsonl".
         check: whether they have the columns of the stability check.
         goes_on: whether the stream holds rows already; else CSV begins with the names of the columns.
+
+    Attributes:
+        rows: how many were written.
     """
 
     def __init__(self, stream: IO[str], form: str, *, check: bool, goes_on: bool = False) -> None:
         self._stream, self._check, self._is_csv = stream, check, form == "csv"
+        self.rows = 0
         if self._is_csv and not goes_on:
             stream.write(csv_line(columns(check=check)))
 
     def write(self, prediction: Prediction) -> None:
         """Write one result, at once."""
+        self.rows += 1
         row = prediction.row(check=self._check)
         self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
@@ -138,10 +143,17 @@ def open_rows(out: Path, *, check: bool, resume: bool) -> Iterator[tuple[RowWrit
         raise SettingError(f"{out} is complete: nothing is left to be resumed")
     with explained(journal):
         journal.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not journal.exists()
         with journal.open("a", encoding="utf-8", newline="") as stream:
             goes_on = stream.tell() > 0
             done = _kept(journal, check=check) if goes_on else iter(())
-            yield RowWriter(stream, form_of(journal), check=check, goes_on=goes_on), done
+            writer = RowWriter(stream, form_of(journal), check=check, goes_on=goes_on)
+            try:
+                yield writer, done
+            except BaseException:
+                if is_new and not writer.rows:
+                    journal.unlink()  # nothing is in it that a run could go on with
+                raise
         if journal != out:
             _to_parquet(journal, out, check=check)
             journal.unlink()

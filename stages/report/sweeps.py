@@ -221,7 +221,10 @@ def _read(kind: str, trained_on: str, path: Path) -> dict[str, dict[tuple[Place,
     measured: dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            lines = list(file)
+            if not lines or not lines[-1].endswith("\n"):
+                raise ValueError("its end is missing")
+            for row in csv.DictReader(lines):
                 at = tuple(int(row[name]) for name in _COORDINATES[kind]), int(row["seed"])
                 corpus, name = unescaped(row["corpus"]), unescaped(row["set"])
                 measured[corpus][at][name] = {metric: float(row[metric]) for metric in PAPER_METRICS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -51,7 +52,11 @@ class Checkpoint:
         history = json.dumps([asdict(epoch) for epoch in run.history])
         tensors = {name: tensor.contiguous() for name, tensor in _tensors(run).items()}
         with atomic_path(self._path) as partial:
-            save_file(tensors, partial, {"history": history})
+            try:
+                save_file(tensors, partial, {"history": history})
+            except SafetensorError as error:  # the system's reason is in its text alone
+                reason = re.search(r"\(os error ([0-9]+)\)", str(error))
+                raise OSError(int(reason[1]) if reason else 0, str(error)) from error
         self._last = time.monotonic()
         self._cost = self._last - began
 

@@ -116,7 +116,7 @@ def fit(
     Raises:
         SettingError: the loss is not finite; the message names the epoch.
     """
-    with TemporaryFile() as file:
+    with explained(Path(gettempdir())), TemporaryFile() as file:  # closing it writes again what a full disk refused
         run = Run(head, Adam(head.parameter_groups(settings.lr)), [], BestWeights(file, head))
         base = [group["lr"] for group in run.optimizer.groups]
         if checkpoint is not None and checkpoint.restore(run):
