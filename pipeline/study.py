@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.speed import recorded
-from stages.extract.view_names import VIEW
 from stages.report.metrics_file import result_table
 from stages.report.run import Study, run
 from stages.report.speed import write_speed
@@ -78,9 +77,10 @@ def score_files(params: Params, *, labels: Collection[str] | None = None) -> dic
             continue
         folder = paths.scores(corpus, trained_on, head, seed)
         files = sorted(folder.glob("*.parquet"))
-        if folder / f"{VIEW}.parquet" not in files:
+        view = paths.view(corpus).name
+        if folder / f"{view}.parquet" not in files:
             raise DataError(
-                f"{folder} holds no scores of the view {VIEW}; run `ltdpipe evaluate --corpus {corpus} --trained-on "
+                f"{folder} holds no scores of the view {view}; run `ltdpipe evaluate --corpus {corpus} --trained-on "
                 f"{trained_on} --head {head} --seed {seed}`, or `dvc repro`"
             )
         found |= dict.fromkeys(files, label)
