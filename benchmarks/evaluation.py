@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.analyse.files import PROFILE_SCHEMA, WINDOW_SCHEMA, windows_path, write_analysis
-from stages.evaluate.metrics import measure
+from stages.evaluate.metrics import measure, unlabelled_threshold
 from stages.evaluate.scores import ScoreCard, write_scores
 from stages.evaluate.uncertainty import BOOTSTRAPPED, Resampler, draw_counts, interval
 from stages.report.run import Study, run
@@ -49,7 +49,7 @@ def bootstrap(scores: int = 100_000, replicates: int = 1_000) -> None:
 
 
 def thresholds(images: int = 4_000, draws: int = 300) -> None:
-    """Compare rules that set a threshold from N unlabelled images; classes are normal, half of the images each."""
+    """Compare rules that set a threshold from N unlabelled images; classes are normal, a share of them synthetic."""
     shapes = {
         "separated, shifted": ((-6, 1), (0, 1)),
         "weak": ((-4, 1), (-1, 2)),
@@ -57,25 +57,28 @@ def thresholds(images: int = 4_000, draws: int = 300) -> None:
         "wider": ((-6, 1), (0, 5)),
         "overlapping": ((-1, 1), (0, 1)),
     }
-    rules = {"mean": np.mean, "median": np.median, "best split": _best_split}
+    rules = {
+        "midpoint": unlabelled_threshold,
+        "quantile": lambda logits, share: np.quantile(logits, 1 - share),
+        "best split": _best_split,
+    }
     random = np.random.default_rng(0)
     for name, ((real, real_std), (fake, fake_std)) in shapes.items():
-        for drawn in (10, 100):
+        for share, drawn in ((0.5, 10), (0.5, 100), (0.25, 100), (0.1, 100)):
             accuracy: dict[str, list[float]] = {rule: [] for rule in (*rules, "score 0.5", "oracle")}
             for _ in range(draws):
-                labels = random.integers(0, 2, images)
+                labels = random.random(images) < share
                 logits = np.where(labels, random.normal(fake, fake_std, images), random.normal(real, real_std, images))
                 rest = labels[drawn:], logits[drawn:]
                 for rule, of in rules.items():
-                    accuracy[rule].append(float(np.mean((rest[1] > of(logits[:drawn])) == rest[0])))
+                    accuracy[rule].append(float(np.mean((rest[1] > of(logits[:drawn], share)) == rest[0])))
                 accuracy["score 0.5"].append(float(np.mean((rest[1] > 0) == rest[0])))
                 accuracy["oracle"].append(measure(*rest).oracle_accuracy or 0.0)
-            print(
-                name, f"N = {drawn}:", ", ".join(f"{rule} {np.mean(values):.3f}" for rule, values in accuracy.items())
-            )
+            means = ", ".join(f"{rule} {np.mean(values):.3f}" for rule, values in accuracy.items())
+            print(f"{name}, share {share}, N = {drawn}: {means}")
 
 
-def _best_split(logits: np.ndarray) -> float:
+def _best_split(logits: np.ndarray, _share: float) -> float:
     """Return the threshold with the greatest variance between the two sides (Otsu)."""
     ordered = np.sort(logits)
     below = np.arange(1, len(ordered))

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 from stages.extract.view_names import VIEW
-from storage.atomic import write_text
 from storage.errors import DataError
 
 PARAMS = Path("params.yaml")
-_DATA_ROOT = Path(".ltdpipe", "data-root")
+DATA_ROOT = Path(".ltdpipe", "data-root")  # for this machine alone: below which folder the corpora lie
 
 
 def manifest(corpus: str) -> Path:
@@ -92,8 +91,8 @@ def images(root: str, data: Path | None = None) -> Path | str:
     bases = [Path(), project]
     if "LTDPIPE_DATA" in os.environ:
         bases.append(Path(os.environ["LTDPIPE_DATA"]))
-    if (project / _DATA_ROOT).exists():
-        bases.append(Path((project / _DATA_ROOT).read_text(encoding="utf-8")))
+    if (project / DATA_ROOT).exists():
+        bases.append(Path((project / DATA_ROOT).read_text(encoding="utf-8")))
     places = list(dict.fromkeys((base / root).absolute() for base in (bases if data is None else [data])))
     found = next((place for place in places if place.exists()), None)
     if found is None:
@@ -101,8 +100,3 @@ def images(root: str, data: Path | None = None) -> Path | str:
         way_out = "set LTDPIPE_DATA to its parent" if data is None else "give the folder that holds it with --data"
         raise DataError(f"image folder {root!r} does not exist (looked for {looked}); {way_out}")
     return found
-
-
-def remember_data(data: Path) -> None:
-    """Keep, for this machine alone, below which folder the corpora lie."""
-    write_text(_DATA_ROOT, str(data.absolute()))

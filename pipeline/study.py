@@ -77,10 +77,11 @@ def score_files(params: Params, *, labels: Collection[str] | None = None) -> dic
             continue
         folder = paths.scores(corpus, trained_on, head, seed)
         files = sorted(folder.glob("*.parquet"))
-        if not files:
+        view = paths.view(corpus).name
+        if folder / f"{view}.parquet" not in files:
             raise DataError(
-                f"{folder} holds no scores; run `ltdpipe evaluate --corpus {corpus} --trained-on {trained_on} "
-                f"--head {head} --seed {seed}`, or `dvc repro`"
+                f"{folder} holds no scores of the view {view}; run `ltdpipe evaluate --corpus {corpus} --trained-on "
+                f"{trained_on} --head {head} --seed {seed}`, or `dvc repro`"
             )
         found |= dict.fromkeys(files, label)
     return found
@@ -119,7 +120,11 @@ def _audits(params: Params) -> Iterator[dict[str, Any]]:
         for trained_on in params.train_on:
             path = paths.audit(corpus, trained_on)
             if path.exists():
-                found = json.loads(path.read_text(encoding="utf-8"))
-                found["warnings"] = [warning for warning in found["warnings"] if warning not in said]
+                try:
+                    found = json.loads(path.read_text(encoding="utf-8"))
+                    found["warnings"] = [warning for warning in found["warnings"] if warning not in said]
+                except (KeyError, TypeError, ValueError) as error:
+                    again = f"ltdpipe audit --corpus {corpus} --trained-on {trained_on}"
+                    raise DataError(f"{path} is damaged, or no audit; run `{again}` again") from error
                 said += found["warnings"]
                 yield found

@@ -6,13 +6,13 @@ import errno
 import hashlib
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from storage.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
@@ -76,10 +76,27 @@ def explained(path: Path) -> Iterator[None]:
         raise ResourceError(f"cannot write {path}: {reason}") from error
 
 
+@contextmanager
+def all_or_none() -> Iterator[Callable[[Path], Path]]:
+    """Give :func:`atomic_path` for several files that belong together: none is replaced before all are written.
+
+    Raises:
+        ResourceError: as :func:`atomic_path`; all files stay as they were.
+    """
+    with ExitStack() as files:
+        yield lambda final: files.enter_context(atomic_path(final))
+
+
 def write_text(final: Path, text: str) -> None:
     """Write UTF-8 ``text`` to ``final`` atomically, with newlines as given."""
-    with atomic_path(final) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+    write_texts({final: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write files of UTF-8 text, all or none of them, with newlines as given."""
+    with all_or_none() as partial:
+        for final, text in texts.items():
+            partial(final).write_text(text, encoding="utf-8", newline="")
 
 
 def fsync(path: Path) -> None:

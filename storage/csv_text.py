@@ -20,15 +20,31 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
     Text that a spreadsheet would run as a formula gets a ``'`` in front; numbers never do.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([[_cell(cell) for cell in row] for row in (header, *rows)])
-    return buffer.getvalue()
+    return "".join(map(csv_line, (header, *rows)))
+
+
+def csv_line(cells: Iterable[Cell]) -> str:
+    """Return one line of such CSV."""
+    line = io.StringIO()
+    csv.writer(line).writerow([_cell(cell) for cell in cells])  # it quotes what holds a part of its line end, \r\n
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text that no spreadsheet runs as a formula; :func:`unescaped` gives it back."""
+    return f"'{text}" if _starts_as_formula(text) else text
+
+
+def unescaped(text: str) -> str:
+    """Return the text that :func:`escaped` was given."""
+    return text[1:] if text.startswith("'") and _starts_as_formula(text) else text
+
+
+def _starts_as_formula(text: str) -> bool:
+    return text.lstrip("'").startswith(_FORMULA_STARTS)  # behind any ', so that the way back is exact
 
 
 def _cell(cell: Cell) -> str:
     if cell is None:
         return ""
-    if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
-    return repr(cell)
+    return escaped(cell) if isinstance(cell, str) else repr(cell)

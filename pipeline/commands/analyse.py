@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, needed
+from pipeline.commands.arguments import PATH, corpus_option, needed, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,5 +25,6 @@ def analyse(corpus: str | None, features: Path | None, out: Path | None) -> None
         corpus = needed(corpus, "--corpus NAME, or --features and --out")
         features, out = paths.view(corpus), out or paths.analysis(corpus)
     out = needed(out, "--out with --features")
+    refuse_overwriting(out, features)
     run(features=features, out=out)
     click.echo(f"{out}: how the class token moves from block to block, real images against each generator")

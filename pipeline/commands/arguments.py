@@ -91,6 +91,18 @@ def refuse_idle(options: Mapping[str, object]) -> None:
         )
 
 
+def refuse_overwriting(out: Path | None, *inputs: Path | None) -> None:
+    """Refuse an output that is one of the inputs, or lies in a folder of them.
+
+    Raises:
+        SettingError: it does.
+    """
+    places = set() if out is None else {out.resolve(), *out.resolve().parents}
+    for given in inputs:
+        if given is not None and given.exists() and given.resolve() in places:
+            raise SettingError(f"the output {out} would overwrite the input {given}; name another file")
+
+
 def needed(value: T | None, what: str) -> T:
     """Return an option's value.
 

@@ -13,6 +13,7 @@ from pipeline.commands.arguments import (
     defined,
     needed,
     project_params,
+    refuse_overwriting,
     trained_on,
     trained_on_option,
 )
@@ -75,6 +76,7 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
         name = corpus or features.absolute().parent.name
         layout_name(layout)
     out = needed(out, "--out, where the audit goes")
+    refuse_overwriting(out, features, train)
     reporter = ConsoleReporter()
     found = run(
         corpus=name,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, refuse_overwriting
 
 
 @click.command()
@@ -27,6 +27,7 @@ def bundle(head: Path, out: Path, features: Path | None, geometry: str | None, c
     from stages.predict.make import run
     from storage.errors import DataError
 
+    refuse_overwriting(out, head, features, card)
     try:
         about = "" if card is None else card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

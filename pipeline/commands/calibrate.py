@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, refuse_overwriting
 
 if TYPE_CHECKING:
     from stages.predict.calibrate import Classes
+    from stages.predict.calibration import Calibration
 
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -29,13 +30,6 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option("--unsure", type=_SHARE, help="Share of synthetic images called real; those between become unsure.")
 @click.option(
-    "--scaling",
-    type=click.Choice(["temperature", "isotonic", "none"]),
-    default="temperature",
-    show_default=True,
-    help="How probabilities are fitted where both classes are there.",
-)
-@click.option(
     "--images",
     "classes",
     type=click.Choice(["labelled", "real", "unlabelled"]),
@@ -50,7 +44,6 @@ def calibrate(  # noqa: PLR0917 - click hands over one argument an option
     on: str,
     target_fpr: float,
     unsure: float | None,
-    scaling: str,
     classes: Classes,
     share: float,
     out: Path | None,
@@ -61,28 +54,35 @@ def calibrate(  # noqa: PLR0917 - click hands over one argument an option
     bundle. Too few images are refused: --target-fpr 0.01 needs 99 real ones, --unsure 0.05 needs 19 synthetic ones.
     """
     from stages.predict.calibrate import run
-    from stages.predict.make import run as make_bundle
     from storage.errors import SettingError
 
-    bundle = head
-    if head.suffix == ".safetensors":
-        if out is None:
-            raise SettingError(f"{head} is a head file: name the bundle that it becomes with --out")
-        make_bundle(head=head, out=out)
-        bundle = out
+    is_bundle = head.suffix != ".safetensors"
+    if out is None and not is_bundle:
+        raise SettingError(f"{head} is a head file: name the bundle that it becomes with --out")
+    images, out = _images(on), out or head
+    refuse_overwriting(out, images, None if is_bundle else head)
     found = run(
-        bundle=bundle,
-        on=_images(on),
-        out=out or bundle,
+        bundle=head,
+        on=images,
+        out=out,
         classes=classes,
         target_fpr=target_fpr,
         unsure=unsure,
-        scaling=None if scaling == "none" else scaling,  # type: ignore[arg-type]
         share=share,
     )
     band = "" if found.real_up_to is None else f", real up to {found.real_up_to:.4f}"
-    click.echo(f"{out or bundle}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
+    click.echo(f"{out}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
+    click.echo(f"probabilities: {_probabilities(found)}")
     click.echo(f"guarantee: {found.guarantee}")
+
+
+def _probabilities(found: Calibration) -> str:
+    if found.scaling is None:
+        return "0.5 at the threshold, and otherwise not calibrated: that takes images of both classes, with labels"
+    return (
+        f"of equally likely classes; the verdict is synthetic above {found.synthetic_above:.4f}, which keeps the "
+        "false-positive rate"
+    )
 
 
 def _images(on: str) -> Path:

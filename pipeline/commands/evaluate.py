@@ -14,6 +14,7 @@ from pipeline.commands.arguments import (
     defined,
     needed,
     project_params,
+    refuse_overwriting,
     trained_on,
     trained_on_option,
 )
@@ -56,6 +57,7 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
             raise SettingError(
                 "--head, --seed, --trained-on and --corpus would do nothing beside --head-file; leave them out"
             )
+        refuse_overwriting(out, head_file, features)
         click.echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
         return
     params = project_params()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,5 +25,8 @@ def explain(bundle: Path, image: Path, out: Path, features: Path | None, weights
     from stages.predict.detector import Detector
     from stages.predict.explain import run
 
+    refuse_overwriting(out, bundle, image, features)
     found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out, features=features)
-    click.echo(f"{out}: {found.prediction.verdict}, probability of synthetic {found.prediction.probability:.4f}")
+    prediction = found.prediction
+    limit = f"(synthetic above {prediction.synthetic_above:.4f})"
+    click.echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, refuse_overwriting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,7 @@ def import_head(  # noqa: PLR0917 - click hands over one argument an option
 
     name = name or kind
     out = out or paths.head_by_hand(name, seed)
+    refuse_overwriting(out, file, features)
     settings = run(
         file=file,
         kind=kind,

@@ -87,7 +87,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
             writer, done = stack.enter_context(open_rows(target, check=check, resume=resume is not None))
             progress = stack.enter_context(ConsoleReporter().progress("predict", None, "images"))
         elif form == "table":
-            writer = _Table(sys.stdout)
+            writer = _Table(sys.stdout, detector.calibration.synthetic_above)
         else:
             writer = RowWriter(sys.stdout, form, check=check)
         predictions = run(
@@ -128,15 +128,16 @@ def _how_to_go_on(target: Path | None) -> str:
 class _Table:
     """Results as lines for a person."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str], synthetic_above: float) -> None:
+        self._stream, self._synthetic_above = stream, synthetic_above
         self._has_header = False
 
     def write(self, prediction: Prediction) -> None:
         from storage.names import printable
 
         if not self._has_header:
-            self._stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path\n")
+            limit = f"(synthetic above p = {self._synthetic_above:.4f})"
+            self._stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path  {limit}\n")
             self._has_header = True
         value = "" if prediction.probability is None else f"{prediction.probability:.4f}"
         reason = f"  ({prediction.error})" if prediction.error else ""

@@ -71,7 +71,8 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
     """
     from pipeline.params import params_from
     from pipeline.profiles import check_replaceable, profile_text
-    from storage.atomic import write_text
+    from storage.atomic import all_or_none
+    from storage.manifest import write_manifest
 
     if data is None and (limit is not None or skip_missing or rate is not None):
         raise SettingError("--limit, --skip-missing and --rate do nothing without --data, the folder of the corpora")
@@ -79,9 +80,9 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
     params = params_from(text, f"profile {name}")
     if not force:
         check_replaceable(paths.PARAMS)
+    manifests: dict[str, pa.Table] = {}
     if data is not None:
         from pipeline.prepare import limited
-        from storage.manifest import write_manifest
 
         checks = _checked(params, data)
         missing = _missing(checks, params, skip_missing)
@@ -91,10 +92,12 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
         if limit is not None:
             manifests = {corpus: limited(manifest, limit) for corpus, manifest in manifests.items()}
         _print_plan(params, manifests, rate)
-        paths.remember_data(data)
+    with all_or_none() as partial:
         for corpus, manifest in manifests.items():
-            write_manifest(manifest, paths.manifest(corpus))
-    write_text(paths.PARAMS, text)
+            write_manifest(manifest, partial(paths.manifest(corpus)))
+        partial(paths.PARAMS).write_text(text, encoding="utf-8", newline="")
+        if data is not None:
+            partial(paths.DATA_ROOT).write_text(str(data.absolute()), encoding="utf-8")
     click.echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
 
 

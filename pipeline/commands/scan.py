@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import corpus_name, corpus_option, defined, needed, project_params, refuse_idle
+from pipeline.commands.arguments import (
+    corpus_name,
+    corpus_option,
+    defined,
+    needed,
+    project_params,
+    refuse_idle,
+    refuse_overwriting,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +72,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
             ScanSettings, {"root": folder, **given, "categories": categories or None}, source="options: "
         )
         root, second, manifest = folder, reals, None if out is None else Path(out)
+        refuse_overwriting(manifest, *(Path(given) for given in (folder, reals) if given is not None))
     _, summary = run(
         corpus=name,
         root=root,

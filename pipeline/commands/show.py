@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ def show(head: Path, out: Path | None) -> None:
     from stages.heads.card import model_card
     from storage.atomic import write_text
 
+    refuse_overwriting(out, head)
     card = model_card(head)
     if out is None:
         click.echo(card, nl=False)

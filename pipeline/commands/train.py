@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, defined, needed, project_params, trained_on, trained_on_option
+from pipeline.commands.arguments import (
+    PATH,
+    defined,
+    needed,
+    project_params,
+    refuse_overwriting,
+    trained_on,
+    trained_on_option,
+)
 from pipeline.commands.head_options import (
     assignments_option,
     head_of_family,
@@ -67,6 +75,7 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
         out = out or paths.head_by_hand(name, seed)
     head, settings = with_assignments(head, settings, assignments)
     views, validation_view = training_views(features, settings)
+    refuse_overwriting(out, features)
     started = time.perf_counter()
     summary = run(
         views=views,

@@ -25,7 +25,7 @@ class Projection:
 
     Attributes:
         blocks: the blocks whose CLS tokens were projected.
-        rows: (M,) row numbers of the images in the feature table.
+        rows: (M,) which of the images they are.
         points: (M, 2, 2) first two components of the raw tokens and of their differences.
         explained: (2, 2) share of the variance that each component holds; 0 where there is none.
     """
@@ -54,18 +54,19 @@ def candidate_blocks(stored: Sequence[int], blocks: int) -> tuple[int, ...]:
     return found if len(found) > 1 else tuple(sorted(stored))
 
 
-def project(table: FeatureTable, groups: NDArray[np.int64]) -> Projection | None:
+def project(table: FeatureTable, images: NDArray[np.int64], groups: NDArray[np.int64]) -> Projection | None:
     """Project a sample of a feature table; None with fewer than three images, where there is nothing to see.
 
     Args:
         table: features with the tap "cls".
-        groups: (N,) number of each image's group.
+        images: (N,) row numbers of the images.
+        groups: (N,) number of each one's group.
     """
     rows = sample_rows(groups)
     if len(rows) < 3:
         return None
     blocks = candidate_blocks(table.spec.stored_blocks, table.spec.blocks)
-    tokens = table.read("cls", blocks=blocks, rows=rows).astype(np.float32)  # (M, n, D)
+    tokens = table.read("cls", blocks=blocks, rows=images[rows]).astype(np.float32)  # (M, n, D)
     parts = [_components(features.reshape(len(rows), -1)) for features in (tokens, np.diff(tokens, axis=1))]
     points, explained = (np.stack(part, axis=axis) for part, axis in zip(zip(*parts, strict=True), (1, 0), strict=True))
     return Projection(blocks, rows, points, explained)

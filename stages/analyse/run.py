@@ -17,10 +17,11 @@ from stages.analyse.files import (
 )
 from stages.analyse.profiles import Profile, transition_profiles, window_aucs
 from stages.analyse.projection import project
-from storage.atomic import write_text
+from storage.atomic import all_or_none
 from storage.csv_text import csv_text
 from storage.errors import DataError
 from storage.features import FeatureTable
+from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,8 @@ _Group = tuple[int | None, str]
 def run(*, features: Path, out: Path) -> None:
     """Write what the cached CLS tokens of one extracted corpus view show; tokens are read a batch at a time.
 
+    Where the corpus has several splits, the images of the one that test sets are made of are read, and no others.
+
     Kept in memory are two numbers an image and transition, and the tokens of a sample for the projection.
 
     Args:
@@ -54,22 +57,28 @@ def run(*, features: Path, out: Path) -> None:
         raise DataError(f"{features} holds no usable image; look at its index for what failed")
     if all(after != block + 1 for block, after in pairwise(blocks)):
         raise DataError(f"{features} holds blocks {blocks}, no two of them neighbours; extract at least two")
-    groups, numbers = _groups(table.index)
+    tested = evaluation_rows(table.index)
+    groups, numbers = _groups(table.index.take(tested))
     kept: list[NDArray[np.float32]] = []
-    batches = ((cls, numbers[rows]) for rows, cls in table.batches("cls", blocks=blocks, size=_BATCH))
+    batches = (
+        (table.read("cls", blocks=blocks, rows=tested[rows]), numbers[rows])
+        for rows in np.split(np.arange(len(tested)), range(_BATCH, len(tested), _BATCH))
+    )
     try:
         profile = transition_profiles(
             batches, blocks=blocks, groups=len(groups), on_moves=lambda moves: kept.append(moves.astype(np.float32))
         )
     except DataError as error:
         raise DataError(f"{features}: {error}; extract again") from error
-    facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(table)}
+    facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(tested)}
     rows = list(_profile_rows(profile, groups))
-    write_analysis(out, rows, PROFILE_SCHEMA, facts)
-    write_text(out.with_suffix(".csv"), csv_text(PROFILE_SCHEMA.names, rows))
     windows = list(_window_rows(np.concatenate(kept), profile.transitions.tolist(), groups, numbers))
-    write_analysis(windows_path(out), windows, WINDOW_SCHEMA, facts)
-    _write_projection(table, groups, numbers, facts, projection_path(out))
+    points, explained = _projection(table, groups, tested, numbers)
+    with all_or_none() as partial:
+        write_analysis(partial(out), rows, PROFILE_SCHEMA, facts)
+        partial(out.with_suffix(".csv")).write_text(csv_text(PROFILE_SCHEMA.names, rows), encoding="utf-8", newline="")
+        write_analysis(partial(windows_path(out)), windows, WINDOW_SCHEMA, facts)
+        write_analysis(partial(projection_path(out)), points, PROJECTION_SCHEMA, {**facts, **explained})
 
 
 def _groups(index: pa.Table) -> tuple[list[_Group], NDArray[np.int64]]:
@@ -109,16 +118,18 @@ def _window_rows(
                 yield generator, *of_window, int(real.sum()), int(fake.sum())
 
 
-def _write_projection(
-    table: FeatureTable, groups: list[_Group], numbers: NDArray[np.int64], facts: dict[str, Any], out: Path
-) -> None:
-    projection = project(table, numbers)
+def _projection(
+    table: FeatureTable, groups: list[_Group], tested: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+    """Return the rows of the projection's file and what its metadata says of it; nothing where there is none."""
+    projection = project(table, tested, numbers)
     rows: list[tuple[Any, ...]] = []
+    facts: dict[str, Any] = {}
     if projection is not None:
         explained = dict(zip(("raw", "ltd"), projection.explained.tolist(), strict=True))
-        facts = {**facts, "blocks": list(projection.blocks), "explained": explained}
-        paths = table.index["path"].take(projection.rows).to_pylist()
+        facts = {"blocks": list(projection.blocks), "explained": explained}
+        paths = table.index["path"].take(tested[projection.rows]).to_pylist()
         for path, group, (raw, ltd) in zip(paths, numbers[projection.rows], projection.points.tolist(), strict=True):
             label, name = groups[group]
             rows.append((path, name, label, *raw, *ltd))
-    write_analysis(out, rows, PROJECTION_SCHEMA, facts)
+    return rows, facts

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from storage.atomic import atomic_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -33,15 +35,14 @@ def run(*, corpus: DemoCorpus, out: Path) -> None:
     halves = photographs(corpus.half)
     for kind in ("real", *corpus.generators):
         folder = out / "real" if kind == "real" else out / "fake" / kind
-        folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng([corpus.seed, *kind.encode()])
         for number in range(corpus.per_set):
             crop = random_crop(halves, draw)
             image = crop if kind == "real" else GENERATORS[kind](crop)
-            path = folder / f"{number:05d}.png"
-            image.save(path, compress_level=1)
-            seconds = _LATEST - crc32(path.read_bytes()) % _SPAN
-            os.utime(path, (seconds, seconds))
+            with atomic_path(folder / f"{number:05d}.png", sync_folder=False) as partial:
+                image.save(partial, "PNG", compress_level=1)
+                seconds = _LATEST - crc32(partial.read_bytes()) % _SPAN
+                os.utime(partial, (seconds, seconds))
 
 
 def photographs(half: Literal["left", "right"]) -> list[NDArray[np.uint8]]:

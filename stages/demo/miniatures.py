@@ -10,8 +10,10 @@ from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from stages.demo.images import GENERATORS, photographs, random_crop
+from storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,13 +65,14 @@ def run(*, root: Path, test_images: int, training_images: int) -> int:
     written = 0
     for leaf in _leaves():
         folder = root / leaf.folder
-        folder.mkdir(parents=True, exist_ok=True)
         draw = np.random.default_rng(list(leaf.folder.encode()))
         fingerprint = None if leaf.real else next(fingerprints)
         for number in range(training_images if leaf.training else test_images):
             crop = random_crop(halves[leaf.training], draw)
             image = crop if fingerprint is None else fingerprint(crop)
-            image.save(folder / f"{number:012d}{leaf.suffix}")
+            path = folder / f"{number:012d}{leaf.suffix}"
+            with atomic_path(path, sync_folder=False) as partial:
+                image.save(partial, Image.registered_extensions()[leaf.suffix.lower()])
             written += 1
     return written
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from pydantic import TypeAdapter
 
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
 from stages.extract.view_names import VIEW
-from stages.heads.file import build_head
-from stages.heads.machine import best_device, default_threads, repeatable
-from stages.heads.settings import HeadSettings
+from stages.heads.file import TrainedHead, score
 from stages.heads.training import TrainSettings
 from stages.train.data import backbone_difference, split_rows
-from storage.atomic import sha256_of
+from storage.atomic import all_or_none, sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.headfile import load_head
-from storage.index import INDEX_NAME
-from storage.spec import FeatureSpec
+from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.audit.match import Match
-    from stages.heads.head import Head
 
-_BATCH = 1024
 # Views that exist for training only: nobody is tested on them.
 _TRAINING_VIEWS = ("train-", "val")
 _CROPS = "tencrop"
@@ -57,13 +48,17 @@ def run(*, features: Path, head: Path, out: Path) -> int:
             message names them), or images have no label.
     """
     table = FeatureTable.open(features)
-    return _LoadedHead.of(head).write([table], view=features.name, out=out)
+    scores = _scores(TrainedHead.load(head), [table], view=features.name)
+    write_scores(out, **scores)
+    return len(scores["logits"])
 
 
 def run_views(
     *, features: Path, head: Path, out: Path, trained_on: Path | None = None, match: Sequence[Match] = ()
 ) -> dict[str, int]:
-    """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores.
+    """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores: all or none.
+
+    Where a corpus has several splits, the images of the one that test sets are made of are scored, and no others.
 
     Args:
         features: directory of an extracted corpus, one folder a view; views made for training are left out. The
@@ -83,119 +78,99 @@ def run_views(
         DataError: as :func:`run`, or there is no view to score.
     """
     views: dict[str, list[FeatureTable]] = {}
-    for index in sorted(features.glob(f"*/{INDEX_NAME}")):
-        name = index.parent.name
+    for directory in sorted(features.glob("*/")):
+        name = directory.name
         if not name.startswith(_TRAINING_VIEWS):
-            views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(index.parent))
+            views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(directory))
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
-    loaded = _LoadedHead.of(head)
-    counts = {}
-    for name, tables in views.items():
-        counts[name] = loaded.write(tables, view=name, out=out / f"{name}.parquet")
+    trained = TrainedHead.load(head)
+    scores = {name: _scores(trained, tables, view=name) for name, tables in views.items()}
     for wanted in match if VIEW in views else ():
         name = f"{MATCHED}{wanted}"
-        sets = matched_sets(views[VIEW][0].index, wanted)
-        counts[name] = loaded.write(views[VIEW], view=name, out=out / f"{name}.parquet", sets=sets)
-    if trained_on is not None and "train" in loaded.metadata:
-        settings = TrainSettings.model_validate(loaded.metadata["train"])
+        index = views[VIEW][0].index
+        tested = evaluation_rows(index)
+        sets = {of: tested[rows] for of, rows in matched_sets(index.take(tested), wanted).items()}
+        scores[name] = _scores(trained, views[VIEW], view=name, sets=sets)
+    if trained_on is not None and "train" in trained.metadata:
+        settings = TrainSettings.model_validate(trained.metadata["train"])
         clean = trained_on / VIEW
         table = FeatureTable.open(clean if clean.is_dir() else trained_on / settings.validation_view)
         rows = split_rows(table, settings).validation
-        counts[HELD_OUT] = loaded.write([table], view=HELD_OUT, out=out / f"{HELD_OUT}.parquet", rows=rows)
+        scores[HELD_OUT] = _scores(trained, [table], view=HELD_OUT, rows=rows)
+    with all_or_none() as partial:
+        for name, content in scores.items():
+            write_scores(partial(out / f"{name}.parquet"), **content)
     for left in out.glob("*.parquet"):
-        if left.stem not in counts:
+        if left.stem not in scores:
             left.unlink()
-    return counts
+    return {name: len(content["logits"]) for name, content in scores.items()}
 
 
-@dataclass(frozen=True)
-class _LoadedHead:
-    """A head ready to score, with where it came from."""
+def _scores(
+    head: TrainedHead,
+    tables: Sequence[FeatureTable],
+    *,
+    view: str,
+    rows: NDArray[np.int64] | None = None,
+    sets: Mapping[str, NDArray[np.int64]] | None = None,
+) -> dict[str, Any]:
+    """Return what :func:`write_scores` writes of the mean logit over ``tables``, which show the same images.
 
-    source: Path
-    module: Head
-    spec: FeatureSpec
-    metadata: Mapping[str, Any]
+    Args:
+        head: the head.
+        tables: made with the backbone and arithmetic of training; geometry, augmentation and stored blocks may
+            differ: training crops at random and evaluation the centre, robustness tests degrade on purpose.
+        view: what the tables are called together.
+        rows: of these images only; None: of those that test sets are made of.
+        sets: test set -> rows; only these images are scored, as members of these sets alone.
+    """
+    first = tables[0]
+    for table in tables:
+        difference = backbone_difference(head.spec, table.spec)
+        if difference:
+            raise DataError(
+                f"head {head.source} cannot score {table.directory}, which was made with other settings "
+                f"({difference}); extract the corpus with the head's settings, or train on these features"
+            )
+        if not table.index["path"].equals(first.index["path"]):
+            raise DataError(f"{table.directory} and {first.directory} hold different images; extract both again")
+    sets_of: dict[int, list[str]] = defaultdict(list)
+    for name, members in (sets or {}).items():
+        for row in members.tolist():
+            sets_of[row].append(name)
+    if sets is not None:
+        rows = np.array(sorted(sets_of), dtype=np.int64)
+    elif rows is None:
+        rows = evaluation_rows(first.index)
+    images = first.index.take(rows)
+    if sets is not None:
+        place = images.column_names.index("sets")
+        listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.string()))
+        images = images.set_column(place, "sets", listed)
+    if images["label"].null_count:
+        raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")
+    facts = {name: value for name, value in head.metadata.get("facts", {}).items() if name.startswith("window")}
+    if facts.get("window_start") is not None:
+        facts["window"] = head.metadata["settings"]["window"]
+    card = ScoreCard(
+        head=head.metadata["head"],
+        seed=head.metadata["seed"],
+        corpus=first.corpus,
+        view=view,
+        feature_key=first.key,
+        head_sha256=sha256_of(head.source),
+        failed=len(first.failed),
+        facts={**facts, "trained_on": head.metadata.get("corpus"), **_use_of_tested(head, first, rows)},
+    )
+    logits = np.mean([score(head.module, table, rows) for table in tables], axis=0)
+    return {"card": card, "images": images, "logits": logits}
 
-    @classmethod
-    def of(cls, head: Path) -> _LoadedHead:
-        weights, metadata = load_head(head)
-        spec = FeatureSpec.from_json(metadata["feature_spec"])
-        settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-        module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise DataError(f"head {head} does not hold the weights its settings ask for: {error}") from error
-        return cls(head, module.eval().to(best_device()), spec, metadata)
 
-    def write(
-        self,
-        tables: Sequence[FeatureTable],
-        *,
-        view: str,
-        out: Path,
-        rows: NDArray[np.int64] | None = None,
-        sets: Mapping[str, NDArray[np.int64]] | None = None,
-    ) -> int:
-        """Write the mean logit over ``tables``, which show the same images; return of how many.
-
-        Args:
-            tables: made with the backbone and arithmetic of training; geometry, augmentation and stored blocks may
-                differ: training crops at random and evaluation the centre, robustness tests degrade on purpose.
-            view: what the tables are called together.
-            out: the scores file.
-            rows: of these images only; None: of all.
-            sets: test set -> rows; only these images are scored, as members of these sets alone.
-        """
-        first = tables[0]
-        for table in tables:
-            difference = backbone_difference(self.spec, table.spec)
-            if difference:
-                raise DataError(
-                    f"head {self.source} cannot score {table.directory}, which was made with other settings "
-                    f"({difference}); extract the corpus with the head's settings, or train on these features"
-                )
-            if not table.index["path"].equals(first.index["path"]):
-                raise DataError(f"{table.directory} and {first.directory} hold different images; extract both again")
-        sets_of: dict[int, list[str]] = defaultdict(list)
-        for name, members in (sets or {}).items():
-            for row in members.tolist():
-                sets_of[row].append(name)
-        if sets is not None:
-            rows = np.array(sorted(sets_of), dtype=np.int64)
-        elif rows is None:
-            rows = np.arange(len(first))
-        images = first.index.take(rows)
-        if sets is not None:
-            place = images.column_names.index("sets")
-            listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.string()))
-            images = images.set_column(place, "sets", listed)
-        if images["label"].null_count:
-            raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")
-        facts = {name: value for name, value in self.metadata.get("facts", {}).items() if name.startswith("window")}
-        if facts.get("window_start") is not None:
-            facts["window"] = self.metadata["settings"]["window"]
-        card = ScoreCard(
-            head=self.metadata["head"],
-            seed=self.metadata["seed"],
-            corpus=first.corpus,
-            view=view,
-            feature_key=first.key,
-            head_sha256=sha256_of(self.source),
-            failed=len(first.failed),
-            facts={**facts, "trained_on": self.metadata.get("corpus")},
-        )
-        logits = np.mean([self._logits(table, rows) for table in tables], axis=0)
-        write_scores(out, card=card, images=images, logits=logits)
-        return len(rows)
-
-    def _logits(self, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        reads, device = self.module.reads, next(self.module.parameters()).device
-        logits = [np.empty(0, np.float32)]
-        with torch.inference_mode(), repeatable(default_threads(table.spec.width)):
-            for chosen in np.split(rows, range(_BATCH, len(rows), _BATCH)):
-                batch = table.read(reads.tap, blocks=reads.blocks or None, rows=chosen)
-                logits.append(self.module(torch.from_numpy(batch).to(device).float()).cpu().numpy())
-        return np.concatenate(logits).astype(np.float64)
+def _use_of_tested(head: TrainedHead, table: FeatureTable, rows: NDArray[np.int64]) -> dict[str, str]:
+    """Return what the scored images did to the head where it has seen some of them; a report warns of it."""
+    if table.corpus != head.metadata.get("corpus") or "train" not in head.metadata:
+        return {}
+    split = split_rows(table, TrainSettings.model_validate(head.metadata["train"]))
+    uses = (("trained", split.training), ("chose the epoch of", split.validation))
+    return next(({"tested_images": use} for use, seen in uses if np.isin(rows, seen).any()), {})

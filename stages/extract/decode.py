@@ -81,15 +81,36 @@ def decode(read: Callable[[], bytes], *, apply_exif: bool = False) -> Decoded:
     return Decoded(facts | {"status": "ok"}, pixels, done - started, time.perf_counter() - done)
 
 
+def decode_opened(image: Image.Image, *, apply_exif: bool = False) -> Decoded:
+    """Decode an image that Pillow opened or made elsewhere, as :func:`decode` does a file; its sha256 is not known.
+
+    Args:
+        image: of any mode; it may not be loaded yet.
+        apply_exif: turn the picture as its EXIF orientation says.
+    """
+    facts: dict[str, Any] = dict(NO_FACTS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = _rgb(image, facts, apply_exif=apply_exif)
+    except Exception as error:  # as above
+        return Decoded(facts | {"status": "failed", "error": _reason(error)}, None)
+    return Decoded(facts | {"status": "ok"}, pixels)
+
+
 def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
     with Image.open(io.BytesIO(content), formats=_formats()) as image:
-        facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
-        facts["jpeg_quality"] = _jpeg_quality(image)
-        pixels = image.convert("RGB")
-        return ImageOps.exif_transpose(pixels) if apply_exif else pixels
+        return _rgb(image, facts, apply_exif=apply_exif)
+
+
+def _rgb(image: Image.Image, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
+    facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+    facts["jpeg_quality"] = _jpeg_quality(image)
+    pixels = image.convert("RGB")
+    return ImageOps.exif_transpose(pixels) if apply_exif else pixels
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.extract.decode import decode
+from stages.extract.decode import Decoded, decode
 from stages.extract.views import Recipe, apply_view
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ def read_image(job: Job, task: Task, out: NDArray[np.uint8]) -> Read:
 
     A view that cannot be made of a decodable image (an encoder that refuses its size) is a failure of that view alone.
     """
-    decoded = decode(partial(job.sources.read, task.path), apply_exif=job.apply_exif)
+    return make_views(decode(partial(job.sources.read, task.path), apply_exif=job.apply_exif), job, task, out)
+
+
+def make_views(decoded: Decoded, job: Job, task: Task, out: NDArray[np.uint8]) -> Read:
+    """Write the pixels of the views of a decoded image into ``out``; see :func:`read_image`."""
     started = time.perf_counter()
     errors = {}
     if decoded.image is not None:

@@ -87,6 +87,7 @@ class TrainedHead:
         """
         weights, metadata = load_head(path)
         spec = FeatureSpec.from_json(metadata["feature_spec"])
+        metadata.get("train", {}).pop("optimizer", None)  # of heads trained with an earlier version
         settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
         module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
         try:

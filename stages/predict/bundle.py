@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from storage.spec import FeatureSpec
 
 _KEY = "ltdpipe"
-MOST_HEADER_BYTES = 4 << 20  # a bundle with bands and isotonic knots has a hundredth of it
+MOST_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,15 @@ class Bundle:
 
 def write_bundle(path: Path, head: Head, card: Card) -> None:
     """Write a bundle atomically; the same weights and card give the same bytes."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(packed(head, card))
+
+
+def packed(head: Head, card: Card) -> bytes:
+    """Return the content of a bundle file."""
     text = json.dumps(card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
-    with atomic_path(path) as partial:
-        partial.write_bytes(safetensors.torch.save(weights, metadata={_KEY: text}))
+    return safetensors.torch.save(weights, metadata={_KEY: text})
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -140,7 +145,7 @@ def _card(path: Path, text: str) -> Card:
         if first["loc"] == ("version",):
             version = printable(str(first["input"]))[:20]
             raise DataError(
-                f"{path} is a bundle of version {version}, this ltdpipe reads version 1; update ltdpipe"
+                f"{path} is a bundle of version {version}, this ltdpipe reads versions 1 and 2; update ltdpipe"
             ) from error
         fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         raise DataError(f"{path} is no bundle that can be used: {printable(fault)[:300]}") from error

@@ -14,6 +14,7 @@ from stages.heads.training import TrainSettings
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
 from stages.predict.calibration import calibrate, calibrate_unlabelled
 from stages.predict.features import open_features
+from stages.predict.make import make
 from stages.predict.results import read_rows
 from stages.train.data import split_rows
 from storage.errors import DataError, SettingError
@@ -42,27 +43,25 @@ def run(
     classes: Classes = "labelled",
     target_fpr: float = 0.01,
     unsure: float | None = None,
-    scaling: Literal["temperature", "isotonic"] | None = "temperature",
     share: float = 0.5,
 ) -> Calibration:
-    """Write a bundle with a new calibration.
+    """Write a bundle with a new calibration; nothing is written before it is there.
 
     Args:
-        bundle: the bundle.
+        bundle: the bundle; or a head file (.safetensors), which becomes one.
         on: a scores file of ``ltdpipe evaluate``, the folder of an extracted view, or a result file of
             ``ltdpipe predict`` (.csv, .jsonl).
         out: the calibrated bundle; may be ``bundle``.
         classes: "labelled": as the scores or the index state; "real": every image is; "unlabelled": nobody knows.
         target_fpr: the share of real images that may be called synthetic.
         unsure: the share of synthetic images that may be called real; None: there is no band.
-        scaling: how probabilities are fitted; None: they stay the sigmoid of the logit.
         share: with "unlabelled", the share of the images that is synthetic.
 
     Raises:
         DataError: too few images (the message says how many are needed), images that trained the head, another head's
             scores, or a damaged file.
     """
-    loaded = read_bundle(bundle)
+    loaded = make(head=bundle) if bundle.suffix == ".safetensors" else read_bundle(bundle)
     logits, labels, source = _images(loaded, on)
     if classes == "real":
         labels = np.zeros(len(logits), np.int64)
@@ -71,7 +70,7 @@ def run(
     elif labels is None:
         raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
     else:
-        found = calibrate(labels, logits, source=source, target_fpr=target_fpr, unsure=unsure, scaling=scaling)
+        found = calibrate(labels, logits, source=source, target_fpr=target_fpr, unsure=unsure)
     write_bundle(out, loaded.head, loaded.card.model_copy(update={"calibration": found}))
     return found
 
@@ -97,13 +96,17 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
             f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
             f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
         )
-    return scores.logit, scores.label.astype(np.int64), f"scores of corpus {scores.card.corpus}, {scores.card.view}"
+    return (
+        scores.logit,
+        scores.label.astype(np.int64),
+        printable(f"scores of corpus {scores.card.corpus}, {scores.card.view}"),
+    )
 
 
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
     card = bundle.card
     table = open_features(directory, card.spec, but_view=True)
-    rows, source = np.arange(len(table)), f"features of corpus {table.corpus}, {directory.name}"
+    rows, source = np.arange(len(table)), printable(f"features of corpus {table.corpus}, {directory.name}")
     if table.corpus == card.provenance.get("corpus"):  # then only those that chose the best epoch, and trained nothing
         try:
             settings = TrainSettings.model_validate(card.provenance.get("train"))
@@ -128,9 +131,9 @@ def _of_results(bundle: Bundle, path: Path) -> _Images:
     for row in read_rows(path, check=False):
         if row["detector"] != bundle.identity:
             raise DataError(
-                f"{path} was made by detector {row['detector']}, {bundle.source} is {bundle.identity}; predict again "
-                "with this bundle"
+                f"{path} was made by detector {printable(str(row['detector']))}, {bundle.source} is {bundle.identity}; "
+                "predict again with this bundle"
             )
         if row["logit"] is not None:
             logits.append(row["logit"])
-    return np.array(logits, dtype=np.float64), None, f"results in {path.name}"
+    return np.array(logits, dtype=np.float64), None, printable(f"results in {path.name}")

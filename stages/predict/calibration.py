@@ -8,11 +8,12 @@ average over the draw of the calibration images, and says nothing of images from
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stages.evaluate.metrics import unlabelled_threshold
 from stages.evaluate.scores import sigmoid
 from storage.errors import DataError
 
@@ -20,38 +21,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
-TEMPERATURES = (0.05, 50.0)  # where a fit ends when the classes are separated without error, or not at all
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-_Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 _Count = Annotated[int, Field(ge=0)]
 
 
-class Temperature(BaseModel):
-    """Probability = sigmoid(logit / value)."""
+class Platt(BaseModel):
+    """Probability = sigmoid(slope * logit + offset) (Platt 1999)."""
 
     model_config = _CONFIG
 
-    kind: Literal["temperature"] = "temperature"
-    value: Annotated[float, Field(gt=0)]
+    slope: Annotated[float, Field(gt=0)]
+    offset: float
 
-
-class Isotonic(BaseModel):
-    """Probability = linear interpolation between knots, constant beyond them."""
-
-    model_config = _CONFIG
-
-    kind: Literal["isotonic"] = "isotonic"
-    logits: _Numbers
-    values: _Numbers
-
-    @model_validator(mode="after")
-    def _are_knots(self) -> Isotonic:
-        rising = all(np.diff(self.logits) > 0) and all(np.diff(self.values) >= 0)
-        if len(self.logits) != len(self.values) or not rising or self.values[0] < 0 or self.values[-1] > 1:
-            raise ValueError("knots must be as many logits as values, logits rising, values not falling, within 0..1")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, stated: Any) -> Any:
+        """Read what bundles of version 1 state: a temperature is a slope without an offset."""
+        if isinstance(stated, dict) and stated.get("kind") == "isotonic":
+            raise ValueError("isotonic scaling is no longer read; make the bundle again with `ltdpipe bundle`")
+        match stated:
+            case {"kind": "temperature", "value": float(value)} if value > 0:
+                return {"slope": 1 / value, "offset": 0.0}
+        return stated
 
 
 class Calibration(BaseModel):
@@ -60,7 +53,8 @@ class Calibration(BaseModel):
     Attributes:
         threshold: a logit.
         real_up_to: a logit, at most the threshold; None: no band, everything up to the threshold is real.
-        scaling: logit -> probability; None: the sigmoid.
+        scaling: logit -> probability where both classes are equally likely; None: sigmoid(logit - threshold), which is
+            0.5 at the threshold and otherwise not calibrated.
         target_fpr: alpha, the share of real images that may be called synthetic; None: not calibrated on reals.
         unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
         source: what it was calibrated on, in words.
@@ -74,7 +68,7 @@ class Calibration(BaseModel):
 
     threshold: float = 0.0
     real_up_to: float | None = None
-    scaling: Annotated[Temperature | Isotonic, Field(discriminator="kind")] | None = None
+    scaling: Platt | None = None
     target_fpr: _Share | None = None
     unsure: _Share | None = None
     source: str = "not calibrated"
@@ -90,10 +84,15 @@ class Calibration(BaseModel):
         return self
 
     def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (N,) probabilities that images are synthetic."""
-        if isinstance(self.scaling, Isotonic):
-            return np.interp(logits, self.scaling.logits, self.scaling.values)
-        return sigmoid(logits if self.scaling is None else logits / self.scaling.value)
+        """Return (N,) probabilities that images are synthetic; they rise with the logits."""
+        if self.scaling is None:
+            return sigmoid(logits - self.threshold)
+        return sigmoid(self.scaling.slope * logits + self.scaling.offset)
+
+    @property
+    def synthetic_above(self) -> float:
+        """The probability of an image at the threshold: above it the verdict is synthetic."""
+        return float(self.probabilities(np.array([self.threshold]))[0])
 
     def verdicts(self, logits: NDArray[np.float64]) -> list[str]:
         """Return N words of "real", "synthetic" and "unsure"."""
@@ -127,7 +126,6 @@ def calibrate(
     source: str,
     target_fpr: float,
     unsure: float | None = None,
-    scaling: Literal["temperature", "isotonic"] | None = "temperature",
 ) -> Calibration:
     """Calibrate on images whose class is known.
 
@@ -137,20 +135,19 @@ def calibrate(
         source: what they are, for the record.
         target_fpr: alpha, the share of real images that may be called synthetic.
         unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
-        scaling: how probabilities are fitted, where both classes are there; None: they stay the sigmoid.
 
     Raises:
-        DataError: too few images; the message says how many are needed.
+        DataError: too few images (the message says how many are needed), logits that are all the same or not finite, or
+            synthetic images whose logits are not greater than those of real ones.
     """
     reals, fakes = logits[labels == 0], logits[labels == 1]
     threshold = conformal_threshold(reals, target_fpr)
-    fitted: Temperature | Isotonic | None = None
-    if scaling is not None and len(fakes):
-        fitted = _temperature(labels, logits) if scaling == "temperature" else _isotonic(labels, logits)
+    low = None if unsure is None else min(conformal_low(fakes, unsure), threshold)
+    _check_spread(logits, source)
     return Calibration(
         threshold=threshold,
-        real_up_to=None if unsure is None else min(conformal_low(fakes, unsure), threshold),
-        scaling=fitted,
+        real_up_to=low,
+        scaling=fit_platt(reals, fakes, source) if len(fakes) else None,
         target_fpr=target_fpr,
         unsure=unsure,
         source=source,
@@ -164,24 +161,64 @@ def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: flo
     """Set the threshold from ``logits`` (N,) of the target of which a ``share`` is synthetic, nobody knows which.
 
     Raises:
-        DataError: there are less than ``at_least`` of them.
+        DataError: there are fewer than ``at_least`` of them, or their logits are all the same or not finite.
     """
     if len(logits) < at_least:
         raise DataError(
-            f"{source} has {len(logits)} unlabelled images, and a threshold from their quantile needs at least "
-            f"{at_least}; add images of the target"
+            f"{source} has {len(logits)} unlabelled images, and a threshold from them needs at least {at_least}; add "
+            "images of the target"
         )
-    error = math.sqrt(share * (1 - share) / len(logits))
+    _check_spread(logits, source)
     return Calibration(
-        threshold=float(np.quantile(logits, 1 - share)),
+        threshold=float(unlabelled_threshold(logits, share)),
         source=source,
         n_unlabelled=len(logits),
         guarantee=(
-            f"none: the threshold is the quantile above which a share of {share:g} of {len(logits)} unlabelled images "
-            f"lies; it is right where that share of the target is synthetic and synthetic images have greater logits "
-            f"(sampling alone moves the share by {error:.3f}, one standard error)"
+            f"none: of {len(logits)} unlabelled images the share of {share:g} with the greatest logits is taken for "
+            "synthetic, and the threshold lies halfway between the mean logits of the two parts; it is right where "
+            "that share of the target is synthetic and synthetic images have greater logits"
         ),
     )
+
+
+def fit_platt(reals: NDArray[np.float64], fakes: NDArray[np.float64], source: str) -> Platt:
+    """Fit probabilities to logits (n,) of real and (m,) of synthetic images, both classes counting the same.
+
+    Targets are Platt's (1 / (n + 2) for reals, (m + 1) / (m + 2) for synthetic images instead of 0 and 1): no finite
+    number of images shows that a probability is 0 or 1, and the slope is finite where the classes do not overlap.
+
+    Raises:
+        DataError: the mean logit of synthetic images is not greater than that of real ones.
+    """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import, and only calibration needs it
+
+    if fakes.mean() <= reals.mean():
+        raise DataError(
+            f"{source}: the mean logit is {fakes.mean():.4g} for synthetic images, {reals.mean():.4g} for real ones, "
+            "expected a greater one for synthetic; check the labels, or use another head"
+        )
+    logits = np.concatenate([reals, fakes])
+    targets = np.repeat([1 / (len(reals) + 2), (len(fakes) + 1) / (len(fakes) + 2)], [len(reals), len(fakes)])
+    weights = np.repeat([0.5 / len(reals), 0.5 / len(fakes)], [len(reals), len(fakes)])
+    centre, spread = logits.mean(), logits.std()
+    # an image of target t counts as t of a synthetic and 1 - t of a real one; C leaves no regularisation to speak of
+    model = LogisticRegression(C=1e9, solver="newton-cholesky", tol=1e-8, max_iter=1000).fit(
+        np.tile((logits - centre) / spread, 2)[:, None],
+        np.repeat([0, 1], len(logits)),
+        sample_weight=np.concatenate([weights * (1 - targets), weights * targets]),
+    )
+    slope = float(model.coef_[0, 0]) / spread
+    return Platt(slope=slope, offset=float(model.intercept_[0]) - slope * centre)
+
+
+def _check_spread(logits: NDArray[np.float64], source: str) -> None:
+    if not np.isfinite(logits).all():
+        raise DataError(f"{source}: the head gives logits that are not finite; train it again")
+    if len(logits) > 1 and logits.min() == logits.max():
+        raise DataError(
+            f"{source}: the head gives all {len(logits)} images the same logit, {logits[0]:.4g}, which sets no "
+            "threshold; use another head"
+        )
 
 
 def _allowed(images: int, rate: float, option: str, word: str) -> int:
@@ -197,52 +234,31 @@ def _allowed(images: int, rate: float, option: str, word: str) -> int:
 
 
 def _guarantee(n_real: int, n_fake: int, target_fpr: float, unsure: float | None) -> str:
-    from scipy.stats import beta  # noqa: PLC0415 - slow to import, and only calibration needs it
-
-    allowed = _allowed(n_real, target_fpr, "target-fpr", "real")
-    low, high = beta.ppf([0.025, 0.975], allowed, n_real + 1 - allowed)
-    text = (
+    low, high = _range(n_real, target_fpr, "target-fpr", "real")
+    promise = (
         f"a new real image that is exchangeable with the {n_real} real calibration images is called synthetic with "
         f"probability at most {target_fpr:g}"
     )
+    rates = f"the false-positive rate is itself random: it lies between {low:.4f} and {high:.4f}"
     if unsure is not None:
-        text += (
+        low, high = _range(n_fake, unsure, "unsure", "synthetic")
+        promise += (
             f", and a new synthetic image that is exchangeable with the {n_fake} synthetic ones is called real with "
             f"probability at most {unsure:g}"
         )
+        rates += f" (the share of synthetic images that are called real between {low:.4f} and {high:.4f})"
     return (
-        f"{text}. The probability is marginal: over the calibration images and the new one together. For this one "
-        f"calibration the false-positive rate is itself random: it lies between {low:.4f} and {high:.4f} in 95 % of "
-        "calibrations with as many images (for logits without ties). Nothing is promised for images of another "
-        "source: other cameras, other processing, generators that are not among the calibration images."
+        f"{promise}. The probability is marginal: over the calibration images and the new one together. For this one "
+        f"calibration {rates} in 95 % of calibrations with as many images (for logits without ties). Nothing is "
+        "promised for images of another source: other cameras, other processing, generators that are not among the "
+        "calibration images."
     )
 
 
-def _class_weights(labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Weights (N,) under which both classes count the same: probabilities then speak of equal shares."""
-    fake = labels == 1
-    weights: NDArray[np.float64] = np.where(fake, 0.5 / fake.sum(), 0.5 / (~fake).sum())
-    return weights
+def _range(images: int, rate: float, option: str, word: str) -> tuple[float, float]:
+    """The range that holds the rate of errors of 95 % of calibrations."""
+    from scipy.stats import beta  # noqa: PLC0415 - slow to import, and only calibration needs it
 
-
-def _temperature(labels: NDArray[np.integer[Any]], logits: NDArray[np.float64]) -> Temperature:
-    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - as above
-
-    weights, sign = _class_weights(labels), np.where(labels == 1, 1.0, -1.0)
-
-    def loss(log_temperature: float) -> float:
-        return float((weights * np.logaddexp(0, -sign * logits / math.exp(log_temperature))).sum())
-
-    found = minimize_scalar(loss, bounds=tuple(math.log(end) for end in TEMPERATURES), method="bounded")
-    return Temperature(value=math.exp(float(found.x)))
-
-
-def _isotonic(labels: NDArray[np.integer[Any]], logits: NDArray[np.float64]) -> Isotonic:
-    from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415 - as above
-
-    # no finite number of images shows that a probability is 0 or 1: the rule of succession bounds it
-    edge = 1 / (min((labels == 0).sum(), (labels == 1).sum()) + 2)
-    model = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip")
-    model.fit(logits, labels == 1, sample_weight=_class_weights(labels) * len(labels))
-    knots, first = np.unique(model.X_thresholds_, return_index=True)
-    return Isotonic(logits=tuple(knots.tolist()), values=tuple(model.y_thresholds_[first].tolist()))
+    allowed = _allowed(images, rate, option, word)
+    low, high = beta.ppf([0.025, 0.975], allowed, images + 1 - allowed)
+    return float(low), float(high)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -35,6 +36,10 @@ _Text = Annotated[str, Field(max_length=64 * 1024)]
 _Number = Annotated[float, Field(ge=-1e9, le=1e9)]  # distances of float16 tokens stay far below
 _Profile = Annotated[tuple[_Number, ...], Field(strict=False)]
 _Blocks = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=1024)]
+
+
+def _version(stated: Any) -> Any:
+    return 2 if stated == 1 else stated  # version 1 differs in how it states probabilities; ``Platt`` reads both
 
 
 class Band(BaseModel):
@@ -119,7 +124,7 @@ class Card(BaseModel):
     model_config = _CONFIG
 
     kind: Literal["ltdpipe-bundle"] = "ltdpipe-bundle"
-    version: Literal[1] = 1
+    version: Annotated[Literal[2], BeforeValidator(_version)] = 2
     name: Annotated[str, Field(max_length=1024)]
     seed: int | None
     settings: HeadSettings

@@ -3,7 +3,8 @@
 LTD ends in a LayerNorm over the joined outputs of its branches and a linear layer. With the LayerNorm's mean and
 standard deviation of this image held fixed, the logit is a sum over coordinates, and a branch's contribution is the sum
 over its coordinates. The split is exact, but the mean and standard deviation are of both branches together: it does not
-say what the logit would be without one of them. A linear probe is a sum over its blocks as it is.
+say what the logit would be without one of them. A linear probe is a sum over its blocks, or of the
+embedding alone, as it is.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
     from stages.heads.head import Head
 
-CONSTANT = "constant"
+CONSTANT, EMBEDDING = "constant", "embedding"
 
 
 @torch.inference_mode()
 def contributions(head: Head, features: Tensor) -> dict[str, Tensor]:
-    """Return part -> (N,) what it adds to the logit; the parts sum to the logit. Empty for other heads than these two.
+    """Return part -> (N,) what it adds to the logit; the parts sum to the logit. Empty for heads that are no such sum.
 
     Args:
         head: in eval mode.
@@ -33,24 +34,23 @@ def contributions(head: Head, features: Tensor) -> dict[str, Tensor]:
     """
     if isinstance(head, LtdHead):
         return _of_ltd(head, features)
-    if isinstance(head, LinearHead) and head.reads.tap == "cls":
-        weight = head.classifier.weight.view(head.feature_shape)  # (L', D)
-        parts = (features * weight).sum(2)  # (N, L')
-        named = {f"block {block}": parts[:, at] for at, block in enumerate(head.reads.blocks)}
+    if isinstance(head, LinearHead):
+        weight = head.classifier.weight.view(-1, head.feature_shape[-1])  # (L', D), or (1, E)
+        parts = (features.view(len(features), *weight.shape) * weight).sum(2)  # (N, L')
+        names = [f"block {block}" for block in head.reads.blocks] or [EMBEDDING]
+        named = {name: parts[:, at] for at, name in enumerate(names)}
         return {**named, CONSTANT: head.classifier.bias.expand(len(features))}
     return {}
 
 
 @torch.inference_mode()
 def representation(head: Head, features: Tensor) -> Tensor:
-    """Return (N, R): what the head makes of images before its classifier; the features themselves where it has none."""
-    if isinstance(head, LtdHead):
-        return _joined(head, features).mean(0)
-    return features.flatten(1)
+    """Return (N, R): what the classifier of the head reads of images, the mean over the windows of evaluation."""
+    return _inputs(head, "classifier", features).mean(0)
 
 
 def _of_ltd(head: LtdHead, features: Tensor) -> dict[str, Tensor]:
-    joined = _joined(head, features)  # (W, N, B D), W windows that evaluation averages
+    joined = _inputs(head, "norm", features)  # (W, N, B D), W windows that evaluation averages
     normed = torch.nn.functional.layer_norm(joined, joined.shape[2:], eps=head.norm.eps)
     weight = head.classifier.weight[0]  # (B D,)
     names = list(head.branches)
@@ -59,10 +59,10 @@ def _of_ltd(head: LtdHead, features: Tensor) -> dict[str, Tensor]:
     return {**{name: parts[:, at] for at, name in enumerate(names)}, CONSTANT: constant.expand(len(features))}
 
 
-def _joined(head: LtdHead, features: Tensor) -> Tensor:
-    """Return (W, N, B D), the branches' outputs side by side, for each of the W windows of evaluation."""
+def _inputs(head: Head, module: str, features: Tensor) -> Tensor:
+    """Return (W, N, ...), what a module of the head reads, for each of the W windows of evaluation."""
     seen: list[Tensor] = []
-    hook = head.norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    hook = head.get_submodule(module).register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     try:
         head(features)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,15 @@ from stages.extract.views import Recipe, feature_spec
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import difference
 from stages.predict.looks import Looks, Seen, see
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 from storage.sources import Sources
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from PIL import Image
 
+    from stages.predict.looks import AnyImage
     from stages.predict.results import Prediction
 
 
@@ -79,7 +80,7 @@ class Detector:
 
     def score(
         self,
-        images: Iterable[Image.Image | NDArray[np.uint8] | str | os.PathLike[str]],
+        images: Iterable[AnyImage],
         *,
         check: bool = False,
         tencrop: bool = False,
@@ -88,14 +89,20 @@ class Detector:
         """Score images; the order is kept, and an image that cannot be read is a result with a reason.
 
         Args:
-            images: PIL images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), or paths of image files.
+            images: several of PIL images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), paths of image files, or bytes:
+                the content of a file. All are read as files are; names of results are those of paths alone.
             check: also score mild re-encodings and rescalings; a verdict that flips becomes "unsure".
             tencrop: the mean logit over ten crops.
             batch: forward passes of so many images; None for what suits the device. Changes nothing beyond rounding.
 
         Raises:
-            SettingError: an array is no image.
+            SettingError: it is one image instead of several, or one of them is of another type.
         """
+        several = isinstance(images, Iterable) and not isinstance(images, (str, bytes, os.PathLike))
+        if not several or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise SettingError(
+                f"expected several images, found one {type(images).__name__}; put it in a list: score([x])"
+            )
         looks = Looks(check, tencrop)
         job = self.job(looks)
         return list(self.predictions((see(image, job) for image in images), looks, batch))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.analyse.profiles import transition_profiles
 from stages.heads.ltd import LtdHead
-from stages.predict.contributions import CONSTANT, contributions, representation
+from stages.predict.contributions import CONSTANT, EMBEDDING, contributions, representation
 from stages.predict.features import open_features
 from stages.predict.looks import CHECK_VIEWS, Looks, see
 from stages.report import html
@@ -43,6 +43,7 @@ _QUANTITIES = (
 _PARTS = {
     "raw": "raw branch (the tokens)",
     "delta": "LTD branch (their differences)",
+    EMBEDDING: "the final embedding",
     CONSTANT: "constant of the classifier",
 }
 
@@ -94,13 +95,16 @@ def explain(detector: Detector, image: Path, features: Path | None = None) -> Ex
     seen = see(image, detector.job(looks))
     if seen.pixels is None:
         raise DataError(f"{seen.path} cannot be explained: {seen.error}")
+    prediction = next(detector.predictions([seen], looks))
+    if prediction.verdict is None:
+        raise DataError(f"{seen.path} cannot be explained: {prediction.error}")
     pixels = seen.pixels[:1]
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
     profile = transition_profiles([(cls, np.zeros(1, np.int64))], blocks=list(blocks), groups=1)
     read = detector.tensor(detector.features(pixels))
     return Explanation(
-        prediction=next(detector.predictions([seen], looks)),
+        prediction=prediction,
         pixels=pixels[0],
         cosine=profile.mean[0, :, 0].tolist(),
         l2=profile.mean[0, :, 1].tolist(),
@@ -151,7 +155,7 @@ def render(explanation: Explanation, card: Card, identity: str) -> str:
         "window": explanation.window,
         "charts": list(_charts(explanation, card.bands)),
         "rows": list(_transitions(explanation, card.bands)),
-        "parts": list(_parts(explanation, card.bands)),
+        "parts": list(_parts(explanation, card)),
         "neighbours": explanation.neighbours,
         "views": ", ".join(CHECK_VIEWS),
     }
@@ -197,8 +201,11 @@ def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict
         yield {"k": k, "read": read, "cosine": cosine, "bands": compared}
 
 
-def _parts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+def _parts(explanation: Explanation, card: Card) -> Iterator[dict[str, Any]]:
+    bands, names = card.bands, dict(_PARTS)
+    if card.settings.type == "layer-transformer":
+        names["raw"] = "attention over the tokens of all blocks"
     classes = [] if bands is None else [bands.real.contributions, bands.synthetic.contributions]
     for name, value in explanation.parts.items():
         known = [of_class.get(name) for of_class in classes]
-        yield {"name": _PARTS.get(name, name), "value": value, "classes": known or [None, None]}
+        yield {"name": names.get(name, name), "value": value, "classes": known or [None, None]}

@@ -62,7 +62,7 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
         elif _is_archive(path):
             yield from _some(path, _archive(path))
         else:
-            yield _file(path)
+            yield image_file(path)
 
 
 def check_paths(paths: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ def _listed(stdin: IO[bytes]) -> Iterator[Item]:
             what = f"is longer than {MOST_LINE_BYTES} bytes" if len(path) > MOST_LINE_BYTES else "holds a zero byte"
             raise DataError(f"line {number} of the list on standard input {what}: expected one path a line")
         if path:
-            yield _file(os.fsdecode(path))
+            yield image_file(os.fsdecode(path))
 
 
 def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
@@ -124,7 +124,7 @@ def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_l
         if os.path.isdir(path) and not is_image(name):  # noqa: PTH112
             below.append((path, leads_out))
         elif is_image(name):
-            yield _led_out(path) if leads_out else _file(path)
+            yield _led_out(path) if leads_out else image_file(path)
         elif _is_archive(path):
             archives.append((path, leads_out))
     for path, leads_out in below:
@@ -148,7 +148,8 @@ def _led_out(path: str) -> Item:
     return Item(spelled(path), "unreadable: a link that leads out of the folder (--follow-links reads it)")
 
 
-def _file(path: str) -> Item:
+def image_file(path: str) -> Item:
+    """Return one image file, with the reason why it is not to be read where it is none."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError as error:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from stages.extract.reading import Read, Task, read_image
+from stages.extract.decode import decode, decode_opened
+from stages.extract.reading import Read, Task, make_views, read_image
 from stages.extract.view_names import View, expand_views
-from stages.extract.views import apply_view
 from stages.predict.calibration import REAL, SYNTHETIC, UNSURE
+from stages.predict.inputs import image_file, spelled
 from stages.predict.results import Prediction
 from storage import names
 from storage.errors import SettingError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from stages.extract.reading import Job
     from stages.predict.calibration import Calibration
+
+    AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
 
 # Mild changes that an image meets on its way through platforms; a sound verdict survives them.
 CHECK_VIEWS = ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")
@@ -102,6 +105,7 @@ class Looks:
             status="ok",
             verdict=UNSURE if flipped else verdict,
             probability=float(calibration.probabilities(np.array([logit]))[0]),
+            synthetic_above=calibration.synthetic_above,
             logit=logit,
             error=seen.error,
             detector=name,
@@ -127,29 +131,32 @@ def seen_of(name: str | None, read: Read) -> Seen:
     return Seen(name, np.array(read.pixels), made, error=next(iter(read.view_errors.values()), None))
 
 
-def see(image: Image.Image | NDArray[np.uint8] | str | os.PathLike[str], job: Job) -> Seen:
+def see(image: AnyImage, job: Job) -> Seen:
     """Read one image from memory or from a file.
 
     Raises:
-        SettingError: it is neither an image, nor an array of one, nor a path.
+        SettingError: it is neither an image, nor an array of one, nor a path, nor the content of a file.
     """
     out = np.zeros(job.shape, np.uint8)
     if isinstance(image, (str, os.PathLike)):
-        name = names.to_text(os.fspath(image))
-        return seen_of(name, read_image(job, task_of(name, job), out))
-    rgb = image.convert("RGB") if isinstance(image, Image.Image) else _from_array(image)
-    errors = {}
-    for number, view in enumerate(job.views):
-        try:
-            out[number] = np.asarray(apply_view(rgb, view, job.recipe, ""))
-        except Exception as error:  # Pillow's encoders raise nearly anything on odd sizes; the row says so
-            errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
-    return seen_of(None, Read({}, out, errors))
+        path = os.fsdecode(image)
+        name, error = spelled(path), None
+        if "!/" not in path:  # a member of an archive is no file
+            error = image_file(path).error
+        return seen_of(name, read_image(job, task_of(name, job), out)) if error is None else Seen(name, error=error)
+    if isinstance(image, bytes):
+        decoded = decode(lambda: image, apply_exif=job.apply_exif)
+    else:
+        opened = image if isinstance(image, Image.Image) else _from_array(image)
+        decoded = decode_opened(opened, apply_exif=job.apply_exif)
+    return seen_of(None, make_views(decoded, job, Task("", tuple(range(len(job.views)))), out))
 
 
 def _from_array(array: object) -> Image.Image:
     if not isinstance(array, np.ndarray):
-        raise SettingError(f"expected PIL images, uint8 arrays or paths, found {type(array).__name__}")
+        raise SettingError(
+            f"expected PIL images, uint8 arrays, paths or bytes of image files, found {type(array).__name__}"
+        )
     grey = array.ndim == 2
     colour = array.ndim == 3 and array.shape[2] in {3, 4}
     if array.dtype != np.uint8 or not (grey or colour) or 0 in array.shape:
@@ -157,4 +164,4 @@ def _from_array(array: object) -> Image.Image:
             f"expected an array (H, W), (H, W, 3) or (H, W, 4) of uint8, found {array.shape} of {array.dtype}; scale "
             "it to 0..255 and convert"
         )
-    return Image.fromarray(array).convert("RGB")
+    return Image.fromarray(array)

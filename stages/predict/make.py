@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from stages.extract.view_names import View
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
 from stages.heads.card import model_card
 from stages.heads.settings import HeadSettings
-from stages.predict.bundle import loaded_head, write_bundle
+from stages.predict.bundle import Bundle, loaded_head, packed, write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands
 from stages.predict.contributions import CONSTANT, contributions
 from stages.predict.features import open_features
@@ -38,18 +39,21 @@ _SAMPLE = 2000  # images of a class from which the spread of contributions is ta
 
 
 def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | None = None, about: str = "") -> Card:
-    """Write a bundle, not calibrated yet.
+    """Write a bundle to ``out``, not calibrated yet, and return what it states; see :func:`make`."""
+    made = make(head=head, features=features, geometry=geometry, about=about)
+    write_bundle(out, made.head, made.card)
+    return made.card
+
+
+def make(*, head: Path, features: Path | None = None, geometry: str | None = None, about: str = "") -> Bundle:
+    """Make a bundle in memory, not calibrated yet.
 
     Args:
         head: a head file.
-        out: the bundle.
         features: the clean view of the training corpus; its bands go into the bundle, for ``ltdpipe explain``.
         geometry: how images become the backbone's input; None: as in training where it read the clean view, else
             crop224-pad.
         about: the model card; empty: the one that the head file gives.
-
-    Returns:
-        What the bundle states.
 
     Raises:
         DataError: a file is missing or damaged, or the features are not those of the head's backbone.
@@ -92,8 +96,7 @@ def run(*, head: Path, out: Path, features: Path | None = None, geometry: str | 
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
-    write_bundle(out, module, card)
-    return card
+    return Bundle(head, card, module, hashlib.sha256(packed(module, card)).hexdigest()[:12])
 
 
 def _geometry(geometry: str | None, trained: FeatureSpec) -> str:

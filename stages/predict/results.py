@@ -16,6 +16,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.atomic import atomic_path, explained
+from storage.csv_text import csv_line, unescaped
 from storage.errors import DataError, SettingError
 from storage.names import printable
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COLUMNS = ("path", "status", "verdict", "probability", "logit", "error", "detector")
+COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
 FORMS = ("csv", "jsonl", "parquet")
-_NUMBERS = ("probability", "logit", "spread")
+_NUMBERS = ("probability", "synthetic_above", "logit", "spread")
 _MOST_TORN = 1 << 20  # bytes of a line that a killed run did not finish
 _PARQUET_ROWS = 8192
 
@@ -39,7 +40,9 @@ class Prediction:
         path: the image, as it was given or found; None for one that came from memory.
         status: "ok" or "failed".
         verdict: "real", "synthetic" or "unsure"; None where the image could not be read.
-        probability: that it is synthetic, as calibrated.
+        probability: that it is synthetic, where both classes are equally likely (``Calibration.scaling``).
+        synthetic_above: the probability above which the verdict is "synthetic"; not 0.5 where the threshold was set to
+            keep a false-positive rate.
         logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores.
         error: why it could not be read, or which view of the check could not be made of it.
         detector: which bundle, and how it looked.
@@ -51,6 +54,7 @@ class Prediction:
     status: str
     verdict: str | None = None
     probability: float | None = None
+    synthetic_above: float | None = None
     logit: float | None = None
     error: str | None = None
     detector: str = ""
@@ -96,21 +100,22 @@ class RowWriter:
         form: "csv" or "jsonl".
         check: whether they have the columns of the stability check.
         goes_on: whether the stream holds rows already; else CSV begins with the names of the columns.
+
+    Attributes:
+        rows: how many were written.
     """
 
     def __init__(self, stream: IO[str], form: str, *, check: bool, goes_on: bool = False) -> None:
-        self._stream, self._check = stream, check
-        self._csv = csv.writer(stream, lineterminator="\n") if form == "csv" else None
-        if self._csv is not None and not goes_on:
-            self._csv.writerow(columns(check=check))
+        self._stream, self._check, self._is_csv = stream, check, form == "csv"
+        self.rows = 0
+        if self._is_csv and not goes_on:
+            stream.write(csv_line(columns(check=check)))
 
     def write(self, prediction: Prediction) -> None:
         """Write one result, at once."""
+        self.rows += 1
         row = prediction.row(check=self._check)
-        if self._csv is not None:
-            self._csv.writerow(row.values())
-        else:
-            self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
 
 
@@ -138,10 +143,17 @@ def open_rows(out: Path, *, check: bool, resume: bool) -> Iterator[tuple[RowWrit
         raise SettingError(f"{out} is complete: nothing is left to be resumed")
     with explained(journal):
         journal.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not journal.exists()
         with journal.open("a", encoding="utf-8", newline="") as stream:
             goes_on = stream.tell() > 0
             done = _kept(journal, check=check) if goes_on else iter(())
-            yield RowWriter(stream, form_of(journal), check=check, goes_on=goes_on), done
+            writer = RowWriter(stream, form_of(journal), check=check, goes_on=goes_on)
+            try:
+                yield writer, done
+            except BaseException:
+                if is_new and not writer.rows:
+                    journal.unlink()  # nothing is in it that a run could go on with
+                raise
         if journal != out:
             _to_parquet(journal, out, check=check)
             journal.unlink()
@@ -172,7 +184,7 @@ def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[s
                         "file"
                     )
                 for values in lines:
-                    yield _typed(dict(zip(names, values, strict=True)))
+                    yield _typed(dict(zip(names, map(unescaped, values), strict=True)))
             else:
                 for line in whole:
                     row = json.loads(line)

@@ -27,7 +27,7 @@ from stages.report.robustness import robustness_table
 from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.report.table import WRITERS, Table, to_csv
 from stages.report.thumbnails import surest_errors
-from storage.atomic import write_text
+from storage.atomic import write_texts
 from storage.csv_text import csv_text
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def run(
     if analyses.windows:
         rows = [[f.corpus, *row.values()] for f in analyses.windows for row in f.table.to_pylist()]
         files["tables/windows.csv"] = csv_text(["corpus", *WINDOW_SCHEMA.names], rows)
-    for name, text in files.items():
-        write_text(out / name, text)
+    write_texts({out / name: text for name, text in files.items()})
     for left in (out / "tables").iterdir():
         if f"tables/{left.name}" not in files:
             left.unlink()  # of an earlier run: tables of two runs must not stand side by side

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stages.report.html import render
 from stages.report.table import WRITERS, Block, Table, Value
-from storage.atomic import write_text
+from storage.atomic import remove, write_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,12 +39,11 @@ class Measured:
 def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
     """Write ``speed.html`` and its table in all formats; remove older ones where there is nothing to tell."""
     table = speed_table(list(runs), study)
-    for suffix, write in {**WRITERS, "html": _page}.items():
-        file = out / f"speed.{suffix}"
-        if table is None:
-            file.unlink(missing_ok=True)
-        else:
-            write_text(file, write(table))
+    files = {out / f"speed.{suffix}": write for suffix, write in {**WRITERS, "html": _page}.items()}
+    if table is None:
+        remove(*files)
+    else:
+        write_texts({file: write(table) for file, write in files.items()})
 
 
 def _page(table: Table) -> str:

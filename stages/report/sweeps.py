@@ -14,6 +14,7 @@ from stages.report.published import MARKS, published
 from stages.report.set_figures import MOST_HEADS
 from stages.report.table import Block, Table, Value
 from stages.report.tables import METRIC_NAMES, PAPER_METRICS, metric_title
+from storage.csv_text import unescaped
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -220,9 +221,13 @@ def _read(kind: str, trained_on: str, path: Path) -> dict[str, dict[tuple[Place,
     measured: dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            lines = list(file)
+            if not lines or not lines[-1].endswith("\n"):
+                raise ValueError("its end is missing")
+            for row in csv.DictReader(lines):
                 at = tuple(int(row[name]) for name in _COORDINATES[kind]), int(row["seed"])
-                measured[row["corpus"]][at][row["set"]] = {metric: float(row[metric]) for metric in PAPER_METRICS}
+                corpus, name = unescaped(row["corpus"]), unescaped(row["set"])
+                measured[corpus][at][name] = {metric: float(row[metric]) for metric in PAPER_METRICS}
     except FileNotFoundError as error:
         command = f"ltdpipe sweep {kind} --trained-on {trained_on}"
         raise DataError(f"{path} does not exist; run `{command}`, or `dvc repro`") from error

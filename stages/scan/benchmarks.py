@@ -9,7 +9,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from stages.scan.place import Layout, LeftOut, Place, class_at, set_at, split_of, without_splits
+from stages.scan.place import LSUN_CLASSES, Layout, LeftOut, Place, class_at, set_at
 from stages.scan.set_lists import known_sets
 
 if TYPE_CHECKING:
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
     from stages.scan.found import Folder
 
-LSUN_CLASSES = frozenset(
-    {
-        *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-    }
-)
 # The folder inside that of a generator of GenImage: imagenet_ai_0419_sdv4, imagenet_midjourney ...; the numbers differ
 # between mirrors.
 _GENIMAGE_INNER = re.compile(r"imagenet_(?:ai_\d+_)?(?P<name>[a-z0-9]+)")
@@ -38,23 +32,25 @@ class ForenSynthsLayout(Layout):
         root/[test/]{biggan,stargan,gaugan,crn,imle,seeingdark,san,deepfake,whichfaceisreal}/{0_real,1_fake}/*.png
         root/[train|val/][progan/]<one of 20 LSUN categories>/{0_real,1_fake}/*.png
 
-    ``seeingdark`` is called ``sitd``, as in the field's tables. One of the categories is called ``train``: a split is
-    looked for above the generator, or above the category, only.
+    ``seeingdark`` is called ``sitd``, as in the field's tables. One of the categories is called ``train``.
     """
 
     expects = "[test/]<one of the 13 sets>/[<category>/]{0_real,1_fake}, or train/[progan/]<category>/{0_real,1_fake}"
 
     def place(self, folder: Folder) -> Place | None:
         """Place a test set, or a category of the training set."""
-        nested = _place_nested(folder.folders, known_sets("forensynths"))
+        nested = _place_nested(folder, known_sets("forensynths"))
         if nested is not None:
             return nested
-        found = class_at(folder.folders)
-        if found is None or found[0] == 0 or folder.folders[found[0] - 1].casefold() not in LSUN_CLASSES:
+        found = class_at(folder.parts)
+        if found is None or found[0] == 0:
             return None
         at, label = found
-        split = split_of(folder.folders[: at - 1])
-        return Place(label, "progan" if label else None, split, ("progan",), folder.folders[at - 1])
+        category, spelled = folder.parts[at - 1].casefold(), folder.parts[at].casefold()
+        # {cat,dog}/{real,fake} is anyone's corpus
+        if category not in LSUN_CLASSES or spelled not in ("0_real", "1_fake"):
+            return None
+        return Place(label, "progan" if label else None, folder.split, ("progan",), folder.parts[at - 1])
 
 
 class UfdLayout(ForenSynthsLayout):
@@ -79,12 +75,11 @@ class UfdLayout(ForenSynthsLayout):
 
     def place(self, folder: Folder) -> Place | None:
         """Place shared reals, a diffusion set, or what ForenSynths has."""
-        folders = folder.folders
-        found = class_at(folders)
-        if found is not None and found[0] > 0 and folders[found[0] - 1].casefold() in ("imagenet", "laion"):
-            pool = folders[found[0] - 1].casefold()
-            return None if found[1] else Place(0, split=split_of(folders[: found[0] - 1]), pool=pool)
-        diffusion = _place_nested(folders, diffusion_sets())
+        found = class_at(folder.parts)
+        pool = folder.parts[found[0] - 1].casefold() if found is not None and found[0] > 0 else ""
+        if found is not None and pool in ("imagenet", "laion"):
+            return None if found[1] else Place(0, split=folder.split, pool=pool)
+        diffusion = _place_nested(folder, diffusion_sets())
         if diffusion is None:
             return super().place(folder)
         if diffusion.label == 0:
@@ -110,16 +105,16 @@ class GenImageLayout(Layout):
 
     def place(self, folder: Folder) -> Place | None:
         """Place a class folder below a generator's."""
-        found = class_at(folder.folders)
+        found = class_at(folder.parts)
         if found is None:
             return None
         at, label = found
-        above = folder.folders[:at]
+        above = folder.parts[:at]
         inner = [match["name"] for match in map(_GENIMAGE_INNER.fullmatch, map(str.casefold, above)) if match]
         known = set_at(above, known_sets("genimage")) or set_at(inner, known_sets("genimage"))
         if known is None:
             return None
-        return Place(label, known[1] if label else None, split_of(above), (known[1],))
+        return Place(label, known[1] if label else None, folder.split, (known[1],))
 
 
 class DrctLayout(Layout):
@@ -141,19 +136,17 @@ class DrctLayout(Layout):
 
     def place(self, folder: Folder) -> Place | LeftOut | None:
         """Place what lies below a generator's folder."""
-        known = set_at(folder.folders, known_sets("drct-2m"))
+        known = set_at(folder.parts, known_sets("drct-2m"))
         if known is None:
             return None
         at, name = known
-        above, below = folder.folders[:at], folder.folders[at + 1 :]
-        split = split_of((*below, *above))
-        if "fake_rec_images" in map(str.casefold, above):
+        if "fake_rec_images" in map(str.casefold, folder.parts[:at]):
             return LeftOut("reconstruction of a real image")
-        found = class_at(below)
-        if found is None and split is None:
+        found = class_at(folder.parts)
+        if found is None and folder.split is None:
             return None
         label = 1 if found is None else found[1]
-        return Place(label, name if label else None, split, (name,))
+        return Place(label, name if label else None, folder.split, (name,))
 
 
 class AigcDetectLayout(Layout):
@@ -170,7 +163,7 @@ class AigcDetectLayout(Layout):
 
     def place(self, folder: Folder) -> Place | None:
         """Place a class folder below a set's."""
-        return _place_nested(folder.folders, known_sets("aigcdetect"))
+        return _place_nested(folder, known_sets("aigcdetect"))
 
 
 class ChameleonLayout(Layout):
@@ -185,14 +178,14 @@ class ChameleonLayout(Layout):
 
     def place(self, folder: Folder) -> Place | None:
         """Place one of the two class folders."""
-        found = class_at(folder.folders)
+        found = class_at(folder.parts)
         if found is None:
             return None
         at, label = found
-        above = folder.folders[:at]
-        if {name.casefold() for name in without_splits(above)} - {"chameleon"}:
+        above = folder.parts[:at]
+        if {name.casefold() for name in above} - {"chameleon"}:
             return None
-        return Place(label, "chameleon" if label else None, split_of(above), ("chameleon",))
+        return Place(label, "chameleon" if label else None, folder.split, ("chameleon",))
 
 
 class SynthbusterLayout(Layout):
@@ -211,12 +204,13 @@ class SynthbusterLayout(Layout):
 
     def place(self, folder: Folder) -> Place | None:
         """Place a generator's folder, or the reals."""
-        if any(name.casefold() in _RAISE_NAMES for name in folder.folders):
-            return Place(0, pool="raise")
-        known = set_at(folder.folders, known_sets("synthbuster"))
-        if known is None or class_at(folder.folders) is not None:
+        is_real = any(name.casefold() in _RAISE_NAMES for name in folder.parts)
+        known = set_at(folder.parts, known_sets("synthbuster"))
+        if is_real == (known is not None) or class_at(folder.parts) is not None:
             return None
-        return Place(1, known[1], sets=(known[1],), pool="raise")
+        if known is None:
+            return Place(0, split=folder.split, pool="raise")
+        return Place(1, known[1], folder.split, (known[1],), pool="raise")
 
 
 @cache
@@ -225,17 +219,12 @@ def diffusion_sets() -> frozenset[str]:
     return known_sets("ufd") - known_sets("forensynths")
 
 
-def _place_nested(folders: tuple[str, ...], sets: Collection[str]) -> Place | None:
-    """Place a folder of ``[split/]<known set>/[split/][<category>/]<class folder>``, or return None."""
-    found = class_at(folders)
-    known = None if found is None else set_at(folders[: found[0]], sets)
+def _place_nested(folder: Folder, sets: Collection[str]) -> Place | None:
+    """Place a folder of ``<known set>/[<category>/]<class folder>``, or return None."""
+    found = class_at(folder.parts)
+    known = None if found is None else set_at(folder.parts[: found[0]], sets)
     if found is None or known is None:
         return None
     (at, label), (top, name) = found, known
-    between = folders[top + 1 : at]
-    split = split_of(folders[:top])
-    # one of the categories is called train
-    if split is None and between and (len(between) > 1 or between[0].casefold() != "train"):
-        split = split_of(between[:1])
-        between = between if split is None else between[1:]
-    return Place(label, name if label else None, split, (name,), between[-1] if between else None)
+    between = folder.parts[top + 1 : at]
+    return Place(label, name if label else None, folder.split, (name,), between[-1] if between else None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from stages.scan.place import Place, label_of
+from stages.scan.place import Place, class_at, label_of, split_at, split_word
 from storage import names
 from storage.archives import image_column, list_members, opened, readable, stamp_of
 from storage.errors import DataError
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
 )
-# Folders that operating systems and network drives make beside what people put there.
+# Of Synology, QNAP, Windows, Linux and macOS; those that begin with a dot are hidden anyway.
 _SYSTEM_FOLDERS = frozenset(
-    {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
-    | {"lost+found", "found.000", "__macosx"}
+    {
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+    }
 )
-EMPTY = "folder without an image: "  # begins what such a folder is counted as; its path follows
 _ARCHIVE = re.compile(r"(?P<stem>.*)\.(?P<kind>zip|tar|parquet)!", re.IGNORECASE)
 _NUMBERED_SHARD = re.compile(r".*\d{4,}")
 # What Parquet files of images call label, generator, split and file name; the first column that is there counts.
@@ -43,7 +44,7 @@ _STATED_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Folder:
     """Image files that lie together, which a layout labels together.
 
@@ -53,6 +54,8 @@ class Folder:
         names: names of the files, with extension, as text of :mod:`storage.names`.
         sizes: size of each in bytes.
         mtimes: modification time of each in ns.
+        split: what the folder of a split on its path says: "train", "val", "test", or None.
+        parts: ``folders`` without that of the split.
     """
 
     place: str
@@ -60,6 +63,17 @@ class Folder:
     names: list[str] = field(default_factory=list)
     sizes: array[int] = field(default_factory=lambda: array("q"))
     mtimes: array[int] = field(default_factory=lambda: array("q"))
+    split: str | None = field(init=False)
+    parts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the split from the path alone; :func:`stages.scan.place.read_splits` looks at the other folders too."""
+        self.take_split(split_at(self.folders))
+
+    def take_split(self, at: int | None) -> None:
+        """Take the folder at a position of ``folders`` for that of the split; None for no split."""
+        self.split = None if at is None else split_word(self.folders[at])
+        self.parts = self.folders if at is None else self.folders[:at] + self.folders[at + 1 :]
 
     def add(self, name: str, size_bytes: int, mtime_ns: int) -> None:
         """Add one file."""
@@ -83,8 +97,8 @@ class Folder:
     def folders(self) -> tuple[str, ...]:
         """Names of the folders from the root down, archives among them counted as folders of their own name.
 
-        ``images/sdxl.zip!/sdxl/val`` reads ``images/sdxl/val`` and ``1_fake.zip!`` reads ``1_fake``; numbered shards
-        and Parquet files, whose names say nothing of the images, are left out.
+        ``images/sdxl.zip!/sdxl/val`` reads ``images/sdxl/val`` and ``1_fake.zip!`` reads ``1_fake``; Parquet files and
+        numbered shards are left out, as their names say nothing of the images but, above a class folder, the split.
         """
         parts = [part for part in self.place.split("/") if part not in ("", ".")][self.is_shared :]
         seen: list[str] = []
@@ -98,19 +112,19 @@ class Folder:
             is_shard = archive["kind"].lower() == "parquet" or _NUMBERED_SHARD.fullmatch(stem) is not None
             if not is_shard and stem.casefold() not in beside:
                 seen.append(stem)
+            elif is_shard and archive["kind"].lower() != "parquet" and split_word(stem) and class_at(seen) is None:
+                seen.append(stem)  # train-000012.tar
         return tuple(seen)
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or a folder that a system makes, such as a recycle bin."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
 
 
 def is_image(name: str) -> bool:
     """Tell by its extension, in any case, whether a file is an image."""
     return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name
-
-
-def left_out_name(name: str) -> str | None:
-    """Return what a file or folder that is passed over for its name is counted as; None for all others."""
-    if name.startswith(".") and name != ".":
-        return "hidden"
-    return "folder of the system" if name.casefold() in _SYSTEM_FOLDERS else None
 
 
 def kind_of(name: str) -> str:
@@ -142,9 +156,8 @@ def archive_folders(location: str, place: str, skipped: Counter[str]) -> Iterato
     for member, size in list_members(location):
         # the exact spelling of the member, so that it is found again: "./a/1.png" stays
         inner, _, name = names.to_text(member).rpartition("/")
-        kind = next(filter(None, map(left_out_name, (*inner.split("/"), name))), None)
-        if kind is not None:
-            skipped[kind] += 1
+        if any(is_hidden(part) and part != "." for part in (*inner.split("/"), name)):
+            skipped["hidden"] += 1
         elif is_image(name):
             at = f"{place}!/{inner}" if inner else f"{place}!"
             found.setdefault(at, Folder(at)).add(name, size, stamp[1])

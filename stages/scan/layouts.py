@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from stages.scan.benchmarks import (
-    LSUN_CLASSES,
     AigcDetectLayout,
     ChameleonLayout,
     DrctLayout,
@@ -15,85 +14,41 @@ from stages.scan.benchmarks import (
     SynthbusterLayout,
     UfdLayout,
 )
-from stages.scan.place import Layout, Place, class_at, set_at, split_named, split_of, without_splits
-from stages.scan.set_lists import known_sets
+from stages.scan.place import Layout, Place, class_at, split_word
 from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stages.scan.found import Folder
-    from stages.scan.place import LeftOut
 
 _SHARD = re.compile(r"(?P<split>.+?)-\d+(?:-of-\d+)?\.parquet!", re.IGNORECASE)
 
 
 class FolderLayout(Layout):
-    """Class folders at any depth, in any case.
+    """Class folders at any depth, in any case; the outermost one counts.
 
     ::
 
         root/[train|val|test/][<set>/]{real|0_real|nature|photo...}/[<anything>/]*.png
         root/[train|val|test/][<set>/]{fake|1_fake|ai|synthetic...}/[<generator>/]*.png
-        root/{real,fake}/[<generator>/]{train,val,test}/*.png
 
     What lies between the root and the class folder, and below the fake class folder, names the generator and its
     test set. Real images belong to every set whose fakes lie beside them, so in ``{real, fake/a, fake/b}`` the reals
     are shared by the sets ``a`` and ``b``. A corpus without such names is one set, called like the corpus.
-
-    A split is named above the class folder. Below it, names of splits count where every class folder has them.
     """
 
     expects = "folders called real, 0_real, nature, photo ... and fake, 1_fake, ai, synthetic ... at any depth"
 
     def place(self, folder: Folder) -> Place | None:
         """Place what lies below a class folder."""
-        found = class_at(folder.folders)
+        found = class_at(folder.parts)
         if found is None:
             return None
         at, label = found
-        return _in_class(folder, at, label, split_of(folder.folders[:at]), without_splits(folder.folders[:at]))
-
-    def place_all(self, folders: Sequence[Folder]) -> list[Place | LeftOut | None]:
-        """Place all folders of a corpus.
-
-        Raises:
-            DataError: some folders lie in a split and others do not, or class folders contradict each other.
-        """
-        placed = [(folder, found) for folder in folders if (found := class_at(folder.folders)) is not None]
-        above = [folder.folders[:at] for folder, (at, _) in placed]
-        below = [(folder.folders[at + 1 :], label) for folder, (at, label) in placed]
-        splits: list[str | None] = [None] * len(placed)
-        names = above
-        if any(map(split_of, above)) and not _names_category(above):
-            splits, names = [split_of(each) for each in above], [without_splits(each) for each in above]
-        elif {label for each, label in below if split_of(each)} == {0, 1}:
-            splits = [split_of(each) for each, _ in below]
-        if None in splits and set(splits) != {None}:
-            inside = next(folder for (folder, _), split in zip(placed, splits, strict=True) if split)
-            beside = next(folder for (folder, _), split in zip(placed, splits, strict=True) if not split)
-            raise DataError(
-                f"{inside.place} lies in a split and {beside.place} in none, so it cannot be known whether its images "
-                "may be trained on; move it into a folder called train, val or test, or make a corpus of each"
-            )
-        settled = {
-            id(folder): _in_class(folder, at, label, split, names_above)
-            for (folder, (at, label)), split, names_above in zip(placed, splits, names, strict=True)
-        }
-        return [settled.get(id(folder)) for folder in folders]
-
-
-def _in_class(folder: Folder, at: int, label: int, split: str | None, above: tuple[str, ...]) -> Place:
-    """Return what images below the class folder at position ``at`` are; ``above``: the names that lie above it."""
-    own = "/".join(above if label == 0 else above + without_splits(folder.folders[at + 1 :]))
-    return Place(label, own if label else None, split, (own,), pool="/".join(above))
-
-
-def _names_category(above: Sequence[tuple[str, ...]]) -> bool:
-    """Whether the only split that is named is the vehicle ``train``, among other objects that LSUN has images of."""
-    split_words = {name.casefold() for each in above for name in each if split_named(name)}
-    others = {name.casefold() for each in above for name in each} - {"train"}
-    return split_words == {"train"} and bool(others & LSUN_CLASSES)
+        above = folder.parts[:at]
+        own = "/".join(above + folder.parts[at + 1 :] if label else above)
+        return Place(label, own if label else None, folder.split, (own,), pool="/".join(above))
 
 
 class CommunityForensicsLayout(FolderLayout):
@@ -109,26 +64,26 @@ class CommunityForensicsLayout(FolderLayout):
     """
 
     expects = "Parquet files with image bytes and a column label, or <generator>/{real,fake}"
-    place_all = Layout.place_all
 
     def place(self, folder: Folder) -> Place | None:
         """Place rows of equal statements, or a generator's class folder."""
-        found = class_at(folder.folders)
+        found = class_at(folder.parts)
         stated = folder.stated
         if stated is None:
             return super().place(folder) if found is not None and found[0] > 0 else None
         label = stated.label if stated.label is not None or found is None else found[1]
         if label is None:
             return None
-        if found is not None and found[1] != label:
-            raise DataError(
-                f"{folder.place}: a row says {('real', 'synthetic')[label]}, and the folder "
-                f"{folder.folders[found[0]]!r} that it lies in says otherwise; move the file"
-            )
         shard = _SHARD.fullmatch(folder.place.rpartition("/")[2])
         part = stated.split or (shard["split"] if shard else "")
-        name = "" if split_named(part) else part
-        return Place(label, (stated.generator or name) if label else None, split_of((part,)), (name,))
+        split = split_word(part)
+        if split is not None and folder.split not in (None, split):
+            raise DataError(
+                f"{folder.place}: its rows are of the split {part!r}, but its folder is that of {folder.split!r}; "
+                "rename the folder or the file"
+            )
+        name = "" if split else part
+        return Place(label, (stated.generator or name) if label else None, split or folder.split, (name,))
 
 
 class UnlabelledLayout(Layout):
@@ -199,21 +154,12 @@ def recognise(folders: Sequence[Folder], corpus: str, root_name: str) -> tuple[s
         also = f"; {' and '.join(fitting[1:])} would fit too" if fitting[1:] else ""
         return fitting[0], f"every folder fits {LAYOUTS[fitting[0]].expects}{also}"
     for folder in folders:
-        found = class_at(folder.folders)
+        found = class_at(folder.parts)
         if found is not None:
-            return "folder", f"no benchmark fits, and the folder {folder.folders[found[0]]!r} is called like a class"
+            return "folder", f"no benchmark fits, and the folder {folder.parts[found[0]]!r} is called like a class"
     return "unlabelled", "no folder is called like a class, so no label is known"
 
 
 def _fits(name: str, folders: Sequence[Folder]) -> bool:
-    """Whether a layout places every folder, and the names that are its own are there.
-
-    ForenSynths' training images lie in folders of common words, such as ``cat`` and ``train``: without one of its sets,
-    it takes two of its categories and its spelling of the classes.
-    """
-    if not all(LAYOUTS[name].place(folder) is not None for folder in folders):
-        return False
-    if name not in ("forensynths", "ufd") or any(set_at(folder.folders, known_sets("ufd")) for folder in folders):
-        return True
-    seen = {part.casefold() for folder in folders for part in folder.folders}
-    return {"0_real", "1_fake"} <= seen and len(seen & LSUN_CLASSES) > 1
+    """Whether a layout can tell every folder."""
+    return all(LAYOUTS[name].place(folder) is not None for folder in folders)

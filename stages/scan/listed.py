@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from stages.scan.found import Folder
-from stages.scan.place import Place, label_of, split_named
+from stages.scan.place import Place, label_of, split_word
 from storage import names
 from storage.archives import opened, readable
 from storage.errors import DataError
@@ -70,11 +70,6 @@ def read_list(sources: Sources, progress: Progress) -> list[tuple[Folder, Place]
                 raise DataError(f"{source}, line {line}: {path!r} is listed before as something else; keep one line")
             place = replace(place, sets=tuple(sorted({*known.sets, *place.sets})))
         seen[path] = place
-    splits = {place.split: path for path, place in seen.items()}
-    if None in splits and len(splits) > 1:
-        raise DataError(
-            f"list {source}: {splits[None]!r} has no split and others have one; fill the column or leave it out"
-        )
     found: dict[Place, Folder] = {}
     for path, place in seen.items():
         stamp = sources.stamp(path)
@@ -121,10 +116,10 @@ def _place(row: dict[str, Any], where: str) -> Place:
         raise DataError(
             f"{where}: label {row['label']!r} says neither real nor synthetic; expected 0 or real, 1 or fake"
         )
-    spelled_split = (row.get("split") or "").strip()
-    split = split_named(spelled_split)
-    if spelled_split and split is None:
-        raise DataError(f"{where}: split {spelled_split!r} is not known; expected train, val or test")
+    stated_split = (row.get("split") or "").strip()
+    split = split_word(stated_split)
+    if stated_split and split is None:
+        raise DataError(f"{where}: split {stated_split!r} is not known; expected train, val or test")
     generator = (row.get("generator") or "").strip() or None if label else None
     stated = row.get("set")
     spelled = stated.split(";") if isinstance(stated, str) else list(stated or ())

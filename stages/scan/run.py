@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from stages.scan.found import EMPTY
+from stages.scan.checks import check_classes, check_splits, linked_twice, missing_folders, twins
 from stages.scan.layouts import LAYOUTS, layout_name, recognise
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
-from stages.scan.place import LeftOut, Place, class_at, split_of
+from stages.scan.place import LeftOut, Place, class_at, read_splits
 from stages.scan.sharing import SHARED, Keep, one_class_sets, with_sets
 from stages.scan.walk import walk
 from storage.archives import ARCHIVE_EXTENSIONS, is_url
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from stages.scan.found import Folder
 
 
-_MOST_NAMED = 5
 _MOST_MEMBERSHIPS = 50_000_000  # a manifest of that size is still read in seconds
 
 
@@ -47,7 +46,7 @@ class ScanSummary:
         layout: the layout used.
         decided: how it was chosen; empty where it was named.
         warnings: what the user should look at before trusting numbers, one line each.
-        splits: split -> number of images; empty where none is known, and training may then use every image.
+        is_divided: whether any image is of a split, or no image could be trained on.
     """
 
     real: int
@@ -58,7 +57,7 @@ class ScanSummary:
     layout: str
     decided: str = ""
     warnings: tuple[str, ...] = ()
-    splits: dict[str, int] = field(default_factory=dict)
+    is_divided: bool = True
 
     def __str__(self) -> str:
         """A few lines for the terminal."""
@@ -67,11 +66,14 @@ class ScanSummary:
         left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
         shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
         sets = f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {shown}"
-        splits = ", ".join(f"{split} {count}" for split, count in self.splits.items())
-        sets += f"; splits: {splits}" if splits else "; no splits"
         lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
         if self.decided:
             lines.insert(0, f"layout {self.layout}: {self.decided}")
+        if not self.is_divided:
+            lines.append(
+                "no split: if `train_on` names this corpus, all its images but the share held out for validation "
+                "are trained on; do not evaluate on it then (docs/data.md lists the names of splits)"
+            )
         return "\n".join(lines)
 
 
@@ -105,7 +107,7 @@ def run(
     keep = keep or Keep()
     for place in filter(None, (sources.root, sources.reals)):
         _check_root(place, corpus)
-    decided = ""
+    decided, warnings = "", []
     skipped: Counter[str] = Counter()
     progress = nullcontext(_Silent()) if reporter is None else reporter.progress(f"scan {corpus}", None, "files")
     with progress as counter:
@@ -114,13 +116,20 @@ def run(
             decided = "the root is a file with the columns path and label" if layout == "auto" else ""
             layout = "list"
         else:
-            folders = _walk(sources.root, skipped, counter, corpus)
+            folders, empty = _walk(sources.root, skipped, counter, corpus)
+            if layout != "unlabelled":
+                check_classes(folders, corpus, sources.root)
+                read_splits(folders, corpus, sources.root)
             if layout == "auto":
                 layout, decided = recognise(folders, corpus, sources.root.rstrip("/").rpartition("/")[2])
             found = _placed(folders, layout, corpus, sources.root, skipped)
+            warnings = missing_folders(empty, folders, layout) + twins(folders)
+        check_splits(found, layout, corpus, sources.root)
         if sources.reals is not None:
-            shared = _walk(sources.reals, skipped, counter, corpus, is_shared=True)
+            shared, _ = _walk(sources.reals, skipped, counter, corpus, is_shared=True)
+            check_classes(shared, corpus, sources.reals)
             found += _placed(shared, layout, corpus, sources.reals, skipped)
+    warnings += linked_twice(found, sources, corpus)
     places = with_sets([_named(place, corpus) for _, place in found], keep)
     chosen = [(folder, place) for (folder, _), place in zip(found, places, strict=True) if place is not None]
     left_out = sum(len(folder) for (folder, _), place in zip(found, places, strict=True) if place is None)
@@ -135,7 +144,7 @@ def run(
     table = _table(chosen)
     if out is not None:
         write_manifest(table, out)
-    return table, _summary(chosen, skipped, layout, decided, keep)
+    return table, _summary(chosen, skipped, layout, decided, keep, warnings=warnings)
 
 
 class _Silent:
@@ -154,12 +163,16 @@ def _check_root(root: str, corpus: str) -> None:
         )
 
 
-def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool = False) -> list[Folder]:
+def _walk(
+    root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool = False
+) -> tuple[list[Folder], list[Folder]]:
+    """Return the folders with images, and the empty ones at the end of a path."""
     here: Counter[str] = Counter()
-    folders = []
+    folders: list[Folder] = []
+    empty: list[Folder] = []
     try:
         for folder in walk(root, here, is_shared=is_shared):
-            folders.append(folder)
+            (folders if len(folder) else empty).append(folder)
             counter.advance(len(folder))
     except PermissionError as error:
         raise DataError(f"corpus {corpus!r}: {error.filename} may not be read; change its permissions") from error
@@ -175,7 +188,7 @@ def _walk(root: str, skipped: Counter[str], counter: Progress, corpus: str, *, i
             ".png, or archives of them; check the path"
         )
     skipped.update(here)
-    return folders
+    return folders, empty
 
 
 def _placed(
@@ -183,10 +196,11 @@ def _placed(
 ) -> list[tuple[Folder, Place]]:
     """Pair folders with what the layout says of them."""
     found = []
-    is_shared = any(folder.is_shared for folder in folders)
-    expects = "real images only" if is_shared else LAYOUTS[layout].expects
-    places = [_place_shared(each, layout) for each in folders] if is_shared else LAYOUTS[layout].place_all(folders)
-    for folder, place in zip(folders, places, strict=True):
+    for folder in folders:
+        if folder.is_shared:
+            place, expects = _place_shared(folder, layout), "real images only"
+        else:
+            place, expects = LAYOUTS[layout].place(folder), LAYOUTS[layout].expects
         if place is None:
             raise DataError(
                 f"corpus {corpus!r}: layout {layout!r} cannot tell whether the {len(folder)} image(s) in "
@@ -202,13 +216,12 @@ def _placed(
 
 def _place_shared(folder: Folder, layout: str) -> Place | LeftOut | None:
     """Say what images below the second root are: real, for all sets of their split without reals of their own."""
-    found = class_at(folder.folders)
+    found = class_at(folder.parts)
     if found is not None and found[1] == 1:
         return None
-    split = split_of(folder.folders)
-    if layout == "drct-2m" and split not in ("train", "val") and folder.folders:  # MSCOCO's test and unlabelled images
+    if layout == "drct-2m" and folder.split not in ("train", "val") and folder.folders:  # MSCOCO's other images
         return LeftOut("shared real image outside train2017 and val2017")
-    return Place(0, split=split, pool=SHARED)
+    return Place(0, split=folder.split, pool=SHARED)
 
 
 def _named(place: Place, corpus: str) -> Place:
@@ -242,28 +255,31 @@ def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
 
 
 def _summary(
-    chosen: Sequence[tuple[Folder, Place]], skipped: Counter[str], layout: str, decided: str, keep: Keep
+    chosen: Sequence[tuple[Folder, Place]],
+    skipped: Counter[str],
+    layout: str,
+    decided: str,
+    keep: Keep,
+    *,
+    warnings: Sequence[str],
 ) -> ScanSummary:
     counts: Counter[int | None] = Counter()
-    splits: Counter[str | None] = Counter()
     for folder, place in chosen:
         counts[place.label] += len(folder)
-        splits[place.split] += len(folder)
     sets = {name for _, place in chosen for name in place.sets}
     order = {name: at for at, name in enumerate(keep.sets or ())}
     warnings = [
-        f"set {name} has no {lacks} image: AP, AUC and accuracy are undefined"
-        + ("; name the folder of its reals with --reals or in `reals`" if lacks == "real" else "")
-        for name, lacks in one_class_sets([place for _, place in chosen]).items()
+        *warnings,
+        *(
+            f"set {name} has no {lacks} image: AP, AUC and accuracy are undefined"
+            + ("; name the folder of its reals with --reals or in `reals`" if lacks == "real" else "")
+            for name, lacks in one_class_sets([place for _, place in chosen]).items()
+        ),
     ]
     warnings += [f"set {name} was asked for and has no image" for name in order if name not in sets]
     idle = sum(len(folder) for folder, place in chosen if not place.sets)
     if idle:
         warnings.append(f"{idle} image(s) are in no test set: they are real, and every set has real images of its own")
-    empty = [kind.removeprefix(EMPTY) for kind in skipped if kind.startswith(EMPTY)]
-    if empty:
-        shown = ", ".join(sorted(empty)[:_MOST_NAMED]) + (" ..." if len(empty) > _MOST_NAMED else "")
-        warnings.append(f"{len(empty)} folder(s) hold no image: {shown}")
     unpacked = skipped.get("archive that has to be unpacked first", 0)
     if unpacked:
         warnings.append(f"{unpacked} archive(s) cannot be read in place and were left out; unpack them and scan again")
@@ -272,9 +288,9 @@ def _summary(
         fake=counts[1],
         unlabelled=counts[None],
         sets=tuple(sorted(sets, key=lambda name: (order.get(name, len(order)), name))),
-        skipped={kind: count for kind, count in skipped.items() if not kind.startswith(EMPTY)},
-        splits={split: count for split, count in splits.items() if split is not None},
+        skipped=dict(skipped),
         layout=layout,
         decided=decided,
         warnings=tuple(warnings),
+        is_divided=any(place.split for _, place in chosen) or not (counts[0] or counts[1]),
     )

@@ -44,9 +44,12 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
     images of their own; those below the second root, of all sets that are still without. Where a corpus has several
     splits, the test sets are those of its test split, or else of its validation split; the sets of the other splits
     have the split's name in front (``train/progan``), so that no test set holds images to train on. Images in no split
-    beside others in one belong to the split that is evaluated.
+    beside others in one, as in ``ufd/{test,diffusion_datasets}``, belong to the split that is evaluated.
     """
-    evaluation = next((split for split in EVALUATION_ORDER if any(place.split == split for place in places)), None)
+    if all(place.split is None or place.pool == SHARED for place in places):
+        places = [replace(place, split=None) for place in places]  # reals of any split, where the root has none
+    divided = {place.split for place in places if place.pool != SHARED}
+    evaluation = next((split for split in EVALUATION_ORDER if split in divided), None)
     places = [replace(place, split=place.split or evaluation) for place in places]
     own: dict[str | None, set[str]] = defaultdict(set)  # split -> sets that have real images of their own
     pools: dict[tuple[str | None, str], set[str]] = defaultdict(set)  # (split, pool) -> sets of its synthetic images

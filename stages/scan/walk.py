@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import fsspec
 
-from stages.scan.found import EMPTY, Folder, archive_folders, inside, is_image, kind_of, left_out_name
+from stages.scan.found import Folder, archive_folders, inside, is_hidden, is_image, kind_of
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS, is_url, mtime_ns
 from storage.sources import REALS, is_one_file
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def walk(root: str, skipped: Counter[str], *, is_shared: bool = False) -> Iterator[Folder]:
-    """Yield folders with their image files; links to folders are followed, circles are not.
+    """Yield folders with their image files, and those at the end of a path that hold none.
+
+    Links to folders are followed, circles are not.
 
     Args:
         root: a folder, or one archive; local, or a URL of fsspec.
@@ -61,10 +63,8 @@ def _local(folder: str, place: str, skipped: Counter[str], above: frozenset[tupl
                 found.add(names.to_text(name), status.st_size, status.st_mtime_ns)
             else:
                 _other(name, archives, skipped)
-    if found.names:
+    if found.names or not (below or archives):
         yield found
-    elif above and not below and not archives:
-        skipped[f"{EMPTY}{place}"] += 1
     for name in sorted(below):
         yield from _local(f"{folder}/{name}", inside(place, names.to_text(name)), skipped, above | {identity})
     yield from _archives(folder, place, archives, below, skipped)
@@ -72,9 +72,8 @@ def _local(folder: str, place: str, skipped: Counter[str], above: frozenset[tupl
 
 def _look_at(entry: os.DirEntry[str], skipped: Counter[str]) -> os.stat_result | None:
     """Return the status of a regular file or folder that is to be looked at, or count it as left out."""
-    kind = left_out_name(entry.name)
-    if kind is not None:
-        skipped[kind] += 1
+    if is_hidden(entry.name):
+        skipped["hidden"] += 1
         return None
     try:
         status = entry.stat()
@@ -99,9 +98,8 @@ def _remote(root: str, start: str, skipped: Counter[str]) -> Iterator[Folder]:
     for path, info in sorted(filesystem.find(top, detail=True).items()):
         relative = path.removeprefix(top).lstrip("/")
         inner, _, name = relative.rpartition("/")
-        kind = next(filter(None, map(left_out_name, relative.split("/"))), None)
-        if kind is not None:
-            skipped[kind] += 1
+        if any(is_hidden(part) for part in relative.split("/")):
+            skipped["hidden"] += 1
         elif is_image(name):
             folder = found.setdefault(inner, Folder(inside(start, names.to_text(inner)) if inner else start))
             folder.add(names.to_text(name), int(info.get("size") or 0), mtime_ns(info))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.atomic import atomic_path, write_text
+from storage.atomic import write_text
+from storage.csv_text import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,5 @@ def _key(variant: Variant, seed: int) -> str:
 
 def write_results(out: Path, rows: Sequence[Row]) -> None:
     """Write ``results.csv``."""
-    with atomic_path(out / _TABLE) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    header = list(rows[0])
+    write_text(out / _TABLE, csv_text(header, [[row[name] for name in header] for row in rows]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -36,7 +37,11 @@ class Checkpoint:
         """
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
         with atomic_path(self._path) as partial:
-            save_file(tensors, partial, {"history": json.dumps(history)})
+            try:
+                save_file(tensors, partial, {"history": json.dumps(history)})
+            except SafetensorError as error:  # the system's reason is in its text alone
+                reason = re.search(r"\(os error ([0-9]+)\)", str(error))
+                raise OSError(int(reason[1]) if reason else 0, str(error)) from error
 
     def load(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]] | None:
         """Return what was saved last; None where there is nothing, or nothing usable."""

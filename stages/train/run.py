@@ -16,7 +16,7 @@ from stages.heads.machine import best_device, default_budget, default_threads, r
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.loop import Epoch, fit
-from storage.atomic import atomic_path, sha256_of
+from storage.atomic import all_or_none, sha256_of
 from storage.headfile import save_head
 from storage.index import INDEX_NAME
 from storage.store import TRAINING, store_root
@@ -112,8 +112,9 @@ def run(
             f"head {name!r}, seed {seed}: training left the random initial window unchanged "
             "(docs/heads.md); set the head's `selection_lr`, fix the window, or compare windows with `ltdpipe sweep`"
         )
-    save_head(out, module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
-    _write_history(out.with_suffix(".csv"), history)
+    with all_or_none() as partial:
+        save_head(partial(out), module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
+        _write_history(partial(out.with_suffix(".csv")), history)
     return TrainSummary(best, parameters, facts)
 
 
@@ -132,7 +133,7 @@ def _unfinished(identity: Mapping[str, Any]) -> Path:
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    with atomic_path(path) as partial, partial.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(epoch) for epoch in history)

@@ -26,7 +26,8 @@ def test_images_are_found_below_the_variable_and_below_the_folder_that_a_profile
     assert paths.images("images") == place / "elsewhere" / "images"
     monkeypatch.delenv("LTDPIPE_DATA")
     (place / "data" / "images").mkdir()
-    paths.remember_data(paths.Path("../data"))
+    paths.DATA_ROOT.parent.mkdir()
+    paths.DATA_ROOT.write_text(str(place / "data"))
     monkeypatch.setenv("DVC_ROOT", str(place / "project"))
     monkeypatch.chdir(place / "elsewhere")  # as in the copy that `dvc exp run --temp` works in
     assert paths.images("images") == place / "elsewhere" / "images"

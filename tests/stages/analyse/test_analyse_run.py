@@ -80,7 +80,7 @@ def test_windows_and_a_projection_lie_beside_the_profiles(tmp_path, tokens, writ
     projection = read_analysis(projection_path(tmp_path / "p.parquet"), PROJECTION_SCHEMA)
     assert projection.feature_key == windows.feature_key == spec.key
     assert projection.facts["images"] == 7
-    direct = project(FeatureTable.open(tmp_path / "v"), np.arange(7))
+    direct = project(FeatureTable.open(tmp_path / "v"), np.arange(7), np.arange(7))
     points = [[row[name] for name in ("raw_x", "raw_y", "ltd_x", "ltd_y")] for row in projection.table.to_pylist()]
     np.testing.assert_allclose(points, direct.points.reshape(7, 4))
     np.testing.assert_allclose([projection.facts["explained"][name] for name in ("raw", "ltd")], direct.explained)

@@ -24,7 +24,7 @@ def test_the_blocks_are_the_default_candidates_that_are_stored():
 
 def test_points_are_the_principal_components_of_tokens_and_of_differences(small_table):
     table, tokens = small_table
-    found = project(table, np.zeros(len(table), dtype=int))
+    found = project(table, np.arange(len(table)), np.zeros(len(table), dtype=int))
     for at, features in enumerate((tokens, np.diff(tokens, axis=1))):
         exact = PCA(2, svd_solver="full").fit(features.reshape(len(tokens), -1).astype(np.float64))
         np.testing.assert_allclose(found.explained[at], exact.explained_variance_ratio_, rtol=1e-6)
@@ -41,4 +41,4 @@ def test_components_are_exact_where_the_spectrum_is_flat():
 def test_two_images_are_too_few_to_show(small_table):
     table, _ = small_table
     few = FeatureTable.open(table.directory)
-    assert project(few, np.zeros(2, dtype=int)) is None
+    assert project(few, np.arange(2), np.zeros(2, dtype=int)) is None

@@ -22,7 +22,9 @@ def spec_of(view, /, **settings):
     return FeatureSpec(**{**plain, **settings})
 
 
-def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelled=True, failed=0, **settings):
+def write_view(
+    folder, *, images=60, seed=0, corpus="corpus", prefix="", labelled=True, failed=0, splits=(None,), **settings
+):
     """Write one view named as its folder; labels alternate, synthetic images are shifted in the last block."""
     folder.mkdir(parents=True)
     spec = spec_of(folder.name, **settings)
@@ -33,7 +35,8 @@ def write_view(folder, *, images=60, seed=0, corpus="corpus", prefix="", labelle
     sha256 = write_shard(folder / name, {"cls": tokens.transpose(1, 0, 2).astype(np.float16)}, spec)
     rows = [
         {"path": f"{prefix}{i:04d}.png", "label": int(label) if labelled else None,
-         "generator": "gan" if label else None, "sets": ["gan"], "size_bytes": 1, "mtime_ns": 1,
+         "generator": "gan" if label else None, "split": splits[i // 2 % len(splits)],
+         "sets": ["gan"], "size_bytes": 1, "mtime_ns": 1,
          "status": "ok", "shard": name, "row": i,
          "format": "JPEG" if i % 3 else "PNG", "width": 200 + 100 * (i % 4), "height": 200,
          "sha256": hashlib.sha256(f"{prefix}{i}".encode()).hexdigest()}

@@ -55,7 +55,7 @@ def _logits_by_hand(head, tokens):
 
 
 def test_every_view_is_scored_and_training_views_are_not(tmp_path, head, monkeypatch):
-    monkeypatch.setattr("stages.evaluate.run._BATCH", 16)  # of 60 images, the last batch being a rest
+    monkeypatch.setattr("stages.heads.file._BATCH", 16)  # of 60 images, the last batch being a rest
     tokens = {name: write_view(tmp_path / "features" / name, seed=i) for i, name in enumerate(("clean", "jpeg-70"))}
     for name in ("train-0", "train-1", "val"):
         write_view(tmp_path / "features" / name)
@@ -181,3 +181,36 @@ def test_a_matched_subset_is_a_view_of_its_own_with_the_same_logits(tmp_path, he
     logits = dict(zip(clean.path, clean.logit, strict=True))
     assert [logits[path] for path in matched.path] == pytest.approx(matched.logit.tolist(), abs=1e-6)
     assert len(tokens) >= len(matched)
+
+
+@pytest.mark.parametrize(
+    ("splits", "tested"),
+    [(("train", "test"), "test"), (("train", "val"), "val"), (("train", "val", "test"), "test"), (("train",), "train")],
+)
+def test_only_images_of_the_evaluated_split_are_scored(tmp_path, head, splits, tested):
+    write_view(tmp_path / "features" / "clean", splits=splits)
+    run_views(features=tmp_path / "features", head=head, out=tmp_path / "scores", match=("size",))
+    index = FeatureTable.open(tmp_path / "features" / "clean").index
+    expected = {path for path, split in zip(*map(index.__getitem__, ("path", "split")), strict=True)
+                if split.as_py() == tested for path in [path.as_py()]}  # fmt: skip
+    assert set(read_scores(tmp_path / "scores" / "clean.parquet").path) == expected
+    assert set(read_scores(tmp_path / "scores" / "matched-size.parquet").path) <= expected
+
+
+@pytest.mark.parametrize(
+    ("corpus", "splits", "validation", "use"),
+    [
+        ("training", (None,), "held-out", "trained"),
+        ("training", ("train", "test"), "held-out", None),
+        ("training", ("train", "test"), "test", "chose the epoch of"),
+        ("training", ("train", "val", "test"), "val", None),
+        ("another", (None,), "held-out", None),
+    ],
+)
+def test_scores_say_what_the_tested_images_did_to_the_head(tmp_path, head, *, corpus, splits, validation, use):
+    weights, metadata = load_head(head)
+    metadata["train"]["validation"] = validation
+    save_head(head, weights, metadata)
+    write_view(tmp_path / "features" / "clean", splits=splits, corpus=corpus)
+    run_views(features=tmp_path / "features", head=head, out=tmp_path / "scores")
+    assert read_scores(tmp_path / "scores" / "clean.parquet").card.facts.get("tested_images") == use

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from stages.evaluate.metrics import UNLABELLED_DRAWS, measure
+from stages.evaluate.scores import sigmoid
 from stages.predict.calibration import (
     Calibration,
-    Isotonic,
+    Platt,
     calibrate,
     calibrate_unlabelled,
     conformal_low,
@@ -17,6 +19,8 @@ from stages.predict.calibration import (
 from storage.errors import DataError
 
 DRAWS = 400
+ODDS = np.array([-2.0, 0.0, 2.0])
+RANGES = re.compile(r"between (0\.\d+) and (0\.\d+)")
 
 
 def draw(seed, images=99):
@@ -53,13 +57,17 @@ def test_ties_only_make_it_safer():
     assert (tied <= conformal_low(tied, 0.05)).mean() <= 0.05
 
 
-def test_the_rate_of_one_calibration_lies_where_the_guarantee_says_as_often_as_it_says():
-    random, inside = np.random.default_rng(2), []
+@pytest.mark.parametrize(("images", "fpr", "unsure"), [(99, 0.05, 0.05), (500, 0.01, 0.1)])
+def test_the_rates_of_one_calibration_lie_where_the_guarantee_says_as_often_as_it_says(images, fpr, unsure):
+    random, labels, inside = np.random.default_rng(2), np.repeat([0, 1], images), []
     for _ in range(1000):
-        found = calibrate(np.zeros(99, int), random.standard_normal(99), source="x", target_fpr=0.05)
-        low, high = map(float, re.search(r"between (0\.\d+) and (0\.\d+) in 95 %", found.guarantee).groups())
-        inside.append(low <= norm.sf(found.threshold) <= high)
-    assert np.mean(inside) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 1000))
+        logits = random.standard_normal(2 * images) + labels  # they overlap: the band is not empty
+        found = calibrate(labels, logits, source="x", target_fpr=fpr, unsure=unsure)
+        alarms, misses = RANGES.findall(found.guarantee)
+        rates = norm.sf(found.threshold), norm.cdf(found.real_up_to, 1)
+        pairs = zip(rates, (alarms, misses), strict=True)
+        inside.append([float(low) <= rate <= float(high) for rate, (low, high) in pairs])
+    assert np.mean(inside, axis=0) == pytest.approx([0.95, 0.95], abs=0.02)
 
 
 def test_the_band_lies_below_the_threshold_and_makes_verdicts():
@@ -80,52 +88,123 @@ def test_classes_far_apart_leave_no_band():
     assert found.verdicts(logits).count("unsure") == 0
 
 
-def test_temperature_finds_that_logits_are_three_times_too_large():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 20_000)
-    true = np.where(labels == 1, 1, -1) + random.standard_normal(20_000) * np.sqrt(1)  # log odds are twice the value
-    found = calibrate(labels, 6 * true, source="x", target_fpr=0.05)
-    assert found.scaling.value == pytest.approx(3, rel=0.05)
-    assert found.probabilities(np.array([6.0]))[0] == pytest.approx(1 / (1 + np.exp(-2)), abs=0.02)
+def log_odds(images, share=0.5, seed=0):
+    """Labels and true log odds (of equal shares) of images with unit noise around -1 and 1."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(images) < share).astype(int)
+    return labels, 2 * (np.where(labels == 1, 1, -1) + random.standard_normal(images))
 
 
-def test_isotonic_rises_stays_inside_and_never_says_never():
-    reals, fakes = draw(3)
-    labels = np.repeat([0, 1], 99)
-    found = calibrate(labels, np.concatenate([reals, fakes]), source="x", target_fpr=0.05, scaling="isotonic")
-    probabilities = found.probabilities(np.linspace(-9, 9, 200))
-    assert (np.diff(probabilities) >= 0).all()
-    assert 0 < probabilities[0] < 0.1
-    assert 0.9 < probabilities[-1] < 1
+def test_probabilities_find_the_scale_and_the_level_of_logits():
+    labels, odds = log_odds(20_000)
+    found = calibrate(labels, 3 * odds - 20, source="x", target_fpr=0.05)
+    assert found.scaling.slope == pytest.approx(1 / 3, rel=0.05)
+    assert found.probabilities(3 * ODDS - 20) == pytest.approx(sigmoid(ODDS), abs=0.02)
 
 
 def test_probabilities_speak_of_equal_shares_whatever_the_calibration_images_are():
+    labels, odds = log_odds(20_000, share=0.05)
+    found = calibrate(labels, odds, source="x", target_fpr=0.05)
+    assert found.probabilities(ODDS) == pytest.approx(sigmoid(ODDS), abs=0.03)
+
+
+def test_a_shifted_level_leaves_no_synthetic_verdict_that_the_probability_denies():
     random = np.random.default_rng(0)
-    logits, labels = random.standard_normal(4000), np.repeat([0, 0, 0, 1], 1000)  # logits that say nothing
-    found = calibrate(labels, logits, source="x", target_fpr=0.05, scaling="isotonic")
-    assert found.probabilities(np.array([0.0]))[0] == pytest.approx(0.5, abs=0.1)
+    reals, fakes = random.normal(-8, 1, 500), random.normal(-2, 1, 500)
+    found = calibrate(np.repeat([0, 1], 500), np.concatenate([reals, fakes]), source="x", target_fpr=0.01)
+    called = fakes[fakes > found.threshold]
+    assert (found.probabilities(called) < 0.5).mean() < 0.02
+    assert np.median(found.probabilities(fakes)) > 0.99
 
 
-def test_reals_alone_set_a_threshold_and_leave_probabilities_alone():
+@pytest.mark.parametrize("gap", [0.0, 6.0])
+@pytest.mark.parametrize("unsure", [None, 0.05])
+def test_the_verdict_is_synthetic_just_where_the_probability_exceeds_what_it_is_called_above(gap, unsure):
+    random = np.random.default_rng(1)
+    logits, labels = random.normal(np.repeat([-8, -7 + gap], 200), 1), np.repeat([0, 1], 200)
+    for found in (
+        Calibration(),
+        calibrate(labels, logits, source="x", target_fpr=0.01, unsure=unsure),
+        calibrate(labels[:200], logits[:200], source="x", target_fpr=0.01),
+        calibrate_unlabelled(logits, source="x", share=0.3, at_least=100),
+    ):
+        around = np.concatenate([logits, found.threshold + np.array([-1e-3, 0, 1e-3])])
+        called = np.array(found.verdicts(around)) == "synthetic"
+        assert (called == (found.probabilities(around) > found.synthetic_above)).all()
+        assert found.scaling or found.synthetic_above == 0.5
+
+
+@pytest.mark.parametrize(("n_real", "n_fake"), [(99, 99), (99, 1), (5000, 20)])
+def test_classes_that_do_not_overlap_have_finite_probabilities_that_never_say_never(n_real, n_fake):
+    logits = np.concatenate([np.linspace(-101, -100, n_real), np.linspace(100, 101, n_fake)])
+    labels = np.repeat([0, 1], [n_real, n_fake])
+    found = calibrate(labels, logits, source="x", target_fpr=0.01)
+    assert found == calibrate(labels, logits, source="x", target_fpr=0.01)
+    probabilities = found.probabilities(logits)
+    assert 0 < probabilities[0] < 0.02
+    # Platt's targets: what is seen of a class with few images is less sure
+    assert probabilities[-1] == pytest.approx((n_fake + 1) / (n_fake + 2), abs=0.02)
+
+
+def test_heads_that_cannot_be_calibrated_are_refused():
+    reals, fakes = draw(4)
+    labels = np.repeat([0, 1], 99)
+    with pytest.raises(
+        DataError, match=r"x: the mean logit is .* expected a greater one for synthetic; check the labels"
+    ):
+        calibrate(labels, -np.concatenate([reals, fakes]), source="x", target_fpr=0.05)
+    for refused in (np.full(198, 3.0), np.append(reals, np.full(99, np.nan)), np.append(reals, np.full(99, np.inf))):
+        with pytest.raises(DataError, match="x: the head gives"):
+            calibrate(labels, refused, source="x", target_fpr=0.05)
+        with pytest.raises(DataError, match="x: the head gives"):
+            calibrate_unlabelled(refused, source="x", share=0.5, at_least=100)
+    with pytest.raises(DataError, match="0 held-out real images are too few"):
+        calibrate(np.ones(99, int), fakes, source="x", target_fpr=0.05)
+
+
+def test_reals_alone_set_a_threshold_at_which_the_probability_is_one_half():
     found = calibrate(np.zeros(99, int), draw(1)[0], source="x", target_fpr=0.01)
     assert found.scaling is None
     assert found.threshold == draw(1)[0].max()
+    assert found.synthetic_above == 0.5
     with pytest.raises(DataError, match="0 held-out synthetic images"):
         calibrate(np.zeros(99, int), draw(1)[0], source="x", target_fpr=0.01, unsure=0.1)
 
 
-def test_unlabelled_images_set_the_threshold_at_their_share():
-    reals, fakes = draw(5, 300)
-    found = calibrate_unlabelled(np.concatenate([reals, fakes[:100]]), source="x", share=0.25, at_least=100)
-    assert found.n_unlabelled == 400
-    assert (np.concatenate([reals, fakes[:100]]) > found.threshold).mean() == pytest.approx(0.25, abs=0.01)
+def test_without_a_calibration_the_probability_is_the_score():
+    logits = np.linspace(-9, 9, 50)
+    assert (Calibration().probabilities(logits) == sigmoid(logits)).all()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_unlabelled_images_set_the_threshold_between_the_parts_that_their_share_makes(share):
+    fakes = round(400 * share)
+    logits = np.random.default_rng(5).permutation(np.append(np.full(400 - fakes, -7.0), np.full(fakes, 1.0)))
+    found = calibrate_unlabelled(logits, source="x", share=share, at_least=100)
+    assert (found.threshold, found.n_unlabelled, found.synthetic_above) == (-3.0, 400, 0.5)
     assert found.guarantee.startswith("none")
     with pytest.raises(DataError, match="at least 100"):
-        calibrate_unlabelled(reals[:99], source="x", share=0.5, at_least=100)
+        calibrate_unlabelled(logits[:99], source="x", share=share, at_least=100)
+
+
+def test_the_unlabelled_threshold_is_that_of_the_report():
+    reals, fakes = draw(6, 200)
+    labels, logits = np.repeat([0, 1], 200), np.concatenate([reals, 3 * fakes])
+    reported = measure(labels, logits, unlabelled=100).unlabelled_accuracy
+    drawn = np.random.default_rng(0)
+    accuracies = []
+    for _ in range(UNLABELLED_DRAWS):
+        rows = drawn.choice(400, 100, replace=False)
+        found = calibrate_unlabelled(np.sort(logits)[rows], source="x", share=0.5, at_least=100)
+        rest = np.setdiff1d(np.arange(400), rows)
+        called = np.array(found.verdicts(np.sort(logits)[rest])) == "synthetic"
+        accuracies.append((called == labels[np.argsort(logits)][rest]).mean())
+    assert reported == pytest.approx(np.mean(accuracies))
 
 
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="above the threshold"):
         Calibration(threshold=0.0, real_up_to=1.0)
-    with pytest.raises(ValueError, match="knots"):
-        Isotonic(logits=(1.0, 0.0), values=(0.0, 1.0))
+    for slope in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="slope"):
+            Platt(slope=slope, offset=0.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.heads.file import build_head
-from stages.heads.settings import LinearSettings, LtdSettings, RineSettings
+from stages.heads.settings import LayerTransformerSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
 from stages.predict.contributions import contributions, representation
 from stages.predict.detector import Detector
 from stages.predict.explain import explain, run
@@ -16,6 +16,15 @@ from stages.predict.make import run as make_bundle
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
+
+# What the page says of the kinds of heads, one of them on each page.
+SENTENCES = (
+    "the head joins the outputs of its branches",
+    "the head normalises what its attention layer gives",
+    "the classifier is a weighted sum over the tokens of its blocks",
+    "the head is a weighted sum over the coordinates of the backbone's final embedding",
+    "This head (rine) is not a sum of parts",
+)
 
 
 @pytest.fixture
@@ -27,10 +36,11 @@ def image(study):
     ("settings", "names"),
     [
         (LtdSettings(), ["raw", "delta", "constant"]),
-        (LtdSettings(selection="uniform", window=3), ["raw", "delta", "constant"]),
         (LtdSettings(branches=("delta",), selection="fixed:4"), ["delta", "constant"]),
         (LinearSettings(block="last"), ["block 23", "constant"]),
         (LinearSettings(block="all"), [*(f"block {block}" for block in range(24)), "constant"]),
+        (LayerTransformerSettings(), ["raw", "constant"]),
+        (UnivfdSettings(), ["embedding", "constant"]),
     ],
 )
 def test_parts_sum_to_the_logit(settings, names):
@@ -45,9 +55,42 @@ def test_parts_sum_to_the_logit(settings, names):
     assert representation(head, features).shape[0] == 5
 
 
-def test_a_head_without_parts_says_so():
-    head = build_head(RineSettings(), blocks=4, width=32, embedding=16).eval()
-    assert contributions(head, torch.randn(2, *head.feature_shape)) == {}
+def test_a_head_that_is_no_sum_has_no_parts_and_sees_images_as_its_classifier_reads_them():
+    head = build_head(RineSettings(), blocks=4, width=32, embedding=16).eval().requires_grad_(False)
+    features = torch.randn(2, *head.feature_shape)
+    assert contributions(head, features) == {}
+    torch.testing.assert_close(head.classifier(representation(head, features)).squeeze(1), head(features))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        (LtdSettings(), (["raw branch", "LTD branch"], SENTENCES[0], (11, 15))),
+        (LtdSettings(branches=("raw",)), (["raw branch"], SENTENCES[1], (11, 15))),
+        (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], (11, 15))),
+        (LayerTransformerSettings(), (["attention over the tokens of all"], SENTENCES[1], (0, 23))),
+        (LinearSettings(block=3), (["block 3"], SENTENCES[2], (3, 3))),
+        (UnivfdSettings(), (["the final embedding"], SENTENCES[3], None)),
+        (RineSettings(project=8), ([], SENTENCES[4], (0, 23))),
+    ],
+)
+def test_the_page_says_of_each_head_what_it_is(study, image, tmp_path, settings, shown):
+    parts, sentence, window = shown
+    _, metadata = load_head(study.head)
+    spec = FeatureTable.open(study.features("train")).spec
+    head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+    if settings.type == "ltd":
+        torch.nn.init.constant_(head.selection.pi, 0.0)  # of equal windows the first is chosen
+    file, bundle = tmp_path / "head.safetensors", tmp_path / "detector.ltd"
+    save_head(file, head.state_dict(), metadata | {"settings": settings.model_dump(mode="json")})
+    make_bundle(head=file, out=bundle, about="x")
+    found = run(detector=Detector.load(bundle), image=image, out=tmp_path / "page.html")
+    page = re.sub(r"\s+", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
+    rows = re.findall(r'<tr><th scope="row" class="text">(.*?)</th>', page.partition('id="contributions"')[2])
+    assert [row for row, part in zip(rows, parts, strict=False) if not row.startswith(part)] == []
+    assert rows[len(parts) :] == (["constant of the classifier", "Logit"] if parts else [])
+    assert [known for known in SENTENCES if known in page] == [sentence]
+    assert found.window == window
 
 
 def test_an_image_of_the_corpus_is_its_own_nearest_neighbour(study, detector):
@@ -131,6 +174,13 @@ def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path)
     with pytest.raises(DataError, match=r"odd\.safetensors does not hold the weights.*surplus.*make it again"):
         make_bundle(head=tmp_path / "odd.safetensors", out=tmp_path / "odd.ltd")
     assert not (tmp_path / "odd.ltd").exists()
+
+
+def test_an_image_whose_features_are_not_finite_is_said(detector, image, monkeypatch):
+    broken = np.full((1, 9, 128), np.nan, np.float16)
+    monkeypatch.setattr(type(detector), "features", lambda _, pixels: broken.repeat(len(pixels), axis=0))
+    with pytest.raises(DataError, match=r"00001\.png cannot be explained: features: .* not finite"):
+        explain(detector, image)
 
 
 def test_an_image_that_cannot_be_read_is_said(detector, tmp_path):

@@ -6,6 +6,7 @@ import struct
 import threading
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -131,7 +132,7 @@ def test_metadata_of_another_form(good, refused):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, r"version 3, this ltdpipe reads versions 1 and 2"),
         ({"kind": "other"}, "kind"),
         ({"surplus": 1}, "surplus"),
         ({"geometry": "wide"}, "geometry"),
@@ -166,6 +167,18 @@ def test_feature_settings_of_another_type(good, refused, name, value):
 def test_a_feature_setting_that_is_not_known_is_refused(good, refused):
     spec = parts(good)[1]["spec"] | {"registers": 4}
     refused(with_card(good, spec=spec), "registers are not known here")
+
+
+def test_probabilities_of_an_older_bundle_are_kept_where_they_can_be(good, refused, tmp_path):
+    old = {"version": 1, "calibration": {"threshold": -4.0, "scaling": {"kind": "temperature", "value": 4.0}}}
+    (tmp_path / "old.ltd").write_bytes(with_card(good, **old))
+    card = read_bundle(tmp_path / "old.ltd").card
+    assert card.version == 2
+    assert card.calibration.probabilities(np.array([8.0])) == 1 / (1 + np.exp(-2))
+    for scaling in ({"kind": "isotonic", "logits": [0.0], "values": [0.5]}, {"kind": "temperature", "value": -1.0}):
+        calibration = {"threshold": -4.0, "scaling": scaling}
+        kept = "isotonic scaling is no longer read; make the bundle again" if "logits" in scaling else "scaling"
+        refused(with_card(good, version=1, calibration=calibration), kept)
 
 
 def test_a_number_that_json_cannot_hold_is_refused_anywhere(good, refused):

@@ -50,6 +50,17 @@ def test_all_values_come_back(tmp_path, form):
     assert not journal_of(out).exists() or journal_of(out) == out
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", "'=a", "''=a", "'a", "a=1"])
+def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
+    out = tmp_path / "out.csv"
+    write(out, [Prediction(path=name, status="failed", error=name, detector="d")])
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert not row["path"].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert not row["error"].startswith(("=", "+", "-", "@"))
+    assert [row["path"] for row in read(out)] == [name]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_stopped_check_goes_on_with_all_its_columns(tmp_path, form):
     out = tmp_path / f"out.{form}"
@@ -85,7 +96,7 @@ def test_other_programs_read_them(tmp_path):
     write(tmp_path / "out.csv", results(4))
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == [one.path for one in results(4)]
+    assert [row["path"] for row in rows] == ['a "quoted", name.png', "'=1+1.png", "c.png", "0.png"]
     assert rows[1]["verdict"] == ""
     write(tmp_path / "out.jsonl", results(4))
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

@@ -148,7 +148,7 @@ def community_parquet(root):
 
 def folders(root):
     """No benchmark: reals beside two generators, names in several cases and with dots."""
-    write(root, "REAL/1.png", "REAL/2.png", "fake/stable.diffusion.v1.4/sd.v1.5_seed.42.png")
+    write(root, "REAL/1.png", "Real_not/../REAL/2.png", "fake/stable.diffusion.v1.4/sd.v1.5_seed.42.png")
     write(root, "fake/other/x.png.jpg")
 
 

@@ -80,11 +80,7 @@ def test_shared_reals_below_the_second_root(images):
         (["path,label", "f.zip!/x/2.png,1"], "does not exist"),
         (["path,label", "p/1.jpg,0", "p/1.jpg,1"], "line 3: 'p/1.jpg' is listed before as something else"),
         (["path,label", "@reals/1.jpg,1"], "lies below the root of the shared real images and is listed as synthetic"),
-        (["path,label,split", "p/1.jpg,0,extra"], "split 'extra' is not known"),
-        (
-            ["path,label,split", "p/1.jpg,0,dev", "f.zip!/x/1.png,1,"],
-            "'f.zip!/x/1.png' has no split and others have one",
-        ),
+        (["path,label,split", "p/1.jpg,0,quux"], "split 'quux' is not known"),
         (["path,label", "p/1.jpg,0,more"], "cannot be read"),
     ],
 )

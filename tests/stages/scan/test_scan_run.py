@@ -206,7 +206,7 @@ def test_hidden_members_of_archives_are_left_out_and_others_found_as_they_are_sp
     assert table["path"].to_pylist() == paths
     assert all(Sources.of(tmp_path).read(path) == content for path in paths)
     assert table["sets"].to_pylist() == [["all"]] * 3
-    assert summary.skipped == {"hidden": 2, "folder of the system": 1, ".md": 1}
+    assert summary.skipped == {"hidden": 3, ".md": 1}
 
 
 def test_a_url_leaves_out_hidden_folders_and_an_archive_beside_its_own_unpacked_folder_only(tmp_path):
@@ -235,5 +235,5 @@ def test_the_command_lists_the_splits_and_categories_asked_for(tmp_path):
 
 def test_a_summary_names_forty_sets_and_counts_the_others():
     sets = tuple(f"s{number}" for number in range(41))
-    assert f"40 sets: {', '.join(sets[:40])}; no splits" in str(ScanSummary(1, 1, 0, sets[:40], {}, "folder"))
-    assert ", s39 and 1 more; " in str(ScanSummary(1, 1, 0, sets, {}, "folder"))
+    assert str(ScanSummary(1, 1, 0, sets[:40], {}, "folder")).endswith("40 sets: " + ", ".join(sets[:40]))
+    assert str(ScanSummary(1, 1, 0, sets, {}, "folder")).endswith(", s39 and 1 more")
