@@ -27,11 +27,15 @@ def test_from_a_head_to_verdicts(study, real, tmp_path):
     calibrated = call("calibrate", bundle, "--on", study.scores("held"), "--target-fpr", 0.1, "--unsure", 0.1)
     assert calibrated.exit_code == 0, calibrated.output
     assert "guarantee: a new real image" in calibrated.output
+    assert "probabilities: of equally likely classes; the verdict is synthetic above 0." in calibrated.output
     done = call("predict", bundle, real, "-o", out)
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["path"] for row in rows] == sorted(str(path) for path in real.iterdir())
     assert {row["verdict"] for row in rows} <= {"real", "synthetic", "unsure"}
+    assert all((row["verdict"] == "synthetic") == (row["probability"] > row["synthetic_above"]) for row in rows)
+    limit = f"(synthetic above p = {rows[0]['synthetic_above']:.4f})"
+    assert call("predict", bundle, real / "00000.png").stdout.splitlines()[0].endswith(limit)
     again = call("predict", bundle, real, "--resume", out)
     assert again.exit_code == 0
     assert "20 there already" in again.output
