@@ -78,7 +78,7 @@ def quiet_reporter() -> RecordingReporter:
 def own_store(tmp_path, monkeypatch) -> Path:
     """A feature store of the test's own, and a cache folder for what is remembered of sound shards."""
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     return tmp_path / "store"
 
 
