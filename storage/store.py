@@ -110,7 +110,7 @@ def read_owner(directory: Path) -> tuple[str, str | None]:
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def size_fault(path: Path, record: ShardRecord) -> str | None:

@@ -29,8 +29,8 @@ def refusing(tmp_path):
     def run(variable, error, *arguments):
         environment = os.environ | {"LD_PRELOAD": ":".join(map(str, reversed(shims))), variable: str(error)}
         environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "LTDPIPE_STORE": str(tmp_path / "store")}
-        command = [sys.executable, "-m", "pipeline.cli", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        command = [sys.executable, "-c", "from pipeline.cli import main; main()", *arguments]
+        return subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return run
 
