@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
+from storage.archives import is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
@@ -85,7 +87,8 @@ def still_valid(
 
 def roots_note(sources: Sources) -> str:
     """Return the roots of a corpus, one a line, as ``roots.txt`` keeps them."""
-    return "".join(f"{to_text(root)}\n" for root in (sources.root, sources.reals) if root is not None)
+    roots = (root for root in (sources.root, sources.reals) if root is not None)
+    return "".join(f"{to_text(root if is_url(root) else os.path.normpath(root))}\n" for root in roots)
 
 
 def _touched(manifest: pa.Table, finished: Finished, content_hash: ContentHash) -> dict[int, int]:
