@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import uuid
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
+
+# What file systems without an fsync of folders answer (FUSE, SMB, some of NFS).
+_CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EPERM, errno.EACCES}
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some room and run the same command again, finished work is kept",
@@ -100,10 +104,13 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Force a file's or folder's bytes to the disk."""
+    """Force a file's or folder's bytes to the disk; a folder's only where its file system can do it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ so a lost index is rebuilt without inference.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ IDENTITY_FIELDS = [MANIFEST_SCHEMA.field(name) for name in ("path", "size_bytes"
 SIDECAR_SCHEMA = pa.schema([*IDENTITY_FIELDS, *FACT_FIELDS, pa.field("row", pa.int32())])
 INDEX_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *FACT_FIELDS, pa.field("shard", pa.string()), pa.field("row", pa.int32())])
 
+_FINGERPRINT = ["path", "label", "generator", "split", "sets", "category", "sha256", "status", "row", "shard"]
 _METADATA_KEY = b"ltdpipe"
 
 
@@ -96,6 +98,16 @@ def read_index(path: Path) -> Index:
     """
     table, metadata, spec = _read(path, what="index", remedy="name an extracted view, or run `ltdpipe extract` again")
     return Index(table, spec, metadata["corpus"], metadata["shards"])
+
+
+def fingerprint(index: Index) -> str:
+    """Return a sha256 over an index's rows without sizes and times, with the content hash of each row's shard."""
+    shards = {record.name: record.sha256 for record in index.shards}
+    digest = hashlib.sha256()
+    for batch in index.table.select(_FINGERPRINT).to_batches(max_chunksize=1 << 16):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(json.dumps([*row, shards.get(row[-1])]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def set_names(table: pa.Table) -> list[str]:

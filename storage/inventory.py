@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from storage.errors import ResourceError
 from storage.index import INDEX_NAME
-from storage.store import LOCK_NAME, TRAINING, Finished, read_folder, size_fault
+from storage.store import LOCK_NAME, Finished, read_folder, read_owner, size_fault, try_lock
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,9 @@ class StoredCorpus:
     """One corpus in one view in the store.
 
     Attributes:
-        directory: ``<store>/<key>/<corpus>``.
+        directory: its folder in the store.
+        corpus: its name.
+        owner: the project, or the image roots of a folder extracted by hand; None where it was not written down.
         finished: rows of all sound sidecars, and their shards; a shard's size is all that was looked at.
         size_bytes: all its files.
         linked_bytes: those of its files that are hard-linked from elsewhere: deleting them here frees nothing.
@@ -41,6 +44,8 @@ class StoredCorpus:
     """
 
     directory: Path
+    corpus: str
+    owner: str | None
     finished: Finished
     size_bytes: int
     linked_bytes: int
@@ -50,11 +55,6 @@ class StoredCorpus:
     def key(self) -> str:
         """The feature key."""
         return self.directory.parent.name
-
-    @property
-    def corpus(self) -> str:
-        """The corpus's name."""
-        return self.directory.name
 
     @property
     def spec(self) -> FeatureSpec | None:
@@ -72,11 +72,8 @@ class StoredCorpus:
         path = self.directory / LOCK_NAME
         if not path.exists():
             return None
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return file.read().strip()
+        with path.open() as file, suppress(ResourceError):  # without locks nobody can extract into it
+            return None if try_lock(file, path, fcntl.LOCK_SH) else file.read().strip()
         return None
 
     def images_per_second(self) -> float | None:
@@ -94,35 +91,48 @@ class StoredCorpus:
         return images / seconds if seconds > 0 else None
 
 
-def stored_corpora(store: Path, corpus: str | None = None) -> list[StoredCorpus]:
+def stored_corpora(store: Path, corpus: str | None = None, owner: Path | None = None) -> list[StoredCorpus]:
     """Return what the store holds, by key and corpus; nothing is changed, locked or hashed.
 
     Args:
         store: the store's folder; it may be absent.
         corpus: only this corpus.
+        owner: only this project's, and those whose owner was not written down.
     """
     keys = sorted(path for path in store.iterdir() if _KEY.fullmatch(path.name)) if store.is_dir() else []
     folders = (path for key in keys for path in sorted(key.iterdir()) if path.is_dir())
-    return [_look(path) for path in folders if corpus in {None, path.name}]
+    wanted = ((path, *read_owner(path)) for path in folders)
+    return [
+        _look(path, name, whose)
+        for path, name, whose in wanted
+        if corpus in {None, name} and (owner is None or whose in {None, str(owner)})
+    ]
 
 
-def disposable(entry: StoredCorpus, *, published: Collection[str], corpora: Collection[str]) -> str | None:
-    """Say why ``entry`` may not be deleted, in words; None when nobody needs it.
+def disposable(
+    entry: StoredCorpus, *, published: Collection[str], corpora: Collection[str], owner: str, own_store: bool
+) -> str | None:
+    """Return why ``entry`` may not be deleted, in words; None when its owner does not need it.
 
     Args:
         entry: of the store.
         published: keys of the features that the project shows.
         corpora: names of the project's corpora.
+        owner: whose entries may be deleted: a project's path, or the image roots of a folder extracted by hand.
+        own_store: whether entries without a known owner are this project's.
     """
     if entry.writer is not None:
         return f"process {entry.writer} extracts into it"
+    if entry.owner not in {owner, None}:
+        return f"belongs to {entry.owner}"
+    if entry.owner is None and not own_store:
+        return "made by an earlier version, which did not write down whose it is; delete the folder by hand"
     if entry.linked_bytes:
         return "linked from published features or the DVC cache"
     if entry.key in published:
         return "published as a copy"
-    if not entry.complete and entry.corpus in corpora:
-        return "unfinished work of a corpus in params.yaml"
-    return None
+    unfinished = not entry.complete and entry.corpus in corpora
+    return "unfinished work of a corpus in params.yaml" if unfinished else None
 
 
 def delete(entry: StoredCorpus) -> bool:
@@ -132,9 +142,7 @@ def delete(entry: StoredCorpus) -> bool:
         False where a process has begun to extract into it; then nothing is deleted.
     """
     with (entry.directory / LOCK_NAME).open("a") as lock:  # not truncated: it holds the number of its holder
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock, entry.directory / LOCK_NAME):
             return False
         shutil.rmtree(entry.directory)
     with suppress(OSError):  # not empty: another corpus, perhaps since this moment
@@ -142,17 +150,23 @@ def delete(entry: StoredCorpus) -> bool:
     return True
 
 
-def abandoned_trainings(store: Path) -> list[Path]:
-    """Return the states of unfinished trainings, and what killed ones left, that were not written for a week."""
+def abandoned_trainings(folder: Path) -> list[Path]:
+    """Return the states of unfinished trainings, and what killed ones left, that were not written for a week.
+
+    Args:
+        folder: of the project's unfinished trainings.
+    """
     oldest = time.time() - _ABANDONED_S
-    states = (path for path in (store / TRAINING).glob("*") if path.is_file())
+    states = (path for path in folder.glob("*") if path.is_file())
     return sorted(path for path in states if path.stat().st_mtime < oldest)
 
 
-def _look(directory: Path) -> StoredCorpus:
+def _look(directory: Path, corpus: str, owner: str | None) -> StoredCorpus:
     files = [status for path in directory.iterdir() if (status := _status(path)) and stat.S_ISREG(status.st_mode)]
     return StoredCorpus(
         directory=directory,
+        corpus=corpus,
+        owner=owner,
         finished=read_folder(directory, size_fault),
         size_bytes=sum(status.st_size for status in files),
         linked_bytes=sum(status.st_size for status in files if status.st_nlink > 1),

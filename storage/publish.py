@@ -5,7 +5,6 @@ One small file stands for the thousands that hold the features of a corpus: late
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -13,17 +12,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.atomic import atomic_path, explained, fsync, remove, sha256_of, write_text
+from storage.atomic import atomic_path, explained, fsync, remove, write_text
 from storage.errors import DataError
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from storage.index import ShardRecord
-
-# Errors of os.link that mean "not between these two": another file system, links not allowed, too many of them.
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 _OURS = re.compile(rf"shard-\d+\.(h5|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|\.lock")
 
@@ -67,12 +63,10 @@ def restore(source: Path, target: Path) -> bool:
     if target.exists() and source.samefile(target):
         return False
     with explained(target):
+        remove(target)
         try:
-            remove(target)
             os.link(source, target)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
+        except OSError:  # another file system, or one that refuses links, each in its own words: a copy says the rest
             with atomic_path(target) as partial:
                 shutil.copy2(source, partial)
             return True
@@ -80,17 +74,17 @@ def restore(source: Path, target: Path) -> bool:
 
 
 def write_contents(features: Path, out: Path) -> None:
-    """Write the hashes of every view's index and sidecars, which have those of the images and of the shards in them.
+    """Write a fingerprint of every view: its feature key, and a hash over what later stages read of its images.
 
-    Whoever depends on this file depends on every feature: it changes with any of them, and is as small to check as one
-    file is.
+    Whoever depends on this file depends on every feature: it changes with any image, label, set or shard, and is as
+    small to check as one file is. File sizes and times are left out, so that a touched image changes nothing.
 
     Args:
         features: directory of an extracted corpus, one folder a view.
         out: the file to write.
     """
     contents = {
-        index.parent.name: {file.name: sha256_of(file) for file in sorted(index.parent.glob("*.parquet"))}
+        index.parent.name: {"key": (read := read_index(index)).spec.key, "rows": fingerprint(read)}
         for index in sorted(features.glob(f"*/{INDEX_NAME}"))
     }
     write_text(out, json.dumps(contents, indent=0) + "\n")

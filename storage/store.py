@@ -2,17 +2,21 @@
 
 A folder belongs to one feature key. Done means: the sidecar is there and the shard has the size that it states.
 Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer and
-made again. Writers hold the folder's lock.
+made again. Writers hold the folder's lock. Two projects, or two folders extracted by hand, never share a folder.
 
-A shard that was hashed once and found sound is remembered by device, inode, size and modification time. What was not
-touched since needs no second look; what was copied, restored, overwritten or replaced is hashed again.
-``ltdpipe verify`` hashes whatever is remembered, since a disk may lose bits without any of the four changing.
+A shard that was hashed once and found sound is remembered by inode, size and modification time in the user's cache
+folder. What was not touched since needs no second look; what was copied, restored, overwritten or replaced is hashed
+again. The device is left out: its number differs between the nodes that mount one disk. ``ltdpipe verify`` hashes
+whatever is remembered, since a disk may lose bits without any of the three changing.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import itertools
+import json
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.atomic import explained, remove, remove_partials, sha256_of, write_text
-from storage.errors import DataError
+from storage.errors import DataError, ResourceError
 from storage.index import (
     INDEX_NAME,
     INDEX_SCHEMA,
@@ -40,13 +44,14 @@ from storage.shard import write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from storage.spec import FeatureSpec
 
 LOCK_NAME = ".lock"
+OWNER_NAME = "owner.json"  # whose folder of shards it is: {"corpus": name, "owner": project or roots}
+ROOTS_NAME = "roots.txt"  # where the images of a folder of shards were read
 # The folder of the store that keeps the states of unfinished trainings.
 TRAINING = "training"
 
@@ -59,6 +64,53 @@ def store_root() -> Path:
     """
     override = os.environ.get("LTDPIPE_STORE")
     return Path(override) if override else Path(os.environ.get("DVC_ROOT", "."), ".ltdpipe", "store")
+
+
+def project_root() -> Path:
+    """Return the absolute folder of the project: DVC_ROOT, else the current folder."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def is_own_store(store: Path, project: Path) -> bool:
+    """Return whether a store lies inside a project and is used by it alone unless others name it."""
+    return store.resolve() == project.resolve() / ".ltdpipe" / "store"
+
+
+def training_folder() -> Path:
+    """Where unfinished trainings of this project are kept; other projects of a shared store have other folders."""
+    root = store_root() / TRAINING
+    return root if is_own_store(store_root(), project_root()) else root / _short_hash(str(project_root()))
+
+
+def corpus_directory(store: Path, key: str, corpus: str, *, owner: Path | None, roots: str) -> Path:
+    """Return where the features of a corpus are kept in a store.
+
+    In a project's own store it is ``<key>/<corpus>``, so that a project may be moved. Elsewhere, and for a folder
+    extracted by hand, a hash of the project's path or of the image roots follows the name.
+
+    Args:
+        store: the store's folder.
+        key: the feature key.
+        corpus: its name.
+        owner: the project; None for a folder extracted by hand.
+        roots: of the images, as ``roots.txt`` keeps them.
+    """
+    if owner is not None and is_own_store(store, owner):
+        return store / key / corpus
+    return store / key / f"{corpus}-{_short_hash(roots if owner is None else str(owner))}"
+
+
+def read_owner(directory: Path) -> tuple[str, str | None]:
+    """Return (corpus, owner) of a folder of shards; (its name, None) where an earlier version made it."""
+    try:
+        note = json.loads((directory / OWNER_NAME).read_text("utf-8"))
+        return str(note["corpus"]), str(note["owner"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return directory.name, None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 def size_fault(path: Path, record: ShardRecord) -> str | None:
@@ -83,8 +135,8 @@ def shard_fault(path: Path, record: ShardRecord, *, rehash: bool = False) -> str
         return fault
     status = path.stat()
     if not rehash:
-        with suppress(OSError):
-            if _memory(record.sha256).read_bytes() == _stamp(status).encode():
+        with suppress(OSError, RuntimeError):
+            if _memory(record.sha256, status).exists():
                 return None
     if sha256_of(path) != record.sha256:
         return "has another content than was written (its sha256 differs)"
@@ -94,16 +146,16 @@ def shard_fault(path: Path, record: ShardRecord, *, rehash: bool = False) -> str
 
 def remember_sound(sha256: str, status: os.stat_result) -> None:
     """Note that the file of this status had this hash."""
-    with suppress(OSError):  # a full or read-only disk only costs the hashing next time
-        write_text(_memory(sha256), _stamp(status))
+    with suppress(OSError, RuntimeError):  # a full disk, or no home folder, only costs the hashing next time
+        memory = _memory(sha256, status)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.touch()
 
 
-def _memory(sha256: str) -> Path:
-    return store_root() / "checked" / sha256
-
-
-def _stamp(status: os.stat_result) -> str:
-    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+def _memory(sha256: str, status: os.stat_result) -> Path:
+    """Return the empty file whose presence says that the file of this status has this hash; one for each copy."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "ltdpipe", "checked", f"{sha256}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}")
 
 
 @dataclass(frozen=True)
@@ -176,9 +228,7 @@ def locked(directory: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
             directory.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file, path):
                 file.seek(0)
                 on_wait(f"waiting for process {file.read().strip()}, which extracts into {directory}")
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -191,16 +241,52 @@ def locked(directory: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
             return
 
 
+def try_lock(file: IO[str], path: Path, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file; return False where another process holds it.
+
+    Args:
+        file: the open file.
+        path: its path, for the message.
+        how: LOCK_EX or LOCK_SH.
+
+    Raises:
+        ResourceError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be locked: its file system has no file locks ({os.strerror(error.errno or errno.ENOLCK)}); "
+            "set LTDPIPE_STORE to a folder on one that has (on Lustre, one mounted with -o flock)"
+        ) from error
+    return True
+
+
 class ShardFolder:
     """Shards ``shard-00000.h5`` with sidecars ``shard-00000.parquet`` in one directory, all of one feature key."""
 
-    def __init__(self, directory: Path, spec: FeatureSpec) -> None:
+    def __init__(self, directory: Path, spec: FeatureSpec, owner: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.spec = spec
+        self._owner = owner
 
-    def lock(self, on_wait: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Hold the folder against other writers; see :func:`locked`."""
-        return locked(self.directory, on_wait)
+    @classmethod
+    def of(cls, store: Path, corpus: str, spec: FeatureSpec, *, owner: Path | None, roots: str) -> ShardFolder:
+        """Return the folder of a corpus in a store; see :func:`corpus_directory`."""
+        directory = corpus_directory(store, spec.key, corpus, owner=owner, roots=roots).absolute()
+        note = {"corpus": corpus, "owner": roots.replace("\n", " ").strip() if owner is None else str(owner)}
+        _adopt(store / spec.key / corpus, directory, roots)
+        return cls(directory, spec, note)
+
+    @contextmanager
+    def lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Hold the folder against other writers (see :func:`locked`), and write down whose it is."""
+        with locked(self.directory, on_wait):
+            if self._owner is not None and read_owner(self.directory) != (self._owner["corpus"], self._owner["owner"]):
+                write_text(self.directory / OWNER_NAME, json.dumps(self._owner))
+            yield
 
     def clean(self, warn: Callable[[str], None]) -> Finished:
         """Remove what killed runs left, and return what is finished. The caller holds the lock.
@@ -239,10 +325,27 @@ class ShardFolder:
         """
         kept = np.ones(len(finished.rows), dtype=bool)
         kept[np.asarray(rows, dtype=int)] = False
-        touched = finished.rows["shard"].take(pa.array(rows, pa.int64())).unique().to_pylist()
-        remaining = finished.rows.filter(kept)
-        for name in touched:
-            own = remaining.filter(pc.equal(remaining["shard"], name)).drop_columns("shard")
+        self._rewrite(finished.rows.filter(kept), finished, rows)
+
+    def set_times(self, finished: Finished, times: Mapping[int, int]) -> None:
+        """Write the new modification times of files with unchanged content into their sidecars.
+
+        The caller holds the lock, and calls :meth:`clean` again.
+
+        Args:
+            finished: what :meth:`clean` returned.
+            times: number of a row of ``finished.rows`` -> time in ns.
+        """
+        values = finished.rows["mtime_ns"].to_numpy().copy()
+        values[list(times)] = list(times.values())
+        at = finished.rows.column_names.index("mtime_ns")
+        rows = finished.rows.set_column(at, finished.rows.schema.field(at), pa.array(values))
+        self._rewrite(rows, finished, list(times))
+
+    def _rewrite(self, rows: pa.Table, finished: Finished, changed: Sequence[int]) -> None:
+        """Write the sidecars that held ``changed`` rows of ``finished.rows`` anew, from ``rows``."""
+        for name in finished.rows["shard"].take(pa.array(changed, pa.int64())).unique().to_pylist():
+            own = rows.filter(pc.equal(rows["shard"], name)).drop_columns("shard")
             sidecar = (self.directory / name).with_suffix(".parquet")
             write_sidecar(sidecar, own.to_pylist(), finished.shards[name], self.spec)
 
@@ -287,6 +390,16 @@ class ShardFolder:
 def _identity(table: pa.Table) -> pa.ChunkedArray:
     parts = [table["path"], table["size_bytes"].cast(pa.string()), table["mtime_ns"].cast(pa.string())]
     return pc.binary_join_element_wise(*parts, "\0")
+
+
+def _adopt(old: Path, new: Path, roots: str) -> None:
+    """Rename a folder that an earlier version made for a corpus of the same name and image roots."""
+    note = old / ROOTS_NAME
+    if new.exists() or (old / OWNER_NAME).exists() or not note.exists() or note.read_text("utf-8") != roots:
+        return
+    with locked(old, lambda _: None), explained(new):
+        if not new.exists() and note.exists():
+            old.rename(new)
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, read_index, read_sidecar
 from storage.publish import publish, restore
 from storage.shard_reader import Shard
-from storage.store import Fault, ShardFolder, locked, read_folder, shard_fault
+from storage.store import Fault, ShardFolder, locked, project_root, read_folder, read_owner, shard_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,16 +99,23 @@ def rebuild_index(view: Path, store: Path, manifest: pa.Table, corpus: str, tell
 
 
 def store_folder(view: Path, store: Path) -> Path | None:
-    """Return the folder of the store that a published view came from, None where it cannot be told or is gone.
+    """Return the folder of the store that a published view came from, None where it is unknown or gone.
 
-    Without a readable index, the sidecars tell: the folder holds a shard of the same hash.
+    It is the one with a file hard-linked to the view; else, after a copy, one with a sidecar of the same shard. A
+    folder that is another project's and not linked is passed over.
     """
-    try:
-        index = read_index(view / INDEX_NAME)
-    except DataError:
-        return _folder_by_sidecars(view, store)
-    folder = store / index.spec.key / index.corpus
-    return folder if folder.is_dir() else None
+    folders = [path for path in sorted(store.glob("*/*")) if path.is_dir()]
+    for file in sorted(view.glob("shard-*")):
+        for folder in folders:
+            if (folder / file.name).exists() and (folder / file.name).samefile(file):
+                return folder
+    return _folder_by_sidecars(view, [folder for folder in folders if not _is_foreign(folder)])
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder of the store belongs to another project: its owner is one, and not this one."""
+    owner = read_owner(folder)[1]
+    return owner is not None and owner != str(project_root()) and Path(owner, "params.yaml").exists()
 
 
 def _is_sound(copy: Path, view: Path) -> bool:
@@ -133,15 +140,13 @@ def _is_sound(copy: Path, view: Path) -> bool:
         return False
 
 
-def _folder_by_sidecars(view: Path, store: Path) -> Path | None:
+def _folder_by_sidecars(view: Path, folders: Iterable[Path]) -> Path | None:
     for sidecar in sorted(view.glob("shard-*.parquet")):
-        try:
-            _, record, spec = read_sidecar(sidecar)
-            for twin in sorted((store / spec.key).glob(f"*/{sidecar.name}")):
-                if read_sidecar(twin)[1] == record:
-                    return twin.parent
-        except DataError:
-            continue
+        for folder in folders:
+            with suppress(DataError):
+                _, record, spec = read_sidecar(sidecar)
+                if folder.parent.name == spec.key and read_sidecar(folder / sidecar.name)[1] == record:
+                    return folder
     return None
 
 

@@ -76,8 +76,9 @@ def quiet_reporter() -> RecordingReporter:
 
 @pytest.fixture
 def own_store(tmp_path, monkeypatch) -> Path:
-    """A feature store of the test's own; what is remembered of sound shards lies there too."""
+    """A feature store of the test's own, and a cache folder for what is remembered of sound shards."""
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     return tmp_path / "store"
 
 

@@ -114,7 +114,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
     from stages.scan.run import run as scan_folder
     from storage.manifest import read_manifest
     from storage.publish import write_contents
-    from storage.store import store_root
+    from storage.store import project_root, store_root
 
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
     if folder is None:
@@ -144,6 +144,7 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
         geometry=entry.geometry,
         views=entry.views,
         store=store_root(),
+        owner=project_root() if folder is None else None,
         out=out,
         reporter=reporter,
         runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content),

@@ -32,7 +32,7 @@ def status(folder: Path | None, corpus: str | None) -> None:
     """
     from storage.inventory import stored_corpora
     from storage.manifest import read_manifest
-    from storage.store import store_root
+    from storage.store import project_root, store_root
 
     if folder is not None:
         if corpus is not None:
@@ -50,7 +50,7 @@ def status(folder: Path | None, corpus: str | None) -> None:
             continue
         manifest = read_manifest(paths.manifest(name))
         click.echo(f"{name}: {len(manifest)} images in the manifest")
-        entries = stored_corpora(store_root(), name)
+        entries = stored_corpora(store_root(), name, project_root())
         for entry in entries:
             click.echo(f"  {_progress(entry, manifest)}")
         views = sorted(paths.features(name).glob("*/")) if paths.features(name).is_dir() else []

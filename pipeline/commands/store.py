@@ -35,38 +35,40 @@ def store_ls() -> None:
 
 
 @store.command("prune")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-def store_prune(dry_run: bool) -> None:
-    """Delete what nobody needs, and say what it frees.
+@click.option("--yes", is_flag=True, help="Delete; without it, only show what would be deleted.")
+@click.option("--owner", help="Delete what belongs to another project or image folder, as `ltdpipe store ls` shows it.")
+def store_prune(yes: bool, owner: str | None) -> None:
+    """Show what this project no longer needs in the store and what that would free; with --yes, delete it.
 
-    Kept are features that are published or in the DVC cache (linked, or of the key of a published copy), unfinished
-    work of the corpora in params.yaml, and what a process extracts into now. `dvc gc` releases old versions. States of
-    stopped trainings go when they are a week old.
+    Kept are what belongs to other projects and to folders extracted by hand, features that are published or in the DVC
+    cache (linked, or of the key of a published copy), unfinished work of the corpora in params.yaml, and what a process
+    extracts into now. `dvc gc` releases old versions. States of stopped trainings go when they are a week old.
     """
     from storage.atomic import remove
     from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
-    from storage.store import store_root
+    from storage.store import is_own_store, project_root, store_root, training_folder
 
-    published, corpora = _published_keys(), _corpora()
+    published, corpora = _published_keys(), _corpora() if owner is None else set()
+    whose, own_store = owner or str(project_root()), is_own_store(store_root(), project_root())
+    verb = "deleted" if yes else "would delete"
     freed = 0
     for entry in stored_corpora(store_root()):
-        reason = disposable(entry, published=published, corpora=corpora)
+        reason = disposable(entry, published=published, corpora=corpora, owner=whose, own_store=own_store)
         if reason is not None:
             click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
             continue
-        if not dry_run and not delete(entry):
+        if yes and not delete(entry):
             click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; a process extracts into it")
             continue
-        click.echo(f"{'would delete' if dry_run else 'deleted'} {entry.key}/{entry.corpus}: {_contents(entry)}")
+        click.echo(f"{verb} {entry.key}/{entry.corpus}: {_contents(entry)}")
         freed += entry.size_bytes
-    for state in abandoned_trainings(store_root()):
+    for state in abandoned_trainings(training_folder()):
         size = state.stat().st_size
-        if not dry_run:
+        if yes:
             remove(state)
-        verb = "would delete" if dry_run else "deleted"
         click.echo(f"{verb} {state}: {_size(size)}, a training stopped more than a week ago")
         freed += size
-    click.echo(f"{_size(freed)} {'would be freed' if dry_run else 'freed'}")
+    click.echo(f"{_size(freed)} {'freed' if yes else 'would be freed; --yes deletes'}")
 
 
 def _contents(entry: StoredCorpus) -> str:
@@ -77,6 +79,7 @@ def _contents(entry: StoredCorpus) -> str:
     parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
     parts += ["linked"] if entry.linked_bytes else []
     parts += [] if entry.complete else ["unfinished"]
+    parts += [f"of {entry.owner}"] if entry.owner else []
     return ", ".join(parts)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
+from storage.archives import is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
+from storage.store import ROOTS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pyarrow as pa
 
@@ -21,30 +24,40 @@ if TYPE_CHECKING:
     from storage.sources import Sources
     from storage.store import Finished, ShardFolder
 
-_ROOTS = "roots.txt"  # where the images of a folder of shards were read
+    # path -> sha256 of an image's bytes, None where they cannot be read
+    ContentHash = Callable[[str], str | None]
 
 
 def still_valid(
-    folder: ShardFolder, manifest: pa.Table, sources: Sources, reporter: Reporter, *, check_content: bool
+    folder: ShardFolder,
+    manifest: pa.Table,
+    sources: Sources,
+    reporter: Reporter,
+    *,
+    content_hash: ContentHash,
+    check_content: bool,
 ) -> Finished:
     """Return what is finished in a folder, without what has to be made again. The caller holds its lock.
 
     Forgotten are images that could not be read when they were extracted and can be now: a permission or a network that
     failed once must not leave an image out for ever. And, where contents are compared, images whose content is no
     longer what was extracted; a file that is gone counts as changed, the run then says so. Contents are also compared
-    where the finished ones were read below other roots: two folders called alike share their place in the store, and
-    unpacked archives give equal paths, sizes and times.
+    where the finished ones were read below other roots, since unpacked archives give equal paths, sizes and times.
+
+    A file that was only touched or copied keeps its features: where path and size agree, the hash decides, and its
+    new time is written down, so that the next run need not read it again.
 
     Args:
         folder: of one view.
         manifest: the images wanted.
         sources: where they lie.
         reporter: told what is made again.
+        content_hash: of an image; one for all views of a run, so that each image is read once.
         check_content: read and hash every image.
     """
     finished = folder.clean(reporter.warn)
-    note = folder.directory / _ROOTS
-    roots = "".join(f"{to_text(root)}\n" for root in (sources.root, sources.reals) if root is not None)
+    note = folder.directory / ROOTS_NAME
+    roots = roots_note(sources)
     noted = note.read_text("utf-8") if note.exists() else None
     check = check_content or noted not in {None, roots}
     unread = pc.starts_with(finished.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
@@ -52,7 +65,7 @@ def still_valid(
     for row, place in enumerate(finished.locate(manifest) if check or unread.any() else ()):
         if place is None or not (check or unread[place]):
             continue
-        sha256 = _content_hash(sources, manifest["path"][row].as_py())
+        sha256 = content_hash(manifest["path"][row].as_py())
         if unread[place] and sha256 is not None:
             readable.append(place)
         elif sha256 != finished.rows["sha256"][place].as_py():
@@ -64,30 +77,37 @@ def still_valid(
     if readable or changed:
         folder.forget(finished, readable + changed)
         finished = folder.clean(reporter.warn)
+    if touched := _touched(manifest, finished, content_hash):
+        folder.set_times(finished, touched)
+        finished = folder.clean(reporter.warn)
     if noted != roots:
         write_text(note, roots)
     return finished
 
 
-def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int | None]:
-    """Find each manifest row among the finished ones: same path, size and time, or else the same content.
+def roots_note(sources: Sources) -> str:
+    """Return the roots of a corpus, one a line, as ``roots.txt`` keeps them."""
+    roots = (root for root in (sources.root, sources.reals) if root is not None)
+    return "".join(f"{to_text(root if is_url(root) else os.path.normpath(root))}\n" for root in roots)
 
-    A file that was only touched or copied keeps its features: where path and size agree, the hash decides.
-    """
+
+def _touched(manifest: pa.Table, finished: Finished, content_hash: ContentHash) -> dict[int, int]:
+    """Return finished row -> its image's new time (ns), for the images of another time and the same content."""
     located = finished.locate(manifest)
     if None not in located or not len(finished.rows):
-        return located
+        return {}
     twins: dict[tuple[str, int], list[tuple[int, str | None]]] = {}
     columns = (finished.rows[name].to_pylist() for name in ("path", "size_bytes", "sha256"))
     for position, (path, size, sha256) in enumerate(zip(*columns, strict=True)):
         twins.setdefault((path, size), []).append((position, sha256))
-    for row, place in enumerate(located):
-        if place is None:
-            identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
-            sha256 = _content_hash(sources, identity[0]) if identity in twins else None
-            if sha256 is not None:
-                located[row] = next((twin for twin, known in twins[identity] if known == sha256), None)
-    return located
+    touched = {}
+    for row in (row for row, position in enumerate(located) if position is None):
+        identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
+        sha256 = content_hash(identity[0]) if identity in twins else None
+        same = next((twin for twin, known in twins.get(identity, ()) if sha256 is not None and known == sha256), None)
+        if same is not None:
+            touched[same] = manifest["mtime_ns"][row].as_py()
+    return touched
 
 
 def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
@@ -108,7 +128,7 @@ def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str)
             )
 
 
-def _content_hash(sources: Sources, path: str) -> str | None:
+def hash_content(sources: Sources, path: str) -> str | None:
     """Return the sha256 of an image's bytes, None where they cannot be read."""
     try:
         return hashlib.sha256(sources.read(path)).hexdigest()

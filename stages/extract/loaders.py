@@ -229,9 +229,9 @@ class Loaders:
 def _shared_slots(job: Job, slots: int) -> tuple[int, NDArray[np.uint8]]:
     """Return a nameless file in memory and the (slots, V, S, S, 3) array on it; /dev/shm plays no part on Linux."""
     size = slots * int(np.prod(job.shape))
-    if hasattr(os, "memfd_create"):
+    try:
         memory = os.memfd_create("ltdpipe-pixels")
-    else:
+    except (AttributeError, OSError):  # not Linux, or refused by a sandbox
         with tempfile.TemporaryFile() as file:
             memory = os.dup(file.fileno())
     try:

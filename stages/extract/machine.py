@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -18,6 +17,8 @@ from PIL import features
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
+from storage.errors import ResourceError
+from storage.store import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,19 +104,27 @@ def _disk(store: Path) -> Iterator[Finding]:
             rate = _PROBE_BYTES / (time.perf_counter() - started) / 1e6
             yield Finding("disk speed", f"{rate:.0f} MB/s written and synced")
             yield _locking(probe)
+            yield _linking(probe)
     except OSError as error:  # full, over the quota, read-only: what a doctor is asked about
         what = f"{_PROBE_BYTES >> 20} MB cannot be written to {folder} ({error.strerror})"
         yield Finding("disk", what, "free some room, or set LTDPIPE_STORE to another disk")
 
 
 def _locking(probe: Path) -> Finding:
-    try:
-        with probe.open() as first, probe.open() as second:
-            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+    with probe.open() as first, probe.open() as second:
+        try:
+            if try_lock(first, probe) and not try_lock(second, probe):
                 return Finding("locking", "works")
-            return Finding("locking", "two writers got the same lock", "run one extraction into this store at a time")
+        except ResourceError:
+            advice = "nothing can be extracted into this store: set LTDPIPE_STORE to a file system with locks"
+            return Finding("locking", "refused: no file locks", advice)
+    return Finding("locking", "two writers got the same lock", "run one extraction into this store at a time")
+
+
+def _linking(probe: Path) -> Finding:
+    try:
+        os.link(probe, probe.with_name("link"))
     except OSError as error:
-        return Finding("locking", f"refused ({error.strerror})", "set LTDPIPE_STORE to a file system with locks")
+        advice = "published features are copies and take twice the room"
+        return Finding("hard links", f"refused ({error.strerror})", advice)
+    return Finding("hard links", "work")

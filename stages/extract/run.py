@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.extract.backbone import load_backbone
-from stages.extract.content import check_on_disk, locate, still_valid
+from stages.extract.content import check_on_disk, hash_content, roots_note, still_valid
 from stages.extract.reading import Job, Timing
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
@@ -44,6 +44,7 @@ def run(
     geometry: str,
     views: Sequence[str] = (VIEW,),
     store: Path,
+    owner: Path | None = None,
     out: Path,
     reporter: Reporter,
     runtime: Runtime | None = None,
@@ -59,6 +60,7 @@ def run(
         geometry: a name in ``stages.extract.views.GEOMETRIES``.
         views: as ``corpora.<name>.views`` has them; all of one run come from one decode.
         store: where shards are kept under their key between runs.
+        owner: the project that the corpus belongs to; None: a folder extracted by hand, known by its root.
         out: ``features/<corpus>``; its view folders get hard links to the shards, and the index.
         reporter: gets notes, warnings and progress.
         runtime: knobs that change speed and no feature.
@@ -78,13 +80,17 @@ def run(
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
         specs = [feature_spec(backbone, settings, job, view) for view in job.views]
-        folders = [ShardFolder((store / spec.key / corpus).absolute(), spec) for spec in specs]
+        roots = roots_note(sources)
+        folders = [ShardFolder.of(store, corpus, spec, owner=owner, roots=roots) for spec in specs]
         for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
             stack.enter_context(folder.lock(reporter.note))
+        content_hash = cache(partial(hash_content, sources))
+        check = runtime.check_content
         finished = [
-            still_valid(folder, manifest, sources, reporter, check_content=runtime.check_content) for folder in folders
+            still_valid(folder, manifest, sources, reporter, content_hash=content_hash, check_content=check)
+            for folder in folders
         ]
-        located = [locate(manifest, each, sources) for each in finished]
+        located = [each.locate(manifest) for each in finished]
         pending = [_lacking(manifest, places) for places in located]
         check_on_disk({row["path"]: row for rows in pending for row in rows}.values(), sources, corpus)
         numbers = [folder.free_numbers(each) for folder, each in zip(folders, finished, strict=True)]
@@ -95,7 +101,7 @@ def run(
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
                 timing = make(job, folders, chunks, progress=progress, runtime=runtime)
             finished = [folder.clean(reporter.warn) for folder in folders]
-            located = [locate(manifest, each, sources) for each in finished]
+            located = [each.locate(manifest) for each in finished]
         indexes = [
             folder.write_index(manifest, each, places, corpus)
             for folder, each, places in zip(folders, finished, located, strict=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 if TYPE_CHECKING:
@@ -25,12 +25,10 @@ def default_budget(device: torch.device) -> int:
     """Return how many bytes of features may be resident: 60 % of the device's memory that is free now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * _MEMORY_SHARE)
-    available = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        if line.startswith("MemAvailable")
-    )
-    return int(available * _MEMORY_SHARE)
+    from distributed.system import MEMORY_LIMIT  # noqa: PLC0415 - the limit of the container; slow to import
+
+    left = MEMORY_LIMIT - psutil.Process().memory_info().rss
+    return int(max(0, min(psutil.virtual_memory().available, left)) * _MEMORY_SHARE)
 
 
 def default_threads(width: int) -> int:

@@ -19,7 +19,7 @@ from stages.train.loop import Epoch, fit
 from storage.atomic import all_or_none, sha256_of
 from storage.headfile import save_head
 from storage.index import INDEX_NAME
-from storage.store import TRAINING, store_root
+from storage.store import training_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +129,7 @@ def what_training_did(before: Mapping[str, Any], after: Mapping[str, Any]) -> di
 def _unfinished(identity: Mapping[str, Any]) -> Path:
     """Where unfinished training of this very head is kept: in the store, which outlives a stopped DVC stage."""
     text = json.dumps(identity, sort_keys=True)
-    return store_root() / TRAINING / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+    return training_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from storage.manifest import manifest_table
 from storage.publish import publish
 from storage.spec import FeatureSpec
-from storage.store import ShardFolder
+from storage.store import ShardFolder, project_root
 
 SPEC = FeatureSpec(
     backbone="toy",
@@ -78,7 +78,7 @@ def shard_rows(manifest_rows, broken=()):
 
 def extract(store, table, *, spec=SPEC, corpus="toy", out=None, size=4, broken=(), tell=lambda _: None):
     """The loop of the extraction stage with made-up features; returns (index, paths extracted now)."""
-    folder = ShardFolder(store / spec.key / corpus, spec)
+    folder = ShardFolder(store / spec.key / corpus, spec, {"corpus": corpus, "owner": str(project_root())})
     with folder.lock(tell):
         finished = folder.clean(tell)
         located = finished.locate(table)

@@ -10,7 +10,7 @@ from synthetic import SPEC, extract, manifest, names, spec
 
 from storage.errors import DataError
 from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
-from storage.store import ShardFolder
+from storage.store import ShardFolder, project_root
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
@@ -22,7 +22,8 @@ def only(store):
 
 
 def free(entry, *, published=(), corpora=()):
-    return disposable(entry, published=published, corpora=corpora) is None
+    whose = str(project_root())
+    return disposable(entry, published=published, corpora=corpora, owner=whose, own_store=False) is None
 
 
 def test_an_absent_store_holds_nothing(tmp_path):
@@ -96,7 +97,7 @@ def test_trainings_are_given_up_after_a_week(own_store):
         if name != "folder":
             (folder / name).touch()
         os.utime(folder / name, (time.time() - days * 24 * 3600,) * 2)
-    assert abandoned_trainings(own_store) == [folder / "old", folder / "older"]
+    assert abandoned_trainings(folder) == [folder / "old", folder / "older"]
 
 
 def test_folders_that_are_no_feature_keys_are_passed_over(own_store):

@@ -23,7 +23,7 @@ from stages.scan.run import run as scan
 from storage.errors import DataError, SettingError
 from storage.index import INDEX_NAME
 from storage.manifest import write_manifest
-from storage.store import ShardFolder
+from storage.store import ShardFolder, training_folder
 
 TABLE = manifest(names(10))
 VIEW = Path("data/features/toy/clean")
@@ -191,9 +191,9 @@ def test_prune_deletes_what_nobody_needs_and_says_what_it_frees(project):
     old = spec(precision="fp16")
     extract(project, TABLE, corpus="toy", spec=old)
     size = sum(path.stat().st_size for path in (project / old.key / "toy").iterdir())
-    assert "would delete" in run(store, "prune", "--dry-run")
+    assert "would delete" in run(store, "prune")
     assert (project / old.key).is_dir()
-    said = run(store, "prune")
+    said = run(store, "prune", "--yes")
     assert f"deleted {old.key}/toy" in said
     assert f"kept {SPEC.key}/toy" in said
     assert f"{size / 1000:.1f} kB freed" in said
@@ -209,7 +209,7 @@ def test_prune_keeps_unfinished_work_and_published_copies(project):
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-    said = run(store, "prune")
+    said = run(store, "prune", "--yes")
     assert f"kept {unfinished.key}/toy" in said
     assert "unfinished work of a corpus in params.yaml" in said
     assert "published as a copy" in said
@@ -217,14 +217,14 @@ def test_prune_keeps_unfinished_work_and_published_copies(project):
 
 
 def test_prune_deletes_states_of_trainings_that_were_given_up_and_no_others(project):
-    old, new = (project / "training" / f"{name}.safetensors" for name in ("old", "new"))
-    old.parent.mkdir()
+    old, new = (training_folder() / f"{name}.safetensors" for name in ("old", "new"))
+    old.parent.mkdir(parents=True)
     for path in (old, new):
         path.write_bytes(b"x" * 2000)
     os.utime(old, (10**9, 10**9))
-    assert "2.0 kB would be freed" in run(store, "prune", "--dry-run")
+    assert "2.0 kB would be freed" in run(store, "prune")
     assert old.exists()
-    said = run(store, "prune")
+    said = run(store, "prune", "--yes")
     assert f"deleted {old}: 2.0 kB" in said
     assert "2.0 kB freed" in said
     assert (old.exists(), new.exists()) == (False, True)
@@ -234,4 +234,4 @@ def test_outside_a_project_the_store_can_still_be_listed(own_store, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     extract(own_store, TABLE, corpus="folder")
     assert "folder: 10 images" in run(store, "ls")
-    assert "deleted" in run(store, "prune")
+    assert "deleted" in run(store, "prune", "--yes")

@@ -16,6 +16,7 @@ from stages.scan.run import run as scan
 from storage.errors import DataError
 from storage.manifest import manifest_table
 from storage.names import to_text
+from storage.sources import Sources
 
 HERE = Runtime(loaders=0, shard_size=3)
 CHECKING = Runtime(loaders=0, shard_size=3, check_content=True)
@@ -47,6 +48,21 @@ def test_a_touched_image_is_not_made_again(grown, extract):
     assert summary.extracted == 0
 
 
+def test_touched_images_are_read_once_for_all_views_and_by_no_later_run(grown, extract, monkeypatch):
+    views = ("clean", "jpeg:70")
+    extract(grown, views=views, runtime=HERE)
+    reads, read = [], Sources.read
+    monkeypatch.setattr(Sources, "read", lambda self, path: reads.append(path) or read(self, path))
+    for image in grown.glob("*.bmp"):
+        os.utime(image, ns=(10**18, 10**18))
+    counts = []
+    for _ in range(3):
+        assert extract(grown, views=views, runtime=HERE)[0].extracted == 0
+        counts.append(len(reads))
+        reads.clear()
+    assert counts == [8, 0, 0]
+
+
 def test_only_changed_and_new_images_are_made(grown, extract):
     save(grown / "3.bmp", seed=33)
     save(grown / "9.bmp", seed=9)
@@ -76,7 +92,7 @@ def test_equal_paths_sizes_and_times_below_another_root_are_no_equal_images(tiny
     os.utime(save(tmp_path / "other" / "3.bmp", seed=0), ns=(10**18, 10**18))  # the one picture that both have
     before = features(extract(folder, out="first", runtime=HERE)[1])
     summary, table = extract(tmp_path / "other", out="second", runtime=HERE)
-    assert summary.extracted == 3
+    assert summary.extracted == 4
     assert {path for path, values in features(table).items() if values == before[path]} == {"3.bmp"}
     assert extract(tmp_path / "other", out="second", runtime=HERE)[0].extracted == 0
     assert features(extract(folder, out="first", runtime=HERE)[1]) == before

@@ -83,7 +83,8 @@ def test_folder_called_by_dots_or_in_no_utf8_has_a_name_of_its_own_in_the_store(
     rest = ("--out", tmp_path / "features", "--backbone", "tiny", "--weights", "random:0", "--loaders", 0)
     for folder in ("..", inner.parent):
         run("extract", folder, *rest)
-    assert [path.parent.name for path in (tmp_path / "store").glob("**/index.parquet")] == ["pictures-\\xff"]
+    (index,) = (tmp_path / "store").glob("**/index.parquet")
+    assert index.parent.name.startswith("pictures-\\xff-")
     for wrong in ("..", "a/b", ""):
         with pytest.raises(SettingError, match="cannot name a corpus; give a name without slashes with --corpus"):
             run("extract", inner, *rest, "--corpus", wrong)

@@ -13,14 +13,6 @@ from stages.predict.contributions import contributions, representation
 from stages.predict.detector import Detector
 from stages.predict.explain import explain, run
 from stages.predict.make import run as make_bundle
-from stages.heads.file import build_head
-from stages.heads.settings import (
-    LayerTransformerSettings,
-    LinearSettings,
-    LtdSettings,
-    RineSettings,
-    UnivfdSettings,
-)
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head, save_head
