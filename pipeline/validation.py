@@ -23,7 +23,29 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 class _YamlNumbers(yaml.SafeLoader):
     """The safe loader, to which 1e-4 is a number, as to people and DVC; YAML 1.1 asks for 1.0e-4."""
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice: DVC does, and the last value would silently be the one that counts."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no setting has such a key; validation says so
+            if key.value in lines:
+                raise yaml.YAMLError(f"the key {key.value!r} stands in line {lines[key.value]} and in line {line}")
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Refuse numbers that YAML 1.1 reads to another base than YAML 1.2, with which DVC reads."""
+        if re.match(r"[-+]?0[0-9_]|.*:", node.value):
+            raise yaml.YAMLError(
+                f"the number {node.value} in line {node.start_mark.line + 1} has more than one reading; write it in "
+                "decimal digits, without a leading zero or a colon"
+            )
+        return super().construct_yaml_int(node)
+
+
+_YamlNumbers.add_constructor("tag:yaml.org,2002:int", _YamlNumbers.construct_yaml_int)
 _YamlNumbers.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

@@ -46,6 +46,7 @@ class _Work:
     settings: ExtractSettings
     runtime: Runtime
     weights_hash: str
+    precision: str
     job: Job
     folders: Sequence[ShardFolder]
 
@@ -101,6 +102,7 @@ def make_shards_on(
     *,
     settings: ExtractSettings,
     weights_hash: str,
+    precision: str,
     progress: Progress,
     runtime: Runtime,
 ) -> Timing:
@@ -115,6 +117,7 @@ def make_shards_on(
         chunks: what to make.
         settings: which backbone the workers load.
         weights_hash: of the weights that it must have.
+        precision: in which it must compute, "fp32" or "fp16".
         progress: told of images done, a shard at a time.
         runtime: batch and loaders of each worker.
 
@@ -125,7 +128,7 @@ def make_shards_on(
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.
         DataError: too many workers died under a shard; all others are made, and its files are listed.
     """
-    work = _Work(_travelling(settings), runtime, weights_hash, job, folders)
+    work = _Work(_travelling(settings), runtime, weights_hash, precision, job, folders)
     timing, deadly = Timing(), []
     started = time.perf_counter()
     rest = iter(chunks)
@@ -192,6 +195,11 @@ def _task(work: _Work, chunk: Chunk) -> Timing:
         raise ResourceError(
             f"this worker has other weights of {work.settings.backbone} than the one that was asked first; give all "
             "workers the same file"
+        )
+    if backbone.precision != work.precision:
+        raise ResourceError(
+            f"worker {get_worker().name} at {get_worker().address} computes in {backbone.precision}, the worker "
+            f"that was asked first in {work.precision}; set extract.precision to fp32, or give all workers a GPU"
         )
     return make_shards(backbone, work.job, work.folders, [chunk], progress=_Silent(), runtime=work.runtime)
 

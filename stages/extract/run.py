@@ -131,7 +131,14 @@ def _worker(
         backbone = cluster.describe_on_worker(client, settings, runtime)
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         reporter.note(f"{workers} workers, {backbone.device.type}, {backbone.precision}")
-        return backbone, partial(cluster.make_shards_on, client, settings=settings, weights_hash=backbone.weights)
+        make = partial(
+            cluster.make_shards_on,
+            client,
+            settings=settings,
+            weights_hash=backbone.weights,
+            precision=backbone.precision,
+        )
+        return backbone, make
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,

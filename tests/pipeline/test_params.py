@@ -154,3 +154,19 @@ def test_the_window_sweep_needs_the_head_that_it_varies(tmp_path):
     (tmp_path / "params.yaml").write_text(swept)
     assert load_params(tmp_path / "params.yaml").sweeps.window == ("demo-train",)
     assert "sweeps.window: it varies the head named ltd" in faults(tmp_path, swept.replace("  ltd: {", "  mine: {"))[0]
+
+
+@pytest.mark.parametrize("spelling", ["0100", "010", "-017", "1:30"])
+def test_number_with_two_readings_is_refused(spelling):
+    with pytest.raises(SettingError, match=f"the number {spelling} in line 2 has more than one reading"):
+        load_yaml(f"train:\n  batch: {spelling}\n", "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["train:\n  lr: 0.001\n  lr: 0.5\n", "a: 1\nlr: 0.001\nb: 1\nlr: 0.5\n", "a:\n  {lr: 0.001, lr: 0.5}\n"]
+)
+def test_doubled_key_is_refused_with_its_lines(text):
+    with pytest.raises(
+        SettingError, match=r"params.yaml is no valid YAML: the key 'lr' stands in line 2 and in line \d"
+    ):
+        load_yaml(text, "params.yaml")

@@ -64,6 +64,15 @@ def task_with_other_weights(work, chunk):
     return _task(dataclasses.replace(work, weights_hash="another"), chunk)
 
 
+def task_in_another_precision(work, chunk):
+    """A Dask task on a worker whose backbone computes in fp16, where the first one computed in fp32."""
+    from stages.extract import cluster
+
+    loaded = dataclasses.replace(cluster._backbone(work.settings, work.runtime.compiled), precision="fp16")
+    cluster._backbone = lambda _settings, _compiled: loaded
+    return cluster._task(work, chunk)
+
+
 def _be_killed_once(when: str) -> None:
     try:
         Path(os.environ["KILLED"], f"killed-{when}").touch(exist_ok=False)

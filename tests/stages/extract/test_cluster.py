@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from extract_pictures import deadly_task, save, task_with_other_weights, twice_killed_task
+from extract_pictures import deadly_task, save, task_in_another_precision, task_with_other_weights, twice_killed_task
 
 from stages.extract import cluster as cluster_module
 from stages.extract.settings import ExtractSettings, Runtime
@@ -79,6 +79,15 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
 def test_worker_with_other_weights_makes_nothing(pictures, extract, tmp_path, own_tasks):
     own_tasks(task_with_other_weights)
     with pytest.raises(ResourceError, match="this worker has other weights of demo-vit"):
+        extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, loaders=0))
+    assert not list((tmp_path / "store").rglob("shard-*"))
+
+
+def test_worker_of_another_precision_makes_nothing(pictures, extract, tmp_path, own_tasks):
+    own_tasks(task_in_another_precision)
+    with pytest.raises(
+        ResourceError, match=r"worker \d at tcp://.* computes in fp16, .* in fp32; set extract.precision"
+    ):
         extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, loaders=0))
     assert not list((tmp_path / "store").rglob("shard-*"))
 
