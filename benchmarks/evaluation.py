@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from stages.analyse.files import PROFILE_SCHEMA, WINDOW_SCHEMA, windows_path, write_analysis
-from stages.evaluate.metrics import measure, unlabelled_threshold
 from stages.evaluate.scores import ScoreCard, write_scores
-from stages.evaluate.uncertainty import BOOTSTRAPPED, Resampler, draw_counts, interval
+from stages.measure.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
+from stages.measure.metrics import measure, unlabelled_threshold
 from stages.report.run import Study, run
 
 GENERATORS, HEADS, SEEDS = 20, 3, 5

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from stages.evaluate.uncertainty import BOOTSTRAPPED, Resampler, difference, draw_counts, holm, interval
+from stages.measure.bootstrap import BOOTSTRAPPED, Resampler, difference, draw_counts, holm, interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,1 +1,1 @@
-"""Heads and features -> stored scores, and the metrics computed from them."""
+"""Heads and features -> stored scores."""

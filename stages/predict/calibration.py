@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.evaluate.metrics import unlabelled_threshold
 from stages.evaluate.scores import sigmoid
+from stages.measure.metrics import unlabelled_threshold
 from storage.errors import DataError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.evaluate.scores import read_card
-from stages.evaluate.uncertainty import REPLICATES
+from stages.measure.bootstrap import REPLICATES
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value

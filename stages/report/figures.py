@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stages.evaluate.means import Mean
+    from stages.measure.means import Mean
 
 WIDTH = 360
 UNIT = (0.0, 1.0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.evaluate.uncertainty import (
+from stages.measure.bootstrap import (
     BOOTSTRAPPED,
     REPLICATES,
     Difference,

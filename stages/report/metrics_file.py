@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from stages.evaluate.metrics import METRICS
+from stages.measure.metrics import METRICS
 from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stages.evaluate.means import Mean
+    from stages.measure.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
 

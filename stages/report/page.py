@@ -6,8 +6,8 @@ from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from stages.evaluate.metrics import ERRORS, METRICS
 from stages.evaluate.scores import MATCHED
+from stages.measure.metrics import ERRORS, METRICS
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
 from stages.report.robustness import robustness_figures

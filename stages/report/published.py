@@ -14,7 +14,7 @@ from stages.report.tables import METRIC_NAMES, PAPER_METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.evaluate.means import Mean
+    from stages.measure.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
     from stages.report.table import Cell

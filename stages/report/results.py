@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.evaluate.means import Mean, mean_over_seeds, mean_over_sets
-from stages.evaluate.metrics import UNLABELLED, Metrics, calibrated_threshold, measure_sets
 from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
+from stages.measure.means import Mean, mean_over_seeds, mean_over_sets
+from stages.measure.metrics import UNLABELLED, Metrics, calibrated_threshold, measure_sets
 from storage.errors import DataError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.files import WINDOW_SCHEMA
-from stages.evaluate.metrics import UNLABELLED
-from stages.evaluate.uncertainty import REPLICATES
+from stages.measure.bootstrap import REPLICATES
+from stages.measure.metrics import UNLABELLED
 from stages.report import tables
 from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics

@@ -8,7 +8,7 @@ from collections import defaultdict
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.evaluate.means import mean_of
+from stages.measure.means import mean_of
 from stages.report.figures import Curve, Figure, curve_chart
 from stages.report.published import MARKS, published
 from stages.report.set_figures import MOST_HEADS

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from stages.evaluate.metrics import METRICS
+from stages.measure.metrics import METRICS
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.evaluate.means import Mean
+    from stages.measure.means import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
     from stages.report.table import Cell

@@ -170,7 +170,20 @@ def test_the_picture_of_the_house_shows_every_room():
         modules = {path.name for path in (PROJECT / floor).glob("*.py")} - {"__init__.py"}
         assert set(re.findall(r"\w+\.py", floors[floor])) == modules
     assert re.findall(r"^  (\w+)/", floors["stages"], re.M) == [
-        *("demo", "scan", "extract", "audit", "heads", "train", "evaluate", "analyse", "sweep", "report", "predict"),
+        *(
+            "demo",
+            "scan",
+            "extract",
+            "audit",
+            "heads",
+            "train",
+            "evaluate",
+            "measure",
+            "analyse",
+            "sweep",
+            "report",
+            "predict",
+        ),
     ]
     assert {path.parent.name for path in (PROJECT / "stages").glob("*/__init__.py")} == set(
         re.findall(r"^  (\w+)/", floors["stages"], re.M)

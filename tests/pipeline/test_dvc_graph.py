@@ -108,7 +108,7 @@ def test_a_stage_depends_on_the_code_of_storage_that_spells_its_texts(name):
 def test_a_file_that_a_stage_runs_and_does_not_list_would_be_found():
     assert "stages/heads/file.py" in code_of("stages/evaluate/run.py")
     assert "stages/scan/protocols.yaml" in code_of("stages/audit/run.py")
-    assert "stages/evaluate/metrics.py" not in code_of("stages/evaluate/run.py")
+    assert "stages/measure/metrics.py" not in code_of("stages/evaluate/run.py")
 
 
 def test_commands_carry_identity_only():

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.evaluate.metrics import measure_sets
 from stages.evaluate.scores import SCORES_SCHEMA, ScoreCard, read_card, read_scores, sigmoid, write_scores
+from stages.measure.metrics import measure_sets
 from storage.errors import DataError
 
 CARD = ScoreCard(

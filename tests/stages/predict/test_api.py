@@ -181,7 +181,7 @@ def test_no_forward_pass_is_larger_than_the_batch(detector, path, monkeypatch, o
 
 def test_loading_a_detector_imports_nothing_that_it_does_not_run(study):
     code = (
-        "import sys; from stages.predict import Detector\n"
+        "import sys; from ltdpipe import Detector\n"
         f"Detector.load({str(study.bundle)!r})\n"
         "slow = ('torch._dynamo', 'open_clip', 'timm', 'torchvision', 'h5py', 'sklearn', 'pandas', 'dask')\n"
         "print([name for name in slow if name in sys.modules])"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stages.evaluate.metrics import UNLABELLED_DRAWS, measure
 from stages.evaluate.scores import sigmoid
+from stages.measure.metrics import UNLABELLED_DRAWS, measure
 from stages.predict.calibration import (
     Calibration,
     Platt,

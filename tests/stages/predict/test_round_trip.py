@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stages.evaluate.metrics import measure
+from ltdpipe import Detector
 from stages.evaluate.scores import read_scores, sigmoid
-from stages.predict import Detector
+from stages.measure.metrics import measure
 from stages.predict.calibrate import run as calibrate
 from stages.predict.looks import Looks
 from stages.predict.run import run

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
-from stages.evaluate.metrics import measure_sets
 from stages.evaluate.scores import read_scores
+from stages.measure.metrics import measure_sets
 from stages.report.compare import run
 from storage.errors import DataError, SettingError
 

@@ -3,8 +3,8 @@ import zlib
 import numpy as np
 import pytest
 
-from stages.evaluate.metrics import measure
-from stages.evaluate.uncertainty import BOOTSTRAPPED, draw_counts, interval
+from stages.measure.bootstrap import BOOTSTRAPPED, draw_counts, interval
+from stages.measure.metrics import measure
 from stages.report.intervals import resample
 from stages.report.results import load_results
 

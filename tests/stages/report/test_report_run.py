@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stages.evaluate.metrics import METRICS
+from stages.measure.metrics import METRICS
 from stages.report.intervals import resample
 from stages.report.metrics_file import result_table
 from stages.report.results import load_results

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.evaluate.metrics import METRICS, calibrated_threshold, measure_sets
 from stages.evaluate.scores import read_scores, write_scores
+from stages.measure.metrics import METRICS, calibrated_threshold, measure_sets
 from stages.report.results import NamedSet, load_results
 from storage.errors import DataError
 

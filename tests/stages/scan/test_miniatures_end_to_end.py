@@ -5,14 +5,14 @@ import math
 import miniatures
 import pytest
 
-from stages.evaluate.means import mean_over_sets
-from stages.evaluate.metrics import measure_sets
 from stages.evaluate.run import run as evaluate
 from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.heads.settings import LinearSettings
 from stages.heads.training import TrainSettings
+from stages.measure.means import mean_over_sets
+from stages.measure.metrics import measure_sets
 from stages.scan.run import run as scan
 from stages.scan.set_lists import set_list
 from stages.train.run import run as train

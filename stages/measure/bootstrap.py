@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv, expit, logit
 
-from stages.evaluate.metrics import ONE_IN
 from stages.evaluate.scores import sigmoid
+from stages.measure.metrics import ONE_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

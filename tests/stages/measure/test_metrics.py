@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from score_sets import SCORE_SETS
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from stages.evaluate.metrics import METRICS, UNLABELLED_DRAWS, calibrated_threshold, measure
 from stages.evaluate.scores import sigmoid
+from stages.measure.metrics import METRICS, UNLABELLED_DRAWS, calibrated_threshold, measure
 
 SMALL = ("tpr_at_fpr_1", "tpr_at_fpr_01", "unlabelled_accuracy")
 

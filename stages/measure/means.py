@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.evaluate.metrics import Metrics
+    from stages.measure.metrics import Metrics
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.intervals import METRICS, any_significant, coverage, significant_sets, type_one
-from stages.evaluate.metrics import measure
-from stages.evaluate.uncertainty import (
+from stages.measure.bootstrap import (
     BOOTSTRAPPED,
     Resampler,
     difference,
@@ -12,6 +11,7 @@ from stages.evaluate.uncertainty import (
     interval,
     seed_variance,
 )
+from stages.measure.metrics import measure
 
 
 def _scores(n, seed, *, decimals=None):
@@ -54,7 +54,7 @@ def test_the_same_seed_draws_the_same_images():
 
 
 def test_many_images_are_drawn_in_batches_that_make_the_same_number_of_replicates(monkeypatch):
-    monkeypatch.setattr("stages.evaluate.uncertainty._CELLS_AT_ONCE", 40)
+    monkeypatch.setattr("stages.measure.bootstrap._CELLS_AT_ONCE", 40)
     batches = list(draw_counts(np.repeat([0, 1], 5), replicates=10))
     assert [batch.shape for batch in batches] == [(4, 10), (4, 10), (2, 10)]
     assert (np.concatenate(batches).sum(axis=1) == 10).all()

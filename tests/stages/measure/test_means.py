@@ -3,8 +3,8 @@ import statistics
 
 import pytest
 
-from stages.evaluate.means import Mean, mean_of, mean_over_seeds, mean_over_sets
-from stages.evaluate.metrics import Metrics
+from stages.measure.means import Mean, mean_of, mean_over_seeds, mean_over_sets
+from stages.measure.metrics import Metrics
 
 
 def test_a_mean_covers_only_defined_values_and_says_so():

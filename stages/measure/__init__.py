@@ -1,0 +1,1 @@
+"""Stored scores -> metrics, their means, intervals and tests."""
