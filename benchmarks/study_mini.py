@@ -14,6 +14,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from stages.demo.miniatures import run as make_miniatures
+
 CLONE = Path(".ltdpipe", "study-mini")
 SETTINGS = ("extract.backbone=demo-vit", "seeds=[0]", "train.epochs=2", "train.batch=16", "sweeps.window=[progan]")
 
@@ -22,7 +24,7 @@ def main() -> None:
     """Make the clone where there is none yet, and run."""
     if not CLONE.exists():
         subprocess.run(["git", "clone", "--quiet", ".", str(CLONE)], check=True)
-        _run("ltdpipe", "demo-data", "miniatures", "--training-images", "20")
+        make_miniatures(root=CLONE / "miniatures", training_images=20)
         _run("ltdpipe", "profile", "use", "paper", "--data", "miniatures", *(f"--set={s}" for s in SETTINGS))
     started = time.monotonic()
     seconds = _repro()

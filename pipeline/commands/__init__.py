@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from pipeline.commands.analyse import analyse
 from pipeline.commands.audit import audit
 from pipeline.commands.backbones import backbones, fetch
-from pipeline.commands.bench import bench
 from pipeline.commands.bundle import bundle
 from pipeline.commands.calibrate import calibrate
 from pipeline.commands.compare import compare
-from pipeline.commands.demo import demo_data, demo_images
+from pipeline.commands.demo import demo_images
 from pipeline.commands.doctor import doctor
 from pipeline.commands.evaluate import evaluate
 from pipeline.commands.explain import explain
@@ -36,13 +35,11 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[click.Command, ...] = (
     demo_images,
-    demo_data,
     scan,
     extract,
     backbones,
     fetch,
     doctor,
-    bench,
     audit,
     train,
     sweep,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.arguments import PATH, defined, project_params
+from pipeline.commands.arguments import defined, project_params
 
 
 @click.command("demo-images")
@@ -17,17 +17,3 @@ def demo_images(corpus: str) -> None:
 
     params = project_params()
     run(corpus=defined(params.demo, corpus, "demo"), out=Path(defined(params.corpora, corpus, "corpora").root))
-
-
-@click.command("demo-data")
-@click.argument("folder", type=PATH)
-@click.option("--test-images", type=click.IntRange(1), default=4, show_default=True, help="Images a folder.")
-@click.option("--training-images", type=click.IntRange(1), default=40, show_default=True, help="Images a folder.")
-def demo_data(folder: Path, test_images: int, training_images: int) -> None:
-    """Write a tiny data root that lies on disk like the paper's benchmarks, to try the profile `paper` on."""
-    from stages.demo.miniatures import run
-
-    count = run(root=folder, test_images=test_images, training_images=training_images)
-    click.echo(
-        f"{folder}: {count} images; next: ltdpipe profile use paper --data {folder} --set extract.backbone=demo-vit"
-    )

@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=PATH)
 @click.argument("image", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The HTML page to write.")
-@click.option("--features", type=PATH, help="The extracted clean view of the training corpus, for nearest neighbours.")
 @click.option(
     "--weights", default="default", show_default=True, help="Backbone: default, random:SEED, or a local file."
 )
-def explain(bundle: Path, image: Path, out: Path, features: Path | None, weights: str) -> None:
+def explain(bundle: Path, image: Path, out: Path, weights: str) -> None:
     """Write a page on one image: its transition profile, the blocks that decide, and what each branch adds."""
     from stages.predict.detector import Detector
     from stages.predict.explain import run
 
-    refuse_overwriting(out, bundle, image, features)
-    found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out, features=features)
+    refuse_overwriting(out, bundle, image)
+    found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out)
     prediction = found.prediction
     limit = f"(synthetic above {prediction.synthetic_above:.4f})"
     click.echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")

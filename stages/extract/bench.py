@@ -1,4 +1,4 @@
-"""How fast a backbone is extracted here, from files and from memory: what ``ltdpipe bench extract`` measures."""
+"""How fast a backbone is extracted here, from files and from memory: what a study's plan is made from."""
 
 from __future__ import annotations
 

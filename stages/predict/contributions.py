@@ -1,4 +1,4 @@
-"""What each part of a head adds to the logit of an image, and where the head sees images close to each other.
+"""What each part of a head adds to the logit of an image.
 
 LTD ends in a LayerNorm over the joined outputs of its branches and a linear layer. With the LayerNorm's mean and
 standard deviation of this image held fixed, the logit is a sum over coordinates, and a branch's contribution is the sum
@@ -43,28 +43,17 @@ def contributions(head: Head, features: Tensor) -> dict[str, Tensor]:
     return {}
 
 
-@torch.inference_mode()
-def representation(head: Head, features: Tensor) -> Tensor:
-    """Return (N, R): what the classifier of the head reads of images, the mean over the windows of evaluation."""
-    return _inputs(head, "classifier", features).mean(0)
-
-
 def _of_ltd(head: LtdHead, features: Tensor) -> dict[str, Tensor]:
-    joined = _inputs(head, "norm", features)  # (W, N, B D), W windows that evaluation averages
-    normed = torch.nn.functional.layer_norm(joined, joined.shape[2:], eps=head.norm.eps)
-    weight = head.classifier.weight[0]  # (B D,)
-    names = list(head.branches)
-    parts = (normed * head.norm.weight * weight).view(*joined.shape[:2], len(names), -1).sum(3).mean(0)  # (N, B)
-    constant = (head.norm.bias * weight).sum() + head.classifier.bias[0]
-    return {**{name: parts[:, at] for at, name in enumerate(names)}, CONSTANT: constant.expand(len(features))}
-
-
-def _inputs(head: Head, module: str, features: Tensor) -> Tensor:
-    """Return (W, N, ...), what a module of the head reads, for each of the W windows of evaluation."""
     seen: list[Tensor] = []
-    hook = head.get_submodule(module).register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    hook = head.norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
     try:
         head(features)
     finally:
         hook.remove()
-    return torch.stack(seen)
+    (joined,) = seen  # (N, B D), the branches' outputs side by side
+    normed = torch.nn.functional.layer_norm(joined, joined.shape[1:], eps=head.norm.eps)
+    weight = head.classifier.weight[0]  # (B D,)
+    names = list(head.branches)
+    parts = (normed * head.norm.weight * weight).view(len(joined), len(names), -1).sum(2)  # (N, B)
+    constant = (head.norm.bias * weight).sum() + head.classifier.bias[0]
+    return {**{name: parts[:, at] for at, name in enumerate(names)}, CONSTANT: constant.expand(len(features))}

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from stages.analyse.profiles import transition_profiles
 from stages.heads.ltd import LtdHead
-from stages.predict.contributions import CONSTANT, EMBEDDING, contributions, representation
-from stages.predict.features import open_features
+from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
 from stages.predict.looks import CHECK_VIEWS, Looks, see
 from stages.report import html
 from stages.report.figures import Curve, Line, LineChart, band_chart, common_scale
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from stages.predict.detector import Detector
     from stages.predict.results import Prediction
 
-NEIGHBOURS = 8
-_BATCH = 512
 _QUANTITIES = (
     ("cosine", "Cosine similarity between adjacent blocks", (-1.0, 1.0)),
     ("l2", "L2 distance between adjacent blocks", (0.0, float("inf"))),
@@ -59,8 +55,6 @@ class Explanation:
         l2: their distance.
         window: first and last block that decide; None where the head reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
-        neighbours: training images that the head sees close to it, nearest first: ``path``, ``label``, ``generator``,
-            and ``similarity``, the cosine of the two representations; None where no features were at hand.
     """
 
     prediction: Prediction
@@ -69,27 +63,25 @@ class Explanation:
     l2: list[float]
     window: tuple[int, int] | None
     parts: dict[str, float]
-    neighbours: list[dict[str, Any]] | None
 
 
-def run(*, detector: Detector, image: Path, out: Path, features: Path | None = None) -> Explanation:
+def run(*, detector: Detector, image: Path, out: Path) -> Explanation:
     """Write the page about one image.
 
     Args:
         detector: a loaded bundle.
         image: the image file.
         out: the HTML page, self-contained.
-        features: the extracted clean view of the training corpus, for nearest neighbours.
 
     Raises:
-        DataError: the image cannot be read, or the features are damaged or not of the bundle's backbone.
+        DataError: the image cannot be read.
     """
-    explanation = explain(detector, image, features)
+    explanation = explain(detector, image)
     write_text(out, render(explanation, detector.card, detector.bundle.identity))
     return explanation
 
 
-def explain(detector: Detector, image: Path, features: Path | None = None) -> Explanation:
+def explain(detector: Detector, image: Path) -> Explanation:
     """Return what there is to say of one image; see :func:`run`."""
     looks = Looks(check=True)
     seen = see(image, detector.job(looks))
@@ -110,7 +102,6 @@ def explain(detector: Detector, image: Path, features: Path | None = None) -> Ex
         l2=profile.mean[0, :, 1].tolist(),
         window=_window(detector),
         parts={name: float(values[0]) for name, values in contributions(detector.head, read).items()},
-        neighbours=None if features is None else _neighbours(detector, read, features),
     )
 
 
@@ -121,19 +112,6 @@ def _window(detector: Detector) -> tuple[int, int] | None:
         start = head.selection.start()
         blocks = blocks[start : start + head.selection.window]
     return (blocks[0], blocks[-1]) if blocks else None
-
-
-def _neighbours(detector: Detector, read: torch.Tensor, features: Path) -> list[dict[str, Any]]:
-    table, reads = open_features(features, detector.card.spec), detector.head.reads
-    own = representation(detector.head, read)
-    similar = [
-        torch.nn.functional.cosine_similarity(representation(detector.head, detector.tensor(stored)), own)
-        for _, stored in table.batches(reads.tap, blocks=reads.blocks or None, size=_BATCH)
-    ]
-    similarity = torch.cat(similar).cpu().numpy()
-    nearest = np.argsort(-similarity, kind="stable")[:NEIGHBOURS]
-    found = table.index.select(["path", "label", "generator"]).take(nearest).to_pylist()
-    return [row | {"similarity": float(similarity[at])} for row, at in zip(found, nearest, strict=True)]
 
 
 def render(explanation: Explanation, card: Card, identity: str) -> str:
@@ -156,7 +134,6 @@ def render(explanation: Explanation, card: Card, identity: str) -> str:
         "charts": list(_charts(explanation, card.bands)),
         "rows": list(_transitions(explanation, card.bands)),
         "parts": list(_parts(explanation, card)),
-        "neighbours": explanation.neighbours,
         "views": ", ".join(CHECK_VIEWS),
     }
     return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))

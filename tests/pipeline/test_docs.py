@@ -32,7 +32,6 @@ BEFORE = {
 # What is added to a command so that it needs no weights and little time.
 WITH = {
     "extract PHOTOS/": "--backbone demo-vit",
-    "bench extract": "--backbone demo-vit --images 4",
     "profile use paper": "--rate 50 --set extract.backbone=demo-vit",
 }
 # What is understood but not run here, and why.

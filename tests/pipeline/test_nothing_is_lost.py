@@ -46,7 +46,6 @@ PARAMS = {
 TRAIN, TEST = "data/features/train/clean", "data/features/test/clean"
 HEAD, SCORES = "heads/train/linear/0.safetensors", "scores/test/train/linear-0"
 PREPARE = """
-demo-data mini --test-images 1 --training-images 1
 demo-images --corpus train
 demo-images --corpus test
 scan --corpus train
@@ -92,7 +91,6 @@ PROFILES = tuple(f"analysis/test{suffix}" for suffix in (".parquet", ".csv", ".w
 REPORT = tuple(f"reports/study/{name}" for name in ("report.html", "metrics.json", "tables/per_seed.csv"))
 CASES = (
     Case("demo-images --corpus test", {"params.yaml": None}, ("data/images/test/real/00000.png",)),
-    Case("demo-data mini --test-images 1 --training-images 1", {}, ("mini/coco/val2017/000000000000.jpg",)),
     Case("scan --corpus test", {"params.yaml": None, "data/images/test": None}, ("corpora/test.parquet",)),
     Case("scan data/images/test --out own.parquet", {"data/images/test": None}, ("own.parquet",)),
     Case(
@@ -187,7 +185,7 @@ CASES = (
         harmless=("missing results.csv", "empty results.csv", "cut results.csv"),
     ),
     Case(
-        f"explain detector.ltd data/images/test/real/00000.png -o own.html --features {TRAIN}",
+        "explain detector.ltd data/images/test/real/00000.png -o own.html",
         {"detector.ltd": HEAD, "data/images/test/real/00000.png": HEAD, f"{TRAIN}/index.parquet": None},
         ("own.html",),
     ),

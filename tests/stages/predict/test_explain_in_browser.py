@@ -38,7 +38,7 @@ def explained(study, detector, tmp_path_factory):
     image.parent.mkdir(parents=True)
     shutil.copy(study.images("test") / "fake" / "nearest" / "00001.png", image)
     page = folder / "page.html"
-    return run(detector=detector, image=image, out=page, features=study.features("train")), page.as_uri()
+    return run(detector=detector, image=image, out=page), page.as_uri()
 
 
 @pytest.fixture
@@ -120,10 +120,6 @@ def test_the_tables_are_those_of_the_explanation(page, explained, detector):
     real = detector.card.bands.real.contributions
     assert texts(page, "#contributions tbody td:nth-child(3)")[:2] == [
         f"{real[name][0]:.3f} ±{real[name][1]:.3f}" for name in ("raw", "delta")
-    ]
-    assert texts(page, "#neighbours-table tbody th") == [one["path"] for one in explanation.neighbours]
-    assert texts(page, "#neighbours-table tbody td:last-child") == [
-        f"{one['similarity']:.4f}" for one in explanation.neighbours
     ]
     page.find_element("css selector", "#profile ~ details summary").click()
     assert texts(page, "details tbody td:nth-child(2)") == [f"{value:.4f}" for value in explanation.cosine]
