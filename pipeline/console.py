@@ -1,4 +1,7 @@
-"""What the command line shows of long work: a bar on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""What the command line shows of long work: a bar on a terminal, plain lines elsewhere. All of it goes to stderr.
+
+Names of files stand in it: nothing of a line can move a terminal's cursor or change its colours.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,11 +67,11 @@ class ConsoleReporter:
 
     def note(self, line: str) -> None:
         """Print a note."""
-        self._console.print(line, markup=False)
+        self._console.print(printable(line), markup=False)
 
     def warn(self, line: str) -> None:
         """Print a warning."""
-        self._console.print(f"warning: {line}", style="yellow", markup=False)
+        self._console.print(f"warning: {printable(line)}", style="yellow", markup=False)
 
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
@@ -79,7 +85,7 @@ class ConsoleReporter:
         rate, *words = (TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting"))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         with Progress(*columns, *words, console=self._console) as bar:
-            task = bar.add_task(what, total=total, rate="", failed="", waiting="")
+            task = bar.add_task(escape(printable(what)), total=total, rate="", failed="", waiting="")
 
             def update(counter: Counter) -> None:
                 bar.update(task, completed=counter.done, **counter.words())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from storage.atomic import atomic_path, explained, fsync, remove, write_text
 from storage.errors import DataError
 from storage.index import INDEX_NAME, fingerprint, read_index
+from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,17 +42,31 @@ def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Call
         ResourceError: the target cannot be written to.
     """
     wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
+    check_target(target)
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(entry.name for entry in target.iterdir() if not _OURS.fullmatch(entry.name))
-    if foreign:
-        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
     remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
     copied = sum(restore(source / name, target / name) for name in [*wanted, INDEX_NAME])
     with explained(target):
         fsync(target)
     if copied:
         log(f"copied {copied} files to {target}: hard links from {source} are not possible (another file system?)")
+
+
+def check_target(target: Path) -> None:
+    """Refuse a folder that features cannot be published into: to be found out before they are made.
+
+    Raises:
+        DataError: it holds files that are not ours, or is a file.
+    """
+    if target.exists() and not target.is_dir():
+        raise DataError(f"{target} is a file; choose a folder")
+    foreign = (
+        sorted(entry.name for entry in target.iterdir() if not _OURS.fullmatch(entry.name)) if target.exists() else []
+    )
+    if foreign:
+        named = ", ".join(map(printable, foreign[:3]))
+        raise DataError(f"{target} holds files of another origin ({named}); choose an empty folder")
 
 
 def restore(source: Path, target: Path) -> bool:

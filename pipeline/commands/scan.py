@@ -89,4 +89,4 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
 
         click.echo(set_list(settings.sets).covered(summary.sets))
     for warning in summary.warnings:
-        reporter.warn(printable(warning))
+        reporter.warn(warning)

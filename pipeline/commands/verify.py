@@ -12,7 +12,7 @@ import click
 from pipeline import paths
 from pipeline.commands.arguments import PATH, corpus_option, project_params
 from pipeline.commands.extract import extract
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from storage.store import Fault
@@ -31,6 +31,8 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
     Exits with 3 while anything is damaged.
     """
     again = "ltdpipe verify --repair"
+    if folder is not None and corpus is not None:
+        raise SettingError(f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out")
     if folder is not None:
         again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
         remaining = _verify(folder, repair)

@@ -10,6 +10,7 @@ import importlib
 import io
 import time
 import warnings
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,10 @@ MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
 # EPS would start another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
+# One format under two names: a JPEG of a phone holds a second picture, for depth or motion.
+_SAME_FORMAT: dict[str | None, str] = {"MPO": "JPEG", "DIB": "BMP"}
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = (b"tRNS", b"eXIf")  # what of the ancillary chunks can matter: the transparent colour, and the orientation
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,45 @@ def decode_opened(image: Image.Image, *, apply_exif: bool = False) -> Decoded:
 
 
 def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
+    if content.startswith(_PNG_SIGNATURE):
+        content = _png_pixels_alone(content)
     with Image.open(io.BytesIO(content), formats=_formats()) as image:
         return _rgb(image, facts, apply_exif=apply_exif)
 
 
+def _png_pixels_alone(content: bytes) -> bytes:
+    """Return a PNG file without the chunks that say nothing of its pixels: however large or damaged, they do not count.
+
+    Pillow refuses a file for a long text or a wrong checksum of such a chunk, and decodes one whose pixels have a wrong
+    checksum to half a picture.
+
+    Raises:
+        OSError: the checksum of a chunk of the pixels is wrong.
+    """
+    kept, at, view = [content[: len(_PNG_SIGNATURE)]], len(_PNG_SIGNATURE), memoryview(content)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
+        kind = bytes(view[at + 4 : at + 8])
+        is_critical = not kind[0] & 0x20  # by its first letter
+        if end <= len(content) and (is_critical or kind in _PNG_KEPT):
+            is_sound = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+            if is_critical and not is_sound:
+                raise OSError(f"the checksum of its chunk {kind.decode('latin-1')!r} is wrong")
+            kept += [content[at:end]] if is_sound else []
+        elif is_critical:  # cut: Pillow says how
+            kept.append(content[at:])
+        at = len(content) if kind == b"IEND" else end  # what follows is no part of the picture
+    return b"".join(kept)
+
+
 def _rgb(image: Image.Image, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
-    facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
+    facts |= {
+        "format": _SAME_FORMAT.get(image.format, image.format),
+        "width": image.width,
+        "height": image.height,
+        "mode": image.mode,
+    }
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
     facts["jpeg_quality"] = _jpeg_quality(image)

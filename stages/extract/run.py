@@ -20,7 +20,7 @@ from stages.extract.view_names import VIEW, expand_views
 from stages.extract.views import Recipe, feature_spec
 from storage.archives import is_url
 from storage.errors import DataError
-from storage.publish import publish
+from storage.publish import check_target, publish
 from storage.sources import Sources
 from storage.store import ShardFolder
 
@@ -77,6 +77,8 @@ def run(
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
     job = Job(sources, expand_views(views), recipe, settings.apply_exif)
+    for view in job.views:
+        check_target(out / view.directory)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
         specs = [feature_spec(backbone, settings, job, view) for view in job.views]

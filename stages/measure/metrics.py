@@ -45,7 +45,7 @@ ECE_BINS = 15
 # One real image in so many may be called synthetic.
 ONE_IN = {"tpr_at_fpr_1": 100, "tpr_at_fpr_01": 1000}
 # So many real images have to be beyond the threshold: with fewer, the interval of the rate is too narrow.
-REALS_BEYOND = 3
+REALS_BEYOND = 5
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,11 @@ def test_help_imports_no_heavy_library():
         (["scan", "params.yaml"], 3, "params.yaml is a file"),
         (["scan", "profiles"], 3, "no image file below profiles"),
         (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "holds no view to evaluate"),
-        (["extract", "profiles", "--out", "x", "--backbone", "nope"], 2, "backbone: no such backbone; allowed: clip-vit-l-14"),
+        (
+            ["extract", "profiles", "--out", "x", "--backbone", "nope"],
+            2,
+            "backbone: no such backbone; allowed: clip-vit",
+        ),
         (["analyse", "--features", "nowhere", "--corpus", "demo-test"], 2, "this command needs --out with --features"),
         (["profile", "use", "nope"], 2, "profile 'nope' does not exist; choose from"),
     ],

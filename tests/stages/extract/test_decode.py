@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import warnings
 import zlib
 from functools import partial
 from pathlib import Path
@@ -11,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from extract_pictures import picture, save
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
-from running import make_socket
+from running import PROJECT, make_socket
 from stages.extract import decode as decode_module
 from stages.extract.decode import Decoded
 from storage.sources import Sources
@@ -142,3 +144,70 @@ def test_exif_orientation_is_applied_only_on_request(tmp_path):
     turned = decode(path, apply_exif=True).image
     assert turned.size == (48, 64)
     assert np.array_equal(turned, decode(path).image.transpose(Image.Transpose.ROTATE_270))
+
+
+FIELD = PROJECT / "tests" / "data" / "field"
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*FIELD.glob("png-crc/fake/*.png"), *FIELD.glob("png-metadata/*.png")]), ids=lambda path: path.stem
+)
+def test_metadata_of_a_png_decide_nothing(path):
+    """Long texts and profiles, chunks with a wrong checksum, bombs behind the pixels."""
+    decoded = decode_module.decode(path.read_bytes)
+    assert decoded.facts["error"] is None
+    assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"])
+    plain = io.BytesIO()
+    decoded.image.save(plain, "PNG")
+    np.testing.assert_array_equal(np.asarray(decode_module.decode(plain.getvalue).image), np.asarray(decoded.image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_without_its_metadata_has_the_same_pixels(mode):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8))
+    picture = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("prompt", "x" * 5000, zip=True)
+    content = io.BytesIO()
+    picture.save(content, "PNG", pnginfo=info, icc_profile=b"profile", dpi=(72, 72))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a palette with transparency
+        expected = Image.open(io.BytesIO(content.getvalue())).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(decode_module.decode(content.getvalue).image), np.asarray(expected))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_png_whose_pixels_are_damaged_is_no_half_picture(share):
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(content, "PNG")
+    whole = content.getvalue()
+    kept = int(len(whole) * share)
+    decoded = decode_module.decode(lambda: whole[:kept] + bytes(len(whole) - kept))
+    assert decoded.image is None
+    assert decoded.facts["error"].startswith("damaged: ")
+
+
+def test_phones_write_jpeg_under_another_name():
+    first, second = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    content = io.BytesIO()
+    first.save(content, "MPO", save_all=True, append_images=[second], quality=90)
+    assert Image.open(io.BytesIO(content.getvalue())).format == "MPO"
+    decoded = decode_module.decode(content.getvalue)
+    assert (decoded.facts["format"], decoded.facts["jpeg_quality"], decoded.image.getpixel((3, 3))[0]) == (
+        "JPEG",
+        90,
+        254,
+    )
+
+
+@pytest.mark.parametrize("apply_exif", [False, True])
+def test_a_tiff_is_turned_once_whatever_the_setting(apply_exif):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = io.BytesIO()
+    stored = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    Image.fromarray(stored).save(content, "TIFF", exif=exif)
+    turned = np.rot90(stored, -1)
+    np.testing.assert_array_equal(
+        np.asarray(decode_module.decode(content.getvalue, apply_exif=apply_exif).image), turned
+    )

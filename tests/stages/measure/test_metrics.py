@@ -50,8 +50,8 @@ def test_the_oracle_is_the_best_of_all_thresholds(name):
 
 def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
     random = np.random.default_rng(1)
-    labels = np.repeat(_labels(0, 1), [3500, 400])
-    logits = np.round(random.normal(0, 1, 3900) + 1.5 * labels, 2)
+    labels = np.repeat(_labels(0, 1), [5500, 400])
+    logits = np.round(random.normal(0, 1, 5900) + 1.5 * labels, 2)
     found = measure(labels, logits)
     for value, rate in ((found.tpr_at_fpr_1, 0.01), (found.tpr_at_fpr_01, 0.001)):
         allowed = [t for t in [*logits, np.inf] if np.mean(logits[labels == 0] > t) <= rate]
@@ -59,16 +59,16 @@ def test_tpr_is_that_of_the_best_threshold_within_the_false_positive_rate():
 
 
 def test_tpr_is_exact_where_real_and_synthetic_images_are_tied_in_pairs():
-    labels, logits = np.tile(_labels(0, 1), 300), np.repeat(np.arange(300.0), 2)
+    labels, logits = np.tile(_labels(0, 1), 500), np.repeat(np.arange(500.0), 2)
     assert measure(labels, logits).tpr_at_fpr_1 == 0.01
 
 
 def test_a_rate_below_one_image_is_undefined():
-    labels = np.repeat(_labels(0, 1), [2999, 50])
-    found = measure(labels, np.linspace(-1, 1, 3049))
+    labels = np.repeat(_labels(0, 1), [4999, 50])
+    found = measure(labels, np.linspace(-1, 1, 5049))
     assert found.tpr_at_fpr_1 == 1.0
-    assert found.undefined["tpr_at_fpr_01"] == "2999 real images, fewer than the 3,000 that this rate needs"
-    assert "tpr_at_fpr_01" not in measure(np.append(labels, _labels(0)), np.zeros(3050)).undefined
+    assert found.undefined["tpr_at_fpr_01"] == "4999 real images, fewer than the 5,000 that this rate needs"
+    assert "tpr_at_fpr_01" not in measure(np.append(labels, _labels(0)), np.zeros(5050)).undefined
 
 
 def test_the_calibration_error_is_that_of_bins_counted_by_hand():
@@ -165,7 +165,7 @@ def test_logits_that_are_not_finite_or_do_not_fit_are_refused():
 
 
 def test_metrics_are_plain_values():
-    found = measure(np.tile(_labels(0, 1), 3000), np.tile([-1.0, 1.0], 3000), threshold=0.0)
+    found = measure(np.tile(_labels(0, 1), 5000), np.tile([-1.0, 1.0], 5000), threshold=0.0)
     assert all(type(found.value(metric)) is float for metric in METRICS)
     assert replace(found, ap=None).value("ap") is None
 

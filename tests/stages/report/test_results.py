@@ -49,7 +49,7 @@ def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     reasons = {metric: results.why_undefined("ltd", fakes, metric) for metric in ("ap", "accuracy", "accuracy_fake")}
     assert reasons == {"ap": "no real images", "accuracy": "no real images", "accuracy_fake": ""}
     reason = results.why_undefined("ltd", one, "tpr_at_fpr_1")
-    assert reason == "12 real images, fewer than the 300 that this rate needs"
+    assert reason == "12 real images, fewer than the 500 that this rate needs"
     assert (results.covered("ltd", "ap"), results.covered("ltd", "accuracy_fake")) == ([one, two], [fakes, one, two])
     mean = results.of_corpus("ltd", "ap", "demo")
     assert (mean.count, mean.total, mean.std) == (2, 3, None)
