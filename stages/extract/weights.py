@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import os
@@ -69,7 +70,8 @@ def download(address: str, path: Path, note: Callable[[str], None]) -> None:
 
     Args:
         address: where it comes from, http or https.
-        path: where it will lie, complete; what has arrived so far lies beside it as ``<name>.partial``.
+        path: where it will lie, complete; what has arrived so far lies beside it as ``<name>.partial``, written by one
+            process at a time.
         note: gets a line for each attempt.
 
     Raises:
@@ -77,19 +79,35 @@ def download(address: str, path: Path, note: Callable[[str], None]) -> None:
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("ab") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(f"waiting for another process, which downloads {path.name}")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if path.exists():  # that process has finished
+            partial.unlink(missing_ok=True)
+            return
+        _try_often(address, partial, note)
+        fsync(partial)
+        partial.replace(path)
+
+
+def _try_often(address: str, partial: Path, note: Callable[[str], None]) -> None:
     for attempt in range(1, _TRIES + 1):
         try:
             _continue(address, partial, note)
-            fsync(partial)
-            partial.replace(path)
             return
         except (OSError, http.client.HTTPException) as error:
             status = error.code if isinstance(error, urllib.error.HTTPError) else None
             refused = status is not None and status < 500
-            unreachable = isinstance(error, urllib.error.URLError) and status is None and not partial.exists()
+            nothing = not partial.exists() or not partial.stat().st_size
+            unreachable = isinstance(error, urllib.error.URLError) and status is None and nothing
             if attempt == _TRIES or refused or unreachable:
+                if nothing:
+                    partial.unlink(missing_ok=True)
                 raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
-            note(f"the transfer of {path.name} broke off ({error}); going on")
+            note(f"the transfer of {partial.stem} broke off ({error}); going on")
 
 
 def _continue(address: str, partial: Path, note: Callable[[str], None]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import http.server
 import os
 import pickle
 import tempfile
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -230,6 +232,22 @@ def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(address, tmp_p
     monkeypatch.setattr(weights, "fsync", recording)
     download(f"{address}/w.pt", tmp_path / "w.pt", reporter.note)
     assert synced == [("w.pt.partial", CONTENT, False)]
+
+
+def test_two_processes_write_one_after_the_other(address, tmp_path, reporter):
+    Server.asked = ["counted"]  # no break this time
+    path = tmp_path / "w.pt"
+    with (tmp_path / "w.pt.partial").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other = threading.Thread(target=download, args=(f"{address}/w.pt", path, reporter.note))
+        other.start()
+        while not reporter.notes:
+            time.sleep(0.01)
+        assert reporter.notes == ["waiting for another process, which downloads w.pt"]
+        path.write_bytes(b"what the other process made")
+    other.join()
+    assert path.read_bytes() == b"what the other process made"
+    assert Server.asked == ["counted"]
 
 
 def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address, tmp_path, reporter):
