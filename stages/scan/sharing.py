@@ -6,8 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from storage.manifest import EVALUATION_ORDER
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -48,6 +46,8 @@ def with_sets(places: Sequence[Place], keep: Keep) -> list[Place | None]:
     """
     if all(place.split is None or place.pool == SHARED for place in places):
         places = [replace(place, split=None) for place in places]  # reals of any split, where the root has none
+    from storage.manifest import EVALUATION_ORDER  # noqa: PLC0415 - and pyarrow with it, which parameters do without
+
     divided = {place.split for place in places if place.pool != SHARED}
     evaluation = next((split for split in EVALUATION_ORDER if split in divided), None)
     places = [replace(place, split=place.split or evaluation) for place in places]

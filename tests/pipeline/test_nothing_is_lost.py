@@ -58,7 +58,7 @@ evaluate --head linear --seed 0 --corpus test
 evaluate --head ltd --seed 0 --corpus test
 analyse --corpus test
 audit --corpus test
-sweep window --set epochs=1
+sweep window
 report --quiet
 bundle heads/train/linear/0.safetensors -o detector.ltd
 bundle heads/train/ltd/0.safetensors -o other.ltd
@@ -126,7 +126,7 @@ CASES = (
         ("audit/test/train.json",),
     ),
     Case(
-        "sweep window --set epochs=1",
+        "sweep window",
         {f"{TRAIN}/index.parquet": f"{TEST}/index.parquet", f"{TEST}/index.parquet": f"{TRAIN}/index.parquet"},
         ("sweeps/train/window/results.csv",),
     ),
@@ -186,7 +186,7 @@ CASES = (
     ),
     Case(
         "explain detector.ltd data/images/test/real/00000.png -o own.html",
-        {"detector.ltd": HEAD, "data/images/test/real/00000.png": HEAD, f"{TRAIN}/index.parquet": None},
+        {"detector.ltd": HEAD, "data/images/test/real/00000.png": HEAD},
         ("own.html",),
     ),
     Case("profile use demo --force", {}, ("params.yaml",)),
