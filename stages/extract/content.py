@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
+from storage.archives import ArchiveError
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
@@ -93,13 +94,18 @@ def locate(manifest: pa.Table, finished: Finished, sources: Sources) -> list[int
 def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
+    Images in an archive that is damaged by now are passed over: reading them records the reason.
+
     Raises:
         DataError: one is not; the message names the command that refreshes the manifest.
     """
     if sources.is_remote:  # one request a file; a missing one is recorded when it is read
         return
     for row in rows:
-        size = sources.size(row["path"])
+        try:
+            size = sources.size(row["path"])
+        except ArchiveError:
+            continue
         if size != row["size_bytes"]:
             state = "is gone" if size is None else f"has {size} bytes instead of {row['size_bytes']}"
             raise DataError(
