@@ -19,7 +19,7 @@ import zipfile
 from bisect import bisect_right
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -55,7 +55,7 @@ class Member(NamedTuple):
     Attributes:
         name: as the archive spells it, with slashes.
         size: in bytes.
-        start: where its bytes begin in a tar file, and its header in a zip file.
+        start: where its bytes begin in a tar file.
         kind: what it is, empty for a regular file.
     """
 
@@ -209,7 +209,7 @@ def list_members(location: str) -> list[Member]:
         OSError: it is not there, or may not be read.
     """
     with readable(location):
-        return _archive(location, stamp_of(location)).entries
+        return _archive(location, stamp_of(location, again=False)).entries()
 
 
 def read_member(location: str, member: str) -> bytes:
@@ -241,8 +241,7 @@ def member_size(location: str, member: str) -> int | None:
             if location.lower().endswith(".parquet"):
                 is_row = member[:8].isdecimal() and int(member[:8]) < _row_starts(location, stamp)[-1]
                 return stamp[0] if is_row else None
-            found = _archive(location, stamp).find(member)
-            return None if found is None else found.size
+            return _archive(location, stamp).size(member)
     except OSError:
         return None
 
@@ -310,39 +309,58 @@ class _Archive:
         self._location, self._lock = location, threading.Lock()
         self._file = _open(location, stamp)
         self._zip = zipfile.ZipFile(self._file) if location.lower().endswith(".zip") else None
-        self.entries = list(_tar_members(self._file) if self._zip is None else _zip_members(self._zip))
-        self._members = {_identity(member.name): member for member in self.entries if not member.kind}
         infos = () if self._zip is None else self._zip.infolist()
-        self._headers = {info.header_offset: info for info in sorted(infos, key=lambda info: info.header_offset)}
-        self._starts = [*self._headers, 0 if self._zip is None else self._zip.start_dir]
+        self._in_zip = {identity(_slashes(info.filename)): info for info in infos}
+        self._entries = [] if self._zip is not None else list(_tar_members(self._file))
+        self._in_tar = {identity(member.name): member for member in self._entries if not member.kind}
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def find(self, name: str) -> Member | None:
-        """Return the regular file of this name, however the name is spelled."""
-        return self._members.get(_identity(name if self._zip is None else name.replace("\\", "/")))
+    def entries(self) -> list[Member]:
+        """Return what it holds, in its own order; folders are left out."""
+        return self._entries if self._zip is None else list(_zip_members(self._zip))
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a regular file, None where there is none of this name, however it is spelled."""
+        if self._zip is not None:
+            info = self._in_zip.get(identity(_slashes(name)))
+            return None if info is None else info.file_size
+        member = self._in_tar.get(identity(name))
+        return None if member is None else member.size
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a member, None where there is none of this name."""
-        member = self.find(name)
-        if member is None:
+        """Return the bytes of a regular file, None where there is none of this name."""
+        size = self.size(name)
+        if size is None:
             return None
-        check_size(member.size, f"{self._location}!/{name}")
-        raw = getattr(self._file, "raw", None)
+        check_size(size, f"{self._location}!/{name}")
         with self._lock:
             if self._zip is not None:
-                if isinstance(raw, _Ranges):  # up to the next member: the length of its own header is not known
-                    raw.remote.fetch(member.start, self._starts[bisect_right(self._starts[:-1], member.start)])
-                return self._zip.read(self._headers[member.start])
-            if isinstance(raw, _Ranges):
-                raw.remote.fetch(member.start, member.start + member.size)
-            self._file.seek(member.start)
-            content = self._file.read(member.size)
-        if len(content) != member.size:
+                info = self._in_zip[identity(_slashes(name))]
+                # up to the next member: the length of its own header is not known
+                self._fetch(info.header_offset, lambda: self._starts[bisect_right(self._starts, info.header_offset)])
+                return self._zip.read(info)
+            start = self._in_tar[identity(name)].start
+            self._fetch(start, lambda: start + size)
+            self._file.seek(start)
+            content = self._file.read(size)
+        if len(content) != size:
             raise EOFError("it is cut off")
         return content
+
+    def _fetch(self, start: int, stop: Callable[[], int]) -> None:
+        """Fetch the bytes of a remote file that are read next, with one request."""
+        raw = getattr(self._file, "raw", None)
+        if isinstance(raw, _Ranges):
+            raw.remote.fetch(start, stop())
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where the members of a zip file and the list of them begin, in order."""
+        starts = sorted(info.header_offset for info in self._in_zip.values())
+        return [*starts, 0 if self._zip is None else self._zip.start_dir]
 
 
 @lru_cache(maxsize=8)
@@ -350,20 +368,27 @@ def _archive(location: str, stamp: tuple[int, int]) -> _Archive:
     return _Archive(location, stamp)
 
 
-def _identity(name: str) -> str:
-    return posixpath.normpath(name.lstrip("/"))
+def identity(name: str) -> str:
+    """Return what all spellings of a member's name have in common: ``./a//1.png`` and ``/a/1.png`` are ``a/1.png``."""
+    if "//" in name or "./" in name or name.startswith("/"):
+        return posixpath.normpath(name.lstrip("/"))
+    return name
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")  # some programs on Windows write backslashes into zip files
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        name = info.filename.replace("\\", "/")  # what some programs on Windows write
+        name = _slashes(info.filename)
         mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == _UNIX else 0
         if name.endswith("/") or mode == stat.S_IFDIR:
             continue
         if info.flag_bits & 1:
             raise zipfile.BadZipFile("it is encrypted")
         kind = "link" if mode == stat.S_IFLNK else "" if mode in {0, stat.S_IFREG} else "device or pipe"
-        yield Member(name, info.file_size, info.header_offset, kind)
+        yield Member(name, info.file_size, 0, kind)
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from array import array
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stages.scan.place import Place, class_at, label_of, split_at, split_word
 from storage import names
-from storage.archives import ArchiveError, image_column, list_members, opened, readable, stamp_of
+from storage.archives import ArchiveError, identity, image_column, list_members, opened, readable, stamp_of
 from storage.errors import DataError
 from storage.sources import REALS
 
@@ -179,17 +178,17 @@ def archive_folders(location: str, place: str, skipped: Counter[str], *, read_la
         elif not is_label and not is_image(name):
             skipped[kind_of(name)] += 1
         else:
-            identity = posixpath.normpath(spelled.lstrip("/"))
-            if identity in seen:
+            path = identity(spelled)
+            if path in seen:
                 raise ArchiveError(
-                    f"archive {location} holds two files called {identity!r}, of which one would be lost; unpack it, "
+                    f"archive {location} holds two files called {path!r}, of which one would be lost; unpack it, "
                     "or make it anew without the one that is not wanted"
                 )
-            seen.add(identity)
+            seen.add(path)
             if is_label:
-                labels.setdefault(_key(identity), []).append(member)
+                labels.setdefault(_key(path), []).append(member)
             else:
-                images.append((inner, name, member.size, _key(identity)))
+                images.append((inner, name, member.size, _key(path)))
     stated = _stated_labels(location, place, {key: labels[key] for *_, key in images if key in labels})
     skipped.update(kind_of(member.name) for key, members in labels.items() if key not in stated for member in members)
     found: dict[tuple[str, int | None], Folder] = {}

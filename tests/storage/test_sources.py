@@ -374,3 +374,16 @@ def test_a_server_without_byte_ranges_is_named(served, tmp_path, monkeypatch):
         DataError, match=r"large.zip cannot be read in place: its server gave .* no byte ranges.*download"
     ):
         Sources.of(served).read("large.zip!/1.png")
+
+
+@pytest.mark.parametrize("extension", ["tar", "zip"])
+def test_a_scan_and_the_reading_after_it_ask_for_an_archive_s_size_once(served, tmp_path, extension):
+    images = {f"{number}.png": os.urandom(40 << 10) for number in range(20)}
+    _archive_of(images, tmp_path / f"x.{extension}")
+    root = f"{served}/x.{extension}"
+    table, _ = run(corpus="web", root=root, layout="unlabelled")
+    assert {path.partition("!/")[2]: Sources.of(root).read(path) for path in table["path"].to_pylist()} == images
+    methods, counts = zip(*_Ranges.requests, strict=True)
+    assert methods.count("HEAD") == 1
+    assert methods.count("GET") <= 20
+    assert sum(counts) < 1.1 * (tmp_path / f"x.{extension}").stat().st_size

@@ -18,8 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
+from stages.audit.run import run as audit
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
+from stages.predict.inputs import find_images
 from stages.scan.run import run
 from storage.errors import DataError
 from storage.index import read_index
@@ -425,3 +427,37 @@ def test_the_other_columns_of_images_are_counted_and_an_unclear_choice_is_refuse
     pq.write_table(table.rename_columns(["image_a", "image_b"]), folder / "fake" / "part.parquet")
     with pytest.raises(DataError, match="image_a, image_b are all columns of bytes"):
         run(corpus="mini", root=folder, layout="folder", strict=True)
+
+
+def test_an_audit_passes_over_an_archive_that_cannot_be_read(folder, tmp_path, reporter):
+    cut_zip(folder / "cut.zip")
+    manifest, _ = run(corpus="mini", root=folder, layout="auto")
+    extract(
+        corpus="mini",
+        root=folder,
+        manifest=manifest,
+        settings=ExtractSettings(backbone="demo-vit"),
+        geometry="crop224-pad",
+        store=tmp_path / "store",
+        out=tmp_path / "out",
+        reporter=reporter,
+        runtime=Runtime(loaders=0),
+    )
+    found = audit(
+        corpus="mini",
+        features=tmp_path / "out" / "clean",
+        layout="folder",
+        out=tmp_path / "audit.json",
+        reporter=reporter,
+    )
+    assert found["images"] == {"usable": 4, "unreadable": 1}
+    assert [(entry["real"], entry["synthetic"], entry["unreadable"]) for entry in found["sets"]] == [(2, 2, 0)]
+
+
+def test_links_in_an_archive_are_a_row_of_the_predictions(tmp_path):
+    tar_of(tmp_path / "x.tar", [("a.png", b"x"), ("b.png", entry(tarfile.SYMTYPE, "a.png")), ("b.txt", b"x")])
+    items = list(find_images([str(tmp_path / "x.tar")], io.BytesIO()))
+    assert [(item.name.rpartition("/")[2], item.error) for item in items] == [
+        ("x.tar", "unreadable: 1 link left out"),
+        ("a.png", None),
+    ]

@@ -100,7 +100,7 @@ def test_one_file_has_one_identity_however_a_list_spells_it(images):
         rows, _ = listed(images, "path,label,set", "p/1.jpg,0,a", f"{spelling},0,b", "f/a.b.png,1,a")
         assert rows["p/1.jpg"]["sets"] == ["a", "b"]
         assert len(rows) == 2
-        with pytest.raises(DataError, match="lines 2 and 4 both name 'p/1.jpg'"):
+        with pytest.raises(DataError, match=r"lines 2 and 4 both name 'p/1.jpg'"):
             listed(images, "path,label", "p/1.jpg,0", "f/a.b.png,1", f"{spelling},1")
 
 
