@@ -18,11 +18,11 @@ from functools import cached_property
 import fsspec
 
 from storage import names
-from storage.archives import is_url, member_size, read_member, stamp_of
+from storage.archives import ARCHIVE_EXTENSIONS, check_size, is_url, member_size, opened, read_member, stamp_of
 from storage.errors import DataError
 
 REALS = "@reals"
-_MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
+MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,24 @@ class Sources:
 
         Raises:
             OSError: the file is not there or cannot be read.
-            DataError: its archive is damaged or has no such member, or the path needs a second root and none is set.
+            DataError: its archive is damaged or has no such member, it is an archive whose images could not be listed,
+                it is too large for an image, or the path needs a second root and none is set.
         """
         location, member = self._resolve(path)
         if member is not None:
             return read_member(location, member)
+        if location.lower().endswith(ARCHIVE_EXTENSIONS):
+            with opened(location):
+                member_size(location, "00000000")  # says what is wrong with it
+            raise DataError(f"archive {location} could not be read when it was scanned; scan its corpus again")
         if is_url(location):
             filesystem, remote = fsspec.core.url_to_fs(location)
             content: bytes = filesystem.cat_file(remote)
             return content
-        if not stat.S_ISREG(os.stat(location).st_mode):  # noqa: PTH116 - names may hold bytes that are not UTF-8
+        status = os.stat(location)  # noqa: PTH116 - names may hold bytes that are not UTF-8
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file", location)  # reading a pipe would wait for ever
+        check_size(status.st_size, location)
         with open(location, "rb") as file:  # noqa: PTH123 - as above
             return file.read()
 
@@ -78,7 +85,7 @@ class Sources:
         """
         location, member = self._resolve(path)
         try:
-            size, mtime = stamp_of(location)
+            size, mtime = stamp_of(location, again=member is None)
         except OSError:
             return None
         if member is None:
@@ -100,7 +107,7 @@ class Sources:
                     "real images in `corpora.<name>.reals`, or with --reals"
                 )
             base, path = self._reals_base, path.removeprefix(f"{REALS}/")
-        file, *member = _MEMBER.split(names.to_path(path), maxsplit=1)
+        file, *member = MEMBER.split(names.to_path(path), maxsplit=1)
         return f"{base}/{file}", member[0] if member else None
 
     @cached_property

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--split", "splits", multiple=True, help="Only this split of FOLDER; may be repeated.")
 @click.option("--category", "categories", multiple=True, help="Only this category of FOLDER; may be repeated.")
 @click.option("--out", type=click.Path(), help="The manifest to write for FOLDER (Parquet).")
+@click.option("--strict", is_flag=True, help="Exit with 3, and write nothing, when an archive cannot be read.")
 def scan(  # noqa: PLR0917 - click hands over one argument an option
     folder: str | None,
     corpus: str | None,
@@ -41,11 +42,13 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     splits: tuple[str, ...],
     categories: tuple[str, ...],
     out: str | None,
+    strict: bool,
 ) -> None:
     """List a corpus's images in its manifest; no image is opened.
 
     With --corpus, everything comes from params.yaml and the manifest goes to corpora/NAME.parquet. With FOLDER (or an
-    archive, a list of images, or a URL), anything is listed, and written where --out says.
+    archive, a list of images, or a URL), anything is listed, and written where --out says. An archive that cannot be
+    read is listed as one image, which extraction records as failed; with --strict the exit status is 3.
     """
     from pathlib import Path
 
@@ -81,6 +84,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
         keep=settings.keep,
         out=manifest,
         reporter=reporter,
+        strict=strict,
     )
     for line in str(summary).splitlines():
         click.echo(printable(line))

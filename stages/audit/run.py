@@ -57,9 +57,9 @@ def run(
     """
     table = FeatureTable.open(features)
     index = read_index(features / INDEX_NAME).table
-    if index["label"].null_count:
-        raise DataError(f"{features} holds images without a label; an audit compares real with synthetic images")
     usable = table.index
+    if usable["label"].null_count:
+        raise DataError(f"{features} holds images without a label; an audit compares real with synthetic images")
     crop: int = table.spec.view["size"]
     warnings: list[dict[str, str | None]] = []
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
-from storage.archives import is_url
+from storage.archives import ArchiveError, is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
@@ -113,13 +113,18 @@ def _touched(manifest: pa.Table, finished: Finished, content_hash: ContentHash) 
 def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
+    Images in an archive that is damaged by now are passed over: reading them records the reason.
+
     Raises:
         DataError: one is not; the message names the command that refreshes the manifest.
     """
     if sources.is_remote:  # one request a file; a missing one is recorded when it is read
         return
     for row in rows:
-        size = sources.size(row["path"])
+        try:
+            size = sources.size(row["path"])
+        except ArchiveError:
+            continue
         if size != row["size_bytes"]:
             state = "is gone" if size is None else f"has {size} bytes instead of {row['size_bytes']}"
             raise DataError(

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from stages.scan.found import archive_folders, is_image
 from storage import names
-from storage.archives import ARCHIVE_EXTENSIONS
+from storage.archives import ARCHIVE_EXTENSIONS, MOST_IMAGE_BYTES
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 MOST_LINE_BYTES = 4096  # what POSIX systems take for a path
-MOST_IMAGE_BYTES = 1 << 29  # the largest photographs are a tenth of it; a file is held in memory to be decoded
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -160,10 +159,15 @@ def image_file(path: str) -> Item:
 
 
 def _archive(path: str) -> Iterator[Item]:
-    found = archive_folders(path, names.to_text(path), Counter())
-    members = (
+    skipped: Counter[str] = Counter()
+    place = names.to_text(path)
+    found = archive_folders(path, place, skipped, read_labels=False)
+    members = [
         (folder.path(name), size) for folder in found for name, size in zip(folder.names, folder.sizes, strict=True)
-    )
+    ]
+    for kind, count in sorted(skipped.items()):
+        if kind.endswith(f" in {place}"):  # links and the like, that may have been meant to be images
+            yield Item(spelled(path), f"unreadable: {count} {kind.removesuffix(f' in {place}')} left out")
     for name, size in sorted((_CONTROL.sub(_hexed, name), size) for name, size in members):
         # a Parquet row has the size of its file
         yield Item(name, None if ".parquet!/" in name.lower() else _too_large(size))

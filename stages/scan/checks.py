@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -99,6 +101,43 @@ def twins(folders: Sequence[Folder]) -> list[str]:
     if not twice:
         return []
     return [f"{_some(twice)}: the names differ in case or Unicode form only; all are read, put them into one folder"]
+
+
+def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], list[str], int]:
+    """Leave out archives whose images also lie unpacked: in a folder of their name, or all of them beside the archive.
+
+    Returns:
+        The other folders; one line each that names the archives left out, and those that are unpacked in part; and
+        the number of archives left out.
+    """
+    plain = {folder.place: folder for folder in folders if "!" not in folder.place and folder.error is None}
+    parents = {folder.place[: at.start()] for folder in plain.values() for at in re.finditer("/|$", folder.place)}
+    packed: dict[str, list[Folder]] = defaultdict(list)
+    for folder in folders:
+        if "!" in folder.place or folder.error is not None:
+            archive = folder.place if folder.error is None else folder.path(folder.names[0])
+            packed[archive.partition("!")[0]].append(folder)
+    whole: dict[str, str] = {}  # archive -> where it is unpacked
+    part: dict[str, str] = {}
+    for archive, inner in packed.items():
+        own, above = archive.rpartition(".")[0], archive.rpartition("/")[0]
+        if own in parents:
+            whole[archive] = own
+            continue
+        copies = 0
+        for folder in inner:
+            beside = posixpath.normpath(f"{above}/{folder.place.removeprefix(archive).lstrip('!/')}".lstrip("/"))
+            twin = plain.get("" if beside == "." else beside)
+            held = set(zip(twin.names, twin.sizes, strict=True)) if twin is not None else set()
+            copies += sum(image in held for image in zip(folder.names, folder.sizes, strict=True))
+        if copies:
+            (whole if copies == sum(map(len, inner)) else part)[archive] = above or "the root"
+    left_out = {id(folder) for archive in whole for folder in packed[archive]}
+    kept = [folder for folder in folders if id(folder) not in left_out]
+    pairs = [[f"{archive} in {place}" for archive, place in found.items()] for found in (whole, part)]
+    lines = [f"{_some(pairs[0])}: unpacked there, so the archive was left out"] if whole else []
+    lines += [f"{_some(pairs[1])}: some images are unpacked there, and listed twice; remove either"] if part else []
+    return kept, lines, len(whole)
 
 
 def linked_twice(found: Sequence[tuple[Folder, Place]], sources: Sources, corpus: str) -> list[str]:

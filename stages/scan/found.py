@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stages.scan.place import Place, class_at, label_of, split_at, split_word
 from storage import names
-from storage.archives import image_column, list_members, opened, readable, stamp_of
+from storage.archives import ArchiveError, identity, image_column, list_members, opened, readable, stamp_of
 from storage.errors import DataError
 from storage.sources import REALS
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
+
+    from storage.archives import Member
 
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
@@ -42,6 +44,8 @@ _STATED_COLUMNS = (
     ("split",),
     ("image_name", "file_name", "filename"),
 )
+_LABEL_EXTENSIONS = (".cls", ".json", ".txt")
+_MOST_LABEL_BYTES = 1 << 20
 
 
 @dataclass
@@ -50,12 +54,13 @@ class Folder:
 
     Attributes:
         place: the start of the files' ``path`` in the manifest, without the last slash; empty for the root.
-        stated: label, generator and split that a Parquet file states for its images, None where it has no such column.
+        stated: label, generator and split that an archive states for its images, None where it states none.
         names: names of the files, with extension, as text of :mod:`storage.names`.
         sizes: size of each in bytes.
         mtimes: modification time of each in ns.
         split: what the folder of a split on its path says: "train", "val", "test", or None.
         parts: ``folders`` without that of the split.
+        error: why an archive, the only file of the folder, cannot be read; None for images.
     """
 
     place: str
@@ -65,6 +70,7 @@ class Folder:
     mtimes: array[int] = field(default_factory=lambda: array("q"))
     split: str | None = field(init=False)
     parts: tuple[str, ...] = field(init=False)
+    error: str | None = None
 
     def __post_init__(self) -> None:
         """Read the split from the path alone; :func:`stages.scan.place.read_splits` looks at the other folders too."""
@@ -137,44 +143,136 @@ def inside(place: str, name: str) -> str:
     return f"{place}/{name}" if place else name
 
 
-def archive_folders(location: str, place: str, skipped: Counter[str]) -> Iterator[Folder]:
+def archive_folders(location: str, place: str, skipped: Counter[str], *, read_labels: bool = True) -> Iterator[Folder]:
     """Yield the folders of image files inside an archive, or the rows of a Parquet file by what it states of them.
+
+    An archive without images gives one empty folder.
 
     Args:
         location: the archive, a path or a URL.
         place: its own place in the manifest.
         skipped: counts of what is left out, to be added to.
+        read_labels: read the labels that columns of Parquet files and members of WebDataset tars state.
 
     Raises:
-        DataError: the archive is damaged, or a label in it is not known.
+        ArchiveError: the archive is damaged, or holds two images of one name.
+        DataError: a label in it is not known.
+        OSError: it may not be read.
     """
     stamp = stamp_of(location)
     if location.lower().endswith(".parquet"):
-        yield from _rows(location, f"{place}!", stamp, skipped)
+        yield from _rows(location, place, stamp, skipped, read_labels=read_labels)
         return
-    found: dict[str, Folder] = {}
-    for member, size in list_members(location):
+    images: list[tuple[str, str, int, str]] = []  # folder, name, size, key
+    labels: dict[str, list[Member]] = {}  # key of the image -> members that state its label
+    seen: set[str] = set()
+    for member in list_members(location):
         # the exact spelling of the member, so that it is found again: "./a/1.png" stays
-        inner, _, name = names.to_text(member).rpartition("/")
+        spelled = names.to_text(member.name)
+        inner, _, name = spelled.rpartition("/")
+        is_label = read_labels and name.endswith(_LABEL_EXTENSIONS) and location.lower().endswith(".tar")
         if any(is_hidden(part) and part != "." for part in (*inner.split("/"), name)):
             skipped["hidden"] += 1
-        elif is_image(name):
-            at = f"{place}!/{inner}" if inner else f"{place}!"
-            found.setdefault(at, Folder(at)).add(name, size, stamp[1])
-        else:
+        elif member.kind:
+            skipped[f"{member.kind} in {place}"] += 1
+        elif not is_label and not is_image(name):
             skipped[kind_of(name)] += 1
-    yield from found.values()
+        else:
+            path = identity(spelled)
+            if path in seen:
+                raise ArchiveError(
+                    f"archive {location} holds two files called {path!r}, of which one would be lost; unpack it, "
+                    "or make it anew without the one that is not wanted"
+                )
+            seen.add(path)
+            if is_label:
+                labels.setdefault(_key(path), []).append(member)
+            else:
+                images.append((inner, name, member.size, _key(path)))
+    stated = _stated_labels(location, place, {key: labels[key] for *_, key in images if key in labels})
+    skipped.update(kind_of(member.name) for key, members in labels.items() if key not in stated for member in members)
+    found: dict[tuple[str, int | None], Folder] = {}
+    for inner, name, size, key in images:
+        at, label = f"{place}!/{inner}" if inner else f"{place}!", stated.get(key)
+        if (at, label) not in found:
+            found[at, label] = Folder(at, Place(label) if stated else None)
+        found[at, label].add(name, size, stamp[1])
+    yield from found.values() or (Folder(f"{place}!"),)
 
 
-def _rows(location: str, place: str, stamp: tuple[int, int], skipped: Counter[str]) -> Iterator[Folder]:
+def _key(name: str) -> str:
+    """Return what the files of one example have in common in a WebDataset tar: the name up to its first dot."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _stated_labels(location: str, place: str, labels: dict[str, list[Member]]) -> dict[str, int]:
+    """Read the members ``.cls``, ``.json`` and ``.txt`` of a WebDataset tar: key of an image -> its label.
+
+    Texts are captions unless every one of them is a class. Below a class folder, numbers that are no class are those
+    of categories.
+
+    Raises:
+        DataError: a member says neither real nor synthetic, or two of one image contradict each other.
+    """
+    found: dict[str, list[tuple[int | None, str, str]]] = {}  # extension -> (label, key, what is stated)
+    with readable(location), opened(location) as file:
+        for key, members in sorted(labels.items(), key=lambda entry: entry[1][0].start):
+            for member in members:
+                file.seek(member.start)
+                text = file.read(min(member.size, _MOST_LABEL_BYTES)).decode("utf-8", "replace").strip()
+                extension = member.name.rpartition(".")[2]
+                for value in _values(text) if extension == "json" else [text]:
+                    label = label_of(str(value))
+                    found.setdefault(extension, []).append((label, key, f"{member.name} says {value!r}"))
+    if any(label is None for label, _, _ in found.get("txt", ())):
+        del found["txt"]
+    flat = [entry for entries in found.values() for entry in entries]
+    unknown = next((what for label, _, what in flat if label is None), None)
+    if unknown is not None:
+        if class_at(Folder(f"{place}!").folders) is not None:
+            return {}
+        raise DataError(
+            f"{location}: {unknown[:200]}, which is neither real nor synthetic; expected 0 or real, 1 or fake (other "
+            "spellings are listed in docs/data.md)"
+        )
+    stated: dict[str, tuple[int, str]] = {}
+    for label, key, what in flat:
+        if label is not None and stated.setdefault(key, (label, what))[0] != label:
+            raise DataError(f"{location}: {stated[key][1]}, but {what}; correct one of them")
+    return {key: label for key, (label, _) in stated.items()}
+
+
+def _values(text: str) -> list[Any]:
+    """Return what the JSON file of an example states as its label: nothing, or one value, or several."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return [text]
+    if not isinstance(content, dict):
+        return [content]
+    return [
+        int(value) if isinstance(value, bool) else value for name, value in content.items() if name in ("label", "cls")
+    ]
+
+
+def _rows(
+    location: str, place: str, stamp: tuple[int, int], skipped: Counter[str], *, read_labels: bool
+) -> Iterator[Folder]:
     with readable(location), opened(location) as file:
         parquet = pq.ParquetFile(file)
         schema = parquet.schema_arrow
-        if image_column(schema) is None:
+        column, others = image_column(schema, location)
+        if column is None:
             skipped[".parquet without images"] += 1
+            yield Folder(f"{place}!")
             return
         columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
+        if not read_labels:
+            columns[:3] = None, None, None
         table = parquet.read(columns=[name for name in columns if name is not None])
+    for name in others:
+        skipped[f"image in the column {name!r} of {place}"] += parquet.metadata.num_rows
     nothing = [None] * parquet.metadata.num_rows
     values = [nothing if name is None else table[name].to_pylist() for name in columns]
     class_names = _class_names(schema, columns[0])
@@ -182,10 +280,10 @@ def _rows(location: str, place: str, stamp: tuple[int, int], skipped: Counter[st
     for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
         key = (label, generator, split)
         if key not in found:
-            found[key] = Folder(place, Place(_label(label, class_names, location, row), generator, split))
+            found[key] = Folder(f"{place}!", Place(_label(label, class_names, location, row), generator, split))
         name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
         found[key].add(f"{row:08d}{name}", *stamp)
-    yield from found.values()
+    yield from found.values() or (Folder(f"{place}!"),)
 
 
 def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:

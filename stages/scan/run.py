@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from stages.scan.checks import check_classes, check_splits, linked_twice, missing_folders, twins
+from stages.scan.checks import check_classes, check_splits, linked_twice, missing_folders, twins, without_unpacked
 from stages.scan.layouts import LAYOUTS, layout_name, recognise
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
 from stages.scan.place import LeftOut, Place, class_at, read_splits
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from stages.scan.found import Folder
 
 
+_ERRORS_SHOWN = 10  # of many archives
+_KINDS_SHOWN = 20
 _MOST_MEMBERSHIPS = 50_000_000  # a manifest of that size is still read in seconds
 
 
@@ -63,7 +65,8 @@ class ScanSummary:
         """A few lines for the terminal."""
         counts = f"{self.real} real, {self.fake} synthetic"
         counts += f", {self.unlabelled} unlabelled" if self.unlabelled else ""
-        left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
+        kinds = [f"{count} {kind}" for kind, count in sorted(self.skipped.items())]
+        left_out = ", ".join(kinds[:_KINDS_SHOWN]) + (", ..." if len(kinds) > _KINDS_SHOWN else "")
         shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
         sets = f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {shown}"
         lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
@@ -86,8 +89,11 @@ def run(
     keep: Keep | None = None,
     out: Path | None = None,
     reporter: Reporter | None = None,
+    strict: bool = False,
 ) -> tuple[pa.Table, ScanSummary]:
     """List the images of a corpus in a manifest; no image is opened.
+
+    An archive that cannot be read is one row of no label and no set; extraction records it as failed, with the reason.
 
     Args:
         corpus: the corpus's name; a corpus without set folders has one set of this name.
@@ -97,6 +103,7 @@ def run(
         keep: which part of the corpus is listed; None for all of it.
         out: where the manifest is written; None returns it only.
         reporter: gets the progress; None for none.
+        strict: refuse an archive that cannot be read.
 
     Raises:
         DataError: a root is missing, has no image, or a file's class cannot be told.
@@ -112,23 +119,30 @@ def run(
     progress = nullcontext(_Silent()) if reporter is None else reporter.progress(f"scan {corpus}", None, "files")
     with progress as counter:
         if layout == "list" or (layout == "auto" and is_one_file(sources.root) and is_list(sources.root)):
-            found = read_list(sources, counter)
+            found, failed = read_list(sources, counter)
             decided = "the root is a file with the columns path and label" if layout == "auto" else ""
             layout = "list"
         else:
-            folders, empty = _walk(sources.root, skipped, counter, corpus)
+            folders, empty, failed, lines = _walk(sources.root, skipped, counter, corpus, layout)
             if layout != "unlabelled":
                 check_classes(folders, corpus, sources.root)
                 read_splits(folders, corpus, sources.root)
             if layout == "auto":
                 layout, decided = recognise(folders, corpus, sources.root.rstrip("/").rpartition("/")[2])
             found = _placed(folders, layout, corpus, sources.root, skipped)
-            warnings = missing_folders(empty, folders, layout) + twins(folders)
+            warnings = lines + missing_folders(empty, folders, layout) + twins(folders)
         check_splits(found, layout, corpus, sources.root)
         if sources.reals is not None:
-            shared, _ = _walk(sources.reals, skipped, counter, corpus, is_shared=True)
+            shared, _, broken, lines = _walk(sources.reals, skipped, counter, corpus, layout, is_shared=True)
+            failed, warnings = failed + broken, warnings + lines
             check_classes(shared, corpus, sources.reals)
             found += _placed(shared, layout, corpus, sources.reals, skipped)
+    if failed:
+        broken_archives = [f"{folder.path(folder.names[0])} ({folder.error})" for folder in failed]
+        shown = "; ".join(broken_archives[:_ERRORS_SHOWN]) + ("; ..." if len(failed) > _ERRORS_SHOWN else "")
+        warnings = [*warnings, f"{len(failed)} archive(s) cannot be read, each is one failed image: {shown}"]
+        if strict:
+            raise DataError(f"corpus {corpus!r}: {warnings[-1]} (--strict)")
     warnings += linked_twice(found, sources, corpus)
     places = with_sets([_named(place, corpus) for _, place in found], keep)
     chosen = [(folder, place) for (folder, _), place in zip(found, places, strict=True) if place is not None]
@@ -141,7 +155,7 @@ def run(
             f"corpus {corpus!r}: none of {left_out} images below {sources.root} is in the sets, splits and categories "
             f"asked for; it has the sets {', '.join(sets)}"
         )
-    table = _table(chosen)
+    table = _table([*chosen, *((folder, Place(None)) for folder in failed)])
     if out is not None:
         write_manifest(table, out)
     return table, _summary(chosen, skipped, layout, decided, keep, warnings=warnings)
@@ -164,15 +178,14 @@ def _check_root(root: str, corpus: str) -> None:
 
 
 def _walk(
-    root: str, skipped: Counter[str], counter: Progress, corpus: str, *, is_shared: bool = False
-) -> tuple[list[Folder], list[Folder]]:
-    """Return the folders with images, and the empty ones at the end of a path."""
+    root: str, skipped: Counter[str], counter: Progress, corpus: str, layout: str, *, is_shared: bool = False
+) -> tuple[list[Folder], list[Folder], list[Folder], list[str]]:
+    """Return the folders with images, the empty ones at the end of a path, unreadable archives, and warnings."""
     here: Counter[str] = Counter()
-    folders: list[Folder] = []
-    empty: list[Folder] = []
+    found: list[Folder] = []
     try:
-        for folder in walk(root, here, is_shared=is_shared):
-            (folders if len(folder) else empty).append(folder)
+        for folder in walk(root, here, is_shared=is_shared, read_labels=layout != "unlabelled"):
+            found.append(folder)
             counter.advance(len(folder))
     except PermissionError as error:
         raise DataError(f"corpus {corpus!r}: {error.filename} may not be read; change its permissions") from error
@@ -181,14 +194,19 @@ def _walk(
             raise
         # fsspec's message names the package that is missing, or the protocol that nobody knows
         raise SettingError(f"corpus {corpus!r}: {root} cannot be read: {error}") from error
+    found, warnings, unpacked = without_unpacked(found)
+    if unpacked:
+        here["archive beside its unpacked folder"] = unpacked
+    failed = [folder for folder in found if folder.error is not None]
+    folders = [folder for folder in found if len(folder) and folder.error is None]
     if not folders:
-        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(here.items())) or "it is empty"
+        seen = [f"{count} {kind}" for kind, count in sorted(here.items())] + [str(folder.error) for folder in failed]
         raise DataError(
-            f"corpus {corpus!r}: no image file below {root} ({seen}); expected files with an extension such as .jpg or "
-            ".png, or archives of them; check the path"
+            f"corpus {corpus!r}: no image file below {root} ({', '.join(seen[:_KINDS_SHOWN]) or 'it is empty'}); "
+            "expected files with an extension such as .jpg or .png, or archives of them; check the path"
         )
     skipped.update(here)
-    return folders, empty
+    return folders, [folder for folder in found if not len(folder)], failed, warnings
 
 
 def _placed(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pyarrow as pa
@@ -141,13 +143,20 @@ def test_the_time_of_a_remote_file_is_in_nanoseconds_whatever_the_store_calls_it
 def test_members_of_archives_are_regular_files_alone(folder):
     with zipfile.ZipFile(folder / "x.ZIP", "a") as archive:
         archive.mkdir("empty")
-    assert dict(list_members(str(folder / "x.ZIP"))) == {name: len(content) for name, content in CONTENT.items()}
+    found = list_members(str(folder / "x.ZIP"))
+    assert {member.name: member.size for member in found} == {name: len(content) for name, content in CONTENT.items()}
     with (folder / "hole.png").open("wb") as file:
         file.truncate(10**6)
     (folder / "link.png").symlink_to("plain/a/1.png")
     subprocess.run(["tar", "-cSf", "w.tar", "hole.png", "link.png", "plain"], cwd=folder, check=True)
     members = {f"plain/{name}": len(content) for name, content in CONTENT.items()}
-    assert dict(list_members(str(folder / "w.tar"))) == members  # the bytes of a file with holes lie in pieces
+    found = list_members(str(folder / "w.tar"))
+    assert {member.name: member.size for member in found if not member.kind} == members
+    # the bytes of a file with holes lie in pieces
+    assert {member.name: member.kind for member in found if member.kind} == {
+        "hole.png": "file with holes",
+        "link.png": "link",
+    }
 
 
 def test_the_column_of_images_is_the_one_that_is_called_so():
@@ -155,10 +164,13 @@ def test_the_column_of_images_is_the_one_that_is_called_so():
         return pa.schema(list(columns.items()))
 
     in_a_struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    assert image_column(schema(thumbnail=pa.binary(), image=in_a_struct)) == "image.bytes"
-    assert image_column(schema(mask=in_a_struct, jpg=pa.large_binary())) == "jpg"
-    assert image_column(schema(first=pa.large_binary(), second=pa.binary())) == "first"
-    assert image_column(schema(image=pa.string(), size=pa.struct([("width", pa.int32())]))) is None
+    assert image_column(schema(thumbnail=pa.binary(), image=in_a_struct), "x") == ("image.bytes", ["thumbnail"])
+    assert image_column(schema(mask=in_a_struct, jpg=pa.large_binary()), "x") == ("jpg", ["mask"])
+    assert image_column(schema(image=pa.binary(), image_mask=pa.binary()), "x") == ("image", ["image_mask"])
+    assert image_column(schema(image=pa.string(), size=pa.struct([("width", pa.int32())])), "x") == (None, [])
+    for names in (("first", "second"), ("image_a", "image_b"), ("image", "jpg")):
+        with pytest.raises(DataError, match=f"x cannot be read: {names[0]}, {names[1]} are all columns of bytes"):
+            image_column(schema(**dict.fromkeys(names, pa.binary())), "x")
 
 
 def test_an_encrypted_archive_is_named(tmp_path):
@@ -190,20 +202,6 @@ def test_a_process_that_only_reads_images_reads_them_from_parquet_files(folder):
         [sys.executable, "-c", script, folder], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert done.stdout == "b'p3'\n", done.stderr
-
-
-def test_another_process_opens_an_archive_of_its_own(folder, monkeypatch):
-    """What is opened before a fork shares its place in the file with the child."""
-
-    def opened():
-        descriptors = Path("/proc/self/fd").iterdir()
-        return sum(link.exists() and link.samefile(folder / "x.ZIP") for link in descriptors)
-
-    Sources.of(folder).read("x.ZIP!/a/1.png")
-    before, number = opened(), os.getpid()
-    monkeypatch.setattr(os, "getpid", lambda: number + 1)
-    Sources.of(folder).read("x.ZIP!/a/1.png")
-    assert opened() == before + 1
 
 
 def test_an_archive_that_changed_is_read_anew(folder):
@@ -298,3 +296,94 @@ def test_a_web_server_is_scanned_and_read(folder):
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """A server that knows byte ranges, and counts what it is asked for."""
+
+    requests: ClassVar[list[tuple[str, int]]] = []  # method, bytes sent
+    knows_ranges = True
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(Path(self.translate_path(self.path)).stat().st_size))
+        self.end_headers()
+        self.requests.append(("HEAD", 0))
+
+    def do_GET(self):
+        content = Path(self.translate_path(self.path)).read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.knows_ranges else None
+        self.send_response(206 if asked else 200)
+        if asked:
+            content = content[int(asked[1]) : int(asked[2]) + 1]
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        self.requests.append(("GET", len(content)))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(_Ranges, "requests", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ranges, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _archive_of(images, file):
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in images.items():
+                archive.writestr(name, content)
+    elif file.suffix == ".tar":
+        with tarfile.open(file, "w") as tar:
+            for name, content in images.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    else:
+        pq.write_table(pa.table({"image": list(images.values())}), file, row_group_size=5, compression="none")
+
+
+@pytest.mark.parametrize("extension", ["tar", "zip", "parquet"])
+@pytest.mark.parametrize("kilobytes", [30, 1200])
+def test_of_a_remote_archive_only_the_bytes_of_its_images_are_fetched(served, tmp_path, extension, kilobytes):
+    images = {f"{number:08d}": os.urandom(kilobytes << 10) for number in range(20)}
+    file = tmp_path / f"x.{extension}"
+    _archive_of(images, file)
+    sources = Sources.of(f"{served}/x.{extension}")
+    assert {name: sources.read(f"x.{extension}!/{name}") for name in images} == images
+    methods, counts = zip(*_Ranges.requests, strict=True)
+    assert methods.count("HEAD") == 1
+    # between large members of a tar file lie headers, one request each
+    assert methods.count("GET") <= (41 if extension == "tar" and kilobytes > 1000 else 21)
+    assert sum(counts) < 1.1 * file.stat().st_size + (1 << 18)
+
+
+def test_a_server_without_byte_ranges_is_named(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(_Ranges, "knows_ranges", False)
+    for name, kilobytes in (("small", 100), ("large", 3000)):
+        _archive_of({"1.png": os.urandom(kilobytes << 10)}, tmp_path / f"{name}.zip")
+    assert len(Sources.of(served).read("small.zip!/1.png")) == 100 << 10
+    with pytest.raises(
+        DataError, match=r"large.zip cannot be read in place: its server gave .* no byte ranges.*download"
+    ):
+        Sources.of(served).read("large.zip!/1.png")
+
+
+@pytest.mark.parametrize("extension", ["tar", "zip"])
+def test_a_scan_and_the_reading_after_it_ask_for_an_archive_s_size_once(served, tmp_path, extension):
+    images = {f"{number}.png": os.urandom(40 << 10) for number in range(20)}
+    _archive_of(images, tmp_path / f"x.{extension}")
+    root = f"{served}/x.{extension}"
+    table, _ = run(corpus="web", root=root, layout="unlabelled")
+    assert {path.partition("!/")[2]: Sources.of(root).read(path) for path in table["path"].to_pylist()} == images
+    methods, counts = zip(*_Ranges.requests, strict=True)
+    assert methods.count("HEAD") == 1
+    assert methods.count("GET") <= 20
+    assert sum(counts) < 1.1 * (tmp_path / f"x.{extension}").stat().st_size

@@ -104,7 +104,7 @@ def head(study):
 def test_a_benchmark_goes_through_all_stages(study, head, name):
     writer, with_reals = BENCHMARKS[name]
     manifest, summary, done = study.extracted(name, writer, with_reals=with_reals)
-    assert not summary.warnings
+    assert not [warning for warning in summary.warnings if "unpacked there" not in warning]
     assert done.failed == {}
     assert done.usable == manifest.num_rows  # shared reals once
     measured = study.measured(name, head)

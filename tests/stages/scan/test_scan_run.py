@@ -132,10 +132,14 @@ def test_a_url_that_leads_nowhere(root, reason):
 
 
 @pytest.mark.parametrize("name", ["part.parquet", "images.zip", "images.tar"])
-def test_a_damaged_archive_is_named_and_nothing_is_written(tmp_path, name):
-    miniatures.write(tmp_path, "root/real/1.png", "root/fake/1.png")
+def test_a_damaged_archive_alone_or_with_strict_is_named_and_nothing_is_written(tmp_path, name):
+    (tmp_path / "root").mkdir()
     (tmp_path / "root" / name).write_bytes(b"damaged from the first byte to the last")
-    assert f"archive {tmp_path / 'root' / name} cannot be read" in message(tmp_path / "root")
+    text = f"archive {tmp_path / 'root' / name} cannot be read"
+    assert text in message(tmp_path / "root")
+    assert text in message(tmp_path / "root", strict=True)
+    miniatures.write(tmp_path, "root/real/1.png", "root/fake/1.png")
+    assert text in message(tmp_path / "root", strict=True)
 
 
 def test_the_command_says_layout_sets_and_warnings(tmp_path):

@@ -1,0 +1,463 @@
+"""Archives as people bring them: what cannot be read is one failed row, and nothing in one is lost without a word."""
+
+import io
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import miniatures
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import ltdpipe
+from stages.audit.run import run as audit
+from stages.extract.run import run as extract
+from stages.extract.settings import ExtractSettings, Runtime
+from stages.predict.inputs import find_images
+from stages.scan.run import run
+from storage.errors import DataError
+from storage.index import read_index
+from storage.manifest import read_manifest
+from storage.sources import Sources
+
+FIELD = Path(__file__).parents[2] / "data" / "field"
+SOUND = ["fake/1.png", "fake/2.png", "real/1.png", "real/2.png"]
+
+
+def tar_of(file, members, **fields):
+    """Write a tar file; a member is its content, or a ``TarInfo``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w", **fields) as archive:
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.name = name
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+
+
+def entry(kind, target=""):
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, target
+    return info
+
+
+def images(count=4):
+    return [(f"{number}.png", miniatures.picture(f"in a tar {number}")) for number in range(count)]
+
+
+def cut_zip(file):
+    miniatures.pack(file, dict(images()))
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def zip_without_directory(file):
+    miniatures.pack(file, dict(images()))
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"PK\x01\x02", b"PK\x09\x09"))
+
+
+def encrypted_zip(file):
+    miniatures.pack(file, dict(images(1)))
+    content = bytearray(file.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1
+    file.write_bytes(content)
+
+
+def cut_tar(file):
+    tar_of(file, images())
+    file.write_bytes(file.read_bytes()[:1200])
+
+
+def tar_cut_between_members(file):
+    tar_of(file, images())
+    with tarfile.open(file) as archive:
+        third = archive.getmembers()[2].offset
+    file.write_bytes(file.read_bytes()[:third])
+
+
+def tar_with_a_bad_header(file):
+    tar_of(file, images())
+    with tarfile.open(file) as archive:
+        third = archive.getmembers()[2].offset
+    content = bytearray(file.read_bytes())
+    content[third : third + 100] = b"?" * 100
+    file.write_bytes(content)
+
+
+def two_tars_joined(file):
+    tar_of(file, images(2))
+    first = file.read_bytes()
+    tar_of(file, images(4)[2:])
+    file.write_bytes(first + file.read_bytes())
+
+
+def compressed_tar_called_tar(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("1.png"), io.BytesIO())
+
+
+def tar_of_negative_size(file):
+    tar_of(file, images(2))
+    content = bytearray(file.read_bytes())
+    content[124:136] = b"\xff" * 8 + struct.pack(">i", -1024)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    file.write_bytes(content)
+
+
+def cut_parquet(file):
+    pq.write_table(pa.table({"image": [b"one", b"two"]}), file)
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def parquet_with_a_broken_footer(file):
+    pq.write_table(pa.table({"image": [b"one", b"two"]}), file)
+    content = file.read_bytes()
+    length = struct.unpack("<i", content[-8:-4])[0]
+    file.write_bytes(content[: -8 - length] + b"\xee" * length + content[-8:])
+
+
+DAMAGED = {
+    "cut.zip": cut_zip,
+    "directory.zip": zip_without_directory,
+    "encrypted.zip": encrypted_zip,
+    "empty.zip": Path.touch,
+    "cut.tar": cut_tar,
+    "between.tar": tar_cut_between_members,
+    "header.tar": tar_with_a_bad_header,
+    "joined.tar": two_tars_joined,
+    "compressed.tar": compressed_tar_called_tar,
+    "negative.tar": tar_of_negative_size,
+    "empty.tar": Path.touch,
+    "cut.parquet": cut_parquet,
+    "footer.parquet": parquet_with_a_broken_footer,
+    "empty.parquet": Path.touch,
+    "columns.parquet": lambda file: pq.write_table(pa.table({"one": [b"1"], "two": [b"2"]}), file),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    miniatures.write(tmp_path / "root", *SOUND)
+    return tmp_path / "root"
+
+
+def command(*arguments):
+    return CliRunner().invoke(ltdpipe, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_archive_is_one_row_beside_the_others(folder, name):
+    DAMAGED[name](folder / name)
+    table, summary = run(corpus="mini", root=folder, layout="auto")
+    rows = {row["path"]: row for row in table.to_pylist()}
+    assert sorted(rows) == sorted([*SOUND, name])
+    assert (rows[name]["label"], rows[name]["sets"], rows[name]["split"]) == (None, [], None)
+    assert rows[name]["size_bytes"] == (folder / name).stat().st_size
+    (warning,) = summary.warnings
+    assert warning.startswith(
+        f"1 archive(s) cannot be read, each is one failed image: {name} (archive {folder / name} "
+    )
+    assert "\n" not in warning
+    with pytest.raises(DataError):
+        Sources.of(folder).read(name)
+
+
+def test_the_features_of_the_others_do_not_change(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    options = ("--backbone", "demo-vit", "--loaders", 0)
+    assert command("extract", folder, "--out", tmp_path / "sound", *options).exit_code == 0
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "another"))
+    for name in ("cut.zip", "header.tar", "cut.parquet"):
+        DAMAGED[name](folder / name)
+    done = command("extract", folder, "--out", tmp_path / "out", *options)
+    assert done.exit_code == 0, done.output
+    assert "4 images usable" in done.output
+    assert "3 failed: 3 unreadable" in done.output
+    index = read_index(tmp_path / "out" / "clean" / "index.parquet").table
+    failed = index.filter(pc.equal(index["status"], "failed"))
+    assert failed["path"].to_pylist() == ["cut.parquet", "cut.zip", "header.tar"]
+    assert all(f"{folder}/{row['path']} cannot be read" in row["error"] for row in failed.to_pylist())
+    shards = [sorted((tmp_path / out / "clean").glob("*.h5")) for out in ("sound", "out")]
+    assert shards[0]
+    assert [file.read_bytes() for file in shards[0]] == [file.read_bytes() for file in shards[1]]
+    assert command("extract", folder, "--out", tmp_path / "out", *options).exit_code == 0  # reads them in vain again
+    assert command("extract", folder, "--out", tmp_path / "out", "--strict", *options).exception.exit_code == 3
+
+
+def test_strict_stops_the_scan(folder, tmp_path):
+    cut_tar(folder / "cut.tar")
+    done = command("scan", folder, "--out", tmp_path / "m.parquet", "--strict")
+    assert done.exception.exit_code == 3
+    assert "cut.tar cannot be read" in str(done.exception)
+    assert not (tmp_path / "m.parquet").exists()
+    assert command("scan", folder, "--out", tmp_path / "m.parquet").exit_code == 0
+    assert read_manifest(tmp_path / "m.parquet").num_rows == 5
+
+
+def test_an_archive_damaged_after_the_scan_costs_its_own_images_alone(folder, tmp_path, reporter):
+    miniatures.pack(folder / "late.zip", {"fake/3.png": miniatures.picture("late")})
+    manifest, _ = run(corpus="mini", root=folder, layout="auto")
+    status = (folder / "late.zip").stat()
+    (folder / "late.zip").write_bytes(bytes(status.st_size))
+    os.utime(folder / "late.zip", ns=(status.st_atime_ns, status.st_mtime_ns))
+    options = {"corpus": "mini", "root": folder, "manifest": manifest, "geometry": "crop224-pad", "reporter": reporter}
+    options |= {"settings": ExtractSettings(backbone="demo-vit"), "store": tmp_path / "store", "out": tmp_path / "out"}
+    summary = extract(**options, runtime=Runtime(loaders=0))
+    assert (summary.usable, summary.failed_kinds) == (4, {"unreadable": 1})
+    (folder / "late.zip").unlink()
+    with pytest.raises(DataError, match=r"late.zip!/fake/3.png is gone; refresh it with `ltdpipe scan"):
+        extract(**options | {"store": tmp_path / "another"}, runtime=Runtime(loaders=0))
+
+
+def test_archives_that_vanish_or_are_folders_or_hold_no_image(folder):
+    miniatures.write(folder, "fake/folder.zip/3.png")
+    miniatures.pack(folder / "notes.zip", {"notes.txt": b"x"})
+    miniatures.pack(folder / "fake" / "sdxl.zip", {})
+    pq.write_table(pa.table({"path": ["a"]}), folder / "rows.parquet")
+    table, summary = run(corpus="mini", root=folder, layout="folder")
+    assert table["path"].to_pylist() == ["fake/1.png", "fake/2.png", "fake/folder.zip/3.png", *SOUND[2:]]
+    assert summary.skipped == {".txt": 1, ".parquet without images": 1}
+    assert summary.warnings[0].startswith("no image in fake/sdxl.zip!")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes rights away from a user that root makes")
+def test_an_archive_that_may_not_be_read_is_a_failed_row():
+    script = (
+        "import sys, os; os.umask(0); sys.path.insert(0, sys.argv[2])\n"
+        "from collections import Counter; from stages.scan.walk import walk\n"
+        "os.setuid(65534)\n"
+        "print([(folder.names, folder.error) for folder in walk(sys.argv[1], Counter())])\n"
+    )
+    top = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    try:
+        top.chmod(0o755)
+        miniatures.write(top, *SOUND)
+        miniatures.pack(top / "closed.zip", dict(images(1)))
+        (top / "closed.zip").chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", script, top, Path(__file__).parents[3]], capture_output=True, text=True, check=False
+        )
+    finally:
+        shutil.rmtree(top)
+    assert "(['closed.zip'], \"[Errno 13] Permission denied" in done.stdout, done.stderr
+    assert done.stdout.count("None") == 2
+
+
+def test_a_member_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.archives.MOST_IMAGE_BYTES", 1000)
+    miniatures.pack(tmp_path / "bomb.zip", {"1.png": bytes(1001), "2.png": bytes(1000)})
+    tar_of(tmp_path / "bomb.tar", [("1.png", bytes(1001))])
+    (tmp_path / "1.png").write_bytes(bytes(1001))
+    sources = Sources.of(tmp_path)
+    for path in ("bomb.zip!/1.png", "bomb.tar!/1.png", "1.png"):
+        with pytest.raises(DataError, match="has 1001 bytes, at most 1000 are read"):
+            sources.read(path)
+    assert len(sources.read("bomb.zip!/2.png")) == 1000
+
+
+def test_backslashes_of_windows_are_folders():
+    root = FIELD / "zip-backslash" / "t"
+    table, _ = run(corpus="mini", root=root, layout="auto")
+    expected = {
+        f"mine.zip!/{name}/{number}.png": int(name == "fake") for name in ("fake", "real") for number in range(3)
+    }
+    assert dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True)) == expected
+    assert Sources.of(root).read("mine.zip!/fake/0.png") != Sources.of(root).read("mine.zip!/real/0.png")
+    assert Sources.of(root).read("mine.zip!/fake\\\\0.png") == Sources.of(root).read("mine.zip!/fake/0.png")
+
+
+@pytest.mark.parametrize("kind", ["t", "zt"])
+def test_two_members_of_one_name_are_refused(kind):
+    with pytest.raises(DataError, match=r"holds two files called '.*', of which one would be lost"):
+        run(corpus="mini", root=FIELD / "tar-same-name" / kind, layout="auto")
+
+
+@pytest.mark.parametrize("names", [("./a.png", "a.png"), ("/a.png", "a.png"), ("b//a.png", "b/a.png")])
+@pytest.mark.parametrize("extension", ["zip", "tar"])
+def test_two_spellings_of_one_member_are_one_name(folder, names, extension):
+    members = [(name, miniatures.picture(f"{at}")) for at, name in enumerate(names)]
+    if extension == "zip":
+        miniatures.pack(folder / "twins.zip", dict(members))
+    else:
+        tar_of(folder / "twins.tar", members)
+    table, summary = run(corpus="mini", root=folder, layout="auto")
+    assert f"twins.{extension}" in table["path"].to_pylist()
+    assert "two files called" in summary.warnings[0]
+
+
+def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_path):
+    picture = miniatures.picture("x")
+    tar_of(
+        folder / "fake" / "all.tar",
+        [
+            ("a.png", picture),
+            ("hard.png", entry(tarfile.LNKTYPE, "a.png")),
+            ("soft.png", entry(tarfile.SYMTYPE, "a.png")),
+            ("outside.png", entry(tarfile.SYMTYPE, "/etc/passwd")),
+            ("pipe.png", entry(tarfile.FIFOTYPE)),
+            ("null.png", entry(tarfile.CHRTYPE)),
+            ("folder", entry(tarfile.DIRTYPE)),
+            ("../b.png", picture),
+        ],
+    )
+    with (tmp_path / "hole.png").open("wb") as file:
+        file.truncate(10**6)
+    (folder / "real").mkdir(exist_ok=True)
+    subprocess.run(["tar", "-cSf", folder / "real" / "sparse.tar", "hole.png"], cwd=tmp_path, check=True)
+    with zipfile.ZipFile(folder / "fake" / "links.zip", "w") as archive:
+        info = zipfile.ZipInfo("soft.png")
+        info.create_system, info.external_attr = 3, 0o120777 << 16
+        archive.writestr(info, "a.png")
+    table, summary = run(corpus="mini", root=folder, layout="auto")
+    assert [path for path in table["path"].to_pylist() if "!" in path] == ["fake/all.tar!/a.png"]
+    assert summary.skipped == {
+        "link in fake/all.tar": 3,
+        "device or pipe in fake/all.tar": 2,
+        "hidden": 1,
+        "file with holes in real/sparse.tar": 1,
+        "link in fake/links.zip": 1,
+    }
+    assert "3 link in fake/all.tar" in str(summary)
+
+
+def test_an_archive_beside_what_it_holds_is_left_out_and_both_are_named(folder):
+    content = {name: (folder / name).read_bytes() for name in SOUND}
+    miniatures.pack(folder / "all.zip", content)
+    tar_of(folder / "fake" / "sdxl.tar", images())
+    miniatures.write(folder, "fake/sdxl/other.png")
+    table, summary = run(corpus="mini", root=folder, layout="auto")
+    assert table["path"].to_pylist() == ["fake/1.png", "fake/2.png", "fake/sdxl/other.png", *SOUND[2:]]
+    assert summary.skipped == {"archive beside its unpacked folder": 2}
+    assert summary.warnings[0] == (
+        "all.zip in the root, fake/sdxl.tar in fake/sdxl: unpacked there, so the archive was left out"
+    )
+    miniatures.pack(folder / "all.zip", {**content, "real/3.png": miniatures.picture("3")})
+    table, summary = run(corpus="mini", root=folder, layout="auto")
+    assert "all.zip!/real/3.png" in table["path"].to_pylist()
+    assert summary.warnings[1] == "all.zip in the root: some images are unpacked there, and listed twice; remove either"
+
+
+def webdataset(file, *examples):
+    """Write a tar file of examples: extension -> content."""
+    tar_of(
+        file,
+        [
+            (f"{number:06d}.{extension}", content)
+            for number, example in enumerate(examples)
+            for extension, content in (("png", miniatures.picture(f"{number}")), *example.items())
+        ],
+    )
+
+
+def labels(root, layout="auto"):
+    table, _ = run(corpus="mini", root=root, layout=layout)
+    return [
+        (path.rpartition("/")[2], label)
+        for path, label in zip(*(table[c].to_pylist() for c in ("path", "label")), strict=True)
+    ]
+
+
+def test_labels_of_webdataset_tars():
+    found = labels(FIELD / "webdataset-labels" / "a")
+    assert found == [(f"{number:06d}.png", number % 2) for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ({"cls": b"0\n"}, {"cls": b"1"}),
+        ({"cls": b"Real"}, {"cls": b"fake"}),
+        ({"json": b'{"label": "real", "caption": "a cat"}'}, {"json": b'{"cls": 1}'}),
+        ({"json": b'{"label": false}'}, {"json": b'{"label": true}'}),
+        ({"txt": b"real"}, {"txt": b"1"}),
+        ({"cls": b"0", "txt": b"a fake cat", "json": b"{}"}, {"cls": b"1", "txt": b"fake", "json": b'{"width": 3}'}),
+    ],
+)
+def test_spellings_of_labels_in_tars(tmp_path, real, fake):
+    webdataset(tmp_path / "root" / "000000.tar", real, fake)
+    assert labels(tmp_path / "root") == [("000000.png", 0), ("000001.png", 1)]
+    assert labels(tmp_path / "root", "unlabelled") == [("000000.png", None), ("000001.png", None)]
+
+
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [
+        ({"cls": b"207"}, "000001.cls says '207', which is neither real nor synthetic"),
+        ({"json": b'{"label": "maybe"}'}, "000001.json says 'maybe', which is neither"),
+        ({"cls": b"1", "json": b'{"label": 0}'}, "000001.cls says '1', but 000001.json says 0; correct one of them"),
+        ({"json": b'{"label": 1, "cls": 0}'}, "000001.json says 1, but 000001.json says 0"),
+        ({}, "cannot tell whether the 1 image"),
+    ],
+)
+def test_labels_in_tars_that_say_nothing_or_contradict_each_other_are_refused(tmp_path, example, text):
+    webdataset(tmp_path / "root" / "000000.tar", {"cls": b"0"}, example)
+    with pytest.raises(DataError, match=text.replace("(", r"\(")):
+        run(corpus="mini", root=tmp_path / "root", layout="auto")
+
+
+def test_captions_are_no_labels_and_numbers_below_a_class_folder_are_categories(tmp_path):
+    webdataset(tmp_path / "root" / "fake" / "000000.tar", {"txt": b"real"}, {"txt": b"a cat"})
+    webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"207"}, {"cls": b"1"})
+    table, summary = run(corpus="mini", root=tmp_path / "root", layout="auto")
+    assert table["label"].to_pylist() == [1, 1, 0, 0]
+    assert summary.skipped == {".txt": 2, ".cls": 2}
+    webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"1"})
+    with pytest.raises(DataError, match="rename the folder or correct the file"):
+        run(corpus="mini", root=tmp_path / "root", layout="auto")
+
+
+def test_the_other_columns_of_images_are_counted_and_an_unclear_choice_is_refused(folder):
+    table = pa.table({"image": [miniatures.picture("x")], "mask": [miniatures.picture("y")]})
+    pq.write_table(table, folder / "fake" / "part.parquet")
+    manifest, summary = run(corpus="mini", root=folder, layout="folder")
+    assert summary.skipped == {"image in the column 'mask' of fake/part.parquet": 1}
+    assert Sources.of(folder).read(manifest["path"][2].as_py()) == miniatures.picture("x")
+    pq.write_table(table.rename_columns(["image_a", "image_b"]), folder / "fake" / "part.parquet")
+    with pytest.raises(DataError, match="image_a, image_b are all columns of bytes"):
+        run(corpus="mini", root=folder, layout="folder", strict=True)
+
+
+def test_an_audit_passes_over_an_archive_that_cannot_be_read(folder, tmp_path, reporter):
+    cut_zip(folder / "cut.zip")
+    manifest, _ = run(corpus="mini", root=folder, layout="auto")
+    extract(
+        corpus="mini",
+        root=folder,
+        manifest=manifest,
+        settings=ExtractSettings(backbone="demo-vit"),
+        geometry="crop224-pad",
+        store=tmp_path / "store",
+        out=tmp_path / "out",
+        reporter=reporter,
+        runtime=Runtime(loaders=0),
+    )
+    found = audit(
+        corpus="mini",
+        features=tmp_path / "out" / "clean",
+        layout="folder",
+        out=tmp_path / "audit.json",
+        reporter=reporter,
+    )
+    assert found["images"] == {"usable": 4, "unreadable": 1}
+    assert [(entry["real"], entry["synthetic"], entry["unreadable"]) for entry in found["sets"]] == [(2, 2, 0)]
+
+
+def test_links_in_an_archive_are_a_row_of_the_predictions(tmp_path):
+    tar_of(tmp_path / "x.tar", [("a.png", b"x"), ("b.png", entry(tarfile.SYMTYPE, "a.png")), ("b.txt", b"x")])
+    items = list(find_images([str(tmp_path / "x.tar")], io.BytesIO()))
+    assert [(item.name.rpartition("/")[2], item.error) for item in items] == [
+        ("x.tar", "unreadable: 1 link left out"),
+        ("a.png", None),
+    ]
