@@ -22,15 +22,15 @@ from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
 from storage.publish import publish, restore
-from storage.store import ShardFolder, store_root
+from storage.store import OWNER_NAME, ShardFolder, store_root
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
 
 
 def content(folder):
-    """Name -> bytes of all files but the lock."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    """Name -> bytes of all files but the lock and the note of the owner."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in {".lock", OWNER_NAME}}
 
 
 def logical(directory):
