@@ -234,9 +234,9 @@ def locked(directory: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, path):  # the folder was pruned while this process waited
                 continue
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with explained(path):
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())  # no buffer, which closing would write again
             yield
             return
 
