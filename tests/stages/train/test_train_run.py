@@ -29,10 +29,9 @@ from stages.heads.training import Overrides, TrainSettings
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
 from stages.train.run import TrainSummary, run
-from storage.atomic import sha256_of
 from storage.errors import SettingError
 from storage.headfile import load_head
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
@@ -114,7 +113,7 @@ def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: P
     device = best_device().type
     assert metadata["machine"] == {"device": device, "threads": 1 if device == "cpu" else None}
     assert (metadata["head"], metadata["seed"], metadata["corpus"]) == ("ltd", 3, "planted")
-    indexes = {name: sha256_of(features / name / INDEX_NAME) for name in ("train-0", "train-1", "val")}
+    indexes = {name: fingerprint(read_index(features / name / INDEX_NAME)) for name in ("train-0", "train-1", "val")}
     assert metadata["view_index_sha256"] == indexes
     assert metadata["corpus_index_sha256"] == indexes["train-0"]
     assert metadata["images"]["training"] + metadata["images"]["validation"] == 160
