@@ -228,7 +228,7 @@ def _locations(usable: pa.Table, index: Index, directory: Path) -> tuple[NDArray
     Raises:
         DataError: a row points outside the shards that the index lists.
     """
-    names = pa.array([record.name for record in index.shards], pa.string())
+    names = pa.array([record.name for record in index.shards], pa.large_string())
     shard_of = pc.fill_null(pc.index_in(usable["shard"], value_set=names), -1).to_numpy().astype(np.int32)
     row_of = pc.fill_null(usable["row"], -1).to_numpy().astype(np.int64)
     rows = np.array([record.rows for record in index.shards] + [0])

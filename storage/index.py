@@ -30,19 +30,21 @@ INDEX_NAME = "index.parquet"
 
 # What reading the file told; null where it could not be read that far.
 FACT_FIELDS = [
-    pa.field("sha256", pa.string()),
-    pa.field("format", pa.string()),
+    pa.field("sha256", pa.large_string()),
+    pa.field("format", pa.large_string()),
     pa.field("width", pa.int32()),
     pa.field("height", pa.int32()),
-    pa.field("mode", pa.string()),
+    pa.field("mode", pa.large_string()),
     pa.field("jpeg_quality", pa.int16()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
+    pa.field("status", pa.large_string(), nullable=False),
+    pa.field("error", pa.large_string()),
 ]
 # The identity of the file when it was read: a row is reused only while these still fit the disk.
 IDENTITY_FIELDS = [MANIFEST_SCHEMA.field(name) for name in ("path", "size_bytes", "mtime_ns")]
 SIDECAR_SCHEMA = pa.schema([*IDENTITY_FIELDS, *FACT_FIELDS, pa.field("row", pa.int32())])
-INDEX_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *FACT_FIELDS, pa.field("shard", pa.string()), pa.field("row", pa.int32())])
+INDEX_SCHEMA = pa.schema(
+    [*MANIFEST_SCHEMA, *FACT_FIELDS, pa.field("shard", pa.large_string()), pa.field("row", pa.int32())]
+)
 
 _FINGERPRINT = ["path", "label", "generator", "split", "sets", "category", "sha256", "status", "row", "shard"]
 _METADATA_KEY = b"ltdpipe"

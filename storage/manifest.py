@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 # Test sets are of the split test or, where a corpus has none, of the next one that it has.
 EVALUATION_ORDER = ("test", "val", "train")
+# 64-bit offsets: the paths of 22 million images have more than the 2 GiB that a `string` array can.
 MANIFEST_SCHEMA = pa.schema(
     [
-        pa.field("path", pa.string(), nullable=False),
+        pa.field("path", pa.large_string(), nullable=False),
         pa.field("label", pa.int8()),
-        pa.field("generator", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("sets", pa.list_(pa.string()), nullable=False),
-        pa.field("category", pa.string()),
+        pa.field("generator", pa.large_string()),
+        pa.field("split", pa.large_string()),
+        pa.field("sets", pa.list_(pa.large_string()), nullable=False),
+        pa.field("category", pa.large_string()),
         pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64(), nullable=False),
     ]

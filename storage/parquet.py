@@ -34,7 +34,8 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
         writer.add_key_value_metadata(metadata)
     content = memoryview(buffer.getvalue())
-    at = bytes(content).rindex(_MARK) + len(_MARK)
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    at = footer + bytes(content[footer:]).rindex(_MARK) + len(_MARK)
     digest = hashlib.sha256(content).hexdigest().encode()
     with atomic_path(path) as partial, partial.open("wb") as file:
         file.write(content[:at])
@@ -43,7 +44,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def read_parquet(path: Path, *, what: str, remedy: str, checked: bool = False) -> pa.Table:
-    """Read a Parquet file.
+    """Read a Parquet file; its strings come with offsets of 64 bits, so that a column may have more than 2 GiB.
 
     Args:
         path: the file.
@@ -58,12 +59,23 @@ def read_parquet(path: Path, *, what: str, remedy: str, checked: bool = False) -
         content = path.read_bytes()
         fault = _fault(content, checked)
         if fault is None:
-            return pq.read_table(pa.BufferReader(content))
+            return _with_large_strings(pq.read_table(pa.BufferReader(content)))
     except FileNotFoundError as error:
         raise DataError(f"{what} {path} does not exist; {remedy}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         fault = next(iter(str(error).splitlines()), type(error).__name__)
     raise DataError(f"{what} {path} cannot be read ({fault}); {remedy}")
+
+
+def _with_large_strings(table: pa.Table) -> pa.Table:
+    """Return a table with ``large_string`` where it has ``string``; Parquet files know one type of both."""
+    schema = table.schema
+    for at, field in enumerate(schema):
+        if field.type == pa.string():
+            schema = schema.set(at, field.with_type(pa.large_string()))
+        elif field.type == pa.list_(pa.string()):
+            schema = schema.set(at, field.with_type(pa.list_(pa.large_string())))
+    return table.cast(schema)
 
 
 def _fault(content: bytes, checked: bool) -> str | None:

@@ -208,9 +208,9 @@ def read_folder(directory: Path, fault_of: Callable[[Path, ShardRecord], str | N
         elif record.rows and (what := fault_of(shard, record)) is not None:
             faults.append(Fault(shard, what))
         else:
-            tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.string())))
+            tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.large_string())))
             shards[record.name] = record
-    schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.string()))
+    schema = SIDECAR_SCHEMA.append(pa.field("shard", pa.large_string()))
     return Finished(pa.concat_tables([schema.empty_table(), *tables]), shards, specs, tuple(faults))
 
 
@@ -234,9 +234,9 @@ def locked(directory: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, path):  # the folder was pruned while this process waited
                 continue
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with explained(path):
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())  # no buffer, which closing would write again
             yield
             return
 
@@ -388,8 +388,8 @@ class ShardFolder:
 
 
 def _identity(table: pa.Table) -> pa.ChunkedArray:
-    parts = [table["path"], table["size_bytes"].cast(pa.string()), table["mtime_ns"].cast(pa.string())]
-    return pc.binary_join_element_wise(*parts, "\0")
+    parts = [table["path"], table["size_bytes"].cast(pa.large_string()), table["mtime_ns"].cast(pa.large_string())]
+    return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
 
 
 def _adopt(old: Path, new: Path, roots: str) -> None:

@@ -146,7 +146,7 @@ def _scores(
     images = first.index.take(rows)
     if sets is not None:
         place = images.column_names.index("sets")
-        listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.string()))
+        listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.large_string()))
         images = images.set_column(place, "sets", listed)
     if images["label"].null_count:
         raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 SCORES_SCHEMA = pa.schema(
     [
-        pa.field("path", pa.string()),
-        pa.field("sets", pa.list_(pa.string())),
-        pa.field("generator", pa.string()),
+        pa.field("path", pa.large_string()),
+        pa.field("sets", pa.list_(pa.large_string())),
+        pa.field("generator", pa.large_string()),
         pa.field("label", pa.int8()),
         pa.field("logit", pa.float64()),
         pa.field("score", pa.float64()),

@@ -71,7 +71,7 @@ def _training(metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {"Imported from": f"{source['file']} ({source['format']}), sha256 {source['sha256']}"}
     best, images, train = metadata["best"], metadata["images"], metadata["train"]
     return {
-        "Corpus": f"{metadata['corpus']}, index sha256 {metadata['corpus_index_sha256']}",
+        "Corpus": f"{metadata['corpus']}, fingerprint {metadata['corpus_index_sha256']}",
         "Images": ", ".join(f"{count} {name}" for name, count in sorted(images.items())),
         "Best epoch": f"{best['epoch']} of 0..{train['epochs'] - 1}, chosen by {metadata['validation']}",
         "Validation accuracy": f"{best['validation_accuracy']:.4f} at logit 0",

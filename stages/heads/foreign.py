@@ -15,7 +15,7 @@ from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import save_head
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,7 +116,7 @@ def run(
         "seed": seed,
         "imported": {"format": kind, "file": file.name, "sha256": sha256_of(file)},
         "corpus": None,
-        "corpus_index_sha256": sha256_of(features / INDEX_NAME),
+        "corpus_index_sha256": fingerprint(read_index(features / INDEX_NAME)),
         "feature_key": spec.key,
         "feature_spec": spec.to_json(),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),

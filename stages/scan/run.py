@@ -260,7 +260,7 @@ def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
     folder_of = pa.array(np.repeat(np.arange(len(chosen)), lengths))
     columns = {
         "path": pa.chunked_array(
-            [[folder.path(name) for name in folder.names] for folder, _ in chosen], pa.string()
+            [[folder.path(name) for name in folder.names] for folder, _ in chosen], pa.large_string()
         ).combine_chunks(),
         "size_bytes": pa.array(np.concatenate([np.asarray(folder.sizes) for folder, _ in chosen])),
         "mtime_ns": pa.array(np.concatenate([np.asarray(folder.mtimes) for folder, _ in chosen])),
@@ -268,7 +268,7 @@ def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
     for name in ("label", "generator", "split", "category"):
         values = [getattr(place, name) for _, place in chosen]
         columns[name] = pa.array(values, MANIFEST_SCHEMA.field(name).type).take(folder_of)
-    columns["sets"] = pa.array([list(place.sets) for _, place in chosen], pa.list_(pa.string())).take(folder_of)
+    columns["sets"] = pa.array([list(place.sets) for _, place in chosen], pa.list_(pa.large_string())).take(folder_of)
     return manifest_table(pa.table([columns[name] for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA))
 
 

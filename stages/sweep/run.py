@@ -15,8 +15,7 @@ from stages.sweep.tested import TestCorpus
 from stages.train.data import TrainingData
 from stages.train.feed import union_of
 from stages.train.loop import fit
-from storage.atomic import sha256_of
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,8 +72,8 @@ def run(
     device, spec = best_device(), data.views[0].spec
     threads = threads or default_threads(spec.width)
     tables = [*data.views, data.validation_view, *(test.table for test in tests)]
-    # the index has the feature key, and the content hash, label and sets of each image
-    indexes = [sha256_of(table.directory / INDEX_NAME) for table in tables]
+    # the content hash, label and sets of each image, and what its features were made with
+    indexes = [[table.key, fingerprint(read_index(table.directory / INDEX_NAME))] for table in tables]
     identity = [settings.model_dump(mode="json"), threads, indexes]
     results = Results.load(out, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
     with (

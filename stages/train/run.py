@@ -16,9 +16,9 @@ from stages.heads.machine import best_device, default_budget, default_threads, r
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.loop import Epoch, fit
-from storage.atomic import all_or_none, sha256_of
+from storage.atomic import all_or_none
 from storage.headfile import save_head
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 from storage.store import training_folder
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def run(
         budget = default_budget(device) if memory is None else memory
         training, validation = data.feeds(module.reads, device, budget)
         parameters = sum(parameter.numel() for parameter in module.parameters())
+        fingerprints = {view.name: fingerprint(read_index(view / INDEX_NAME)) for view in [*views, validation_view]}
         metadata = {
             "head": name,
             "settings": head.model_dump(mode="json"),
@@ -88,8 +89,8 @@ def run(
             "train": settings.model_dump(mode="json"),
             "validation": data.split.rule,
             "corpus": data.views[0].corpus,
-            "corpus_index_sha256": sha256_of(views[0] / INDEX_NAME),
-            "view_index_sha256": {view.name: sha256_of(view / INDEX_NAME) for view in [*views, validation_view]},
+            "corpus_index_sha256": fingerprints[views[0].name],
+            "view_index_sha256": fingerprints,
             "images": {
                 "training": len(training),
                 "validation": len(validation),

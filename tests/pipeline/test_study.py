@@ -101,6 +101,22 @@ def test_a_training_setting_runs_training_and_what_follows_and_going_back_runs_n
 
 
 @pytest.mark.usefixtures("restored")
+def test_touched_images_are_not_trained_on_or_scored_again(study):
+    params = yaml.safe_load((study / "params.yaml").read_text())
+    params["demo"] = {}  # the corpora are somebody's own: no stage makes their images and manifests
+    (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for corpus in ("demo-train", "demo-test"):
+        for image in (study / "data" / "images" / corpus).rglob("*.png"):
+            os.utime(image, (1, 1))
+        run_command("ltdpipe", "scan", "--corpus", corpus, cwd=study)
+    heads = study / "heads" / "demo-train"
+    before = {path: path.read_bytes() for path in heads.rglob("*.safetensors")}
+    assert kinds(repro(study)[0]) <= {"extract", "report"}
+    run_command("ltdpipe", "train", "--trained-on", "demo-train", "--head", "linear", "--seed", "0", cwd=study)
+    assert {path: path.read_bytes() for path in heads.rglob("*.safetensors")} == before
+
+
+@pytest.mark.usefixtures("restored")
 def test_words_in_plots_cards_tables_and_pages_train_and_score_nothing(study):
     files = ("report/figures.py", "report/tables.py", "report/published.yaml", "heads/card.py", "sweep/results.py")
     for name in files:

@@ -254,7 +254,11 @@ def test_the_number_of_the_device_does_not_matter(directory, monkeypatch):
 def test_an_index_that_points_outside_its_shards_is_refused_by_name(directory, column):
     index = read_index(directory / INDEX_NAME)
     rows = {record.name: record.rows for record in index.shards}[index.table["shard"][0].as_py()]
-    wrong = pa.array(["shard-00099.h5"] * IMAGES) if column == "shard" else pa.array([rows] * IMAGES, pa.int32())
+    wrong = (
+        pa.array(["shard-00099.h5"] * IMAGES, pa.large_string())
+        if column == "shard"
+        else pa.array([rows] * IMAGES, pa.int32())
+    )
     at = index.table.schema.get_field_index(column)
     table = index.table.set_column(at, index.table.schema.field(column), wrong)
     (directory / INDEX_NAME).unlink()

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import SPEC, extract, manifest, names, spec
+from synthetic import SPEC, extract, manifest, names, shard_rows, spec
 
 from storage.errors import DataError
 from storage.index import (
@@ -23,6 +23,7 @@ from storage.index import (
     write_index,
     write_sidecar,
 )
+from storage.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
 from storage.parquet import write_parquet
 from storage.spec import FeatureSpec
 
@@ -31,8 +32,9 @@ RECORD = st.builds(
     ShardRecord, name=NAME, size_bytes=st.integers(0, 2**60), sha256=st.text("0123456789abcdef"), rows=st.integers(0)
 )
 COLUMN = {
-    pa.string(): NAME, pa.int8(): st.integers(-1, 1), pa.int16(): st.integers(0, 100), pa.int32(): st.integers(0, 9999),
-    pa.int64(): st.integers(0, 2**62), pa.list_(pa.string()): st.lists(NAME, max_size=3),
+    pa.large_string(): NAME, pa.int8(): st.integers(-1, 1), pa.int16(): st.integers(0, 100),
+    pa.int32(): st.integers(0, 9999),
+    pa.int64(): st.integers(0, 2**62), pa.list_(pa.large_string()): st.lists(NAME, max_size=3),
 }  # fmt: skip
 
 
@@ -189,3 +191,30 @@ def test_sidecars_and_indexes_are_not_taken_for_each_other(tmp_path):
     for read, name in ((read_index, "shard-00000.parquet"), (read_sidecar, "index.parquet")):
         with pytest.raises(DataError, match=name):
             read(folder / name)
+
+
+def test_strings_have_64_bit_offsets_in_memory_whatever_the_file_was_written_from(tmp_path):
+    """With 32 bits the paths of 22 million images, or the hashes of 33 million, cannot be sorted, joined or merged."""
+    images = manifest(names(2))
+    record, rows = ShardRecord("shard-00000.h5", 1, "0", 2), shard_rows(images.to_pylist())
+    full = [{"shard": "shard-00000.h5", **one, **other} for one, other in zip(images.to_pylist(), rows, strict=True)]
+    index = Index(pa.Table.from_pylist(full, schema=INDEX_SCHEMA), SPEC, "toy", (record,))
+    write_sidecar(tmp_path / "sidecar", rows, record, SPEC)
+    assert large_strings(read_sidecar(tmp_path / "sidecar")[0]) == 6
+    for number, table in enumerate((index.table, index.table.cast(with_short_strings(index.table.schema)))):
+        write_index(tmp_path / f"index{number}", Index(table, SPEC, "toy", (record,)))
+        assert large_strings(read_index(tmp_path / f"index{number}").table) == 11
+        write_manifest(table.select(MANIFEST_SCHEMA.names), tmp_path / f"manifest{number}")
+        assert large_strings(read_manifest(tmp_path / f"manifest{number}")) == 5
+    for name in ("index", "manifest"):
+        assert (tmp_path / f"{name}0").read_bytes() == (tmp_path / f"{name}1").read_bytes()
+
+
+def with_short_strings(schema):
+    types = {pa.large_string(): pa.string(), pa.list_(pa.large_string()): pa.list_(pa.string())}
+    return pa.schema([field.with_type(types.get(field.type, field.type)) for field in schema])
+
+
+def large_strings(table):
+    assert not {pa.string(), pa.list_(pa.string())} & set(table.schema.types)
+    return sum(each in {pa.large_string(), pa.list_(pa.large_string())} for each in table.schema.types)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,19 +19,19 @@ from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
-from storage.errors import DataError
+from storage.errors import DataError, ResourceError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
 from storage.publish import publish, restore
-from storage.store import ShardFolder, store_root
+from storage.store import OWNER_NAME, ShardFolder, locked, store_root
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
 
 
 def content(folder):
-    """Name -> bytes of all files but the lock."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    """Name -> bytes of all files but the lock and the note of the owner."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in {".lock", OWNER_NAME}}
 
 
 def logical(directory):
@@ -352,3 +353,13 @@ def test_sidecars_hold_what_the_index_needs_but_the_manifest(own_store):
     sidecar = pq.read_table(own_store / SPEC.key / "toy" / "shard-00000.parquet")
     assert sidecar.column_names[:3] == ["path", "size_bytes", "mtime_ns"]
     assert "label" not in sidecar.column_names
+
+
+def test_a_lock_that_there_is_no_room_to_write_to_is_explained(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"cannot write .*\.lock: "), locked(tmp_path, print):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -28,10 +29,9 @@ from stages.heads.training import Overrides, TrainSettings
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
 from stages.train.run import TrainSummary, run
-from storage.atomic import sha256_of
 from storage.errors import SettingError
 from storage.headfile import load_head
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
@@ -113,7 +113,7 @@ def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: P
     device = best_device().type
     assert metadata["machine"] == {"device": device, "threads": 1 if device == "cpu" else None}
     assert (metadata["head"], metadata["seed"], metadata["corpus"]) == ("ltd", 3, "planted")
-    indexes = {name: sha256_of(features / name / INDEX_NAME) for name in ("train-0", "train-1", "val")}
+    indexes = {name: fingerprint(read_index(features / name / INDEX_NAME)) for name in ("train-0", "train-1", "val")}
     assert metadata["view_index_sha256"] == indexes
     assert metadata["corpus_index_sha256"] == indexes["train-0"]
     assert metadata["images"]["training"] + metadata["images"]["validation"] == 160
@@ -155,7 +155,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     out, whole = store / "head.safetensors", store / "whole.safetensors"
     head = head.model_copy(update={"train": Overrides(epochs=4, lr=1e-3, batch=32, patience=1)})
     train(features, whole, reporter, head)
-    assert not list(store.glob("training/*"))
+    assert not list(store.glob("training/*/*"))
 
     validate, calls = loop.validate, []
 
@@ -169,14 +169,14 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     with pytest.raises(Stop):
         train(features, out, reporter, head)
     assert not out.exists()
-    assert len(list(store.glob("training/*.safetensors"))) == 1
+    assert len(list(store.glob("training/*/*.safetensors"))) == 1
     calls[:] = [1] * 100
     train(features, out, reporter, head)
     assert reporter.notes[-1].startswith(f"training resumes after epoch {stopped_in - 1}")
     assert len(calls) == 100 + 4 - stopped_in
     assert out.read_bytes() == whole.read_bytes()
     assert out.with_suffix(".csv").read_bytes() == whole.with_suffix(".csv").read_bytes()
-    assert not list(store.glob("training/*"))
+    assert not list(store.glob("training/*/*"))
 
 
 def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_is_unfinished(
@@ -192,7 +192,7 @@ def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_i
     for more in ({}, *others):
         train(features, store / "head.safetensors", reporter, **more)
     assert not any("training resumes" in note for note in reporter.notes)
-    assert len(list(store.glob("training/*"))) == 1 + len(others)
+    assert len(list(store.glob("training/*/*"))) == 1 + len(others)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut"])
@@ -203,7 +203,7 @@ def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(
     train(features, whole, reporter)
     monkeypatch.setattr(Checkpoint, "remove", lambda self: None)
     train(features, out, reporter)
-    (kept,) = store.glob("training/*.safetensors")
+    (kept,) = store.glob("training/*/*.safetensors")
     kept.write_bytes(kept.read_bytes()[: 0 if damage == "empty" else -100])
     train(features, out, reporter)
     assert "training starts over" in reporter.notes[-1]
@@ -212,14 +212,15 @@ def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_what_the_command_goes_on_with(
-    features: Path, tmp_path: Path, store: Path, number: int
+    features: Path, tmp_path: Path, store: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # what is unfinished belongs to the folder that the command ran in
     out = tmp_path / "head.safetensors"
     arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
     arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
     place, options = "stages.train.checkpoint:Checkpoint:save", [*arguments, "--out", str(out)]
     with start_held(place, 20, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
-        wait_for(process, store, "training/*.safetensors")
+        wait_for(process, store, "training/*/*.safetensors")
         process.send_signal(number)
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number, told
@@ -284,9 +285,9 @@ def test_threads_and_memory_are_those_of_the_machine() -> None:
 
 
 def test_the_memory_that_counts_is_what_can_be_had_without_swapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "MemTotal:       3000000 kB\nMemFree:         200000 kB\nMemAvailable:   1000000 kB\n"
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
-    assert default_budget(torch.device("cpu")) == 0.6 * 1_000_000 * 1024
+    told = psutil.virtual_memory()._replace(available=1_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: told)
+    assert default_budget(torch.device("cpu")) == 600_000
 
 
 def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:
