@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
@@ -38,12 +41,36 @@ def kind(path) -> str:
     return decoded.facts["error"].partition(":")[0]
 
 
-def png(width: int, height: int, rows: bytes) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+
+def png(width: int, height: int, rows: bytes, *metadata: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"".join((b"\x89PNG\r\n\x1a\n", png_chunk(b"IHDR", header), *metadata, pixels, png_chunk(b"IEND", b"")))
+
+
+def decoded_bytes(content: bytes, *, apply_exif: bool = False) -> Decoded:
+    return decode_module.decode(lambda: content, apply_exif=apply_exif)
+
+
+def jpeg_with(segment: bytes) -> bytes:
+    content = encoded("JPEG")
+    tables = content.index(b"\xff\xdb")
+    return content[:tables] + segment + content[tables:]
+
+
+def encoded(format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture(200, 150).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def webp_with(chunk: bytes) -> bytes:
+    header = b"VP8X" + struct.pack("<II", 10, 8) + (199).to_bytes(3, "little") + (149).to_bytes(3, "little")
+    body = b"WEBP" + header + encoded("WEBP")[12:] + chunk
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "bmp"])
@@ -142,3 +169,81 @@ def test_exif_orientation_is_applied_only_on_request(tmp_path):
     turned = decode(path, apply_exif=True).image
     assert turned.size == (48, 64)
     assert np.array_equal(turned, decode(path).image.transpose(Image.Transpose.ROTATE_270))
+
+
+FIELD = Path(__file__).parents[2] / "data" / "field"
+
+
+@pytest.mark.parametrize("path", sorted((FIELD / "png-metadata").iterdir()), ids=lambda path: path.name)
+def test_long_or_damaged_metadata_decides_nothing_about_a_png(path):
+    decoded = decode(path)
+    assert decoded.facts["status"] == "ok", decoded.facts["error"]
+    assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg_with(b"\xff\xe2\x00\x0eICC_PROFILE\0"),
+        jpeg_with(b"\xff\xe0\x00\x07JFIF\0"),
+        jpeg_with(b"\xff\xee\x00\x07Adobe"),
+        webp_with(b"EXIF\xff\xff\0\0abc"),
+        webp_with(b"EXIF\x20\0\0\0abc"),
+    ],
+)
+def test_damaged_metadata_decides_nothing_about_a_jpeg_or_webp(content):
+    whole = decoded_bytes(encoded("JPEG" if content[:1] == b"\xff" else "WEBP"))
+    decoded = decoded_bytes(content)
+    assert decoded.facts["status"] == "ok", decoded.facts["error"]
+    assert np.array_equal(decoded.image, whole.image)
+
+
+def test_exif_data_that_cannot_be_read_turns_nothing():
+    content = encoded("JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
+    decoded = decoded_bytes(content, apply_exif=True)
+    assert np.array_equal(decoded.image, decoded_bytes(encoded("JPEG")).image)
+
+
+def test_orientation_is_read_beside_metadata_that_is_too_long():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunks = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2 << 20))), png_chunk(b"eXIf", exif.tobytes()[6:])
+    content = png(2, 1, b"\0" + bytes(6), *chunks)
+    assert [decoded_bytes(content, apply_exif=turn).image.size for turn in (False, True)] == [(2, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT"])
+def test_wrong_checksum_of_a_critical_chunk_is_damage(name):
+    content = bytearray(png(2, 1, b"\0" + bytes(6)))
+    start = content.index(name)
+    end = start + 4 + int.from_bytes(content[start - 4 : start], "big")
+    content[end] ^= 1
+    assert decoded_bytes(bytes(content)).facts["status"] == "failed"
+
+
+def test_png_whose_end_was_never_written_is_damaged():
+    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(picture(200, 150)) // 16)
+    whole = png(200, 150, rows)
+    for share in (0.3, 0.5, 0.7, 0.9):
+        kept = int(len(whole) * share)
+        assert decoded_bytes(whole[:kept] + bytes(len(whole) - kept)).facts["status"] == "failed", share
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
+def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1024)) + packer.flush()
+    start = b"k\0\1\0\0\0" if name == b"iTXt" else b"k\0\0"
+    (tmp_path / "x.png").write_bytes(png(1, 1, b"\0abc", png_chunk(name, start + bomb)))
+    code = (
+        "import pathlib, resource, sys; from stages.extract.decode import decode\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(decode(pathlib.Path(sys.argv[1]).read_bytes).facts['status'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True, check=True, timeout=60
+    )
+    status, kilobytes = ran.stdout.split()
+    assert status == "ok"
+    assert int(kilobytes) < 100_000
