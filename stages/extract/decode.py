@@ -34,6 +34,9 @@ MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
 # EPS would start another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
+# One format under two names of Pillow's: the JPEG of phones, which holds a preview or gain map behind the picture, and a
+# BMP without its file header.
+_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_PIXELS = 0x12  # the flags of VP8X that concern pixels: alpha, animation
 _NEVER = 1 << 16  # longer than any segment
@@ -178,15 +181,31 @@ def _webp_chunks(content: bytes) -> Iterator[bytes]:
 
 def _rgb(image: Image.Image, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
-    facts |= {"format": image.format, "width": image.width, "height": image.height, "mode": image.mode}
+    facts |= {"format": _SAME_FORMAT.get(str(image.format), image.format), "mode": image.mode}
+    facts |= {"width": image.width, "height": image.height}
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
     facts["jpeg_quality"] = _jpeg_quality(image)
+    _refuse_missing_parts(image)
     pixels = image.convert("RGB")
     if apply_exif:
         with suppress(Exception):  # EXIF data that cannot be read turns nothing; Pillow raises nearly anything on it
             return ImageOps.exif_transpose(pixels)
     return pixels
+
+
+def _refuse_missing_parts(image: Image.Image) -> None:
+    """Refuse a TIFF whose strips do not cover the picture: Pillow leaves what is missing black.
+
+    Raises:
+        EOFError: a strip is not listed, or at no place.
+    """
+    tiles = getattr(image, "tile", ())
+    if image.format == "TIFF" and tiles and tiles[0].codec_name == "raw":
+        listed = {tile.extents for tile in tiles if tile.offset}  # the same place once a plane
+        covered = sum((right - left) * (lower - upper) for left, upper, right, lower in listed)
+        if covered < image.width * image.height:
+            raise EOFError(f"strips hold {covered} of {image.width * image.height} pixels")
 
 
 def _reason(error: Exception) -> str:

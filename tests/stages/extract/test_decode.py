@@ -61,9 +61,9 @@ def jpeg_with(segment: bytes) -> bytes:
     return content[:tables] + segment + content[tables:]
 
 
-def encoded(format: str, **options) -> bytes:
+def encoded(encoder: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture(200, 150).save(buffer, format, **options)
+    picture(200, 150).save(buffer, encoder, **options)
     return buffer.getvalue()
 
 
@@ -222,8 +222,11 @@ def test_wrong_checksum_of_a_critical_chunk_is_damage(name):
 
 
 def test_png_whose_end_was_never_written_is_damaged():
-    rows = b"".join(b"\0" + row.tobytes() for row in np.asarray(picture(200, 150)) // 16)
-    whole = png(200, 150, rows)
+    rng = np.random.default_rng(0)
+    grey = np.add.outer(np.arange(150), np.arange(200)) // 3 + rng.integers(0, 60, (150, 200))
+    buffer = io.BytesIO()
+    Image.fromarray((grey * 200).astype(np.uint16)).save(buffer, "PNG")
+    whole = buffer.getvalue()
     for share in (0.3, 0.5, 0.7, 0.9):
         kept = int(len(whole) * share)
         assert decoded_bytes(whole[:kept] + bytes(len(whole) - kept)).facts["status"] == "failed", share
@@ -247,3 +250,72 @@ def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
     status, kilobytes = ran.stdout.split()
     assert status == "ok"
     assert int(kilobytes) < 100_000
+
+
+def test_pictures_of_phones_are_jpeg():
+    facts = decode(FIELD / "mpo" / "phone.jpg").facts
+    assert (facts["status"], facts["format"]) == ("ok", "JPEG")
+    assert facts["jpeg_quality"] is not None
+
+
+def test_a_bmp_without_its_file_header_is_a_bmp():
+    assert decoded_bytes(encoded("DIB")).facts["format"] == "BMP"
+
+
+def tiff_of_rows(offsets: list[int]) -> bytes:
+    """A raw RGB TIFF, 20 x 10, one strip a row, all its pixels 200, the strips listed at ``offsets``."""
+    pixels = bytes([200]) * 600
+    count, directory = len(offsets), 8 + len(pixels)
+    tags = [
+        (256, 1, 20),
+        (257, 1, 10),
+        (258, 3, 0),
+        (262, 1, 2),
+        (273, count, 0),
+        (277, 1, 3),
+        (278, 1, 1),
+        (279, count, 0),
+    ]
+    long = {258: [8] * 3, 273: offsets, 279: [60] * count}
+    place, values, entries = directory + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, number, value in tags:
+        if tag in long:
+            entries += struct.pack("<HHII", tag, 4, number, place + len(values))
+            values += struct.pack(f"<{number}I", *long[tag])
+        else:
+            entries += struct.pack("<HHII", tag, 4, number, value)
+    header = b"II*\0" + struct.pack("<I", directory)
+    return header + pixels + struct.pack("<H", len(tags)) + entries + bytes(4) + values
+
+
+def test_a_tiff_without_some_of_its_strips_is_truncated():
+    whole = [8 + 60 * row for row in range(10)]
+    assert (np.asarray(decoded_bytes(tiff_of_rows(whole)).image) == 200).all()
+    for offsets in (whole[:6], whole[:6] + [0] * 4, whole[:6] + [1 << 20] * 4):
+        assert str(decoded_bytes(tiff_of_rows(offsets)).facts["error"]).startswith("truncated"), offsets
+
+
+def test_a_tiff_is_turned_as_pillow_turns_it_and_its_size_is_that_of_its_pixels():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for compression in (None, "tiff_lzw"):
+        content = encoded("TIFF", exif=exif, compression=compression)
+        for turn in (False, True):
+            decoded = decoded_bytes(content, apply_exif=turn)
+            assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"]) == (150, 200)
+            assert np.array_equal(decoded.image, picture(200, 150).transpose(Image.Transpose.ROTATE_270))
+
+
+@pytest.mark.parametrize("encoder", ["PNG", "WEBP", "AVIF", "JPEG"])
+def test_no_other_format_is_turned_unasked(encoder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(encoder, exif=exif)
+    assert [decoded_bytes(content, apply_exif=turn).image.size for turn in (False, True)] == [(200, 150), (150, 200)]
+
+
+@pytest.mark.parametrize("encoder", ["PNG", "GIF", "BMP", "TIFF", "JPEG", "WEBP", "AVIF", "JPEG2000"])
+def test_a_picture_of_one_pixel_is_read(encoder):
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), "white").save(buffer, encoder)
+    assert decoded_bytes(buffer.getvalue()).image.size == (1, 1)
