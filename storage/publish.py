@@ -43,15 +43,27 @@ def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Call
     wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(entry.name for entry in target.iterdir() if not _OURS.fullmatch(entry.name))
-    if foreign:
-        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
+    refuse_foreign(target)
     remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
     copied = sum(restore(source / name, target / name) for name in [*wanted, INDEX_NAME])
     with explained(target):
         fsync(target)
     if copied:
         log(f"copied {copied} files to {target}: hard links from {source} are not possible (another file system?)")
+
+
+def refuse_foreign(target: Path) -> None:
+    """Refuse a folder to publish to that holds files of others; one that is not there holds none.
+
+    Raises:
+        DataError: it does.
+        ResourceError: it cannot be read, or is no folder.
+    """
+    with explained(target):
+        entries = list(target.iterdir()) if target.exists() else []
+    foreign = sorted(entry.name for entry in entries if not _OURS.fullmatch(entry.name))
+    if foreign:
+        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
 
 
 def restore(source: Path, target: Path) -> bool:
