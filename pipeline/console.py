@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from storage.names import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -61,15 +63,16 @@ class ConsoleReporter:
 
     def note(self, line: str) -> None:
         """Print a note."""
-        self._console.print(line, markup=False)
+        self._console.print(printable(line), markup=False)
 
     def warn(self, line: str) -> None:
         """Print a warning."""
-        self._console.print(f"warning: {line}", style="yellow", markup=False)
+        self._console.print(f"warning: {printable(line)}", style="yellow", markup=False)
 
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Show done/total, rate, time left and failures of ``total`` units; None: their number is not known."""
+        what = printable(what)
         if not self._console.is_terminal:
             counter = Counter(total, unit, lambda counter: self._line(what, counter), every=_SECONDS_BETWEEN_LINES)
             yield counter
@@ -77,7 +80,8 @@ class ConsoleReporter:
                 self._line(what, counter, "done")
             return
         rate, *words = (TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting"))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         with Progress(*columns, *words, console=self._console) as bar:
             task = bar.add_task(what, total=total, rate="", failed="", waiting="")
 

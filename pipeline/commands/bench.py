@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pipeline.commands.arguments import echo
 from pipeline.commands.extract import auto_or
 
 
@@ -30,10 +31,8 @@ def bench_extract(backbone: str, weights: str, images: int, batch: int | None, l
     settings = settings_from(ExtractSettings, {"backbone": backbone, "weights": weights}, source="--")
     result = measure(settings, images, Runtime(batch=batch, loaders=loaders), ConsoleReporter())
     time = result.timing
-    click.echo(f"{backbone} on {result.device}, {result.precision}, {images} images")
-    click.echo(
-        f"from files   {result.from_files:8.2f} images/s, {time.waiting / time.wall:.0%} of the time waiting for data"
-    )
-    click.echo(f"from memory  {result.from_memory:8.2f} images/s")
+    echo(f"{backbone} on {result.device}, {result.precision}, {images} images")
+    echo(f"from files   {result.from_files:8.2f} images/s, {time.waiting / time.wall:.0%} of the time waiting for data")
+    echo(f"from memory  {result.from_memory:8.2f} images/s")
     parts = ("read", "decode", "view", "backbone", "write", "wall")
-    click.echo("seconds      " + ", ".join(f"{part} {getattr(time, part):.2f}" for part in parts))
+    echo("seconds      " + ", ".join(f"{part} {getattr(time, part):.2f}" for part in parts))

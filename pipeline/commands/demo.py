@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.arguments import PATH, defined, project_params
+from pipeline.commands.arguments import PATH, defined, echo, project_params
 
 
 @click.command("demo-images")
@@ -28,6 +28,4 @@ def demo_data(folder: Path, test_images: int, training_images: int) -> None:
     from stages.demo.miniatures import run
 
     count = run(root=folder, test_images=test_images, training_images=training_images)
-    click.echo(
-        f"{folder}: {count} images; next: ltdpipe profile use paper --data {folder} --set extract.backbone=demo-vit"
-    )
+    echo(f"{folder}: {count} images; next: ltdpipe profile use paper --data {folder} --set extract.backbone=demo-vit")

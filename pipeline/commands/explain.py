@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,4 +29,4 @@ def explain(bundle: Path, image: Path, out: Path, features: Path | None, weights
     found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out, features=features)
     prediction = found.prediction
     limit = f"(synthetic above {prediction.synthetic_above:.4f})"
-    click.echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")
+    echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_name, corpus_option, defined, needed, project_params, refuse_idle
+from pipeline.commands.arguments import (
+    PATH,
+    corpus_name,
+    corpus_option,
+    defined,
+    echo,
+    needed,
+    project_params,
+    refuse_idle,
+)
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -133,7 +142,10 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
             _listed(given, "backbone", "weights", "taps", "blocks", "grid", "precision", "apply_exif"),
         )
         manifest, found = scan_folder(corpus=name, root=folder, layout=layout)
-        reporter.note(f"{name}: {found}")
+        for line in str(found).splitlines():
+            reporter.note(f"{name}: {line}")
+        for warning in found.warnings:
+            reporter.warn(f"{name}: {warning}")
     reals = None if entry.reals is None else paths.images(entry.reals)
     summary = run(
         corpus=name,
@@ -155,10 +167,10 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
             passes, seconds = sum(summary.views.values()), summary.timing.wall
             record("extraction", name, of=[paths.contents(name)], seconds=seconds, images=passes)
     if as_json:
-        click.echo(json.dumps({"corpus": name} | summary.to_json()))
+        echo(json.dumps({"corpus": name} | summary.to_json()))
     else:
         for line in _summary_lines(name, summary):
-            click.echo(line)
+            echo(line)
     if strict and summary.failed:
         raise DataError(
             f"{sum(summary.failed.values())} of {name}'s images failed (--strict); the features are in {out}"

@@ -34,8 +34,8 @@ MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
 # EPS would start another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
-# One format under two names of Pillow's: the JPEG of phones, which holds a preview or gain map behind the picture, and a
-# BMP without its file header.
+# One format under two names of Pillow's: the JPEG of phones, which holds a preview or gain map behind the picture, and
+# a BMP without its file header.
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WEBP_PIXELS = 0x12  # the flags of VP8X that concern pixels: alpha, animation
