@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from pipeline.cli import ltdpipe
+from running import without_root_s_privilege
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +75,37 @@ def test_a_folder_with_other_files_is_refused_before_any_work(pictures):
     assert "files of another origin (letter.txt)" in str(done.exception)
     assert not list(pictures.parent.rglob("shard-*"))
     assert (pictures.parent / "features" / "clean" / "letter.txt").read_text() == "mine"
+
+
+COMMAND = "import sys; from pipeline.cli import main; main()"
+
+
+def extract_as_a_user(folder: Path, out: Path):
+    arguments = (folder, "--out", out, "--backbone", "demo-vit", "--loaders", "0", "--strict")
+    return without_root_s_privilege(COMMAND, "extract", *arguments, LTDPIPE_STORE=str(out.parent / "store"))
+
+
+def test_a_file_that_may_not_be_read_is_one_failed_image(pictures):
+    (pictures / "real" / "0.png").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    assert done.returncode == 3, done.stderr
+    assert "1 failed: 1 unreadable" in done.stdout
+    assert "unreadable: permission denied" in done.stdout
+
+
+def test_a_folder_that_may_not_be_read_is_named(pictures):
+    (pictures / "real").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    (pictures / "real").chmod(0o755)
+    assert done.returncode == 3, done.stdout
+    assert f"{pictures / 'real'} may not be read" in done.stderr.splitlines()[-1]
+
+
+def test_an_archive_that_may_not_be_read_is_named(pictures):
+    with ZipFile(pictures / "more.zip", "w") as archive:
+        archive.write(pictures / "real" / "0.png", "real/2.png")
+    (pictures / "more.zip").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    assert "more.zip" in done.stdout + done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
