@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from pipeline import commands
+from pipeline.commands.arguments import echo
 from storage.errors import LtdpipeError
 
 
@@ -49,12 +50,12 @@ def main() -> NoReturn:
         cause = stop.__cause__ or stop
         again = f"finished work is kept, to go on run: {shlex.join(['ltdpipe', *sys.argv[1:]])}"
         note = next(iter(getattr(cause, "__notes__", [])), again)  # a command that goes on in another way says how
-        click.echo(f"interrupted; {note}", err=True)
+        echo(f"interrupted; {note}", err=True)
         sys.exit(143 if isinstance(cause, _Terminated) else 130)
     except LtdpipeError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(0)
 

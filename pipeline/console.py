@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from storage.names import printable
@@ -76,6 +75,7 @@ class ConsoleReporter:
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Show done/total, rate, time left and failures of ``total`` units; None: their number is not known."""
+        what = printable(what)
         if not self._console.is_terminal:
             counter = Counter(total, unit, lambda counter: self._line(what, counter), every=_SECONDS_BETWEEN_LINES)
             yield counter
@@ -83,9 +83,10 @@ class ConsoleReporter:
                 self._line(what, counter, "done")
             return
         rate, *words = (TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting"))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         with Progress(*columns, *words, console=self._console) as bar:
-            task = bar.add_task(escape(printable(what)), total=total, rate="", failed="", waiting="")
+            task = bar.add_task(what, total=total, rate="", failed="", waiting="")
 
             def update(counter: Counter) -> None:
                 bar.update(task, completed=counter.done, **counter.words())

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from storage.atomic import atomic_path, explained, fsync, remove, write_text
 from storage.errors import DataError
 from storage.index import INDEX_NAME, fingerprint, read_index
-from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +41,9 @@ def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Call
         ResourceError: the target cannot be written to.
     """
     wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
-    check_target(target)
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(target)
     remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
     copied = sum(restore(source / name, target / name) for name in [*wanted, INDEX_NAME])
     with explained(target):
@@ -53,20 +52,18 @@ def publish(source: Path, target: Path, shards: Sequence[ShardRecord], log: Call
         log(f"copied {copied} files to {target}: hard links from {source} are not possible (another file system?)")
 
 
-def check_target(target: Path) -> None:
-    """Refuse a folder that features cannot be published into: to be found out before they are made.
+def refuse_foreign(target: Path) -> None:
+    """Refuse a folder to publish to that holds files of others; one that is not there holds none.
 
     Raises:
-        DataError: it holds files that are not ours, or is a file.
+        DataError: it does.
+        ResourceError: it cannot be read, or is no folder.
     """
-    if target.exists() and not target.is_dir():
-        raise DataError(f"{target} is a file; choose a folder")
-    foreign = (
-        sorted(entry.name for entry in target.iterdir() if not _OURS.fullmatch(entry.name)) if target.exists() else []
-    )
+    with explained(target):
+        entries = list(target.iterdir()) if target.exists() else []
+    foreign = sorted(entry.name for entry in entries if not _OURS.fullmatch(entry.name))
     if foreign:
-        named = ", ".join(map(printable, foreign[:3]))
-        raise DataError(f"{target} holds files of another origin ({named}); choose an empty folder")
+        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
 
 
 def restore(source: Path, target: Path) -> bool:

@@ -12,6 +12,14 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+# A program started from here no longer has the capabilities to write and read where permissions forbid it.
+_DROP = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def environment(cwd: Path, **more: str) -> dict[str, str]:
@@ -34,6 +42,16 @@ def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> sub
     if check and done.returncode != 0:
         pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def without_root_s_privilege(script: str, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python script that obeys file permissions, also where the tests run as root."""
+
+    dropped = [sys.executable, "-c", _DROP] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*dropped, sys.executable, "-c", script, *map(str, arguments)], cwd=PROJECT, env={**os.environ, **env},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def start(*command: str, cwd: Path) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, needed, refuse_overwriting
+from pipeline.commands.arguments import PATH, corpus_option, echo, needed, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,4 +27,4 @@ def analyse(corpus: str | None, features: Path | None, out: Path | None) -> None
     out = needed(out, "--out with --features")
     refuse_overwriting(out, features)
     run(features=features, out=out)
-    click.echo(f"{out}: how the class token moves from block to block, real images against each generator")
+    echo(f"{out}: how the class token moves from block to block, real images against each generator")

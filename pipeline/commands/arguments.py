@@ -30,6 +30,11 @@ trained_on_option = click.option(
 )
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print lines whose names may hold anything, spelling out what a terminal would obey instead of show."""
+    click.echo("\n".join(map(names.printable, text.split("\n"))), err=err, nl=nl)
+
+
 def trained_on(params: Params, name: str | None) -> str:
     """Return the corpus that a head is trained on: the one named, or the only one of the study.
 
@@ -89,6 +94,16 @@ def refuse_idle(options: Mapping[str, object]) -> None:
         raise SettingError(
             f"{', '.join(idle)} needs a FOLDER; with --corpus it would do nothing, edit {paths.PARAMS} instead"
         )
+
+
+def refuse_both(folder: Path, corpus: str | None) -> None:
+    """Refuse a corpus of params.yaml beside a folder, which would be left unread.
+
+    Raises:
+        SettingError: a corpus is named.
+    """
+    if corpus is not None:
+        raise SettingError(f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out")
 
 
 def refuse_overwriting(out: Path | None, *inputs: Path | None) -> None:

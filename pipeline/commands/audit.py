@@ -11,6 +11,7 @@ from pipeline.commands.arguments import (
     PATH,
     corpus_option,
     defined,
+    echo,
     needed,
     project_params,
     refuse_overwriting,
@@ -61,7 +62,6 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
     from stages.scan.layouts import layout_name
-    from storage.names import printable
 
     asked: tuple[str, ...] = ()
     if features is None:
@@ -91,8 +91,8 @@ def audit(  # noqa: PLR0917 - click hands over one argument an option
     Console().print(summary_table(found))
     for warning in found["warnings"]:
         about = "" if warning["set"] is None else f"set {warning['set']}: "
-        reporter.warn(printable(f"{warning['kind']}: {about}{warning['text']}"))
-    click.echo(f"{out}: {len(found['warnings'])} warning(s)")
+        reporter.warn(f"{warning['kind']}: {about}{warning['text']}")
+    echo(f"{out}: {len(found['warnings'])} warning(s)")
 
 
 def summary_table(found: dict[str, Any]) -> Table:

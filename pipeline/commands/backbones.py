@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pipeline.commands.arguments import echo
 from storage.errors import SettingError
 
 
@@ -39,4 +40,4 @@ def fetch(name: str) -> None:
     if card is None or card.library == "demo":
         names = ", ".join(card.name for card in BACKBONES.values() if card.library != "demo")
         raise SettingError(f"{name!r} is no backbone with weights to fetch; choose from {names}")
-    click.echo(str(fetch_weights(card, ConsoleReporter().note)))
+    echo(str(fetch_weights(card, ConsoleReporter().note)))

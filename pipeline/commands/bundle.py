@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 
 @click.command()
@@ -34,4 +34,4 @@ def bundle(head: Path, out: Path, features: Path | None, geometry: str | None, c
         raise DataError(f"model card {card} cannot be read as UTF-8 text ({error})") from error
     made = run(head=head, out=out, features=features, geometry=geometry, about=about)
     bands = "with bands" if made.bands is not None else "without bands (name --features for them)"
-    click.echo(f"{out}: head {made.name} on {made.spec.backbone}, {bands}, {made.calibration.source}")
+    echo(f"{out}: head {made.name} on {made.spec.backbone}, {bands}, {made.calibration.source}")

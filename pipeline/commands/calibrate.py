@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
     from stages.predict.calibrate import Classes
@@ -71,9 +71,9 @@ def calibrate(  # noqa: PLR0917 - click hands over one argument an option
         share=share,
     )
     band = "" if found.real_up_to is None else f", real up to {found.real_up_to:.4f}"
-    click.echo(f"{out}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
-    click.echo(f"probabilities: {_probabilities(found)}")
-    click.echo(f"guarantee: {found.guarantee}")
+    echo(f"{out}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
+    echo(f"probabilities: {_probabilities(found)}")
+    echo(f"guarantee: {found.guarantee}")
 
 
 def _probabilities(found: Calibration) -> str:

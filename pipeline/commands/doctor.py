@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pipeline.commands.arguments import echo
+
 
 @click.command()
 def doctor() -> None:
@@ -14,6 +16,6 @@ def doctor() -> None:
     findings = list(examine(store_root()))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        click.echo(f"{finding.what:{width}}  {finding.found}")
+        echo(f"{finding.what:{width}}  {finding.found}")
         if finding.advice:
-            click.echo(f"{'':{width}}  -> {finding.advice}")
+            echo(f"{'':{width}}  -> {finding.advice}")

@@ -12,6 +12,7 @@ from pipeline.commands.arguments import (
     PATH,
     corpus_option,
     defined,
+    echo,
     needed,
     project_params,
     refuse_overwriting,
@@ -58,7 +59,7 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
                 "--head, --seed, --trained-on and --corpus would do nothing beside --head-file; leave them out"
             )
         refuse_overwriting(out, head_file, features)
-        click.echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
+        echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
         return
     params = project_params()
     name, corpus, seed = needed(name, "--head"), needed(corpus, "--corpus"), needed(seed, "--seed")
@@ -82,4 +83,4 @@ def evaluate(  # noqa: PLR0917 - click hands over one argument an option
         images=sum(counts.values()),
     )
     for view, count in counts.items():
-        click.echo(f"{folder / view}.parquet: {count} images scored")
+        echo(f"{folder / view}.parquet: {count} images scored")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,4 +28,4 @@ def explain(bundle: Path, image: Path, out: Path, weights: str) -> None:
     found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out)
     prediction = found.prediction
     limit = f"(synthetic above {prediction.synthetic_above:.4f})"
-    click.echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")
+    echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")

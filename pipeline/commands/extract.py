@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_name, corpus_option, defined, needed, project_params, refuse_idle
+from pipeline.commands.arguments import (
+    PATH,
+    corpus_name,
+    corpus_option,
+    defined,
+    echo,
+    needed,
+    project_params,
+    refuse_idle,
+)
 from storage.errors import DataError
-from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,10 +167,10 @@ def extract(  # noqa: PLR0917 - click hands over one argument an option
             passes, seconds = sum(summary.views.values()), summary.timing.wall
             record("extraction", name, of=[paths.contents(name)], seconds=seconds, images=passes)
     if as_json:
-        click.echo(json.dumps({"corpus": name} | summary.to_json()))
+        echo(json.dumps({"corpus": name} | summary.to_json()))
     else:
         for line in _summary_lines(name, summary):
-            click.echo(printable(line))
+            echo(line)
     if strict and summary.failed:
         raise DataError(
             f"{sum(summary.failed.values())} of {name}'s images failed (--strict); the features are in {out}"

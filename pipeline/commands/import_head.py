@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def import_head(  # noqa: PLR0917 - click hands over one argument an option
         heads=heads,
         backbone=_local_backbone(features, check_backbone) if check_backbone else None,
     )
-    click.echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")
+    echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")
 
 
 def _local_backbone(features: Path, weights: str) -> Mapping[str, Tensor]:

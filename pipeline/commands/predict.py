@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,7 +113,7 @@ def predict(  # noqa: PLR0917 - click hands over one argument an option
         except BrokenPipeError:  # whoever read the output, such as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-    click.echo(_summary(counts, target), err=True)
+    echo(_summary(counts, target), err=True)
     scored = sum(counts[word] for word in ("real", "synthetic", "unsure", "there already"))
     if not scored or (strict and counts["failed"]):
         raise DataError(f"{counts['failed']} of {sum(counts.values())} images could not be read; their rows say why")

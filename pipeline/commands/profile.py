@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH
+from pipeline.commands.arguments import PATH, echo
 from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def profile_list() -> None:
     from pipeline.profiles import profile_names
 
     for name in profile_names():
-        click.echo(name)
+        echo(name)
 
 
 @profile.command("show")
@@ -39,7 +39,7 @@ def profile_show(name: str) -> None:
     """Print a profile."""
     from pipeline.profiles import profile_text
 
-    click.echo(profile_text(name), nl=False)
+    echo(profile_text(name), nl=False)
 
 
 @profile.command("use")
@@ -98,7 +98,7 @@ def profile_use(  # noqa: PLR0917 - click hands over one argument an option
         partial(paths.PARAMS).write_text(text, encoding="utf-8", newline="")
         if data is not None:
             partial(paths.DATA_ROOT).write_text(str(data.absolute()), encoding="utf-8")
-    click.echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
+    echo(f"{paths.PARAMS} is now the study {params.study}; run it with `dvc repro`")
 
 
 def _checked(params: Params, data: Path) -> list[CorpusCheck]:
@@ -112,9 +112,9 @@ def _checked(params: Params, data: Path) -> list[CorpusCheck]:
             check = check_corpus(name, corpus, data, reporter, is_test=name in params.evaluate.corpora)
             checks.append(check)
             count = "not found" if check.manifest is None else f"{len(check.manifest)} images"
-            click.echo(f"{name}: {count}")
+            echo(f"{name}: {count}")
             for finding in check.findings:
-                click.echo(f"  {finding}")
+                echo(f"  {finding}")
     return checks
 
 
@@ -142,18 +142,22 @@ def _missing(checks: list[CorpusCheck], params: Params, skip_missing: bool) -> t
 def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | None) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pipeline.prepare import check_room, plan
+    from storage.names import printable
     from storage.store import store_root
 
     planned = plan(params, manifests, store_root())
     table = Table("corpus", "images", "views", "forward passes", "features", title="extraction")
     for name, images in planned.images.items():
         size = f"{planned.bytes[name] / 1e9:.2f} GB"
-        table.add_row(name, f"{images:,}", str(planned.passes[name] // images), f"{planned.passes[name]:,}", size)
+        table.add_row(
+            Text(printable(name)), f"{images:,}", str(planned.passes[name] // images), f"{planned.passes[name]:,}", size
+        )
     Console().print(table)
     needed, passes = sum(planned.bytes.values()), sum(planned.passes.values())
-    click.echo(f"features: {needed / 1e9:.2f} GB, free: {planned.free_bytes / 1e9:.1f} GB")
+    echo(f"features: {needed / 1e9:.2f} GB, free: {planned.free_bytes / 1e9:.1f} GB")
     check_room(planned)
     if rate is None:
         from pipeline.console import ConsoleReporter
@@ -163,5 +167,5 @@ def _print_plan(params: Params, manifests: dict[str, pa.Table], rate: float | No
         settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
         measured = measure(settings, 16, Runtime(), ConsoleReporter())
         rate = measured.from_files
-        click.echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")
-    click.echo(f"backbone: {passes:,} forward passes, about {planned.hours(rate):.1f} hours where none is cached yet")
+        echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")
+    echo(f"backbone: {passes:,} forward passes, about {planned.hours(rate):.1f} hours where none is cached yet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.commands.arguments import project_params
+from pipeline.commands.arguments import echo, project_params
 
 
 @click.command()
@@ -18,4 +18,4 @@ def report(quiet: bool) -> None:
         from rich.console import Console
 
         Console().print(table)
-        click.echo(f"report: {folder / 'report.html'}")
+        echo(f"report: {folder / 'report.html'}")

@@ -11,6 +11,7 @@ from pipeline.commands.arguments import (
     corpus_name,
     corpus_option,
     defined,
+    echo,
     needed,
     project_params,
     refuse_idle,
@@ -57,7 +58,6 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     from stages.scan.run import run
     from stages.scan.settings import ScanSettings
     from storage.archives import is_url
-    from storage.names import printable
 
     reporter = ConsoleReporter()
     manifest: Path | None
@@ -87,10 +87,10 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
         strict=strict,
     )
     for line in str(summary).splitlines():
-        click.echo(printable(line))
+        echo(line)
     if isinstance(settings.sets, str):
         from stages.scan.set_lists import set_list
 
-        click.echo(set_list(settings.sets).covered(summary.sets))
+        echo(set_list(settings.sets).covered(summary.sets))
     for warning in summary.warnings:
         reporter.warn(warning)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH, refuse_overwriting
+from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,6 @@ def show(head: Path, out: Path | None) -> None:
     refuse_overwriting(out, head)
     card = model_card(head)
     if out is None:
-        click.echo(card, nl=False)
+        echo(card, nl=False)
     else:
         write_text(out, card)

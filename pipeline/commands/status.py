@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, project_params
+from pipeline.commands.arguments import PATH, corpus_option, defined, echo, project_params, refuse_both
 from pipeline.commands.verify import views_in
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,29 +35,26 @@ def status(folder: Path | None, corpus: str | None) -> None:
     from storage.store import project_root, store_root
 
     if folder is not None:
-        if corpus is not None:
-            raise SettingError(
-                f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out"
-            )
+        refuse_both(folder, corpus)
         for view in views_in(folder):
-            click.echo(_published(view))
+            echo(_published(view))
         return
     corpora = project_params().corpora
     for name in [corpus] if corpus else corpora:
         defined(corpora, name, "corpora")
         if not paths.manifest(name).exists():
-            click.echo(f"{name}: no manifest yet; `ltdpipe scan --corpus {name}` makes it")
+            echo(f"{name}: no manifest yet; `ltdpipe scan --corpus {name}` makes it")
             continue
         manifest = read_manifest(paths.manifest(name))
-        click.echo(f"{name}: {len(manifest)} images in the manifest")
+        echo(f"{name}: {len(manifest)} images in the manifest")
         entries = stored_corpora(store_root(), name, project_root())
         for entry in entries:
-            click.echo(f"  {_progress(entry, manifest)}")
+            echo(f"  {_progress(entry, manifest)}")
         views = sorted(paths.features(name).glob("*/")) if paths.features(name).is_dir() else []
         for view in views:
-            click.echo(f"  {_published(view, manifest)}")
+            echo(f"  {_published(view, manifest)}")
         if not entries and not views:
-            click.echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
+            echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
 
 
 def _progress(entry: StoredCorpus, manifest: pa.Table) -> str:

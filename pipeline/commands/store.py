@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
+from pipeline.commands.arguments import echo
 
 if TYPE_CHECKING:
     from storage.inventory import StoredCorpus
@@ -28,10 +29,10 @@ def store_ls() -> None:
     for entry in entries:
         if entry.key != key:
             key = entry.key
-            click.echo(f"{key}  {entry.spec.describe() if entry.spec else 'settings unknown: no readable sidecar'}")
-        click.echo(f"  {entry.corpus}: {_contents(entry)}")
+            echo(f"{key}  {entry.spec.describe() if entry.spec else 'settings unknown: no readable sidecar'}")
+        echo(f"  {entry.corpus}: {_contents(entry)}")
     total, linked = (sum(getattr(entry, name) for entry in entries) for name in ("size_bytes", "linked_bytes"))
-    click.echo(f"{store_root()}: {_size(total)}, of which {_size(total - linked)} are linked from nowhere else")
+    echo(f"{store_root()}: {_size(total)}, of which {_size(total - linked)} are linked from nowhere else")
 
 
 @store.command("prune")
@@ -55,20 +56,20 @@ def store_prune(yes: bool, owner: str | None) -> None:
     for entry in stored_corpora(store_root()):
         reason = disposable(entry, published=published, corpora=corpora, owner=whose, own_store=own_store)
         if reason is not None:
-            click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
+            echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
             continue
         if yes and not delete(entry):
-            click.echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; a process extracts into it")
+            echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; a process extracts into it")
             continue
-        click.echo(f"{verb} {entry.key}/{entry.corpus}: {_contents(entry)}")
+        echo(f"{verb} {entry.key}/{entry.corpus}: {_contents(entry)}")
         freed += entry.size_bytes
     for state in abandoned_trainings(training_folder()):
         size = state.stat().st_size
         if yes:
             remove(state)
-        click.echo(f"{verb} {state}: {_size(size)}, a training stopped more than a week ago")
+        echo(f"{verb} {state}: {_size(size)}, a training stopped more than a week ago")
         freed += size
-    click.echo(f"{_size(freed)} {'freed' if yes else 'would be freed; --yes deletes'}")
+    echo(f"{_size(freed)} {'freed' if yes else 'would be freed; --yes deletes'}")
 
 
 def _contents(entry: StoredCorpus) -> str:
@@ -93,7 +94,7 @@ def _published_keys() -> set[str]:
         try:
             keys.add(read_index(path).spec.key)
         except DataError as error:
-            click.echo(f"warning: {error}", err=True)
+            echo(f"warning: {error}", err=True)
     return keys
 
 

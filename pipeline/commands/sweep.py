@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import defined, project_params, trained_on, trained_on_option
+from pipeline.commands.arguments import defined, echo, project_params, trained_on, trained_on_option
 from pipeline.commands.head_options import memory_option, threads_option, training_views
 from storage.errors import SettingError
 
@@ -54,7 +54,7 @@ def sweep(
         threads=threads,
     )
     record("sweep", f"{corpus}/{kind}", of=[out / "results.csv"], seconds=time.perf_counter() - started)
-    click.echo(f"{out}: {len(rows)} rows in results.csv")
+    echo(f"{out}: {len(rows)} rows in results.csv")
 
 
 def _variants(kind: str, params: Params, blocks: int) -> list[Variant]:

@@ -11,6 +11,7 @@ from pipeline import paths
 from pipeline.commands.arguments import (
     PATH,
     defined,
+    echo,
     needed,
     project_params,
     refuse_overwriting,
@@ -92,7 +93,7 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
     if of_study:
         seconds = time.perf_counter() - started
         record("training", f"{views[0].parent.name}/{name}/{seed}", of=[out.with_suffix(".csv")], seconds=seconds)
-    click.echo(
+    echo(
         f"{name}, seed {seed}: best epoch {summary.best.epoch}, held-out accuracy "
         f"{summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, project_params
+from pipeline.commands.arguments import PATH, corpus_option, defined, echo, project_params, refuse_both
 from pipeline.commands.extract import extract
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     from storage.store import Fault
@@ -31,9 +31,8 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
     Exits with 3 while anything is damaged.
     """
     again = "ltdpipe verify --repair"
-    if folder is not None and corpus is not None:
-        raise SettingError(f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out")
     if folder is not None:
+        refuse_both(folder, corpus)
         again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
         remaining = _verify(folder, repair)
         if remaining and repair:
@@ -43,7 +42,9 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
             )
     else:
         remaining = []
-        for name in [corpus] if corpus else list(project_params().corpora):
+        corpora = project_params().corpora
+        for name in [corpus] if corpus else corpora:
+            defined(corpora, name, "corpora")
             remaining += _verify_corpus(name, repair, needed=corpus is not None)
     if remaining:
         raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
@@ -57,7 +58,7 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
 
     folder = paths.features(name)
     if not folder.is_dir() and not needed:
-        click.echo(f"{name}: not extracted")
+        echo(f"{name}: not extracted")
         return []
     views = {view: store_folder(view, store_root()) for view in views_in(folder)}
     remaining = _verify(folder, repair)
@@ -67,8 +68,8 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
         view = fault.path.parent
         alone = all(other is fault or other.path.parent != view for other in remaining)
         if alone and (home := views.get(view)) is not None:
-            rebuild_index(view, home, read_manifest(paths.manifest(name)), name, click.echo)
-            click.echo(f"{fault.path}: put together from the sidecars")
+            rebuild_index(view, home, read_manifest(paths.manifest(name)), name, echo)
+            echo(f"{fault.path}: put together from the sidecars")
             remaining.remove(fault)
     if remaining:
         extract.main(["--corpus", name], standalone_mode=False)
@@ -84,15 +85,15 @@ def _verify(folder: Path, repair: bool) -> list[Fault]:
     remaining: list[Fault] = []
     for view in views_in(folder):
         found = faults(view)
-        click.echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
+        echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
         for fault in found:
-            click.echo(f"  {fault}")
+            echo(f"  {fault}")
         if found and repair:
             home = store_folder(view, store_root())
             cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
-            left = restore_from_store(found, home or store_root() / "none", [cache], click.echo)
+            left = restore_from_store(found, home or store_root() / "none", [cache], echo)
             for fault in found:
-                click.echo(f"  {fault.path}: {'no sound copy, removed' if fault in left else 'restored'}")
+                echo(f"  {fault.path}: {'no sound copy, removed' if fault in left else 'restored'}")
             found = left
         remaining += found
     return remaining

@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -34,10 +34,12 @@ MAX_PIXELS = 178_956_970
 # Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
 # EPS would start another program.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
-# One format under two names: a JPEG of a phone holds a second picture, for depth or motion.
-_SAME_FORMAT: dict[str | None, str] = {"MPO": "JPEG", "DIB": "BMP"}
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_KEPT = (b"tRNS", b"eXIf")  # what of the ancillary chunks can matter: the transparent colour, and the orientation
+# One format under two names of Pillow's: the JPEG of phones, which holds a preview or gain map behind the picture, and
+# a BMP without its file header.
+_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_WEBP_PIXELS = 0x12  # the flags of VP8X that concern pixels: alpha, animation
+_NEVER = 1 << 16  # longer than any segment
 
 
 @dataclass(frozen=True)
@@ -104,50 +106,106 @@ def decode_opened(image: Image.Image, *, apply_exif: bool = False) -> Decoded:
 
 
 def _pixels(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
-    if content.startswith(_PNG_SIGNATURE):
-        content = _png_pixels_alone(content)
+    try:
+        pixels = _opened(content, facts, apply_exif=apply_exif)
+    except Exception:
+        bare = _without_metadata(content)
+        if bare == content:
+            raise
+        pixels = _opened(bare, facts, apply_exif=apply_exif)
+    if content.startswith(_PNG):  # Pillow passes over the checksums of pixels, and zlib's where the rows come out first
+        for name, chunk, sound in _png_chunks(content):
+            if name == b"IDAT" and not sound and len(chunk) == 12 + int.from_bytes(chunk[:4], "big"):
+                raise OSError("a checksum of the pixels (IDAT) is wrong")
+    return pixels
+
+
+def _opened(content: bytes, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=_formats()) as image:
         return _rgb(image, facts, apply_exif=apply_exif)
 
 
-def _png_pixels_alone(content: bytes) -> bytes:
-    """Return a PNG file without the chunks that say nothing of its pixels: however large or damaged, they do not count.
+def _without_metadata(content: bytes) -> bytes:
+    """Return a PNG, JPEG or WebP file without the parts that decide no RGB pixel, anything else as it is.
 
-    Pillow refuses a file for a long text or a wrong checksum of such a chunk, and decodes one whose pixels have a wrong
-    checksum to half a picture.
-
-    Raises:
-        OSError: the checksum of a chunk of the pixels is wrong.
+    Pillow refuses a picture for long, short or damaged metadata. EXIF data stays for its orientation where it is whole.
     """
-    kept, at, view = [content[: len(_PNG_SIGNATURE)]], len(_PNG_SIGNATURE), memoryview(content)
-    while at + 12 <= len(content):
-        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
-        kind = bytes(view[at + 4 : at + 8])
-        is_critical = not kind[0] & 0x20  # by its first letter
-        if end <= len(content) and (is_critical or kind in _PNG_KEPT):
-            is_sound = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
-            if is_critical and not is_sound:
-                raise OSError(f"the checksum of its chunk {kind.decode('latin-1')!r} is wrong")
-            kept += [content[at:end]] if is_sound else []
-        elif is_critical:  # cut: Pillow says how
-            kept.append(content[at:])
-        at = len(content) if kind == b"IEND" else end  # what follows is no part of the picture
-    return b"".join(kept)
+    if content.startswith(_PNG):
+        kept = [
+            chunk for name, chunk, sound in _png_chunks(content) if name[:1].isupper() or (name == b"eXIf" and sound)
+        ]
+        return b"".join([_PNG, *kept])
+    if content.startswith(b"\xff\xd8"):
+        return b"".join([content[:2], *_jpeg_segments(content)])
+    if content[:4] + content[8:12] == b"RIFFWEBP":
+        body = b"".join([b"WEBP", *_webp_chunks(content)])
+        return b"RIFF" + len(body).to_bytes(4, "little") + body
+    return content
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yield name, bytes and whether the checksum is right of each chunk, up to the one that ends the picture."""
+    name, start = b"", len(_PNG)
+    while start + 12 <= len(content) and name != b"IEND":
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        name, chunk = content[start + 4 : start + 8], content[start:end]
+        yield name, chunk, end <= len(content) and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        start = end
+
+
+def _jpeg_segments(content: bytes) -> Iterator[bytes]:
+    start = 2
+    while content[start : start + 1] == b"\xff" and content[start + 1 : start + 2] != b"\xda":
+        end = start + 2 + max(int.from_bytes(content[start + 2 : start + 4], "big"), 2)
+        marker, segment = content[start + 1], content[start:end]
+        # JFIF's and Adobe's segments say how colours are stored; libjpeg passes over those that are shorter
+        shortest = {0xE0: 16, 0xE1: 10 if segment[4:10] == b"Exif\0\0" else _NEVER, 0xEE: 14}.get(marker, _NEVER)
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or len(segment) >= shortest:
+            yield segment
+        start = end
+    yield content[start:]
+
+
+def _webp_chunks(content: bytes) -> Iterator[bytes]:
+    start = 12
+    while start + 8 <= len(content):
+        size = int.from_bytes(content[start + 4 : start + 8], "little")
+        end = start + 8 + size + size % 2
+        name, chunk = content[start : start + 4], content[start:end]
+        if name == b"VP8X":  # its flags promise metadata that may be left out now
+            yield chunk[:8] + bytes([chunk[8] & _WEBP_PIXELS]) + chunk[9:] if size else chunk
+        elif name in {b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"} or (name == b"EXIF" and end <= len(content)):
+            yield chunk
+        start = end
 
 
 def _rgb(image: Image.Image, facts: dict[str, Any], *, apply_exif: bool) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
-    facts |= {
-        "format": _SAME_FORMAT.get(image.format, image.format),
-        "width": image.width,
-        "height": image.height,
-        "mode": image.mode,
-    }
+    facts |= {"format": _SAME_FORMAT.get(str(image.format), image.format), "mode": image.mode}
+    facts |= {"width": image.width, "height": image.height}
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
     facts["jpeg_quality"] = _jpeg_quality(image)
+    _refuse_missing_parts(image)
     pixels = image.convert("RGB")
-    return ImageOps.exif_transpose(pixels) if apply_exif else pixels
+    if apply_exif:
+        with suppress(Exception):  # EXIF data that cannot be read turns nothing; Pillow raises nearly anything on it
+            return ImageOps.exif_transpose(pixels)
+    return pixels
+
+
+def _refuse_missing_parts(image: Image.Image) -> None:
+    """Refuse a TIFF whose strips do not cover the picture: Pillow leaves what is missing black.
+
+    Raises:
+        EOFError: a strip is not listed, or at no place.
+    """
+    tiles = getattr(image, "tile", ())
+    if image.format == "TIFF" and tiles and tiles[0].codec_name == "raw":
+        listed = {tile.extents for tile in tiles if tile.offset}  # the same place once a plane
+        covered = sum((right - left) * (lower - upper) for left, upper, right, lower in listed)
+        if covered < image.width * image.height:
+            raise EOFError(f"strips hold {covered} of {image.width * image.height} pixels")
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from stages.extract.view_names import VIEW, expand_views
 from stages.extract.views import Recipe, feature_spec
 from storage.archives import is_url
 from storage.errors import DataError
-from storage.publish import check_target, publish
+from storage.publish import publish, refuse_foreign
 from storage.sources import Sources
 from storage.store import ShardFolder
 
@@ -68,7 +68,8 @@ def run(
     Raises:
         SettingError: a setting does not fit the backbone.
         DataError: an image that has to be read is gone or has another size than the manifest says, no image at all
-            can be read, features are broken, or a shard took too many workers with it.
+            can be read, features are broken, a shard took too many workers with it, or ``out`` holds
+            files of another origin.
     """
     runtime = runtime or Runtime()
     sources = Sources.of(_absolute(root), None if reals is None else _absolute(reals))
@@ -78,7 +79,7 @@ def run(
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
     job = Job(sources, expand_views(views), recipe, settings.apply_exif)
     for view in job.views:
-        check_target(out / view.directory)
+        refuse_foreign(out / view.directory)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
         specs = [feature_spec(backbone, settings, job, view) for view in job.views]

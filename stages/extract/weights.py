@@ -68,10 +68,11 @@ def fetch_weights(card: BackboneCard, note: Callable[[str], None]) -> Path:
 def download(address: str, path: Path, note: Callable[[str], None]) -> None:
     """Download one file; a broken transfer goes on where it stopped, also in a later call.
 
+    Of several processes that ask for one file, one downloads it and the others wait.
+
     Args:
         address: where it comes from, http or https.
-        path: where it will lie, complete; what has arrived so far lies beside it as ``<name>.partial``, written by one
-            process at a time.
+        path: where it will lie, complete; what has arrived so far lies beside it as ``<name>.partial``.
         note: gets a line for each attempt.
 
     Raises:
@@ -79,45 +80,49 @@ def download(address: str, path: Path, note: Callable[[str], None]) -> None:
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("ab") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            note(f"waiting for another process, which downloads {path.name}")
-            fcntl.flock(held, fcntl.LOCK_EX)
-        if path.exists():  # that process has finished
-            partial.unlink(missing_ok=True)
+    while True:
+        with partial.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note(f"waiting for another process, which downloads {path.name}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                note(f"{partial} cannot be locked; let no other process download it now")
+            if partial.exists() and os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                _attempts(address, partial, path, note)
+                return
+        if path.exists():  # the other process has it
             return
-        _try_often(address, partial, note)
-        fsync(partial)
-        partial.replace(path)
 
 
-def _try_often(address: str, partial: Path, note: Callable[[str], None]) -> None:
+def _attempts(address: str, partial: Path, path: Path, note: Callable[[str], None]) -> None:
     for attempt in range(1, _TRIES + 1):
         try:
             _continue(address, partial, note)
+            fsync(partial)
+            partial.replace(path)
             return
         except (OSError, http.client.HTTPException) as error:
             status = error.code if isinstance(error, urllib.error.HTTPError) else None
             refused = status is not None and status < 500
-            nothing = not partial.exists() or not partial.stat().st_size
-            unreachable = isinstance(error, urllib.error.URLError) and status is None and nothing
+            arrived = partial.stat().st_size
+            unreachable = isinstance(error, urllib.error.URLError) and status is None and not arrived
             if attempt == _TRIES or refused or unreachable:
-                if nothing:
-                    partial.unlink(missing_ok=True)
+                if not arrived:
+                    partial.unlink()
                 raise OSError(f"{address}: {getattr(error, 'reason', error)}") from error
-            note(f"the transfer of {partial.stem} broke off ({error}); going on")
+            note(f"the transfer of {path.name} broke off ({error}); going on")
 
 
 def _continue(address: str, partial: Path, note: Callable[[str], None]) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
+    have = partial.stat().st_size
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - from the registry
     try:
         answer = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            partial.unlink()  # longer than the file: the rest of something else
+            os.truncate(partial, 0)  # longer than the file: the rest of something else
             raise ConnectionError("the partial file did not fit") from error
         raise
     with answer:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from running import PROJECT
-
-# A program started from here has no longer the capability to write where permissions forbid it.
-_DROP = """
-import ctypes, os, sys
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
-ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 @contextmanager
@@ -35,16 +24,6 @@ def small_disk(folder: Path, size: str):
     finally:
         # lazily: what a caught error still holds open is let go when it is collected
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-def without_root_s_privilege(script: str, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python script that obeys file permissions, also where the tests run as root."""
-
-    dropped = [sys.executable, "-c", _DROP] if os.geteuid() == 0 else []
-    return subprocess.run(
-        [*dropped, sys.executable, "-c", script, *map(str, arguments)], cwd=PROJECT, env={**os.environ, **env},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def touched(path: Path) -> None:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import small_disk, without_root_s_privilege
+from faults import small_disk
 
-from running import PROJECT
+from running import PROJECT, without_root_s_privilege
 from storage.atomic import atomic_path, explained, remove_partials, sha256_of, write_text
 from storage.errors import DataError, ResourceError
 

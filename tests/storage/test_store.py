@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faults import harm, without_root_s_privilege
+from faults import harm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
-from running import PROJECT
+from running import PROJECT, without_root_s_privilege
 from storage.errors import DataError, ResourceError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME

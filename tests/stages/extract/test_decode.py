@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-import warnings
+import subprocess
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from extract_pictures import picture, save
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image, ImageFile
 
-from running import PROJECT, make_socket
+from running import make_socket
 from stages.extract import decode as decode_module
 from stages.extract.decode import Decoded
 from storage.sources import Sources
@@ -40,12 +41,36 @@ def kind(path) -> str:
     return decoded.facts["error"].partition(":")[0]
 
 
-def png(width: int, height: int, rows: bytes) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+
+def png(width: int, height: int, rows: bytes, *metadata: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"".join((b"\x89PNG\r\n\x1a\n", png_chunk(b"IHDR", header), *metadata, pixels, png_chunk(b"IEND", b"")))
+
+
+def decoded_bytes(content: bytes, *, apply_exif: bool = False) -> Decoded:
+    return decode_module.decode(lambda: content, apply_exif=apply_exif)
+
+
+def jpeg_with(segment: bytes) -> bytes:
+    content = encoded("JPEG")
+    tables = content.index(b"\xff\xdb")
+    return content[:tables] + segment + content[tables:]
+
+
+def encoded(encoder: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture(200, 150).save(buffer, encoder, **options)
+    return buffer.getvalue()
+
+
+def webp_with(chunk: bytes) -> bytes:
+    header = b"VP8X" + struct.pack("<II", 10, 8) + (199).to_bytes(3, "little") + (149).to_bytes(3, "little")
+    body = b"WEBP" + header + encoded("WEBP")[12:] + chunk
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "bmp"])
@@ -146,68 +171,151 @@ def test_exif_orientation_is_applied_only_on_request(tmp_path):
     assert np.array_equal(turned, decode(path).image.transpose(Image.Transpose.ROTATE_270))
 
 
-FIELD = PROJECT / "tests" / "data" / "field"
+FIELD = Path(__file__).parents[2] / "data" / "field"
+
+
+@pytest.mark.parametrize("path", sorted((FIELD / "png-metadata").iterdir()), ids=lambda path: path.name)
+def test_long_or_damaged_metadata_decides_nothing_about_a_png(path):
+    decoded = decode(path)
+    assert decoded.facts["status"] == "ok", decoded.facts["error"]
+    assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"])
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*FIELD.glob("png-crc/fake/*.png"), *FIELD.glob("png-metadata/*.png")]), ids=lambda path: path.stem
+    "content",
+    [
+        jpeg_with(b"\xff\xe2\x00\x0eICC_PROFILE\0"),
+        jpeg_with(b"\xff\xe0\x00\x07JFIF\0"),
+        jpeg_with(b"\xff\xee\x00\x07Adobe"),
+        webp_with(b"EXIF\xff\xff\0\0abc"),
+        webp_with(b"EXIF\x20\0\0\0abc"),
+    ],
 )
-def test_metadata_of_a_png_decide_nothing(path):
-    """Long texts and profiles, chunks with a wrong checksum, bombs behind the pixels."""
-    decoded = decode_module.decode(path.read_bytes)
-    assert decoded.facts["error"] is None
-    assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"])
-    plain = io.BytesIO()
-    decoded.image.save(plain, "PNG")
-    np.testing.assert_array_equal(np.asarray(decode_module.decode(plain.getvalue).image), np.asarray(decoded.image))
+def test_damaged_metadata_decides_nothing_about_a_jpeg_or_webp(content):
+    whole = decoded_bytes(encoded("JPEG" if content[:1] == b"\xff" else "WEBP"))
+    decoded = decoded_bytes(content)
+    assert decoded.facts["status"] == "ok", decoded.facts["error"]
+    assert np.array_equal(decoded.image, whole.image)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_a_png_without_its_metadata_has_the_same_pixels(mode):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8))
-    picture = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
-    info = PngImagePlugin.PngInfo()
-    info.add_text("prompt", "x" * 5000, zip=True)
-    content = io.BytesIO()
-    picture.save(content, "PNG", pnginfo=info, icc_profile=b"profile", dpi=(72, 72))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a palette with transparency
-        expected = Image.open(io.BytesIO(content.getvalue())).convert("RGB")
-    np.testing.assert_array_equal(np.asarray(decode_module.decode(content.getvalue).image), np.asarray(expected))
+def test_exif_data_that_cannot_be_read_turns_nothing():
+    content = encoded("JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
+    decoded = decoded_bytes(content, apply_exif=True)
+    assert np.array_equal(decoded.image, decoded_bytes(encoded("JPEG")).image)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_png_whose_pixels_are_damaged_is_no_half_picture(share):
-    content = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(content, "PNG")
-    whole = content.getvalue()
-    kept = int(len(whole) * share)
-    decoded = decode_module.decode(lambda: whole[:kept] + bytes(len(whole) - kept))
-    assert decoded.image is None
-    assert decoded.facts["error"].startswith("damaged: ")
-
-
-def test_phones_write_jpeg_under_another_name():
-    first, second = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
-    content = io.BytesIO()
-    first.save(content, "MPO", save_all=True, append_images=[second], quality=90)
-    assert Image.open(io.BytesIO(content.getvalue())).format == "MPO"
-    decoded = decode_module.decode(content.getvalue)
-    assert (decoded.facts["format"], decoded.facts["jpeg_quality"], decoded.image.getpixel((3, 3))[0]) == (
-        "JPEG",
-        90,
-        254,
-    )
-
-
-@pytest.mark.parametrize("apply_exif", [False, True])
-def test_a_tiff_is_turned_once_whatever_the_setting(apply_exif):
+def test_orientation_is_read_beside_metadata_that_is_too_long():
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = io.BytesIO()
-    stored = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    Image.fromarray(stored).save(content, "TIFF", exif=exif)
-    turned = np.rot90(stored, -1)
-    np.testing.assert_array_equal(
-        np.asarray(decode_module.decode(content.getvalue, apply_exif=apply_exif).image), turned
+    chunks = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2 << 20))), png_chunk(b"eXIf", exif.tobytes()[6:])
+    content = png(2, 1, b"\0" + bytes(6), *chunks)
+    assert [decoded_bytes(content, apply_exif=turn).image.size for turn in (False, True)] == [(2, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT"])
+def test_wrong_checksum_of_a_critical_chunk_is_damage(name):
+    content = bytearray(png(2, 1, b"\0" + bytes(6)))
+    start = content.index(name)
+    end = start + 4 + int.from_bytes(content[start - 4 : start], "big")
+    content[end] ^= 1
+    assert decoded_bytes(bytes(content)).facts["status"] == "failed"
+
+
+def test_png_whose_end_was_never_written_is_damaged():
+    rng = np.random.default_rng(0)
+    grey = np.add.outer(np.arange(150), np.arange(200)) // 3 + rng.integers(0, 60, (150, 200))
+    buffer = io.BytesIO()
+    Image.fromarray((grey * 200).astype(np.uint16)).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    for share in (0.3, 0.5, 0.7, 0.9):
+        kept = int(len(whole) * share)
+        assert decoded_bytes(whole[:kept] + bytes(len(whole) - kept)).facts["status"] == "failed", share
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
+def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(1024)) + packer.flush()
+    start = b"k\0\1\0\0\0" if name == b"iTXt" else b"k\0\0"
+    (tmp_path / "x.png").write_bytes(png(1, 1, b"\0abc", png_chunk(name, start + bomb)))
+    code = (
+        "import pathlib, resource, sys; from stages.extract.decode import decode\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(decode(pathlib.Path(sys.argv[1]).read_bytes).facts['status'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True, check=True, timeout=60
+    )
+    status, kilobytes = ran.stdout.split()
+    assert status == "ok"
+    assert int(kilobytes) < 100_000
+
+
+def test_pictures_of_phones_are_jpeg():
+    facts = decode(FIELD / "mpo" / "phone.jpg").facts
+    assert (facts["status"], facts["format"]) == ("ok", "JPEG")
+    assert facts["jpeg_quality"] is not None
+
+
+def test_a_bmp_without_its_file_header_is_a_bmp():
+    assert decoded_bytes(encoded("DIB")).facts["format"] == "BMP"
+
+
+def tiff_of_rows(offsets: list[int]) -> bytes:
+    """A raw RGB TIFF, 20 x 10, one strip a row, all its pixels 200, the strips listed at ``offsets``."""
+    pixels = bytes([200]) * 600
+    count, directory = len(offsets), 8 + len(pixels)
+    tags = [
+        (256, 1, 20),
+        (257, 1, 10),
+        (258, 3, 0),
+        (262, 1, 2),
+        (273, count, 0),
+        (277, 1, 3),
+        (278, 1, 1),
+        (279, count, 0),
+    ]
+    long = {258: [8] * 3, 273: offsets, 279: [60] * count}
+    place, values, entries = directory + 2 + 12 * len(tags) + 4, b"", b""
+    for tag, number, value in tags:
+        if tag in long:
+            entries += struct.pack("<HHII", tag, 4, number, place + len(values))
+            values += struct.pack(f"<{number}I", *long[tag])
+        else:
+            entries += struct.pack("<HHII", tag, 4, number, value)
+    header = b"II*\0" + struct.pack("<I", directory)
+    return header + pixels + struct.pack("<H", len(tags)) + entries + bytes(4) + values
+
+
+def test_a_tiff_without_some_of_its_strips_is_truncated():
+    whole = [8 + 60 * row for row in range(10)]
+    assert (np.asarray(decoded_bytes(tiff_of_rows(whole)).image) == 200).all()
+    for offsets in (whole[:6], whole[:6] + [0] * 4, whole[:6] + [1 << 20] * 4):
+        assert str(decoded_bytes(tiff_of_rows(offsets)).facts["error"]).startswith("truncated"), offsets
+
+
+def test_a_tiff_is_turned_as_pillow_turns_it_and_its_size_is_that_of_its_pixels():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for compression in (None, "tiff_lzw"):
+        content = encoded("TIFF", exif=exif, compression=compression)
+        for turn in (False, True):
+            decoded = decoded_bytes(content, apply_exif=turn)
+            assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"]) == (150, 200)
+            assert np.array_equal(decoded.image, picture(200, 150).transpose(Image.Transpose.ROTATE_270))
+
+
+@pytest.mark.parametrize("encoder", ["PNG", "WEBP", "AVIF", "JPEG"])
+def test_no_other_format_is_turned_unasked(encoder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(encoder, exif=exif)
+    assert [decoded_bytes(content, apply_exif=turn).image.size for turn in (False, True)] == [(200, 150), (150, 200)]
+
+
+@pytest.mark.parametrize("encoder", ["PNG", "GIF", "BMP", "TIFF", "JPEG", "WEBP", "AVIF", "JPEG2000"])
+def test_a_picture_of_one_pixel_is_read(encoder):
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), "white").save(buffer, encoder)
+    assert decoded_bytes(buffer.getvalue()).image.size == (1, 1)

@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from extract_pictures import picture, save
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.cli import ltdpipe
-from running import run_command
 from stages.extract.backbone import Backbone
 from stages.extract.reading import read_image
 from stages.extract.registry import BACKBONES
@@ -320,22 +317,3 @@ def test_features_are_those_of_the_picture(tiny, folder, extract):
     pixels = np.array(picture(32, 32, seed=1))[None]
     taps = load_backbone("tiny", weights="random:0", precision="fp32").taps(pixels, ("cls",), range(3))
     assert np.abs(table.read()[0].astype(float) - taps["cls"][:, 0].numpy()).max() < 2e-3
-
-
-def test_a_folder_of_other_files_is_refused_before_anything_is_extracted(tmp_path, own_store):
-    save(tmp_path / "photos" / "1.png")
-    (tmp_path / "out" / "clean").mkdir(parents=True)
-    (tmp_path / "out" / "clean" / "thesis.tex").write_text("mine")
-    arguments = ["extract", str(tmp_path / "photos"), "--backbone", "demo-vit", "--out", str(tmp_path / "out")]
-    failed = CliRunner().invoke(ltdpipe, arguments)
-    assert "holds files of another origin (thesis.tex)" in str(failed.exception)
-    assert not own_store.exists()
-
-
-def test_extract_shows_the_warnings_of_the_scan_and_no_name_moves_the_terminal(tmp_path, own_store):
-    odd = tmp_path / "photos" / "fake" / "\x1b[31mred"
-    save(odd / "1.png")
-    arguments = ["extract", str(tmp_path / "photos"), "--backbone", "demo-vit", "--out", str(tmp_path / "out")]
-    done = run_command("ltdpipe", *arguments, cwd=tmp_path)
-    assert "warning: photos: set \\x1b[31mred has no real image" in done.stderr
-    assert "\x1b" not in done.stdout + done.stderr

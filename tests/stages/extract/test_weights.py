@@ -234,22 +234,6 @@ def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(address, tmp_p
     assert synced == [("w.pt.partial", CONTENT, False)]
 
 
-def test_two_processes_write_one_after_the_other(address, tmp_path, reporter):
-    Server.asked = ["counted"]  # no break this time
-    path = tmp_path / "w.pt"
-    with (tmp_path / "w.pt.partial").open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        other = threading.Thread(target=download, args=(f"{address}/w.pt", path, reporter.note))
-        other.start()
-        while not reporter.notes:
-            time.sleep(0.01)
-        assert reporter.notes == ["waiting for another process, which downloads w.pt"]
-        path.write_bytes(b"what the other process made")
-    other.join()
-    assert path.read_bytes() == b"what the other process made"
-    assert Server.asked == ["counted"]
-
-
 def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address, tmp_path, reporter):
     Server.asked = ["counted"]  # no break this time
     (tmp_path / "a.partial").write_bytes(CONTENT[:1000])
@@ -261,6 +245,24 @@ def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address,
     download(f"{address}/always-whole", tmp_path / "c", reporter.note)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
     assert all(path.read_bytes() == CONTENT for path in tmp_path.iterdir())
+
+
+def test_a_download_waits_for_that_of_another_process(address, tmp_path, reporter):
+    Server.asked = ["counted"]
+    partial = tmp_path / "w.pt.partial"
+    partial.write_bytes(CONTENT[:1000])
+    with partial.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=download, args=(f"{address}/w.pt", tmp_path / "w.pt", reporter.note))
+        waiting.start()
+        while not reporter.notes:
+            time.sleep(0.01)
+        assert "waiting for another process" in reporter.notes[0]
+        other.write(CONTENT[1000:])
+        partial.replace(tmp_path / "w.pt")
+    waiting.join()
+    assert (tmp_path / "w.pt").read_bytes() == CONTENT
+    assert Server.asked == ["counted"]
 
 
 def test_fetch_keeps_checks_and_finds_the_file(address, tmp_path, reporter, monkeypatch):

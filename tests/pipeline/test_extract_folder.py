@@ -1,0 +1,111 @@
+"""`ltdpipe extract FOLDER`: what it says beforehand, and what it refuses before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zipfile import ZipFile
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pipeline.cli import ltdpipe
+from running import without_root_s_privilege
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "gen\x1b[31m"
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for place in (f"fake/{HOSTILE}/0.png", "real/0.png", "real/1.png"):
+        path = tmp_path / "pictures" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20), place[:4].replace("fake", "red").replace("real", "blue")).save(path)
+    (tmp_path / "pictures" / "more.rar").touch()
+    return tmp_path / "pictures"
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(ltdpipe, arguments)
+
+
+def extract(folder: Path, out: str = "features") -> Result:
+    return call("extract", str(folder), "--out", out, "--backbone", "demo-vit", "--loaders", "0")
+
+
+def test_what_scan_warns_of_and_names_are_shown_as_scan_shows_them(pictures):
+    done = extract(pictures)
+    assert done.exit_code == 0, done.output
+    assert "warning: pictures: 1 archive(s) cannot be read in place" in done.output
+    assert "\x1b" not in done.output
+    assert "gen\\x1b[31m" in done.output
+
+
+def test_names_are_printable_in_every_command_that_shows_one(pictures):
+    folder = pictures.with_name(f"pictures{HOSTILE}")
+    pictures.rename(folder)
+    for arguments in (
+        ["extract", str(folder), "--out", HOSTILE, "--backbone", "demo-vit", "--loaders", "0"],
+        ["verify", HOSTILE],
+        ["status", HOSTILE],
+        ["store", "ls"],
+        ["store", "prune"],
+        ["scan", str(folder), "--out", f"{HOSTILE}.parquet"],
+    ):
+        done = call(*arguments)
+        assert done.exit_code == 0, (arguments, done.output)
+        assert "\x1b" not in done.output, arguments
+
+
+@pytest.mark.parametrize("name", ["known", "nonsense"])
+def test_a_corpus_beside_a_folder_is_refused(pictures, name):
+    assert extract(pictures).exit_code == 0
+    for command in ("verify", "status"):
+        assert "leave one out" in str(call(command, "features", "--corpus", name).exception)
+
+
+def test_a_folder_with_other_files_is_refused_before_any_work(pictures):
+    (pictures.parent / "features" / "clean").mkdir(parents=True)
+    (pictures.parent / "features" / "clean" / "letter.txt").write_text("mine")
+    done = extract(pictures)
+    assert "files of another origin (letter.txt)" in str(done.exception)
+    assert not list(pictures.parent.rglob("shard-*"))
+    assert (pictures.parent / "features" / "clean" / "letter.txt").read_text() == "mine"
+
+
+COMMAND = "import sys; from pipeline.cli import main; main()"
+
+
+def extract_as_a_user(folder: Path, out: Path):
+    arguments = (folder, "--out", out, "--backbone", "demo-vit", "--loaders", "0", "--strict")
+    return without_root_s_privilege(COMMAND, "extract", *arguments, LTDPIPE_STORE=str(out.parent / "store"))
+
+
+def test_a_file_that_may_not_be_read_is_one_failed_image(pictures):
+    (pictures / "real" / "0.png").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    assert done.returncode == 3, done.stderr
+    assert "1 failed: 1 unreadable" in done.stdout
+    assert "unreadable: permission denied" in done.stdout
+
+
+def test_a_folder_that_may_not_be_read_is_named(pictures):
+    (pictures / "real").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    (pictures / "real").chmod(0o755)
+    assert done.returncode == 3, done.stdout
+    assert f"{pictures / 'real'} may not be read" in done.stderr.splitlines()[-1]
+
+
+def test_an_archive_that_may_not_be_read_is_named(pictures):
+    with ZipFile(pictures / "more.zip", "w") as archive:
+        archive.write(pictures / "real" / "0.png", "real/2.png")
+    (pictures / "more.zip").chmod(0)
+    done = extract_as_a_user(pictures, pictures.parent / "features")
+    assert "more.zip" in done.stdout + done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
