@@ -174,7 +174,7 @@ def _rows(location: str, place: str, stamp: tuple[int, int], skipped: Counter[st
             skipped[".parquet without images"] += 1
             return
         columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
-        table = parquet.read(columns=[name for name in columns if name is not None])
+        table = parquet.read(columns=[name for name in columns if name is not None], use_threads=False)
     nothing = [None] * parquet.metadata.num_rows
     values = [nothing if name is None else table[name].to_pylist() for name in columns]
     class_names = _class_names(schema, columns[0])

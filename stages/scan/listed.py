@@ -94,12 +94,14 @@ def _table(source: str) -> pa.Table:
     try:
         with opened(source) as file:
             if source.lower().endswith(".parquet"):
-                return pq.read_table(file)
+                return pq.ParquetFile(file).read(use_threads=False)
             delimiter = "\t" if source.lower().endswith(".tsv") else ","
-            header = file.readline().decode("utf-8-sig").strip().split(delimiter)
-            file.seek(0)
+            content = file.read()
+            header = content.partition(b"\n")[0].decode("utf-8-sig").strip().split(delimiter)
+            owned = pa.BufferOutputStream()  # Arrow's own memory, as in storage.parquet: its reader always has threads
+            owned.write(content)
             return pa.csv.read_csv(
-                file,
+                pa.BufferReader(owned.getvalue()),
                 parse_options=pa.csv.ParseOptions(delimiter=delimiter),
                 convert_options=pa.csv.ConvertOptions(column_types={name.strip('"'): pa.string() for name in header}),
             )
