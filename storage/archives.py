@@ -439,5 +439,5 @@ def _images(location: str, _stamp: tuple[int, int], group: int) -> pa.ChunkedArr
         column, _ = image_column(parquet.schema_arrow, location)
         if column is None:
             raise DataError(f"{location} has no column of image bytes")
-        images = parquet.read_row_group(group, columns=[column]).column(0)
+        images = parquet.read_row_group(group, columns=[column], use_threads=False).column(0)
         return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images

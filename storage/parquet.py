@@ -2,11 +2,16 @@
 
 The hash stands in the key-value metadata, where other programs pass over it. It is taken over the file with the place
 of the hash itself filled by dashes.
+
+Arrow's threads may let go of what they read after the read has returned. If that is a Python object and the interpreter
+is ending just then, the process aborts. So whole files are read into Arrow's own memory, and Python's file objects
+(:mod:`storage.archives`) without threads.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -56,10 +61,11 @@ def read_parquet(path: Path, *, what: str, remedy: str, checked: bool = False) -
         DataError: the file is missing or damaged.
     """
     try:
-        content = path.read_bytes()
-        fault = _fault(content, checked)
+        with pa.OSFile(os.fsencode(path)) as file:
+            content = file.read_buffer()
+        fault = _fault(memoryview(content), checked)
         if fault is None:
-            return _with_large_strings(pq.read_table(pa.BufferReader(content)))
+            return _with_large_strings(pq.ParquetFile(pa.BufferReader(content)).read())
     except FileNotFoundError as error:
         raise DataError(f"{what} {path} does not exist; {remedy}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -78,13 +84,12 @@ def _with_large_strings(table: pa.Table) -> pa.Table:
     return table.cast(schema)
 
 
-def _fault(content: bytes, checked: bool) -> str | None:
+def _fault(view: memoryview, checked: bool) -> str | None:
     """Say what is wrong with a file's bytes; None when nothing is known to be."""
-    found = content.rfind(_MARK)
+    found = bytes(view).rfind(_MARK)
     if found < 0:
         return "it is damaged, or was not written by this version of ltdpipe" if checked else None
     at = found + len(_MARK)
-    view = memoryview(content)
     digest = hashlib.sha256(view[:at])
     digest.update(_BLANK)
     digest.update(view[at + len(_BLANK) :])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,13 @@ def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
     arrays = {tap: np.ascontiguousarray(arrays[tap]) for tap in sorted(arrays)}
     _check_shapes(arrays, spec)
     with atomic_path(path, sync_folder=False) as partial, ThreadPoolExecutor(2) as threads:  # its sidecar follows
-        places = _lay_out(partial, arrays, spec)
+        try:
+            places = _lay_out(partial, arrays, spec)
+        except RuntimeError as error:  # how HDF5 closes a file that it cannot write: the system's error is in the text
+            number = re.search(r"errno = (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         digest = threads.submit(_digest, partial, arrays, places)
         with partial.open("r+b", buffering=0) as file:
             _reserve(file.fileno())

@@ -22,6 +22,7 @@ from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.reading import Timing
 from stages.extract.settings import ExtractSettings, cores
 from stages.extract.shards import make_shards
+from stages.extract.views import feature_spec
 from storage.atomic import write_text
 from storage.errors import DataError, ResourceError
 
@@ -45,8 +46,6 @@ class _Work:
 
     settings: ExtractSettings
     runtime: Runtime
-    weights_hash: str
-    precision: str
     job: Job
     folders: Sequence[ShardFolder]
 
@@ -101,8 +100,6 @@ def make_shards_on(
     chunks: Sequence[Chunk],
     *,
     settings: ExtractSettings,
-    weights_hash: str,
-    precision: str,
     progress: Progress,
     runtime: Runtime,
 ) -> Timing:
@@ -115,9 +112,7 @@ def make_shards_on(
         job: as there, and so are ``folders``, ``chunks`` and ``runtime``.
         folders: per view, where its shards go.
         chunks: what to make.
-        settings: which backbone the workers load.
-        weights_hash: of the weights that it must have.
-        precision: in which it must compute, "fp32" or "fp16".
+        settings: which backbone the workers load; its features have to be those of the ``folders``.
         progress: told of images done, a shard at a time.
         runtime: batch and loaders of each worker.
 
@@ -128,7 +123,8 @@ def make_shards_on(
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.
         DataError: too many workers died under a shard; all others are made, and its files are listed.
     """
-    work = _Work(_travelling(settings), runtime, weights_hash, precision, job, folders)
+    absolute = settings.model_copy(update={"weights": _travelling(settings).weights})
+    work = _Work(absolute, runtime, job, folders)
     timing, deadly = Timing(), []
     started = time.perf_counter()
     rest = iter(chunks)
@@ -190,17 +186,15 @@ def _describe(settings: ExtractSettings, compiled: bool) -> Backbone:
 
 
 def _task(work: _Work, chunk: Chunk) -> Timing:
-    backbone = _backbone(work.settings, work.runtime.compiled)
-    if backbone.weights != work.weights_hash:
-        raise ResourceError(
-            f"this worker has other weights of {work.settings.backbone} than the one that was asked first; give all "
-            "workers the same file"
-        )
-    if backbone.precision != work.precision:
-        raise ResourceError(
-            f"worker {get_worker().name} at {get_worker().address} computes in {backbone.precision}, the worker "
-            f"that was asked first in {work.precision}; set extract.precision to fp32, or give all workers a GPU"
-        )
+    backbone = _backbone(_travelling(work.settings), work.runtime.compiled)
+    for view, folder in zip(work.job.views, work.folders, strict=True):
+        differing = feature_spec(backbone, work.settings, work.job, view).difference(folder.spec)
+        if differing:
+            raise ResourceError(
+                f"worker {get_worker().name} at {get_worker().address} would make other features than this run's "
+                f"({differing}); give all workers the same weights file and installation, and all a GPU or "
+                "extract.precision fp32"
+            )
     return make_shards(backbone, work.job, work.folders, [chunk], progress=_Silent(), runtime=work.runtime)
 
 

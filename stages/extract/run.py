@@ -134,14 +134,7 @@ def _worker(
         backbone = cluster.describe_on_worker(client, settings, runtime)
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         reporter.note(f"{workers} workers, {backbone.device.type}, {backbone.precision}")
-        make = partial(
-            cluster.make_shards_on,
-            client,
-            settings=settings,
-            weights_hash=backbone.weights,
-            precision=backbone.precision,
-        )
-        return backbone, make
+        return backbone, partial(cluster.make_shards_on, client, settings=settings)
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,

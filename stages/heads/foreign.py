@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_BACKBONE = "model."
+# Under which names training scripts put the weights, and what wrappers put in front of all of them.
+_ENTRIES = ("model", "state_dict", "model_state_dict")
+_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+_BACKBONES = ("model.", "clip.")  # the frozen CLIP, as LTD and UnivFD, and as RINE call it
 _IMAGE_TOWER = "model.visual."
 
 # Their names of parameters -> ours.
@@ -95,13 +98,14 @@ def run(
     settings: HeadSettings
     match kind:
         case "ltd-authors":
-            weights = _renamed(state, _LTD_NAMES, "the authors' LTD head", beside=_BACKBONE)
+            weights = _renamed(state, _LTD_NAMES, "the authors' LTD head")
             for token in ("branches.raw.class_token", "branches.delta.class_token"):
                 weights[token] = weights[token].flatten()  # (1, 1, D) to (D,)
             n, windows = len(weights["branches.raw.position"]), len(weights["selection.pi"])
             settings = LtdSettings(window=n, candidates=(first_block, first_block + n + windows - 2), heads=heads)
         case "univfd":
-            weights, settings = _renamed(state, _UNIVFD_NAMES, "UnivFD's linear layer"), UnivfdSettings()
+            layer = {key.removeprefix("fc."): value for key, value in state.items()}
+            weights, settings = _renamed(layer, _UNIVFD_NAMES, "UnivFD's linear layer"), UnivfdSettings()
         case "rine":
             depth = sum(re.fullmatch(r"proj1\.\d+\.weight", key) is not None for key in state)
             weights = _renamed(state, _rine_names(depth), "RINE's head")
@@ -128,20 +132,29 @@ def run(
 
 
 def _read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, of its entry ``model`` where it has one; big files are mapped, not read."""
+    """The weights in a checkpoint, under their names in the bare module; big files are mapped, not read."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist") from error
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(
-            f"{file} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); files in torch's "
-            "form before 1.6, or with code in them, have to be saved anew by who trusts them"
+            f"{file} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); a whole "
+            "pickled model, a file with code in it or of torch before 1.6 has to be saved anew by someone who trusts "
+            "it, with torch.save(model.state_dict(), FILE)"
         ) from error
-    state: Any = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    content = content if isinstance(content, dict) else {}
+    content = next((content[entry] for entry in _ENTRIES if isinstance(content.get(entry), dict)), content)
+    state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor) and not _is_counter(value)}
+    if not state:
         raise DataError(f"{file} holds no mapping of names to tensors")
+    while wrapper := next((each for each in _WRAPPERS if all(key.startswith(each) for key in state)), None):
+        state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
+
+
+def _is_counter(value: Tensor) -> bool:
+    return value.ndim == 0 and not value.is_floating_point()
 
 
 def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
@@ -164,11 +177,9 @@ def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, 
             raise DataError(f"the backbone in {file} is not the local one: {name} differs by up to {most:.3g}")
 
 
-def _renamed(
-    state: Mapping[str, Tensor], names: Mapping[str, str], what: str, *, beside: str | None = None
-) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names; those under the prefix ``beside`` are left out."""
-    state = {key: value for key, value in state.items() if beside is None or not key.startswith(beside)}
+def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> dict[str, Tensor]:
+    """The tensors of a head in a checkpoint under our names; the backbone beside it is left out."""
+    state = {key: value for key, value in state.items() if not key.startswith(_BACKBONES)}
     missing, unknown = _differing(names, state)
     if missing or unknown:
         raise DataError(f"not {what}: missing keys {missing}, unknown keys {unknown}")

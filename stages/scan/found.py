@@ -270,7 +270,7 @@ def _rows(
         columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
         if not read_labels:
             columns[:3] = None, None, None
-        table = parquet.read(columns=[name for name in columns if name is not None])
+        table = parquet.read(columns=[name for name in columns if name is not None], use_threads=False)
     for name in others:
         skipped[f"image in the column {name!r} of {place}"] += parquet.metadata.num_rows
     nothing = [None] * parquet.metadata.num_rows

@@ -110,7 +110,7 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if source.lower().endswith(".parquet"):
                 parquet = pq.ParquetFile(file)
                 columns = _columns(parquet.schema_arrow.names, source)
-                batches = parquet.iter_batches(columns=list(columns))
+                batches = parquet.iter_batches(columns=list(columns), use_threads=False)
                 yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
                 return
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")

@@ -67,9 +67,10 @@ def test_a_run_killed_again_and_again_ends_with_the_files_of_an_undisturbed_one(
     assert not list(folder.glob("*.partial"))
 
 
-def test_a_disk_that_fills_up_keeps_finished_shards_and_goes_on_when_there_is_room(tmp_path, own_store):
+@pytest.mark.parametrize("room", ["152k", "156k", "160k", "164k"])  # HDF5 notices it in the content, or on closing
+def test_a_disk_that_fills_up_keeps_finished_shards_and_goes_on_when_there_is_room(tmp_path, own_store, room):
     table = manifest(names(60))
-    with small_disk(tmp_path / "disk", "160k") as disk:
+    with small_disk(tmp_path / "disk", room) as disk:
         with pytest.raises(ResourceError, match=r"cannot write .*shard-.*the disk is full.*same command again"):
             extract(disk, table, out=tmp_path / "out")
         folder = disk / SPEC.key / "toy"

@@ -57,19 +57,19 @@ def twice_killed_task(work, chunk):
     return timing
 
 
-def task_with_other_weights(work, chunk):
-    """A Dask task on a worker whose weights are not those that the first one told."""
-    from stages.extract.cluster import _task
+def task_on_another_worker(work, chunk):
+    """A Dask task on a worker that differs from the first one in what the variable DIFFERS names."""
+    from stages.extract import cluster, views
 
-    return _task(dataclasses.replace(work, weights_hash="another"), chunk)
-
-
-def task_in_another_precision(work, chunk):
-    """A Dask task on a worker whose backbone computes in fp16, where the first one computed in fp32."""
-    from stages.extract import cluster
-
-    loaded = dataclasses.replace(cluster._backbone(work.settings, work.runtime.compiled), precision="fp16")
-    cluster._backbone = lambda _settings, _compiled: loaded
+    match os.environ["DIFFERS"]:
+        case "extractor":
+            views.EXTRACTOR_VERSION = 0
+        case "view.decoder":
+            views.decoder_name = lambda apply_exif: "another decoder"
+        case attribute:
+            loaded = cluster._backbone(cluster._travelling(work.settings), work.runtime.compiled)
+            other = dataclasses.replace(loaded, **{attribute: "another"})
+            cluster._backbone = lambda _settings, _compiled: other
     return cluster._task(work, chunk)
 
 

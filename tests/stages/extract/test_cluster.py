@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from extract_pictures import deadly_task, save, task_in_another_precision, task_with_other_weights, twice_killed_task
+from extract_pictures import deadly_task, save, task_on_another_worker, twice_killed_task
 
 from stages.extract import cluster as cluster_module
 from stages.extract.settings import ExtractSettings, Runtime
@@ -76,18 +76,10 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
     assert (summary.extracted, len(table)) == (3, 12)
 
 
-def test_worker_with_other_weights_makes_nothing(pictures, extract, tmp_path, own_tasks):
-    own_tasks(task_with_other_weights)
-    with pytest.raises(ResourceError, match="this worker has other weights of demo-vit"):
-        extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, loaders=0))
-    assert not list((tmp_path / "store").rglob("shard-*"))
-
-
-def test_worker_of_another_precision_makes_nothing(pictures, extract, tmp_path, own_tasks):
-    own_tasks(task_in_another_precision)
-    with pytest.raises(
-        ResourceError, match=r"worker \d at tcp://.* computes in fp16, .* in fp32; set extract.precision"
-    ):
+@pytest.mark.parametrize("setting", ["weights", "precision", "extractor", "view.decoder"])
+def test_worker_that_would_make_other_features_makes_nothing(pictures, extract, tmp_path, own_tasks, setting):
+    own_tasks(task_on_another_worker, DIFFERS=setting)
+    with pytest.raises(ResourceError, match=rf"worker \d at tcp://.* would make other features .*\({setting}: .* here"):
         extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, loaders=0))
     assert not list((tmp_path / "store").rglob("shard-*"))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.cli import ltdpipe
 from planted import SPEC, labels_of, noise, write_view
+from running import PROJECT
 from stages.heads.file import build_head
 from stages.heads.foreign import run
 from stages.heads.settings import LtdSettings, RineSettings, UnivfdSettings
@@ -84,6 +85,49 @@ def test_univfd_weights(features: Path, tmp_path: Path) -> None:
     assert metadata["settings"]["type"] == "univfd"
 
 
+@pytest.mark.parametrize("name", ["ufd_best.pth", "ufd_fcdot.pth", "ufd_module.pth"])
+def test_univfd_training_checkpoints(tmp_path: Path, name: str) -> None:
+    file = PROJECT / "tests" / "data" / "field" / "univfd-training-checkpoint" / name
+    content = torch.load(file, weights_only=True)
+    theirs = content.get("model", content)
+    (weight,) = (value for key, value in theirs.items() if key in {"fc.weight", "module.weight"})
+    (bias,) = (value for key, value in theirs.items() if key in {"fc.bias", "module.bias"})
+    spec = replace(SPEC, embedding=weight.shape[1])
+    view = write_view(tmp_path / "view", noise(4, width=64), labels_of(4), spec=spec)
+    out = tmp_path / "head.safetensors"
+    run(file=file, kind="univfd", features=view, name="theirs", seed=0, out=out)
+    weights, _ = load_head(out)
+    assert torch.equal(weights["classifier.weight"], weight)
+    assert torch.equal(weights["classifier.bias"], bias)
+
+
+def _wrapped(state: dict[str, Tensor], spelling: str) -> dict[str, Any]:
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    return {
+        "entry": {"state_dict": state, "epoch": 3, "optimizer": {"state": {}}},
+        "long entry": {"model_state_dict": wrapped, "best": 0.9},
+        "compiled": {f"module._orig_mod.{key}": value for key, value in state.items()},
+        "averaged": {"n_averaged": torch.tensor(4), **wrapped},
+        "steps": {**state, "total_steps": 7},
+    }[spelling]
+
+
+@pytest.mark.parametrize("spelling", ["entry", "long entry", "compiled", "averaged", "steps"])
+def test_each_kind_in_each_spelling(golden: dict[str, Tensor], features: Path, tmp_path: Path, spelling: str) -> None:
+    ltd = torch.load(authors_checkpoint(golden, tmp_path / "ltd.pth"), weights_only=True)["model"]
+    rine = {"clip.visual.proj": torch.ones(2), **TheirRine(24, 64, 16, 1).state_dict()}
+    univfd = {"model.visual.proj": torch.ones(2), "fc.weight": torch.ones(1, 48), "fc.bias": torch.ones(1)}
+    for kind, state in (("ltd-authors", ltd), ("rine", rine), ("univfd", univfd)):
+        torch.save(_wrapped(state, spelling), tmp_path / "theirs.pth")
+        imported(tmp_path / "theirs.pth", kind, features)
+
+
+def test_a_whole_model_is_refused_with_the_way_to_save_it(features: Path, tmp_path: Path) -> None:
+    torch.save(nn.Linear(48, 1), tmp_path / "model.pth")
+    with pytest.raises(DataError, match=r"a whole pickled model.* torch\.save\(model\.state_dict\(\), FILE\)"):
+        imported(tmp_path / "model.pth", "univfd", features)
+
+
 class TheirRine(nn.Module):
     """RINE's layers under the names of its checkpoints."""
 
@@ -140,9 +184,13 @@ def test_a_checkpoint_of_another_kind_is_refused(golden: dict[str, Tensor], feat
         imported(file, "univfd", features)
     with pytest.raises(DataError, match="not RINE's head: missing keys"):
         imported(file, "rine", features)
-    for content in ({"weight": torch.ones(1, 48), "bias": 0.5}, [torch.ones(1, 48)]):
+    for content, fault in (
+        ({"weight": torch.ones(1, 48), "bias": 0.5}, r"missing keys \['bias'\]"),
+        ([torch.ones(1, 48)], "holds no mapping of names to tensors"),
+        ({"total_steps": 7}, "holds no mapping of names to tensors"),
+    ):
         torch.save(content, tmp_path / "values.pth")
-        with pytest.raises(DataError, match="holds no mapping of names to tensors"):
+        with pytest.raises(DataError, match=fault):
             imported(tmp_path / "values.pth", "univfd", features)
     with pytest.raises(DataError, match="does not exist"):
         imported(tmp_path / "none.pth", "univfd", features)
