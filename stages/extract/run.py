@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from stages.extract.summary import ExtractSummary, summarise
 from stages.extract.view_names import VIEW, expand_views
 from stages.extract.views import Recipe, feature_spec
 from storage.archives import is_url
-from storage.errors import DataError
+from storage.errors import DataError, ResourceError
 from storage.publish import publish, refuse_foreign
 from storage.sources import Sources
 from storage.store import ShardFolder
@@ -70,6 +71,7 @@ def run(
         DataError: an image that has to be read is gone or has another size than the manifest says, no image at all
             can be read, features are broken, a shard took too many workers with it, or ``out`` holds
             files of another origin.
+        ResourceError: features made on a GPU are to be completed without one.
     """
     runtime = runtime or Runtime()
     sources = Sources.of(_absolute(root), None if reals is None else _absolute(reals))
@@ -82,9 +84,14 @@ def run(
         refuse_foreign(out / view.directory)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
-        specs = [feature_spec(backbone, settings, job, view) for view in job.views]
-        roots = roots_note(sources)
-        folders = [ShardFolder.of(store, corpus, spec, owner=owner, roots=roots) for spec in specs]
+
+        def folders_of(backbone: Backbone) -> list[ShardFolder]:
+            specs = [feature_spec(backbone, settings, job, view) for view in job.views]
+            return [ShardFolder.of(store, corpus, spec, owner=owner, roots=roots_note(sources)) for spec in specs]
+
+        if settings.precision == "auto":
+            backbone = _as_before(backbone, folders_of, corpus, reporter)
+        folders = folders_of(backbone)
         for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
             stack.enter_context(folder.lock(reporter.note))
         content_hash = cache(partial(hash_content, sources))
@@ -101,8 +108,9 @@ def run(
         timing = Timing()
         if chunks:
             total = sum(len(chunk.rows) for chunk in chunks)
+            _check_precision(backbone, corpus, total)
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(job, folders, chunks, progress=progress, runtime=runtime)
+                timing = make(backbone)(job, folders, chunks, progress=progress, runtime=runtime)
             finished = [folder.clean(reporter.warn) for folder in folders]
             located = [each.locate(manifest) for each in finished]
         indexes = [
@@ -125,8 +133,8 @@ def run(
 
 def _worker(
     settings: ExtractSettings, runtime: Runtime, reporter: Reporter, stack: ExitStack
-) -> tuple[Backbone, Callable[..., Timing]]:
-    """Return the backbone and what makes shards with it: in this process, or on a cluster that ends with ``stack``."""
+) -> tuple[Backbone, Callable[[Backbone], Callable[..., Timing]]]:
+    """Return the backbone, and what turns one into a maker of shards, here or on a cluster that ``stack`` closes."""
     if runtime.workers > 1 or runtime.scheduler:
         from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
 
@@ -134,7 +142,12 @@ def _worker(
         backbone = cluster.describe_on_worker(client, settings, runtime)
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         reporter.note(f"{workers} workers, {backbone.device.type}, {backbone.precision}")
-        return backbone, partial(cluster.make_shards_on, client, settings=settings)
+
+        def on_cluster(chosen: Backbone) -> Callable[..., Timing]:
+            pinned = {} if chosen.precision == backbone.precision else {"precision": chosen.precision}
+            return partial(cluster.make_shards_on, client, settings=settings.model_copy(update=pinned))
+
+        return backbone, on_cluster
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,
@@ -142,7 +155,32 @@ def _worker(
         note=reporter.note,
         compiled=runtime.compiled,
     )
-    return backbone, partial(make_shards, backbone)
+    return backbone, partial(partial, make_shards)
+
+
+def _as_before(
+    backbone: Backbone, folders_of: Callable[[Backbone], list[ShardFolder]], corpus: str, reporter: Reporter
+) -> Backbone:
+    """Return the backbone with the precision that a corpus was begun in, perhaps on another machine; else as it is."""
+    other = replace(backbone, precision="fp32" if backbone.precision == "fp16" else "fp16")
+    own_shards, others_shards = (
+        any(any(folder.directory.glob("shard-*.h5")) for folder in folders_of(each)) for each in (backbone, other)
+    )
+    if own_shards or not others_shards:
+        return backbone
+    reporter.note(
+        f"{corpus}: its features are {other.precision} so far, and stay so; "
+        f"extract.precision {backbone.precision} makes them anew"
+    )
+    return other
+
+
+def _check_precision(backbone: Backbone, corpus: str, images: int) -> None:
+    if backbone.precision == "fp16" and backbone.device.type != "cuda":
+        raise ResourceError(
+            f"corpus {corpus!r}: its features were made in fp16 on a GPU, and {images} more cannot be made here, "
+            "without one; go on where there is one, or set extract.precision to fp32, which makes all of them anew"
+        )
 
 
 def _lacking(manifest: pa.Table, located: Sequence[int | None]) -> list[dict[str, Any]]:

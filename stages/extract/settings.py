@@ -41,7 +41,8 @@ class ExtractSettings(BaseModel):
         blocks: which blocks are stored: "all", a range such as "11-19" with both ends, or a list of 0-based numbers.
             Blocks behind the last one are not computed unless the tap "embedding" needs them.
         grid: G, cells a side of the tap "grid"; only with that tap.
-        precision: "fp32", "fp16" (CUDA only), or "auto": fp16 on CUDA, else fp32.
+        precision: "fp32", "fp16" (CUDA only), or "auto": what the corpus was begun in, else fp16 on CUDA, else
+            fp32.
         apply_exif: turn pictures as their EXIF orientation says; the protocols of the field do not.
         augmentation_seed: of the random views (train, val, noise).
     """

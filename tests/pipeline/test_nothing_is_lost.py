@@ -25,6 +25,7 @@ import yaml
 
 from pipeline.cli import main
 from running import PROJECT
+from stages.demo.miniatures import run as make_miniatures
 
 PARAMS = {
     "study": "study",
@@ -197,6 +198,13 @@ CASES = (
     ),
     Case("status", {"params.yaml": None}),
     Case(
+        "extract data/images/test --out own --backbone demo-vit --taps cls --loaders 0",
+        {"data/images/test": None},
+        ("own/clean/index.parquet",),
+    ),
+    Case("verify --corpus test --repair", {"params.yaml": None}),
+    Case("store prune --yes", {"params.yaml": None}),
+    Case(
         "verify",
         {"params.yaml": None, f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
     ),
@@ -234,6 +242,7 @@ def project(tmp_path_factory):
         os.chdir(folder)
         for line in PREPARE.strip().splitlines():
             assert ltdpipe(line) == 0, line
+        make_miniatures(root=Path("mini"), test_images=1, training_images=1)
         yield folder
     finally:
         os.chdir(before)

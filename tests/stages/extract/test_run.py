@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import shutil
@@ -15,7 +16,7 @@ from extract_pictures import picture, save
 from PIL import Image
 from safetensors.torch import save_file
 
-from stages.extract.backbone import Backbone
+from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.reading import read_image
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime
@@ -317,3 +318,27 @@ def test_features_are_those_of_the_picture(tiny, folder, extract):
     pixels = np.array(picture(32, 32, seed=1))[None]
     taps = load_backbone("tiny", weights="random:0", precision="fp32").taps(pixels, ("cls",), range(3))
     assert np.abs(table.read()[0].astype(float) - taps["cls"][:, 0].numpy()).max() < 2e-3
+
+
+def test_auto_goes_on_in_the_precision_that_a_corpus_was_begun_in(tiny, folder, extract, reporter, monkeypatch):
+    """A GPU node makes features, a login node without one reads them and never starts over."""
+
+    def on_gpu(*arguments, **settings):
+        return dataclasses.replace(load_backbone(*arguments, **settings), precision="fp16")
+
+    save(folder / "a.png", seed=1)
+    with monkeypatch.context() as gpu:
+        gpu.setattr("stages.extract.run.load_backbone", on_gpu)
+        gpu.setattr("stages.extract.run._check_precision", lambda *_: None)
+        extract(folder)
+    made = published(folder.parent / "out" / "clean")
+    summary, table = extract(folder)
+    assert (table.spec.precision, summary.views["clean"]) == ("fp16", 0)
+    assert published(folder.parent / "out" / "clean") == made
+    assert any("fp16 so far, and stay so; extract.precision fp32 makes them anew" in note for note in reporter.notes)
+    save(folder / "b.png", seed=2)
+    with pytest.raises(ResourceError, match=r"made in fp16 on a GPU, and 1 more cannot be made here"):
+        extract(folder)
+    assert published(folder.parent / "out" / "clean") == made
+    assert extract(folder, precision="fp32")[1].spec.precision == "fp32"
+    assert extract(folder)[1].spec.precision == "fp32"
