@@ -203,7 +203,6 @@ CASES = (
         ("own/clean/index.parquet",),
     ),
     Case("verify --corpus test --repair", {"params.yaml": None}),
-    Case("store prune --yes", {"params.yaml": None}),
     Case(
         "verify",
         {"params.yaml": None, f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
@@ -394,7 +393,6 @@ def test_a_command_that_fails_leaves_every_file_as_it_was(project, sizes_of, cap
         f"evaluate --head-file {HEAD} --features {TEST} --out {TEST}/index.parquet",
         f"import-head univfd.pt --format univfd --features {TEST} --out univfd.pt",
         f"train --head linear --features {TRAIN} --out {TRAIN}/index.parquet",
-        f"sweep layer --features {TRAIN} --test {TEST} --out {TEST}",
         "scan corpora/test.parquet --out corpora/test.parquet",
         "scan data/images/test --out data/images/test/real/00000.png",
     ],

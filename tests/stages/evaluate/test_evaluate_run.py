@@ -161,9 +161,10 @@ def test_without_a_clean_view_nothing_is_matched(tmp_path, head):
 def _add_a_set(view):
     """Put three of four images into a second set, in which other images are alike than in the first."""
     index = read_index(view / INDEX_NAME)
-    sets = pa.array([["gan"] if row % 4 == 1 else ["gan", "part"] for row in range(len(index.table))])
     at = index.table.column_names.index("sets")
-    table = index.table.set_column(at, index.table.schema.field("sets"), sets)
+    field = index.table.schema.field(at)
+    sets = pa.array([["gan"] if row % 4 == 1 else ["gan", "part"] for row in range(len(index.table))], field.type)
+    table = index.table.set_column(at, field, sets)
     write_index(view / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
 
 
