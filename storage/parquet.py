@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -86,10 +87,9 @@ def _with_large_strings(table: pa.Table) -> pa.Table:
 
 def _fault(view: memoryview, checked: bool) -> str | None:
     """Say what is wrong with a file's bytes; None when nothing is known to be."""
-    found = bytes(view).rfind(_MARK)
-    if found < 0:
+    at = max((found.end() for found in re.finditer(_MARK, view)), default=None)  # copies nothing
+    if at is None:
         return "it is damaged, or was not written by this version of ltdpipe" if checked else None
-    at = found + len(_MARK)
     digest = hashlib.sha256(view[:at])
     digest.update(_BLANK)
     digest.update(view[at + len(_BLANK) :])
