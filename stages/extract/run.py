@@ -110,7 +110,7 @@ def run(
             total = sum(len(chunk.rows) for chunk in chunks)
             _check_precision(backbone, corpus, total)
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(backbone)(job, folders, chunks, progress=progress, runtime=runtime)
+                timing = make(backbone, job, folders, chunks, progress=progress, runtime=runtime)
             finished = [folder.clean(reporter.warn) for folder in folders]
             located = [each.locate(manifest) for each in finished]
         indexes = [
@@ -133,8 +133,8 @@ def run(
 
 def _worker(
     settings: ExtractSettings, runtime: Runtime, reporter: Reporter, stack: ExitStack
-) -> tuple[Backbone, Callable[[Backbone], Callable[..., Timing]]]:
-    """Return the backbone, and what turns one into a maker of shards, here or on a cluster that ``stack`` closes."""
+) -> tuple[Backbone, Callable[..., Timing]]:
+    """Return the backbone, and what makes shards with it: in this process, or on a cluster that ends with ``stack``."""
     if runtime.workers > 1 or runtime.scheduler:
         from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
 
@@ -143,9 +143,9 @@ def _worker(
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         reporter.note(f"{workers} workers, {backbone.device.type}, {backbone.precision}")
 
-        def on_cluster(chosen: Backbone) -> Callable[..., Timing]:
+        def on_cluster(chosen: Backbone, *arguments: Any, **options: Any) -> Timing:
             pinned = {} if chosen.precision == backbone.precision else {"precision": chosen.precision}
-            return partial(cluster.make_shards_on, client, settings=settings.model_copy(update=pinned))
+            return cluster.make_shards_on(client, *arguments, settings=settings.model_copy(update=pinned), **options)
 
         return backbone, on_cluster
     backbone = load_backbone(
@@ -155,7 +155,7 @@ def _worker(
         note=reporter.note,
         compiled=runtime.compiled,
     )
-    return backbone, partial(partial, make_shards)
+    return backbone, make_shards
 
 
 def _as_before(
