@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from stages.extract.backbone import load_backbone
 from stages.extract.reading import Job
 from stages.extract.settings import ExtractSettings
-from stages.extract.view_names import View
 from stages.extract.views import Recipe, feature_spec
 from stages.heads.file import build_head
 from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
@@ -34,6 +33,7 @@ from stages.predict.results import open_rows
 from stages.predict.run import run
 from storage.headfile import save_head
 from storage.sources import Sources
+from storage.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,10 +25,10 @@ from dvc.repo import Repo
 
 from benchmarks.storage import SPEC as LARGE
 from pipeline.params import load_params
-from stages.extract.view_names import view_directories
 from storage.manifest import manifest_table, write_manifest
 from storage.publish import publish
 from storage.store import ShardFolder
+from storage.views import view_directories
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -30,7 +30,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from stages.extract.backbone import load_backbone
 from stages.extract.decode import decode
-from stages.extract.view_names import View
 from stages.extract.views import Recipe, apply_view
 from stages.heads.file import build_head
 from stages.heads.machine import best_device
@@ -39,6 +38,7 @@ from stages.heads.training import TrainSettings
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.loop import fit
+from storage.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pipeline.validation import NAME_PATTERN, load_yaml, settings_from
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
-from stages.extract.view_names import expand_views, view_directories
 from stages.heads.settings import HeadSettings
 from stages.heads.training import TrainSettings
 from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
+from storage.views import expand_views, view_directories
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _STRICT = ConfigDict(extra="forbid", frozen=True)

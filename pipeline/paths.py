@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stages.extract.view_names import VIEW
 from storage.errors import DataError
+from storage.views import VIEW
 
 PARAMS = Path("params.yaml")
 DATA_ROOT = Path(".ltdpipe", "data-root")  # for this machine alone: below which folder the corpora lie

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from pipeline import paths
 from stages.extract.registry import BACKBONES
-from stages.extract.view_names import expand_views
 from stages.scan.benchmarks import diffusion_sets
 from stages.scan.run import run as scan
 from stages.scan.set_lists import published_sizes
 from storage.errors import DataError, ResourceError
+from storage.views import expand_views
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stages.extract.view_names import view_directories
 from storage.errors import SettingError
+from storage.views import view_directories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

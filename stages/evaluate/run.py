@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
-from stages.extract.view_names import VIEW
 from stages.heads.file import TrainedHead, score
 from stages.heads.training import TrainSettings
 from stages.train.data import backbone_difference, split_rows
@@ -18,6 +17,7 @@ from storage.atomic import all_or_none, sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.manifest import evaluation_rows
+from storage.views import VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,8 +15,8 @@ from stages.extract.views import Recipe, apply_view
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.extract.view_names import View
     from storage.sources import Sources
+    from storage.views import View
 
 
 @dataclass(frozen=True)

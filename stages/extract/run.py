@@ -17,13 +17,13 @@ from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
 from stages.extract.shards import make_shards, plan_chunks
 from stages.extract.summary import ExtractSummary, summarise
-from stages.extract.view_names import VIEW, expand_views
 from stages.extract.views import Recipe, feature_spec
 from storage.archives import is_url
 from storage.errors import DataError, ResourceError
 from storage.publish import publish, refuse_foreign
 from storage.sources import Sources
 from storage.store import ShardFolder
+from storage.views import VIEW, expand_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stages.extract.backbone import Backbone
     from stages.extract.reading import Job
     from stages.extract.settings import ExtractSettings
-    from stages.extract.view_names import Degradation, View
+    from storage.views import Degradation, View
 
 # Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
 EXTRACTOR_VERSION = 1

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from stages.extract.view_names import expand_views
+from storage.views import expand_views
 
 HELD_OUT = "held-out"
 

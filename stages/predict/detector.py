@@ -13,13 +13,13 @@ import torch
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.reading import Job
 from stages.extract.settings import ExtractSettings
-from stages.extract.view_names import View
 from stages.extract.views import Recipe, feature_spec
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import difference
 from stages.predict.looks import Looks, Seen, see
 from storage.errors import DataError, SettingError
 from storage.sources import Sources
+from storage.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,12 @@ from PIL import Image
 
 from stages.extract.decode import decode, decode_opened
 from stages.extract.reading import Read, Task, make_views, read_image
-from stages.extract.view_names import View, expand_views
 from stages.predict.calibration import REAL, SYNTHETIC, UNSURE
 from stages.predict.inputs import image_file, spelled
 from stages.predict.results import Prediction
 from storage import names
 from storage.errors import SettingError
+from storage.views import View, expand_views
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 from stages.analyse.profiles import transition_profiles
 from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
-from stages.extract.view_names import View
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
 from stages.heads.card import model_card
 from stages.heads.settings import HeadSettings
@@ -25,6 +24,7 @@ from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.headfile import load_head
 from storage.spec import FeatureSpec
+from storage.views import View
 
 if TYPE_CHECKING:
     from pathlib import Path

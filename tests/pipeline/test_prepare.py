@@ -17,9 +17,9 @@ from pipeline.prepare import Plan, check_room, limited, plan
 from pipeline.profiles import profile_text
 from running import PROJECT
 from stages.demo.miniatures import run as make_miniatures
-from stages.extract.view_names import expand_views
 from storage.errors import DataError, ResourceError, SettingError
 from storage.manifest import read_manifest
+from storage.views import expand_views
 
 USE = ("profile", "use", "paper", "--rate", "10", "--set", "extract.backbone=demo-vit")
 

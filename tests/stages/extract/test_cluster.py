@@ -10,8 +10,8 @@ from extract_pictures import deadly_task, save, task_on_another_worker, twice_ki
 
 from stages.extract import cluster as cluster_module
 from stages.extract.settings import ExtractSettings, Runtime
-from stages.extract.view_names import expand_views
 from storage.errors import DataError, ResourceError
+from storage.views import expand_views
 
 SHARD = 6
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from stages.extract.backbone import load_backbone
-from stages.extract.view_names import expand_views
 from stages.extract.views import AUGMENTATION_VERSION, EXTRACTOR_VERSION, Recipe, apply_view
+from storage.views import expand_views
 
 GOLDEN_VERSION, GOLDEN_VIEWS_VERSION = 1, 1
 CHOSEN = {

@@ -22,10 +22,10 @@ from running import PROJECT
 from stages.extract import loaders as loaders_module
 from stages.extract.loaders import Loaders, open_loaders
 from stages.extract.reading import Job, Task
-from stages.extract.view_names import View
 from stages.extract.views import Recipe
 from storage.errors import ResourceError
 from storage.sources import Sources
+from storage.views import View
 
 VIEWS = (View("clean"), View("tencrop", 3))
 

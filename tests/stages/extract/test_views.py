@@ -11,7 +11,6 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 from torchvision.transforms import functional
 
-from stages.extract.view_names import Degradation, View, expand_views
 from stages.extract.views import (
     AUGMENTATION_VERSION,
     Recipe,
@@ -24,6 +23,7 @@ from stages.extract.views import (
     to_square,
     view_spec,
 )
+from storage.views import Degradation, View, expand_views
 
 RECIPE = Recipe("crop224-pad", 224)
 

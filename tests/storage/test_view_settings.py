@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.extract.view_names import expand_views, view_directories
+from storage.views import expand_views, view_directories
 
 
 def test_settings_expand_in_their_order_to_safe_folder_names():
