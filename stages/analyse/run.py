@@ -1,8 +1,7 @@
-"""The analyse stage: cached features of one corpus view -> how the CLS token moves, and what that tells."""
+"""The analyse stage: cached features of one corpus view -> how the CLS token moves, and what that separates."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from stages.analyse.files import (
     windows_path,
     write_analysis,
 )
-from stages.analyse.profiles import Profile, transition_profiles, window_aucs
-from stages.analyse.projection import project
+from stages.analyse.transitions import neighbouring, principal_components, transitions, window_aucs
+from stages.heads.settings import LtdSettings
 from storage.atomic import all_or_none
 from storage.csv_text import csv_text
 from storage.errors import DataError
@@ -24,24 +23,24 @@ from storage.features import FeatureTable
 from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
 REAL_GROUP = "real"
+SAMPLE = 1200  # images in the projection
 
 _BATCH = 256
-_Group = tuple[int | None, str]
+_Group = tuple[int | None, str]  # label, name
 
 
 def run(*, features: Path, out: Path) -> None:
-    """Write what the cached CLS tokens of one extracted corpus view show; tokens are read a batch at a time.
+    """Write what the cached CLS tokens of one extracted corpus view show.
 
-    Where the corpus has several splits, the images of the one that test sets are made of are read, and no others.
-
-    Kept in memory are two numbers an image and transition, and the tokens of a sample for the projection.
+    Where the corpus has several splits, only images of the one that test sets are made of are read. Tokens are read a
+    batch at a time; two numbers per image and transition stay in memory, and the tokens of the projection's sample.
 
     Args:
         features: folder of the view, as ``ltdpipe extract`` publishes it.
@@ -53,59 +52,74 @@ def run(*, features: Path, out: Path) -> None:
     """
     table = FeatureTable.open(features)
     blocks = sorted(table.spec.stored_blocks)
+    starts = neighbouring(blocks)
     if not len(table):
         raise DataError(f"{features} holds no usable image; look at its index for what failed")
-    if all(after != block + 1 for block, after in pairwise(blocks)):
+    if not starts:
         raise DataError(f"{features} holds blocks {blocks}, no two of them neighbours; extract at least two")
     tested = evaluation_rows(table.index)
     groups, numbers = _groups(table.index.take(tested))
-    kept: list[NDArray[np.float32]] = []
-    batches = (
-        (table.read("cls", blocks=blocks, rows=tested[rows]), numbers[rows])
-        for rows in np.split(np.arange(len(tested)), range(_BATCH, len(tested), _BATCH))
-    )
+    moved = np.empty((len(tested), len(starts), 2))
     try:
-        profile = transition_profiles(
-            batches, blocks=blocks, groups=len(groups), on_moves=lambda moves: kept.append(moves.astype(np.float32))
-        )
+        for start in range(0, len(tested), _BATCH):
+            cls = table.read("cls", blocks=blocks, rows=tested[start : start + _BATCH])
+            moved[start : start + _BATCH] = transitions(cls, blocks, first_row=start)
     except DataError as error:
         raise DataError(f"{features}: {error}; extract again") from error
     facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(tested)}
-    rows = list(_profile_rows(profile, groups))
-    windows = list(_window_rows(np.concatenate(kept), profile.transitions.tolist(), groups, numbers))
+    profile = list(_profile_rows(moved, starts, groups, numbers))
+    windows = list(_window_rows(moved.astype(np.float32), starts, groups, numbers))
     points, explained = _projection(table, groups, tested, numbers)
     with all_or_none() as partial:
-        write_analysis(partial(out), rows, PROFILE_SCHEMA, facts)
-        partial(out.with_suffix(".csv")).write_text(csv_text(PROFILE_SCHEMA.names, rows), encoding="utf-8", newline="")
+        write_analysis(partial(out), profile, PROFILE_SCHEMA, facts)
+        text = csv_text(PROFILE_SCHEMA.names, profile)
+        partial(out.with_suffix(".csv")).write_text(text, encoding="utf-8", newline="")
         write_analysis(partial(windows_path(out)), windows, WINDOW_SCHEMA, facts)
         write_analysis(partial(projection_path(out)), points, PROJECTION_SCHEMA, {**facts, **explained})
 
 
+def sample_rows(groups: NDArray[np.int64], size: int = SAMPLE) -> NDArray[np.int64]:
+    """Return at most ``size`` row numbers, spread evenly over groups (N,) and over the rows of each."""
+    numbers = np.unique(groups)
+    share = max(1, size // max(len(numbers), 1))
+    of_groups = [np.flatnonzero(groups == number) for number in numbers]
+    chosen = [rows[np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)] for rows in of_groups]
+    return np.sort(np.concatenate(chosen))
+
+
+def projected_blocks(stored: Sequence[int], blocks: int) -> list[int]:
+    """Return the stored blocks among the method's default candidates, or all stored ones when fewer than two are."""
+    first, last = LtdSettings().candidates_for(blocks)
+    candidates = [block for block in sorted(stored) if first <= block <= last]
+    return candidates if len(candidates) > 1 else sorted(stored)
+
+
 def _groups(index: pa.Table) -> tuple[list[_Group], NDArray[np.int64]]:
-    """Return the (label, name) groups, reals first, and (N,) the group number of every image."""
-    labels, generators = index["label"].to_pylist(), index["generator"].to_pylist()
-    keys = [_group(label, generator) for label, generator in zip(labels, generators, strict=True)]
+    """Return the groups, reals first and unlabelled images last, and (N,) the group number of every image."""
+    keys: list[_Group] = []
+    for label, generator in zip(index["label"].to_pylist(), index["generator"].to_pylist(), strict=True):
+        fake = (1, generator or "unnamed generator")
+        keys.append((None, "unlabelled") if label is None else fake if label else (0, REAL_GROUP))
     groups = sorted(set(keys), key=lambda key: (key[0] is None, key))
     number = {key: i for i, key in enumerate(groups)}
     return groups, np.array([number[key] for key in keys], dtype=np.int64)
 
 
-def _group(label: int | None, generator: str | None) -> _Group:
-    if label is None:
-        return None, "unlabelled"
-    return (1, generator or "unnamed generator") if label else (0, REAL_GROUP)
-
-
-def _profile_rows(profile: Profile, groups: list[_Group]) -> Iterator[tuple[Any, ...]]:
+def _profile_rows(
+    moved: NDArray[np.float64], starts: Sequence[int], groups: Sequence[_Group], numbers: NDArray[np.int64]
+) -> Iterator[tuple[Any, ...]]:
+    """Mean and standard deviation (ddof = 1) of every group and transition; one image has no spread."""
     for g, (label, name) in enumerate(groups):
-        spread = profile.std[g].tolist() if profile.count[g] > 1 else [(None, None)] * len(profile.transitions)
-        for t, transition in enumerate(profile.transitions.tolist()):
-            (cosine_mean, l2_mean), (cosine_std, l2_std) = profile.mean[g, t].tolist(), spread[t]
-            yield name, label, transition, cosine_mean, cosine_std, l2_mean, l2_std, int(profile.count[g])
+        of_group = moved[numbers == g]
+        n = len(of_group)
+        mean = of_group.mean(axis=0).tolist()
+        std = of_group.std(axis=0, ddof=1).tolist() if n > 1 else [(None, None)] * len(starts)
+        for k, (cosine, l2), (cosine_std, l2_std) in zip(starts, mean, std, strict=True):
+            yield name, label, k, cosine, cosine_std, l2, l2_std, n
 
 
 def _window_rows(
-    moves: NDArray[np.float32], transitions: list[int], groups: list[_Group], numbers: NDArray[np.int64]
+    moved: NDArray[np.float32], starts: Sequence[int], groups: Sequence[_Group], numbers: NDArray[np.int64]
 ) -> Iterator[tuple[Any, ...]]:
     """All generators together first, then each; nothing where a class is missing."""
     label = np.array([-1 if label is None else label for label, _ in groups], dtype=np.int64)[numbers]
@@ -114,22 +128,22 @@ def _window_rows(
     fakes += [(name, numbers == g) for g, (kind, name) in enumerate(groups) if kind == 1]
     for generator, fake in fakes:
         if real.any() and fake.any():
-            for of_window in window_aucs(moves, transitions, real, fake):
+            for of_window in window_aucs(moved, starts, real, fake):
                 yield generator, *of_window, int(real.sum()), int(fake.sum())
 
 
 def _projection(
-    table: FeatureTable, groups: list[_Group], tested: NDArray[np.int64], numbers: NDArray[np.int64]
+    table: FeatureTable, groups: Sequence[_Group], tested: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """Return the rows of the projection's file and what its metadata says of it; nothing where there is none."""
-    projection = project(table, tested, numbers)
-    rows: list[tuple[Any, ...]] = []
-    facts: dict[str, Any] = {}
-    if projection is not None:
-        explained = dict(zip(("raw", "ltd"), projection.explained.tolist(), strict=True))
-        facts = {"blocks": list(projection.blocks), "explained": explained}
-        paths = table.index["path"].take(tested[projection.rows]).to_pylist()
-        for path, group, (raw, ltd) in zip(paths, numbers[projection.rows], projection.points.tolist(), strict=True):
-            label, name = groups[group]
-            rows.append((path, name, label, *raw, *ltd))
-    return rows, facts
+    """Return the projection's rows and facts: a sample's raw tokens and their differences; none below three images."""
+    chosen = sample_rows(numbers)
+    if len(chosen) < 3:
+        return [], {}
+    blocks = projected_blocks(table.spec.stored_blocks, table.spec.blocks)
+    tokens = table.read("cls", blocks=blocks, rows=tested[chosen]).astype(np.float32)  # (M, n, D)
+    raw, raw_shares = principal_components(tokens.reshape(len(chosen), -1))
+    ltd, ltd_shares = principal_components(np.diff(tokens, axis=1).reshape(len(chosen), -1))
+    paths = table.index["path"].take(tested[chosen]).to_pylist()
+    placed = zip(paths, numbers[chosen].tolist(), raw.tolist(), ltd.tolist(), strict=True)
+    rows = [(path, groups[g][1], groups[g][0], *of_raw, *of_ltd) for path, g, of_raw, of_ltd in placed]
+    return rows, {"blocks": blocks, "explained": {"raw": raw_shares.tolist(), "ltd": ltd_shares.tolist()}}

@@ -10,10 +10,9 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
-from stages.analyse.profiles import transition_profiles
+from stages.analyse.transitions import transitions
 from stages.heads.ltd import LtdHead
 from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
 from stages.predict.looks import CHECK_VIEWS, Looks, see
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from stages.predict.card import Bands, Card
@@ -93,13 +93,13 @@ def explain(detector: Detector, image: Path) -> Explanation:
     pixels = seen.pixels[:1]
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
-    profile = transition_profiles([(cls, np.zeros(1, np.int64))], blocks=list(blocks), groups=1)
+    moved = transitions(cls, blocks)[0]  # (T, 2)
     read = detector.tensor(detector.features(pixels))
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],
-        cosine=profile.mean[0, :, 0].tolist(),
-        l2=profile.mean[0, :, 1].tolist(),
+        cosine=moved[:, 0].tolist(),
+        l2=moved[:, 1].tolist(),
         window=_window(detector),
         parts={name: float(values[0]) for name, values in contributions(detector.head, read).items()},
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from stages.analyse.profiles import transition_profiles
+from stages.analyse.transitions import neighbouring, transitions
 from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
@@ -29,7 +29,6 @@ from storage.views import View
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stages.analyse.profiles import Profile
     from stages.heads.head import Head
     from storage.features import FeatureTable
 
@@ -124,25 +123,29 @@ def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
         raise DataError(f"{features} holds images without a label; bands need the features of a labelled corpus")
     groups = labels.to_numpy().astype(np.int64)
     blocks = sorted(table.spec.stored_blocks)
-    batches = ((cls, groups[rows]) for rows, cls in table.batches("cls", blocks=blocks, size=_BATCH))
-    try:
-        profile = transition_profiles(batches, blocks=blocks, groups=2)
-    except ValueError as error:
-        raise DataError(f"{features}: {error}; bands need the class tokens of neighbouring blocks") from error
-    if (profile.count < 2).any():
+    starts = neighbouring(blocks)
+    if not starts:
+        raise DataError(f"{features} holds blocks {blocks}; bands need the class tokens of neighbouring blocks")
+    if np.bincount(groups, minlength=2).min() < 2:
         raise DataError(
-            f"{features} has {profile.count[0]} real and {profile.count[1]} synthetic images; bands need two"
+            f"{features} has {(groups == 0).sum()} real and {groups.sum()} synthetic images; bands need two of each"
         )
-    real, synthetic = (_class_bands(profile, label, _contributions(table, head, groups == label)) for label in (0, 1))
-    return Bands(corpus=table.corpus, transitions=tuple(profile.transitions.tolist()), real=real, synthetic=synthetic)
+    moved = np.concatenate(
+        [transitions(cls, blocks, first_row=rows.start) for rows, cls in table.batches(blocks=blocks, size=_BATCH)]
+    )
+    real, synthetic = (
+        _class_bands(moved[groups == label], _contributions(table, head, groups == label)) for label in (0, 1)
+    )
+    return Bands(corpus=table.corpus, transitions=tuple(starts), real=real, synthetic=synthetic)
 
 
-def _class_bands(profile: Profile, label: int, parts: dict[str, tuple[float, float]]) -> ClassBands:
+def _class_bands(moved: np.ndarray[Any, Any], parts: dict[str, tuple[float, float]]) -> ClassBands:
+    """Bands of the images of one class; moved: (N, T, 2)."""
     cosine, l2 = (
-        Band(mean=tuple(profile.mean[label, :, at].tolist()), std=tuple(profile.std[label, :, at].tolist()))
+        Band(mean=tuple(moved[:, :, at].mean(axis=0).tolist()), std=tuple(moved[:, :, at].std(axis=0, ddof=1).tolist()))
         for at in (0, 1)
     )
-    return ClassBands(images=int(profile.count[label]), cosine=cosine, l2=l2, contributions=parts)
+    return ClassBands(images=len(moved), cosine=cosine, l2=l2, contributions=parts)
 
 
 def _contributions(table: FeatureTable, head: Head, of_class: np.ndarray[Any, Any]) -> dict[str, tuple[float, float]]:

@@ -1,10 +1,8 @@
 """A small extracted view on disk."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from storage.features import FeatureTable
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
 from storage.shard import write_shard
 from storage.spec import FeatureSpec
@@ -43,16 +41,3 @@ def write_features(folder, rows, cls, blocks=range(5)):
 def write():
     """Write a view: ``write(folder, rows, tokens, blocks)``."""
     return write_features
-
-
-@pytest.fixture
-def small_table(tmp_path):
-    """A table of 30 images in five blocks, three of them directions of large variance, and its tokens."""
-    random = np.random.default_rng(3)
-    tokens = random.normal(size=(30, 5, 8)) * 0.1 + random.normal(size=(30, 1, 1)) * np.arange(5)[:, None]
-    tokens[:, :, 0] += random.normal(size=(30, 1)) * 2
-    tokens = (tokens + 1).astype(np.float16)
-    write_features(tmp_path / "view", [(f"{i:02d}", i % 2, None) for i in range(30)], tokens)
-    table = FeatureTable.open(tmp_path / "view")
-    blocks = [2, 3, 4]  # the default candidates of six blocks
-    return table, tokens[:, blocks].astype(np.float64)
