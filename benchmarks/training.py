@@ -33,8 +33,7 @@ from stages.extract.decode import decode
 from stages.extract.views import Recipe, apply_view
 from stages.heads.file import build_head
 from stages.heads.machine import best_device
-from stages.heads.settings import LtdSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.loop import fit
@@ -80,7 +79,7 @@ def retrain(images: int = 4096, forwards: int = 3) -> None:
         data = corpus(Path(folder), images)
         began = time.perf_counter()
         head = ltd()
-        fit(head, *data.feeds(head.reads, DEVICE, 10**10), one_epoch(), seed=0, progress=Silent())
+        fit(head, *data.batches(head.reads, DEVICE, 10**10), one_epoch(), seed=0, progress=Silent())
         cached = (time.perf_counter() - began) / images
     backbone = load_backbone("clip-vit-l-14", weights="random:0", precision="fp32")
     photograph = io.BytesIO()
@@ -146,7 +145,7 @@ def measure(folder: str, budget: str, epochs: str = "2") -> None:
     """Train in this process and tell what of it was in memory; the last line has the losses."""
     data = TrainingData.open([Path(folder) / "clean"], Path(folder) / "clean", SETTINGS)
     head = ltd()
-    feeds = data.feeds(head.reads, DEVICE, int(budget))
+    feeds = data.batches(head.reads, DEVICE, int(budget))
     read = len(data.views[0]) * 9 * WIDTH * 2
     model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, two moments
     weights, before = model // 4, anonymous()  # the weights are there already

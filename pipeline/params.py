@@ -10,8 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pipeline.validation import NAME_PATTERN, load_yaml, settings_from
 from stages.demo.settings import DemoCorpus
 from stages.extract.settings import ExtractSettings, GeometryName
-from stages.heads.settings import HeadSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import HeadSettings, TrainSettings
 from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
 from storage.views import expand_views, view_directories

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stages.heads.settings import HeadSettings
-    from stages.heads.training import TrainSettings
+    from stages.heads.settings import HeadSettings, TrainSettings
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -71,7 +70,7 @@ def with_assignments(
         SettingError: a key belongs to neither, or a value is wrong.
     """
     from pipeline.validation import parsed_assignment, settings_from
-    from stages.heads.training import Overrides, TrainSettings
+    from stages.heads.settings import Overrides, TrainSettings
 
     head_values, train_values = head.model_dump(), settings.model_dump()
     known = sorted({*head_values, *train_values} - {"type", "train"})

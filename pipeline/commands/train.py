@@ -58,7 +58,7 @@ def train(  # noqa: PLR0917 - click hands over one argument an option
     """
     from pipeline.console import ConsoleReporter
     from pipeline.speed import record
-    from stages.heads.training import TrainSettings
+    from stages.heads.settings import TrainSettings
     from stages.train.run import run
 
     of_study = features is None and out is None

@@ -11,7 +11,7 @@ import pyarrow as pa
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
 from stages.heads.file import TrainedHead, score
-from stages.heads.training import TrainSettings
+from stages.heads.settings import TrainSettings
 from stages.train.data import backbone_difference, split_rows
 from storage.atomic import all_or_none, sha256_of
 from storage.errors import DataError

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from stages.heads.head import Head, Reads
+from stages.heads.head import Head, HeadInput
 from stages.heads.linear import LinearHead, build_linear
 from stages.heads.ltd import LayerTransformerHead, LtdHead
 from stages.heads.machine import best_device, default_threads, repeatable
@@ -55,7 +55,7 @@ def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: in
         case LinearSettings():
             return build_linear(settings, blocks=blocks, width=width)
         case UnivfdSettings():
-            return LinearHead(Reads(settings.tap), (embedding,))
+            return LinearHead(HeadInput(settings.tap), (embedding,))
         case RineSettings():
             return RineHead(settings, blocks=blocks, width=width)
         case LayerTransformerSettings():
@@ -98,14 +98,14 @@ class TrainedHead:
 
 
 def score(head: Head, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the logits (N,) of images of an extracted view; > 0 means synthetic.
+    """Return the logits (N,) of the images in ``rows`` (N,) of an extracted view; > 0 means synthetic.
 
     Nothing is drawn at random, and an image's logit does not depend on the others.
 
     Args:
         head: in evaluation mode.
         table: the view, made with the settings of the head's backbone.
-        rows: (N,) its row numbers.
+        rows: row numbers of the table.
     """
     reads, device = head.reads, next(head.parameters()).device
     logits = [np.empty(0, np.float32)]

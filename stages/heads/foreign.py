@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Under which names training scripts put the weights, and what wrappers put in front of all of them.
-_ENTRIES = ("model", "state_dict", "model_state_dict")
-_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+_ENTRIES = ("model", "state_dict", "model_state_dict")  # where training scripts put the weights
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes of DataParallel and torch.compile
 _BACKBONES = ("model.", "clip.")  # the frozen CLIP, as LTD and UnivFD, and as RINE call it
 _IMAGE_TOWER = "model.visual."
 
-# Their names of parameters -> ours.
+# Their names of parameters -> ours; torch's encoder layer has the same parts in both.
 _LTD_NAMES = {
     "selector.logits": "selection.pi",
     "origin_pos_embedding.weight": "branches.raw.position",
@@ -38,20 +37,19 @@ _LTD_NAMES = {
     "delta_cls": "branches.delta.class_token",
     "encoder.layers.0.self_attn.in_proj_weight": "encoder.in_weight",
     "encoder.layers.0.self_attn.in_proj_bias": "encoder.in_bias",
-    "encoder.layers.0.self_attn.out_proj.weight": "encoder.out.weight",
-    "encoder.layers.0.self_attn.out_proj.bias": "encoder.out.bias",
-    "encoder.layers.0.linear1.weight": "encoder.expand.weight",
-    "encoder.layers.0.linear1.bias": "encoder.expand.bias",
-    "encoder.layers.0.linear2.weight": "encoder.contract.weight",
-    "encoder.layers.0.linear2.bias": "encoder.contract.bias",
-    "encoder.layers.0.norm1.weight": "encoder.norm_attention.weight",
-    "encoder.layers.0.norm1.bias": "encoder.norm_attention.bias",
-    "encoder.layers.0.norm2.weight": "encoder.norm_feed_forward.weight",
-    "encoder.layers.0.norm2.bias": "encoder.norm_feed_forward.bias",
-    "classification_head.0.weight": "norm.weight",
-    "classification_head.0.bias": "norm.bias",
-    "classification_head.1.weight": "classifier.weight",
-    "classification_head.1.bias": "classifier.bias",
+    **{
+        f"{theirs}.{kind}": f"{ours}.{kind}"
+        for theirs, ours in {
+            "encoder.layers.0.self_attn.out_proj": "encoder.out",
+            "encoder.layers.0.linear1": "encoder.expand",
+            "encoder.layers.0.linear2": "encoder.contract",
+            "encoder.layers.0.norm1": "encoder.norm_attention",
+            "encoder.layers.0.norm2": "encoder.norm_feed_forward",
+            "classification_head.0": "norm",
+            "classification_head.1": "classifier",
+        }.items()
+        for kind in ("weight", "bias")
+    },
 }
 _UNIVFD_NAMES = {"weight": "classifier.weight", "bias": "classifier.bias"}
 
@@ -72,17 +70,17 @@ def run(
 
     Args:
         file: the checkpoint, as ``torch.save`` wrote it.
-        kind: whose it is.
-        features: directory of an extracted view: the head is made for features of its settings.
-        name: what the head is called.
-        seed: under which number it is listed among the head's seeds.
+        kind: the project it comes from.
+        features: directory of an extracted view; the head is made for features of its settings.
+        name: name of the head.
+        seed: its number among the head's seeds.
         out: the head file.
-        first_block: ltd-authors: first candidate block, which their file does not tell.
-        heads: ltd-authors: attention heads, which their file does not tell.
-        backbone: ltd-authors: weights of the image tower that made the features; the one in the file has to be equal.
+        first_block: ltd-authors: first candidate block, which their file does not hold.
+        heads: ltd-authors: attention heads, which their file does not hold.
+        backbone: ltd-authors: weights of the image tower that made the features; those in the file have to be equal.
 
     Returns:
-        The head's settings, as found from the shapes in the file.
+        The head's settings, from the shapes in the file.
 
     Raises:
         DataError: the file is missing, is no checkpoint of this kind, does not fit the features' backbone (the message
@@ -112,7 +110,13 @@ def run(
             weights["importance"] = weights["importance"].squeeze(0)  # (1, L, d') to (L, d')
             settings = RineSettings(depth=depth, project=weights["importance"].shape[-1])
     module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-    _check_shapes(file, weights, module.state_dict(), features)
+    for parameter, ours in module.state_dict().items():
+        theirs = weights[parameter]
+        if theirs.shape != ours.shape:
+            raise DataError(
+                f"{file} does not fit the backbone of {features}: {parameter} is {tuple(theirs.shape)} in the file, "
+                f"{tuple(ours.shape)} for these features; extract with the backbone it was trained on"
+            )
     module.load_state_dict({key: value.float() for key, value in weights.items()})
     metadata = {
         "head": name,
@@ -145,16 +149,13 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
         ) from error
     content = content if isinstance(content, dict) else {}
     content = next((content[entry] for entry in _ENTRIES if isinstance(content.get(entry), dict)), content)
-    state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor) and not _is_counter(value)}
+    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    state = {key: value for key, value in tensors.items() if value.ndim or value.is_floating_point()}  # no counters
     if not state:
         raise DataError(f"{file} holds no mapping of names to tensors")
     while wrapper := next((each for each in _WRAPPERS if all(key.startswith(each) for key in state)), None):
         state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
-
-
-def _is_counter(value: Tensor) -> bool:
-    return value.ndim == 0 and not value.is_floating_point()
 
 
 def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
@@ -200,13 +201,3 @@ def _rine_names(depth: int) -> dict[str, str]:
     ]
     names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers for kind in ("weight", "bias")}
     return {"alpha": "importance", **names}
-
-
-def _check_shapes(file: Path, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], features: Path) -> None:
-    for name, mine in ours.items():
-        their = theirs[name]
-        if their.shape != mine.shape:
-            raise DataError(
-                f"{file} does not fit the backbone of {features}: {name} is {tuple(their.shape)} in the file, "
-                f"{tuple(mine.shape)} for these features; extract with the backbone it was trained on"
-            )

@@ -4,15 +4,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.heads.settings import HeadTap
 
+_STEPS = 2**16
+
 
 @dataclass(frozen=True)
-class Reads:
+class HeadInput:
     """Which features a head reads.
 
     Args:
@@ -33,7 +36,7 @@ class Head(nn.Module, ABC):
         feature_shape: shape of one image's features, (len(reads.blocks), D) or (E,).
     """
 
-    def __init__(self, reads: Reads, feature_shape: tuple[int, ...]) -> None:
+    def __init__(self, reads: HeadInput, feature_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.reads = reads
         self.feature_shape = feature_shape
@@ -47,7 +50,7 @@ class Head(nn.Module, ABC):
         """
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """What training minimises, a scalar: binary cross-entropy, mean over the batch, unless a method says other.
+        """What training minimises, a scalar: mean binary cross-entropy, unless a method has another loss.
 
         Args:
             features: as for ``forward``.
@@ -75,3 +78,21 @@ class Head(nn.Module, ABC):
                 f"expected features (N, {', '.join(map(str, self.feature_shape))}) "
                 f"for {self.reads}, found {tuple(features.shape)}"
             )
+
+
+class Dropout(nn.Dropout):
+    """As ``nn.Dropout``, at a quarter of its cost on a CPU, where drawing masks costs the most beside the products.
+
+    Masks come from 16 random bits an element: p is rounded to a multiple of 2^-16. On other devices, and where the last
+    axis is no multiple of 4 (a 64-bit draw serves 4 elements), it is torch's own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero each element with probability p in training and scale the others by 1 / (1 - p)."""
+        if not self.training or self.p == 0 or x.device.type != "cpu" or x.shape[-1] % 4:
+            return super().forward(x)
+        dropped = round(self.p * _STEPS)
+        words = torch.empty_like(x[..., ::4], dtype=torch.int64, memory_format=torch.contiguous_format)
+        bits = words.random_(-(2**63), None).view(torch.int16)  # same shape as x, uniform in -2^15 .. 2^15 - 1
+        keep = (bits >= dropped - _STEPS // 2).to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
+        return x * keep

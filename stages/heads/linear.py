@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from stages.heads.head import Head, Reads
+from stages.heads.head import Head, HeadInput
 from stages.heads.settings import LinearSettings
 from storage.errors import SettingError
 
@@ -17,7 +17,7 @@ class LinearHead(Head):
         feature_shape: shape of one image's features, (len(reads.blocks), D) or (E,).
     """
 
-    def __init__(self, reads: Reads, feature_shape: tuple[int, ...]) -> None:
+    def __init__(self, reads: HeadInput, feature_shape: tuple[int, ...]) -> None:
         super().__init__(reads, feature_shape)
         self.classifier = nn.Linear(math.prod(feature_shape), 1)
         nn.init.normal_(self.classifier.weight, std=0.02)
@@ -48,4 +48,4 @@ def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> Linear
                     f"choose 0..{blocks - 1}, 'last' or 'all'"
                 )
             read = (block,)
-    return LinearHead(Reads(LinearSettings.tap, read), (len(read), width))
+    return LinearHead(HeadInput(LinearSettings.tap, read), (len(read), width))

@@ -1,16 +1,168 @@
-"""The Latent Transition Discrepancy head (CVPR 2026, arXiv 2603.10598): how the CLS token moves from block to block."""
+"""The Latent Transition Discrepancy head (CVPR 2026, arXiv 2603.10598): how the CLS token moves from block to block.
 
+A window of n adjacent blocks among the candidates is chosen, its CLS tokens and their differences go through one shared
+encoder layer, and a linear classifier reads the class tokens of both. Window c is blocks c..c+n-1, counted from the
+first block the head reads.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
+from torch.nn.functional import gelu, gumbel_softmax
 
-from stages.heads.encoder import ClassTokenEncoder
-from stages.heads.head import Head, Reads
-from stages.heads.selection import FixedWindow, GumbelSelection
+from stages.heads.head import Dropout, Head, HeadInput
 from stages.heads.settings import LayerTransformerSettings, LtdSettings
 from storage.errors import SettingError
+
+
+class FixedWindow(nn.Module):
+    """The one window that is read, and no choice; base of the selection that learns.
+
+    Args:
+        candidates: number of blocks read.
+        window: n, at most ``candidates``; so C = candidates - n + 1 windows.
+    """
+
+    def __init__(self, candidates: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.windows = candidates - window + 1
+
+    def draw(self, features: Tensor) -> Tensor:
+        """For training: one window of each sample, (N, n, D) of features (N, candidates, D)."""
+        return features
+
+    def start(self) -> int:
+        """For evaluation: c of the window that is read."""
+        return 0
+
+    def advance(self, steps_done: int) -> None:
+        """Called before each step with the number of completed steps."""
+
+
+class GumbelSelection(FixedWindow):
+    """Learned logits pi (C,): straight-through Gumbel-Softmax (ICLR 2017) in training, arg-max in evaluation.
+
+    Args:
+        candidates: number of blocks read.
+        window: n.
+        temperature: of the relaxation; scales the gradient, never changes the draw.
+        anneal: (end temperature, steps) of a linear schedule from ``temperature``, or None.
+    """
+
+    def __init__(
+        self, candidates: int, window: int, temperature: float = 1.0, anneal: tuple[float, int] | None = None
+    ) -> None:
+        super().__init__(candidates, window)
+        # not on the meta device, where bundles are checked: torch would import its compiler there, for a second
+        eye = torch.eye(candidates, device="cpu")
+        bands = torch.stack([eye[start : start + window] for start in range(self.windows)])
+        self.register_buffer("bands", bands, persistent=False)  # (C, n, candidates)
+        self.bands: Tensor
+        self.pi = nn.Parameter(torch.randn(self.windows))
+        self.temperature = self._first_temperature = temperature
+        self._anneal = anneal
+
+    def draw(self, features: Tensor) -> Tensor:  # noqa: D102 - as the base
+        # sum_c weights[:, c] * window c, with no copy of the C overlapping windows
+        return torch.einsum("nc,ckl->nkl", self.weights(len(features)), self.bands) @ features
+
+    def weights(self, n_images: int) -> Tensor:
+        """(N, C): exactly one-hot, with the gradient of the softmax; one draw per sample."""
+        return gumbel_softmax(self.pi.expand(n_images, -1), self.temperature, hard=True)
+
+    def start(self) -> int:  # noqa: D102 - as the base
+        return int(self.pi.argmax())
+
+    def advance(self, steps_done: int) -> None:
+        """Set the temperature for the step after ``steps_done`` steps."""
+        if self._anneal is not None:
+            end, steps = self._anneal
+            share = min(steps_done / steps, 1.0)
+            self.temperature = (1 - share) * self._first_temperature + share * end
+
+
+class ClassTokenEncoder(nn.Module):
+    """A post-norm Transformer encoder layer of which only the class token's output is computed.
+
+    Exact: same function, initialisation, gradients and dropout as ``nn.TransformerEncoderLayer(activation="gelu",
+    batch_first=True)`` read at position 0, but for the rounding. Several sequences, each with its own class token, go
+    through it with the same weights. What makes it cheap (D^2 multiplications an image with k tokens: 10 against
+    12 (k + 1)):
+
+    - query, output projection and feed-forward are needed for the class token alone;
+    - the class token is the same for every image, so its query is too, and q . (W_k x) = (W_k^T q) . x needs one vector
+      a head in place of the keys of all tokens (the key bias adds the same to all scores, so softmax drops it and its
+      gradient is exactly 0);
+    - sum_k p_k W_v x_k = W_v (sum_k p_k x_k) projects one pooled token a head in place of the values of all tokens.
+
+    Args:
+        width: D, a multiple of ``heads``.
+        heads: H attention heads of width d = D / H.
+        dropout: probability for attention probabilities, after the activation, after the attention output and after
+            the feed-forward output.
+
+    Raises:
+        SettingError: the attention heads do not divide the width.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise SettingError(
+                f"{heads} attention heads do not divide the backbone's width {width}; set `heads` to a divisor"
+            )
+        self.width, self.heads = width, heads
+        self.in_weight = nn.Parameter(torch.empty(3 * width, width))  # query, key, value
+        self.in_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out = nn.Linear(width, width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        nn.init.xavier_uniform_(self.in_weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, sequences: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Class-token outputs (B, N, D) of B sequences.
+
+        Args:
+            sequences: B pairs of a class token (D,) and the tokens after it (N, k, D); k may differ, N may not.
+        """
+        n_images = sequences[0][1].shape[0]
+        context = torch.cat([self._attend(class_token, tokens) for class_token, tokens in sequences])  # (B N, D)
+        residual = torch.stack([class_token for class_token, _ in sequences]).repeat_interleave(n_images, 0)  # (B N, D)
+        x: Tensor = self.norm_attention(residual + self.dropout(self.out(context)))
+        hidden = self.dropout(gelu(self.expand(x)))  # (B N, 4 D)
+        x = self.norm_feed_forward(x + self.dropout(self.contract(hidden)))
+        return x.view(len(sequences), n_images, self.width)
+
+    def _attend(self, class_token: Tensor, tokens: Tensor) -> Tensor:
+        """Attention of the class token (D,) over itself and tokens (N, k, D): (N, D), before the output projection."""
+        n_images, (heads, width) = tokens.shape[0], (self.heads, self.width)
+        # unbind, not slices: its backward is one copy in place of three zero-filled (3 D, D) matrices
+        w_query, w_key, w_value = self.in_weight.view(3, width, width).unbind()
+        b_query, _, b_value = self.in_bias.view(3, heads, -1).unbind()
+        w_key, w_value = w_key.view(heads, -1, width), w_value.view(heads, -1, width)  # (H, d, D)
+
+        query = (w_query @ class_token).view(heads, -1) + b_query  # (H, d)
+        probe = (query.unsqueeze(1) @ w_key).squeeze(1) * query.shape[1] ** -0.5  # (H, D)
+        own_score = (probe @ class_token).expand(n_images, 1, heads)
+        scores = torch.cat([own_score, tokens @ probe.T], dim=1)  # (N, 1 + k, H)
+        attention = self.dropout(scores.softmax(dim=1))
+
+        pooled = attention[:, 1:].transpose(1, 2) @ tokens  # (N, H, D)
+        value = (pooled.transpose(0, 1) @ w_value.transpose(1, 2)).transpose(0, 1)  # (N, H, d)
+        own_value = w_value @ class_token  # (H, d)
+        # dropped probabilities no longer sum to one, so the value bias has to be weighted
+        context: Tensor = (
+            value + attention[:, 0, :, None] * own_value + attention.sum(1).unsqueeze(2) * b_value
+        )  # (N, H, d)
+        return context.flatten(1)
 
 
 class _BranchTokens(nn.Module):
@@ -39,10 +191,13 @@ class LtdHead(Head):
     """
 
     def __init__(self, settings: LtdSettings, *, blocks: int, width: int) -> None:
-        first, selection = _window_selection(settings, blocks)
-        n, read = selection.window, selection.windows + selection.window - 1
-        super().__init__(Reads(LtdSettings.tap, tuple(range(first, first + read))), (read, width))
-        self.selection = selection
+        starts, n = settings.starts_for(blocks), settings.window
+        read = range(starts[0], starts[-1] + n)
+        super().__init__(HeadInput(LtdSettings.tap, tuple(read)), (len(read), width))
+        learned = settings.fixed_start is None
+        self.selection = (
+            GumbelSelection(len(read), n, settings.temperature, settings.anneal) if learned else FixedWindow(n, n)
+        )
         self.selection_lr = settings.selection_lr
         lengths = {"raw": n, "delta": n - 1}
         self.branches = nn.ModuleDict(
@@ -109,29 +264,3 @@ class LayerTransformerHead(LtdHead):
     def describe(self) -> dict[str, JsonValue]:
         """Nothing: the window is all blocks."""
         return {}
-
-
-def _window_selection(settings: LtdSettings, blocks: int) -> tuple[int, FixedWindow]:
-    """The first block that is read, and what picks windows from there onwards."""
-    n, start = settings.window, settings.fixed_start
-    whole = start is not None and settings.candidates is None
-    first, last = (0, blocks - 1) if whole else settings.candidates_for(blocks)
-    within = f"backbone's blocks {first}..{last}" if whole else f"candidates {first}..{last}"
-    if last >= blocks:
-        raise SettingError(
-            f"head 'ltd': candidates {first}..{last} go beyond the backbone's last block, {blocks - 1}; "
-            f"choose candidates within 0..{blocks - 1}"
-        )
-    if last - first + 1 < n:
-        raise SettingError(
-            f"head 'ltd': window {n} is longer than the {last - first + 1} blocks of {within}; "
-            f"choose a shorter window or more candidates"
-        )
-    if start is not None:
-        if not first <= start <= last - n + 1:
-            raise SettingError(
-                f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
-                f"outside the {within}; choose a start in {first}..{last - n + 1}"
-            )
-        return start, FixedWindow(n, n)
-    return first, GumbelSelection(last - first + 1, n, settings.temperature, settings.anneal)

@@ -1,4 +1,4 @@
-"""The device that trains, what of its memory features may take, and arithmetic that repeats itself."""
+"""The device that trains, the memory that features may take, and arithmetic that repeats itself."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def default_budget(device: torch.device) -> int:
 def default_threads(width: int) -> int:
     """Return how many CPU threads train a head on tokens of this width.
 
-    Heads narrower than 512 are no faster with more than one, and many times slower on a busy machine; for wider ones
-    it is torch's own number, the cores or OMP_NUM_THREADS.
+    Below 512 it is one: more are no faster, and many times slower on a busy machine. Above, it is torch's own number,
+    the cores or OMP_NUM_THREADS.
     """
     return 1 if width < _NARROW else torch.get_num_threads()
 
@@ -44,14 +44,14 @@ def default_threads(width: int) -> int:
 def repeatable(threads: int) -> Iterator[None]:
     """Make torch give the same bits for the same work, within the block.
 
-    The number of threads is part of that: it decides how a matrix product is cut, and so how its sum is rounded. On a
-    CPU it is all: torch's deterministic mode, which imports its compiler, matters there to no operation of a head.
+    The number of threads decides how a matrix product is cut, and so how its sum is rounded. On a CPU nothing else is
+    needed: torch's deterministic mode imports its compiler, and no operation of a head depends on it.
     """
     on_gpu = torch.cuda.is_available()
     threads_before, deterministic_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     if on_gpu:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's condition for determinism
         torch.use_deterministic_algorithms(True)
     try:
         yield

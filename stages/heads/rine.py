@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from stages.heads.dropout import Dropout
-from stages.heads.head import Head, Reads
+from stages.heads.head import Dropout, Head, HeadInput
 from stages.heads.settings import RineSettings
 
 
@@ -22,7 +21,7 @@ class RineHead(Head):
     """
 
     def __init__(self, settings: RineSettings, *, blocks: int, width: int) -> None:
-        super().__init__(Reads(RineSettings.tap, tuple(range(blocks))), (blocks, width))
+        super().__init__(HeadInput(RineSettings.tap, tuple(range(blocks))), (blocks, width))
         size, drop = settings.project, settings.dropout
         self.settings = settings
         self.project = nn.Sequential(Dropout(drop), *_layers(width, size, settings.depth, drop))

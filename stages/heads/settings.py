@@ -1,13 +1,24 @@
-"""What a user may set of each head family. Free of torch: read by every command that validates parameters.
+"""What a user may set of each head family and of training. Free of torch: every command validates parameters.
 
 A new family is one class here (added to ``HeadSettings``), one file beside this one and one case in ``file.py``.
 """
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from stages.heads.training import Overrides, TrainSettings
+from storage.errors import SettingError
+from storage.views import expand_views
+
+HELD_OUT = "held-out"
 
 HeadTap = Literal["cls", "ln2_cls", "embedding"]
 Branch = Literal["raw", "delta"]
@@ -17,11 +28,66 @@ BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classi
 _FromList = Field(strict=False)
 _Block = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(ge=1)]
 
 
-class _Settings(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+
+class Overrides(_Strict):
+    """Training settings that a method or head overrides; None keeps the study's."""
+
+    lr: _Positive | None = None
+    epochs: _Count | None = None
+    batch: _Count | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+
+class TrainSettings(_Strict):
+    """How heads are trained; the defaults are those of the LTD paper.
+
+    Attributes:
+        lr: learning rate of AdamW, with betas 0.9 and 0.999 and without weight decay.
+        epochs: passes over the training images, at most.
+        batch: images per optimizer step.
+        patience: after so many epochs without a better validation accuracy the learning rate is divided by 10, and
+            training ends when it falls below 1e-6 (UnivFD's schedule); 0 disables it.
+        views: views of the training images, as in ``corpora.<name>.views``; epoch e reads view e mod V.
+        validation: which images choose the best epoch: "held-out", a share of the training images, or the name of
+            another split of the corpus, as "val" or, for the choice of the LTD authors, "test".
+        validation_share: share of the training images that is held out, by content hash.
+        validation_view: the view in which these images are read.
+    """
+
+    lr: _Positive = 5e-5
+    epochs: _Count = 5
+    batch: _Count = 256
+    patience: Annotated[int, Field(ge=0)] = 0
+    views: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("clean",)
+    validation: Annotated[str, Field(min_length=1)] = HELD_OUT
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_view: str = "clean"
+
+    @field_validator("views")
+    @classmethod
+    def _are_views(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        expand_views(views)
+        return views
+
+    @field_validator("validation_view")
+    @classmethod
+    def _is_one_view(cls, view: str) -> str:
+        if len(expand_views([view])) != 1:
+            raise ValueError(f"validation reads one view, as clean or val; {view!r} stands for several")
+        return view
+
+
+class _Settings(_Strict):
     tap: ClassVar[HeadTap] = "cls"
     """What heads of the family read."""
 
@@ -108,6 +174,36 @@ class LtdSettings(_Settings):
         round(11 / 23 (L - 1)) and round(19 / 23 (L - 1)), so 5..9 of 12.
         """
         return self.candidates or (round(11 / 23 * (blocks - 1)), round(19 / 23 * (blocks - 1)))
+
+    def starts_for(self, blocks: int) -> range:
+        """First blocks of the windows to choose among in a backbone of ``blocks`` blocks; one where it is fixed.
+
+        Raises:
+            SettingError: candidates or window do not fit the depth; the message has the numbers.
+        """
+        n, start = self.window, self.fixed_start
+        whole = start is not None and self.candidates is None
+        first, last = (0, blocks - 1) if whole else self.candidates_for(blocks)
+        within = f"backbone's blocks {first}..{last}" if whole else f"candidates {first}..{last}"
+        if last >= blocks:
+            raise SettingError(
+                f"head 'ltd': candidates {first}..{last} go beyond the backbone's last block, {blocks - 1}; "
+                f"choose candidates within 0..{blocks - 1}"
+            )
+        if last - first + 1 < n:
+            raise SettingError(
+                f"head 'ltd': window {n} is longer than the {last - first + 1} blocks of {within}; "
+                f"choose a shorter window or more candidates"
+            )
+        starts = range(first, last - n + 2)
+        if start is None:
+            return starts
+        if start not in starts:
+            raise SettingError(
+                f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
+                f"outside the {within}; choose a start in {first}..{last - n + 1}"
+            )
+        return range(start, start + 1)
 
 
 class LinearSettings(_Settings):

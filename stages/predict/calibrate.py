@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from stages.evaluate.scores import HELD_OUT, read_scores
-from stages.heads.training import TrainSettings
+from stages.heads.settings import TrainSettings
 from stages.measure.metrics import UNLABELLED
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
 from stages.predict.calibration import calibrate, calibrate_unlabelled

@@ -14,7 +14,7 @@ from stages.analyse.transitions import neighbouring, transitions
 from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
 from stages.extract.views import GEOMETRIES, Recipe, view_spec
-from stages.heads.card import model_card
+from stages.heads.model_card import model_card
 from stages.heads.settings import HeadSettings
 from stages.predict.bundle import Bundle, loaded_head, packed, write_bundle
 from stages.predict.card import Band, Bands, Card, ClassBands

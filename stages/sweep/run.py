@@ -12,8 +12,8 @@ from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable
 from stages.sweep.results import Results, write_results
 from stages.sweep.tested import TestCorpus
+from stages.train.batches import union_of
 from stages.train.data import TrainingData
-from stages.train.feed import union_of
 from stages.train.loop import fit
 from storage.index import INDEX_NAME, fingerprint, read_index
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from stages.heads.head import Reads
-    from stages.heads.training import TrainSettings
+    from stages.heads.head import HeadInput
+    from stages.heads.settings import TrainSettings
     from stages.reporter import Reporter
     from stages.sweep.tested import Row
     from stages.sweep.variants import Variant
@@ -85,7 +85,7 @@ def run(
             # of each corpus's features the same share is resident
             sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
             shares = [int(budget * size / sum(sizes)) for size in sizes]
-            feeds = data.feeds(reads, device, shares[0])
+            feeds = data.batches(reads, device, shares[0])
             scored = [test.feed(reads, device, share) for test, share in zip(tests, shares[1:], strict=True)]
             for variant in members:
                 missing = [seed for seed in seeds if not results.has(variant, seed)]
@@ -104,9 +104,9 @@ def run(
     return rows
 
 
-def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[Reads, list[Variant]]]:
+def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[HeadInput, list[Variant]]]:
     """Group variants by the tap they read, each with all that its group reads."""
-    groups: dict[str, list[tuple[Reads, Variant]]] = {}
+    groups: dict[str, list[tuple[HeadInput, Variant]]] = {}
     for variant in variants:
         with torch.device("meta"):  # only what it reads is asked for
             reads = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).reads

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from stages.train.batches import FeatureBatches
 from stages.train.data import backbone_difference
-from stages.train.feed import Feed
 from stages.train.loop import logits_of
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from stages.heads.head import Head, Reads
+    from stages.heads.head import Head, HeadInput
     from stages.reporter import Reporter
 
 Row = dict[str, Any]
@@ -64,11 +64,11 @@ class TestCorpus:
             )
         return cls(table, both)
 
-    def feed(self, reads: Reads, device: torch.device, budget: int) -> Feed:
+    def feed(self, reads: HeadInput, device: torch.device, budget: int) -> FeatureBatches:
         """Return a feed of all its images."""
-        return Feed([self.table], np.arange(len(self.table)), reads, device=device, budget=budget)
+        return FeatureBatches([self.table], np.arange(len(self.table)), reads, device=device, budget=budget)
 
-    def score(self, head: Head, feed: Feed) -> list[Row]:
+    def score(self, head: Head, feed: FeatureBatches) -> list[Row]:
         """Accuracy at logit 0 and average precision of a head on each set, and their means in a last row."""
         logits, labels = logits_of(head, feed, _BATCH).cpu().numpy(), feed.labels.cpu().numpy()
         rows: list[Row] = [

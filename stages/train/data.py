@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
-from stages.heads.training import HELD_OUT
-from stages.train.feed import Feed
+from stages.heads.settings import HELD_OUT
+from stages.train.batches import FeatureBatches
 from storage.errors import DataError
 from storage.features import FeatureTable
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from stages.heads.head import Reads
-    from stages.heads.training import TrainSettings
+    from stages.heads.head import HeadInput
+    from stages.heads.settings import TrainSettings
     from storage.spec import FeatureSpec
 
-# The hash's first 32 bits, as a share of their range, say on which side an image falls.
-_HASH_DIGITS = 8
+_HASH_DIGITS = 8  # the hash's first 32 bits, as a share of their range, decide on which side an image falls
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a feature table, ascending, and in words what decided them."""
+    """Row numbers of a feature table, ascending, and the rule that chose them, in words."""
 
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -39,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """An extracted corpus opened for training: its views, the view that validates, and who is on which side."""
+    """An extracted corpus opened for training: its views, the view that validates, and which image is on which side."""
 
     views: tuple[FeatureTable, ...]
     validation_view: FeatureTable
@@ -50,41 +49,48 @@ class TrainingData:
         """Open the directories of the views.
 
         Raises:
-            DataError: features are missing or damaged, views do not belong together, or an image has no label or a
-                class no image.
+            DataError: features are missing or damaged, views do not belong together, an image has no label, or a class
+                has no image on one side.
         """
         opened = {directory: FeatureTable.open(directory) for directory in dict.fromkeys([*views, validation_view])}
         first, *others = opened.values()
         for other in others:
-            _check_same_images(first, other)
+            check_same_images(first, other)
         return cls(tuple(opened[view] for view in views), opened[validation_view], split_rows(first, settings))
 
-    def feeds(self, stored: Reads, device: torch.device, budget: int) -> tuple[Feed, Feed]:
-        """Return the training and the validation feed of what heads read; ``budget`` bytes are for both together.
+    def batches(self, reads: HeadInput, device: torch.device, budget: int) -> tuple[FeatureBatches, FeatureBatches]:
+        """Return the images that train and those that validate; ``budget`` bytes are for both together.
 
         Validation reads its images in the order of the disk, once an epoch: on a CPU it needs no memory of its own.
         """
         share = budget // 2 if device.type == "cuda" else 0
-        validation = Feed([self.validation_view], self.split.validation, stored, device=device, budget=share)
+        validation = FeatureBatches([self.validation_view], self.split.validation, reads, device=device, budget=share)
         left = budget - validation.resident_bytes
-        return Feed(self.views, self.split.training, stored, device=device, budget=left), validation
+        return FeatureBatches(self.views, self.split.training, reads, device=device, budget=left), validation
 
 
 def split_rows(table: FeatureTable, settings: TrainSettings) -> Split:
     """Return the rows that train and the rows that choose the best epoch, as ``settings.validation`` says.
 
+    Rows of split "train" train or, where the corpus has none, those of no split. Held out of them is an image whose
+    content hash says so: the choice depends on the image alone, and copies of one image never lie on both sides.
+
     Raises:
         DataError: images lack a label, or a class is missing on a side.
     """
-    rows, chosen = held_out_rows(table, settings.validation_share)
+    splits = table.index["split"]
+    usable = pc.fill_null(pc.equal(splits, "train"), False)
+    if not pc.any(usable).as_py():
+        usable = pc.is_null(splits)
+    rows = np.flatnonzero(usable.to_numpy())
     if settings.validation == HELD_OUT:
-        split = Split(
-            rows[~chosen],
-            rows[chosen],
-            f"a share of {settings.validation_share} of the training images, by content hash",
-        )
+        digests = table.index["sha256"].take(rows).to_pylist()
+        share = np.array([int(digest[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS for digest in digests], dtype=np.float64)
+        held_out = share < settings.validation_share
+        rule = f"a share of {settings.validation_share} of the training images, by content hash"
+        split = Split(rows[~held_out], rows[held_out], rule)
     else:
-        of_split = pc.fill_null(pc.equal(table.index["split"], settings.validation), False)
+        of_split = pc.fill_null(pc.equal(splits, settings.validation), False)
         rule = f"split {settings.validation!r} of the corpus"
         if settings.validation == "test":
             rule += ": the best epoch is chosen on test images, as the LTD authors do"
@@ -102,22 +108,6 @@ def split_rows(table: FeatureTable, settings: TrainSettings) -> Split:
     return split
 
 
-def held_out_rows(table: FeatureTable, validation_share: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows that training may use, and which of them it holds out (same length).
-
-    Rows of split "train" may be used or, where the corpus has none, those of no split. An image is held out when its
-    content hash says so: the choice depends on the image alone, and copies of one image never lie on both sides.
-    """
-    split = table.index["split"]
-    usable = pc.fill_null(pc.equal(split, "train"), False)
-    if not pc.any(usable).as_py():
-        usable = pc.is_null(split)
-    rows = np.flatnonzero(usable.to_numpy())
-    digests = table.index["sha256"].take(rows).to_pylist()
-    share = np.array([int(digest[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS for digest in digests], dtype=np.float64)
-    return rows, share < validation_share
-
-
 def backbone_difference(first: FeatureSpec, other: FeatureSpec) -> str:
     """Say in which settings of backbone and arithmetic two sets of features differ; empty where heads fit both.
 
@@ -130,7 +120,12 @@ def backbone_difference(first: FeatureSpec, other: FeatureSpec) -> str:
     return backbone(first).difference(backbone(other))
 
 
-def _check_same_images(first: FeatureTable, other: FeatureTable) -> None:
+def check_same_images(first: FeatureTable, other: FeatureTable) -> None:
+    """Check that two tables show the same images through the same backbone.
+
+    Raises:
+        DataError: they do not; the message says in what they differ.
+    """
     difference = backbone_difference(first.spec, other.spec)
     if difference:
         raise DataError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -13,15 +13,13 @@ from torch.optim import AdamW
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor
-
-    from stages.heads.head import Head, Reads
-    from stages.heads.training import TrainSettings
+    from stages.heads.head import Head
+    from stages.heads.settings import TrainSettings
     from stages.reporter import Progress
+    from stages.train.batches import FeatureBatches
     from stages.train.checkpoint import Checkpoint
-    from stages.train.feed import Feed
 
 # A later epoch replaces the best one only when its accuracy is higher by this much.
 MIN_GAIN = 0.001
@@ -50,13 +48,14 @@ class Epoch:
 
 def fit(
     head: Head,
-    training: Feed,
-    validation: Feed,
+    training: FeatureBatches,
+    validation: FeatureBatches,
     settings: TrainSettings,
     *,
     seed: int,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
+    until: int | None = None,
 ) -> tuple[list[Epoch], Epoch]:
     """Train ``head`` in place and leave it with the weights of its best epoch.
 
@@ -64,30 +63,28 @@ def fit(
     from torch's global generator, which the caller has seeded.
 
     Args:
-        head: freshly initialised, on the feeds' device.
+        head: freshly initialised, on the device of the batches.
         training: the images to learn from; epoch e reads view e mod V.
         validation: the images that choose the best epoch.
         settings: those of this head.
         seed: of the image order.
         progress: counts epochs.
-        checkpoint: keeps unfinished training, which then resumes; the result is the same as without a stop.
+        checkpoint: keeps the training after each epoch, to resume it with the same result as without a stop; the
+            caller removes it.
+        until: stop after so many epochs; a later call with the same checkpoint resumes there.
 
     Returns:
         All epochs, and the best one.
 
     Raises:
-        SettingError: the loss is not finite; the message names the epoch.
+        SettingError: a loss is not finite; the message names the epoch.
     """
     optimizer = AdamW(head.parameter_groups(settings.lr), weight_decay=0, fused=True)
     base = [group["lr"] for group in optimizer.param_groups]
-    history: list[Epoch] = []
-    best: dict[str, Tensor] = {}
-    kept = checkpoint.load() if checkpoint is not None else None
-    if kept is not None:
-        history = [Epoch(**epoch) for epoch in kept[0]]
-        best = _restore(kept[1], head, optimizer)
-        progress.advance(len(history))
-    while len(history) < settings.epochs:
+    kept, best = checkpoint.restore(head, optimizer) if checkpoint is not None else ([], {})
+    history = [Epoch(**epoch) for epoch in kept]
+    progress.advance(len(history))
+    while len(history) < (until or settings.epochs):
         factor = lr_factor(history, settings)
         if factor is None:
             break
@@ -95,16 +92,16 @@ def fit(
             group["lr"] = lr * factor
         number = len(history)
         train_loss = _train_epoch(head, optimizer, training, settings, seed=seed, epoch=number)
-        measured = validate(head, validation, settings.batch)
-        history.append(Epoch(number, settings.lr * factor, train_loss, *measured))
+        loss, accuracy = validate(head, validation, settings.batch)
+        if not math.isfinite(loss):
+            raise SettingError(_not_finite("held-out loss", number, settings))
+        history.append(Epoch(number, settings.lr * factor, train_loss, loss, accuracy))
         if best_of(history).epoch == number:
             best = {name: weight.to("cpu", copy=True) for name, weight in head.state_dict().items()}
         progress.advance(1)
-        if checkpoint is not None and len(history) < settings.epochs:
-            checkpoint.save([asdict(epoch) for epoch in history], _state(head, optimizer, best))
+        if checkpoint is not None:
+            checkpoint.save([asdict(epoch) for epoch in history], head, optimizer, best)
     head.load_state_dict(best)
-    if checkpoint is not None:
-        checkpoint.remove()
     return history, best_of(history)
 
 
@@ -137,7 +134,7 @@ def image_order(images: int, *, seed: int, epoch: int) -> torch.Tensor:
 
 
 def _train_epoch(
-    head: Head, optimizer: AdamW, training: Feed, settings: TrainSettings, *, seed: int, epoch: int
+    head: Head, optimizer: AdamW, training: FeatureBatches, settings: TrainSettings, *, seed: int, epoch: int
 ) -> float:
     """Take the steps of one epoch and return its loss."""
     head.train()
@@ -152,62 +149,31 @@ def _train_epoch(
         optimizer.zero_grad()
         total += loss.detach().double() * len(labels)
         del features, labels, loss  # before the next batch is read
-        if step % _STEPS_BETWEEN_CHECKS == 0:
-            _check_finite(total, epoch, settings)
-    _check_finite(total, epoch, settings)
+        if step % _STEPS_BETWEEN_CHECKS == 0 and not total.isfinite():
+            break
+    if not total.isfinite():
+        raise SettingError(_not_finite("loss", epoch, settings))
     return float(total) / len(training)
 
 
-def _check_finite(total: torch.Tensor, epoch: int, settings: TrainSettings) -> None:
-    if not bool(total.isfinite()):
-        raise SettingError(f"the loss is not finite in epoch {epoch} at train.lr {settings.lr}; lower it")
+def _not_finite(what: str, epoch: int, settings: TrainSettings) -> str:
+    return f"the {what} is not finite in epoch {epoch} at train.lr {settings.lr}; lower it"
 
 
-def validate(head: Head, feed: Feed, batch: int) -> tuple[float, float]:
+def validate(head: Head, images: FeatureBatches, batch: int) -> tuple[float, float]:
     """Return mean loss and accuracy (logit > 0 says synthetic) of ``head`` in evaluation mode, on the first view."""
-    logits = logits_of(head, feed, batch)
-    loss = binary_cross_entropy_with_logits(logits.double(), feed.labels.double())
-    return float(loss), float(((logits > 0) == (feed.labels > 0.5)).double().mean())
+    logits = logits_of(head, images, batch)
+    loss = binary_cross_entropy_with_logits(logits.double(), images.labels.double())
+    return float(loss), float(((logits > 0) == (images.labels > 0.5)).double().mean())
 
 
 @torch.inference_mode()
-def logits_of(head: Head, feed: Feed, batch: int, reads: Reads | None = None) -> torch.Tensor:
-    """Return the logits (N,) of all images of a feed's first view, with ``head`` in evaluation mode."""
+def logits_of(head: Head, images: FeatureBatches, batch: int) -> torch.Tensor:
+    """Return the logits (N,) of all images, in their first view, with ``head`` in evaluation mode."""
     head.eval()
-    order = torch.arange(len(feed))
     # one tensor for all: small ones that stay would lie amid what the batches allocate and free
-    logits = torch.empty(len(feed), device=feed.device)
-    batches = feed.batches(0, order, batch, reads or head.reads)
+    logits = torch.empty(len(images), device=images.device)
+    batches = images.batches(0, torch.arange(len(images)), batch, head.reads)
     for part, (features, _) in zip(torch.split(logits, batch), batches, strict=True):
         part.copy_(head(features))
     return logits
-
-
-def _state(head: Head, optimizer: AdamW, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Everything the next epoch depends on beside the history, as named tensors."""
-    moments = optimizer.state_dict()["state"].items()
-    state = {f"head.{name}": weight for name, weight in head.state_dict().items()}
-    state |= {f"best.{name}": weight for name, weight in best.items()}
-    state |= {f"optimizer.{number}.{name}": tensor for number, part in moments for name, tensor in part.items()}
-    state["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        state["random.cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore(state: Mapping[str, Tensor], head: Head, optimizer: AdamW) -> dict[str, Tensor]:
-    """Put head, optimizer and random state back to what :func:`_state` gave, and return the best weights."""
-    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for name, tensor in state.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    moments: dict[int, dict[str, Any]] = defaultdict(dict)
-    for name, tensor in parts["optimizer"].items():
-        number, _, kind = name.partition(".")
-        moments[int(number)][kind] = tensor
-    head.load_state_dict(parts["head"])
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(parts["random"]["cpu"])
-    if "cuda" in parts["random"]:
-        torch.cuda.set_rng_state(parts["random"]["cuda"])
-    return parts["best"]

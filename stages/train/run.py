@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stages.heads.settings import HeadSettings
-    from stages.heads.training import TrainSettings
+    from stages.heads.settings import HeadSettings, TrainSettings
     from stages.reporter import Reporter
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What came out: the best epoch, the number of trained parameters, and the head's own facts (its window)."""
+    """The best epoch, the number of trained parameters, and facts learned in training (the head's window)."""
 
     best: Epoch
     parameters: int
@@ -52,14 +51,14 @@ def run(
     memory: int | None = None,
     threads: int | None = None,
 ) -> TrainSummary:
-    """Train a head on one extracted corpus. A stopped run goes on where it was when it is started again.
+    """Train a head on one extracted corpus. A stopped run resumes when it is started again.
 
     Args:
         views: directories of the corpus's views; epoch e reads view e mod V.
         validation_view: directory of the view that validates.
-        name: what the head is called.
+        name: name of the head.
         head: its settings.
-        settings: how heads of the study are trained; what the head's method or the head itself sets goes first.
+        settings: how heads of the study are trained; the head's method and the head itself may override it.
         seed: fixes initialisation, dropout, windows and image order; the same seed gives the same file.
         out: the head file, ``.safetensors``; the epochs' measurements go beside it as ``.csv``.
         reporter: gets notes, warnings and progress.
@@ -79,7 +78,7 @@ def run(
         module = build_head(head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).to(device)
         before = module.describe()
         budget = default_budget(device) if memory is None else memory
-        training, validation = data.feeds(module.reads, device, budget)
+        training, validation = data.batches(module.reads, device, budget)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         fingerprints = {view.name: fingerprint(read_index(view / INDEX_NAME)) for view in [*views, validation_view]}
         metadata = {
@@ -115,7 +114,11 @@ def run(
         )
     with all_or_none() as partial:
         save_head(partial(out), module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
-        _write_history(partial(out.with_suffix(".csv")), history)
+        with partial(out.with_suffix(".csv")).open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(epoch) for epoch in history)
+    checkpoint.remove()
     return TrainSummary(best, parameters, facts)
 
 
@@ -131,10 +134,3 @@ def _unfinished(identity: Mapping[str, Any]) -> Path:
     """Where unfinished training of this very head is kept: in the store, which outlives a stopped DVC stage."""
     text = json.dumps(identity, sort_keys=True)
     return training_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
-
-
-def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)

@@ -8,8 +8,7 @@ from stages.audit.match import matched_sets
 from stages.evaluate.run import run, run_views
 from stages.evaluate.scores import ScoreCard, read_scores
 from stages.heads.file import build_head
-from stages.heads.settings import LinearSettings, LtdSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
 from stages.train.data import split_rows
 from storage.atomic import sha256_of
 from storage.errors import DataError

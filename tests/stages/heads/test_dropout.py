@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.func import vmap
 
-from stages.heads.dropout import Dropout
+from stages.heads.head import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from plain_ltd import NAMES
 from torch import Tensor, nn
 
-from stages.heads.encoder import ClassTokenEncoder
+from stages.heads.ltd import ClassTokenEncoder
 
 
 def pair(width: int, heads: int, dropout: float) -> tuple[ClassTokenEncoder, nn.TransformerEncoderLayer]:

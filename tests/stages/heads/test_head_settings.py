@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
-from stages.heads.training import Overrides, TrainSettings
+from stages.heads.settings import (
+    HeadSettings,
+    LinearSettings,
+    LtdSettings,
+    Overrides,
+    RineSettings,
+    TrainSettings,
+    UnivfdSettings,
+)
 
 adapter: TypeAdapter[HeadSettings] = TypeAdapter(HeadSettings)
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from stages.heads.file import build_head
-from stages.heads.head import Reads
+from stages.heads.head import HeadInput
 from stages.heads.ltd import LayerTransformerHead
 from stages.heads.settings import LayerTransformerSettings
 
@@ -17,7 +17,7 @@ def build(**values: object) -> LayerTransformerHead:
 def test_same_logits_as_torchs_layer_over_the_tokens_of_all_blocks() -> None:
     torch.manual_seed(0)
     head = build().eval()
-    assert head.reads == Reads("cls", tuple(range(12)))
+    assert head.reads == HeadInput("cls", tuple(range(12)))
     own = head.encoder
     layer = nn.TransformerEncoderLayer(32, 4, 128, 0.3, activation="gelu", batch_first=True).eval()
     layer.load_state_dict(

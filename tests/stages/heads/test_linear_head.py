@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stages.heads.file import build_head
-from stages.heads.head import Reads
+from stages.heads.head import HeadInput
 from stages.heads.linear import LinearHead
 from stages.heads.settings import LinearSettings, UnivfdSettings
 from storage.errors import SettingError
@@ -18,13 +18,13 @@ def build(block: object) -> LinearHead:
 @pytest.mark.parametrize(
     ("block", "reads", "size"),
     [
-        ("last", Reads("cls", (11,)), 32),
-        (3, Reads("cls", (3,)), 32),
-        ("all", Reads("cls", tuple(range(12))), 12 * 32),
-        ("embedding", Reads("embedding", ()), 24),
+        ("last", HeadInput("cls", (11,)), 32),
+        (3, HeadInput("cls", (3,)), 32),
+        ("all", HeadInput("cls", tuple(range(12))), 12 * 32),
+        ("embedding", HeadInput("embedding", ()), 24),
     ],
 )
-def test_what_each_probe_reads(block: object, reads: Reads, size: int) -> None:
+def test_what_each_probe_reads(block: object, reads: HeadInput, size: int) -> None:
     torch.manual_seed(0)
     head = build(block)
     assert head.reads == reads

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.heads.file import build_head
-from stages.heads.ltd import LtdHead
-from stages.heads.selection import GumbelSelection
+from stages.heads.ltd import GumbelSelection, LtdHead
 from stages.heads.settings import LtdSettings
 from storage.errors import SettingError
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from stages.heads.file import build_head
-from stages.heads.head import Reads
+from stages.heads.head import HeadInput
 from stages.heads.rine import RineHead, supervised_contrastive
 from stages.heads.settings import RineSettings
 
@@ -28,7 +28,7 @@ def test_published_parameter_counts(depth: int, project: int, count: int) -> Non
 
 
 def test_reads_every_block_after_its_second_norm() -> None:
-    assert build().reads == Reads("ln2_cls", tuple(range(12)))
+    assert build().reads == HeadInput("ln2_cls", tuple(range(12)))
 
 
 def test_importance_is_a_softmax_over_blocks_for_each_channel() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.heads.selection import FixedWindow, GumbelSelection
+from stages.heads.ltd import FixedWindow, GumbelSelection
 
 
 def numbered(n_images: int, candidates: int) -> Tensor:

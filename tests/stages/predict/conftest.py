@@ -14,8 +14,7 @@ from stages.demo.settings import DemoCorpus
 from stages.evaluate.run import run as evaluate
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings
-from stages.heads.settings import LtdSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import LtdSettings, TrainSettings
 from stages.predict.detector import Detector
 from stages.predict.make import run as make_bundle
 from stages.scan.run import run as scan

@@ -9,8 +9,7 @@ from stages.evaluate.run import run as evaluate
 from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
-from stages.heads.settings import LinearSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import LinearSettings, TrainSettings
 from stages.measure.means import mean_over_sets
 from stages.measure.metrics import measure_sets
 from stages.scan.run import run as scan

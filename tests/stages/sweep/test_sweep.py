@@ -16,14 +16,15 @@ from stages.heads.file import build_head
 from stages.heads.settings import (
     LinearSettings,
     LtdSettings,
+    Overrides,
+    TrainSettings,
     UnivfdSettings,
 )
-from stages.heads.training import Overrides, TrainSettings
 from stages.sweep import run as sweep_run
 from stages.sweep import tested
 from stages.sweep.variants import Variant, layer_sweep, window_sweep
 from stages.train import run as train_run
-from stages.train.feed import Feed
+from stages.train.batches import FeatureBatches
 from stages.train.loop import fit
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -177,13 +178,13 @@ def test_what_is_held_of_all_corpora_together_is_within_the_memory(
     corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budgets: list[int] = []
-    make = Feed.__init__
+    make = FeatureBatches.__init__
 
-    def recording(feed: Feed, *arguments: Any, budget: int, **more: Any) -> None:
+    def recording(feed: FeatureBatches, *arguments: Any, budget: int, **more: Any) -> None:
         budgets.append(budget)
         make(feed, *arguments, budget=budget, **more)
 
-    monkeypatch.setattr(Feed, "__init__", recording)
+    monkeypatch.setattr(FeatureBatches, "__init__", recording)
     tests = [corpora / "test" / "clean", corpora / "train" / "clean"]
     sweep(corpora, tmp_path, reporter, layer_sweep(LinearSettings(), 1), seeds=[0], evaluation=tests, memory=10**6)
     assert 0.5 * 10**6 < sum(budgets) <= 10**6

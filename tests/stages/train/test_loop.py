@@ -11,8 +11,7 @@ from torch.optim import AdamW
 from planted import labels_of, noise, write_view
 from stages.heads.file import build_head
 from stages.heads.head import Head
-from stages.heads.settings import LtdSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
@@ -78,7 +77,7 @@ class Spy(Head):
 
 def test_epoch_e_reads_view_e_mod_v_and_validation_its_own(data: TrainingData, reporter: Any) -> None:
     spy = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    training, validation = data.feeds(spy.reads, torch.device("cpu"), 10**9)
+    training, validation = data.batches(spy.reads, torch.device("cpu"), 10**9)
     settings = TrainSettings(epochs=5, batch=60, lr=1e-6)
     epochs, _ = fit(spy, training, validation, settings, seed=0, progress=reporter)
     assert spy.seen == [(True, 0), (True, 0), (False, 2), (True, 1), (True, 1), (False, 2)] * 2 + spy.seen[:3]
@@ -94,7 +93,7 @@ def test_validation_counts_what_is_on_the_right_side_of_logit_0(data: TrainingDa
             return torch.cat([-logits[:3], logits[3:]])  # three are wrong
 
     head = Knows(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    _, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    _, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
     images = len(validation)
     loss, accuracy = loop.validate(head, validation, 1000)
     right, wrong = np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0))
@@ -108,7 +107,7 @@ def test_a_logit_of_exactly_0_does_not_say_synthetic(data: TrainingData) -> None
             return torch.zeros(len(features))
 
     head = Undecided(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    _, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    _, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
     real = 1 - validation.labels.double().mean().item()
     assert real != pytest.approx(0.5)  # else both answers had this accuracy
     assert loop.validate(head, validation, 1000)[1] == pytest.approx(real)
@@ -123,7 +122,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter:
             return super().loss(features, labels) * (float("inf") if len(self.steps) >= steps else 1)
 
     head = Breaks(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
     with pytest.raises(SettingError, match=r"not finite in epoch 2 at train\.lr 0\.001; lower it"):
         fit(head, *feeds, TrainSettings(epochs=5, batch=60, lr=1e-3), seed=0, progress=reporter)
 
@@ -145,7 +144,7 @@ def fitted(
     """A head after as many epochs as there are accuracies, which validation is made to find."""
     torch.manual_seed(0)
     head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
-    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
     found = iter(accuracies)
 
     def validate(*_: Any) -> tuple[float, float]:
@@ -200,7 +199,7 @@ def test_patience_lowers_the_learning_rates_of_all_groups(
     assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
     monkeypatch.setattr(loop, "validate", lambda *_: (0.5, 0.9))
     head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    feeds = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
     epochs, _ = fit(head, *feeds, TrainSettings(epochs=3, lr=1e-3, patience=1), seed=0, progress=reporter)
     assert [epoch.lr for epoch in epochs] == pytest.approx([1e-3, 1e-3, 1e-4])
 
@@ -216,7 +215,7 @@ def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images
 
     monkeypatch.setattr(loop, "image_order", recording)
     head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    training, validation = data.feeds(head.reads, torch.device("cpu"), 10**9)
+    training, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
     ((features, labels),) = training.batches(0, torch.arange(len(training)), 1000)
     expected = head.loss(features, labels).item()
     settings = TrainSettings(epochs=3, batch=len(training) - 5, lr=1e-30)

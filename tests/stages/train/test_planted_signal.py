@@ -8,8 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from planted import in_raw_tokens, in_transitions, write_view
 from stages.heads.file import build_head
-from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings, UnivfdSettings
-from stages.heads.training import TrainSettings
+from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings, TrainSettings, UnivfdSettings
 from stages.train.run import TrainSummary, run
 from storage.features import FeatureTable
 from storage.headfile import load_head

@@ -15,17 +15,18 @@ from pipeline.cli import ltdpipe
 from pipeline.commands.head_options import memory_option
 from planted import in_transitions, labels_of, noise, write_view
 from running import PROJECT, start_held, wait_for
-from stages.heads.card import model_card
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable
+from stages.heads.model_card import model_card
 from stages.heads.settings import (
     HeadSettings,
     LayerTransformerSettings,
     LinearSettings,
     LtdSettings,
+    Overrides,
     RineSettings,
+    TrainSettings,
     UnivfdSettings,
 )
-from stages.heads.training import Overrides, TrainSettings
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
 from stages.train.run import TrainSummary, run

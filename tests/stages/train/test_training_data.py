@@ -1,15 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from planted import SPEC, labels_of, noise, write_view
-from stages.heads.head import Reads
-from stages.heads.training import TrainSettings
-from stages.train.data import TrainingData, backbone_difference, held_out_rows, split_rows
+from stages.heads.head import HeadInput
+from stages.heads.settings import TrainSettings
+from stages.train.data import TrainingData, backbone_difference, split_rows
 from storage.errors import DataError
 from storage.features import FeatureTable
 
@@ -21,13 +20,11 @@ def table(folder: Path, images: int = 200, split: str | None = None, **more: obj
 
 def test_held_out_images_are_chosen_by_content_alone(tmp_path: Path) -> None:
     small, large = table(tmp_path / "small", 150), table(tmp_path / "large", 300)
-    rows, chosen = held_out_rows(small, 0.2)
-    assert len(rows) == 150
-    assert 0.1 < chosen.mean() < 0.3
-    assert np.array_equal(held_out_rows(large, 0.2)[1][:150], chosen)  # paths, and so contents here, are the same
-    more = held_out_rows(small, 0.4)[1]
-    assert (more >= chosen).all()
-    assert more.sum() > chosen.sum()
+    some, more = (set(split_rows(small, TrainSettings(validation_share=share)).validation) for share in (0.2, 0.4))
+    assert 15 < len(some) < 45
+    assert some < more
+    of_large = split_rows(large, TrainSettings(validation_share=0.2)).validation
+    assert {row for row in of_large if row < 150} == some  # paths, and so contents here, are the same
 
 
 def test_both_sides_are_disjoint_and_complete(tmp_path: Path) -> None:
@@ -69,9 +66,9 @@ def test_images_of_a_split_that_neither_trains_nor_validates_are_left_out(tmp_pa
 def test_on_a_cpu_all_of_the_memory_is_for_the_images_that_train(tmp_path: Path) -> None:
     view = table(tmp_path / "clean").directory
     data = TrainingData.open([view], view, TrainSettings(validation_share=0.3))
-    reads = Reads("cls", (0, 1))
+    reads = HeadInput("cls", (0, 1))
     for budget in (10**9, len(data.split.training) * 2 * 32 * 2):  # the second one is what they take
-        training, validation = data.feeds(reads, torch.device("cpu"), budget)
+        training, validation = data.batches(reads, torch.device("cpu"), budget)
         assert training.resident_bytes == len(data.split.training) * 2 * 32 * 2
         assert validation.resident_bytes == 0
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from planted import labels_of, noise, write_view
-from stages.heads.head import Reads
-from stages.train.feed import Feed, union_of
+from stages.heads.head import HeadInput
+from stages.train.batches import FeatureBatches, union_of
 from storage.features import FeatureTable
 
 IMAGES, VIEWS, ROWS = 330, 3, np.arange(7, 327)
-STORED = Reads("cls", (3, 4, 5, 9))
+STORED = HeadInput("cls", (3, 4, 5, 9))
 ROW_BYTES = 4 * 32 * 2
 VIEW_BYTES = len(ROWS) * ROW_BYTES
 
@@ -23,16 +23,16 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[FeatureTable]:
     return [FeatureTable.open(folder / f"train-{view}") for view in range(VIEWS)]
 
 
-def feed(tables: list[FeatureTable], budget: int) -> Feed:
-    return Feed(tables, ROWS, STORED, device=torch.device("cpu"), budget=budget)
+def feed(tables: list[FeatureTable], budget: int) -> FeatureBatches:
+    return FeatureBatches(tables, ROWS, STORED, device=torch.device("cpu"), budget=budget)
 
 
-@pytest.mark.parametrize("reads", [STORED, Reads("cls", (4, 5)), Reads("cls", (9, 3))])
+@pytest.mark.parametrize("reads", [STORED, HeadInput("cls", (4, 5)), HeadInput("cls", (9,))])
 @pytest.mark.parametrize("budget", [0, 3 * ROW_BYTES * 64, VIEW_BYTES, 2 * VIEW_BYTES, 3 * VIEW_BYTES, 10**9])
 def test_what_comes_does_not_depend_on_the_budget(
-    tables: list[FeatureTable], budget: int, reads: Reads, monkeypatch: pytest.MonkeyPatch
+    tables: list[FeatureTable], budget: int, reads: HeadInput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.train.feed._LOAD_ROWS", 150)  # a view is loaded in three parts
+    monkeypatch.setattr("stages.train.batches._LOAD_ROWS", 150)  # a view is loaded in three parts
     source = feed(tables, budget)
     order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(1))
     for epoch in (0, 1, 2, 1, 3):  # 3 is view 0 again
@@ -87,26 +87,24 @@ def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], mon
     assert 3 * max(seen) <= VIEW_BYTES - 1
     assert sum(seen) == VIEW_BYTES
     seen.clear()
-    monkeypatch.setattr("stages.train.feed._STREAM_BATCHES", 2)  # where memory is large, this many are enough
+    monkeypatch.setattr("stages.train.batches._STREAM_BATCHES", 2)  # where memory is large, this many are enough
     list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32))
     assert max(seen) == 2 * 32 * ROW_BYTES
 
 
 def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
     for budget in (0, 10**9):
-        source = Feed(tables, ROWS, Reads("embedding"), device=torch.device("cpu"), budget=budget)
+        source = FeatureBatches(tables, ROWS, HeadInput("embedding"), device=torch.device("cpu"), budget=budget)
         ((features, _),) = source.batches(2, torch.arange(len(ROWS)), 1000)
         assert torch.equal(features, torch.from_numpy(tables[2].read("embedding", rows=ROWS)).float())
 
 
 def test_an_error_of_the_reading_thread_arrives(tables: list[FeatureTable]) -> None:
-    source = Feed(tables, ROWS, Reads("cls", (3, 24)), device=torch.device("cpu"), budget=0)
+    source = FeatureBatches(tables, ROWS, HeadInput("cls", (3, 24)), device=torch.device("cpu"), budget=0)
     with pytest.raises(ValueError, match="24"):
         list(source.batches(0, torch.arange(len(ROWS)), 32))
 
 
 def test_union_holds_each_block_once() -> None:
-    assert union_of([Reads("cls", (5, 6)), Reads("cls", (2, 5))]) == Reads("cls", (2, 5, 6))
-    assert union_of([Reads("embedding")]) == Reads("embedding")
-    with pytest.raises(ValueError, match="one tap"):
-        union_of([Reads("cls", (1,)), Reads("embedding")])
+    assert union_of([HeadInput("cls", (5, 6)), HeadInput("cls", (2, 5))]) == HeadInput("cls", (2, 5, 6))
+    assert union_of([HeadInput("embedding")]) == HeadInput("embedding")

@@ -1,4 +1,4 @@
-"""A head file as a model card in Markdown: what it is, what it was trained on, what it can and cannot tell."""
+"""A head file as a model card in Markdown: what it is, what it was trained on, and its limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FAMILIES = {
 
 
 def model_card(head: Path) -> str:
-    """Return the card of a head file, from what the file tells alone.
+    """Return the model card of a head file, from its metadata alone.
 
     Raises:
         DataError: the file is missing, damaged, or no head file of ours.

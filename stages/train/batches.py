@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from stages.heads.head import Reads
+from stages.heads.head import HeadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -25,8 +23,8 @@ _LOAD_ROWS = 2048
 _STREAM_BATCHES, _PORTIONS = 64, 3
 
 
-class Feed:
-    """N images in V views, of which heads read parts.
+class FeatureBatches:
+    """N images in V views, of which heads read adjacent blocks.
 
     What it yields depends neither on the budget nor on the device. A view that fits the budget is read once and stays;
     where not all views fit, the last place is shared by the rest, read again when their turn comes; where not even one
@@ -35,7 +33,7 @@ class Feed:
     Args:
         tables: the V views, of the same images in the same rows.
         rows: (N,) row numbers of the tables.
-        stored: the features to hold, all that the heads read of one tap.
+        stored: the features to hold, all that the heads read of one tap; blocks ascending.
         device: where batches go, and where resident features lie.
         budget: bytes that resident features, or the portions of streaming, may take.
     """
@@ -44,7 +42,7 @@ class Feed:
         self,
         tables: Sequence[FeatureTable],
         rows: NDArray[np.int64],
-        stored: Reads,
+        stored: HeadInput,
         *,
         device: torch.device,
         budget: int,
@@ -58,7 +56,7 @@ class Feed:
         self._row_bytes = math.prod(self._image_shape) * np.dtype(np.float16).itemsize
         self._places = min(len(tables), budget // max(1, len(rows) * self._row_bytes))
         self._portion = budget // _PORTIONS // self._row_bytes
-        self._held: dict[int, tuple[int, torch.Tensor]] = {}
+        self._held: dict[int, tuple[int, torch.Tensor]] = {}  # place -> view and its features
 
     def __len__(self) -> int:
         """Return N."""
@@ -70,46 +68,36 @@ class Feed:
         return self._places * len(self) * self._row_bytes
 
     def batches(
-        self, view: int, order: torch.Tensor, size: int, reads: Reads | None = None
+        self, view: int, order: torch.Tensor, size: int, reads: HeadInput | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (features float32, labels float32), ``size`` images at a time; the last batch may be short.
 
         Args:
             view: which view, 0-based; counted modulo V.
-            order: row numbers within the feed, on the CPU.
+            order: row numbers among the N images, on the CPU.
             size: images a batch.
-            reads: the part of what is stored that is wanted; None for all.
+            reads: the adjacent blocks that are wanted of those stored; None for all.
         """
         view %= len(self._tables)
-        part = self._part(reads or self.stored)
+        part = slice(None)
+        if reads is not None and reads.blocks:
+            first = self.stored.blocks.index(reads.blocks[0])
+            part = slice(first, first + len(reads.blocks))
         if self._places:
-            features = self._view(view)
+            features = self._resident(view)
             for rows in torch.split(order.to(self.device), size):
-                yield _take(features, rows, part).float(), self.labels[rows]
+                yield features[:, part][rows].float(), self.labels[rows]
             return
         portions = torch.split(order, max(1, min(self._portion // size, _STREAM_BATCHES)) * size)
         for portion, features in zip(portions, self._read_in_turn(view, portions), strict=True):
             for start in range(0, len(portion), size):
-                here = torch.arange(start, min(start + size, len(portion)))
-                batch = _take(features, here, part).to(self.device).float()
-                yield batch, self.labels[portion[here].to(self.device)]
+                rows = portion[start : start + size]
+                # indexed, not sliced: the batch may not keep the portion in memory
+                batch = features[:, part][torch.arange(start, start + len(rows))]
+                yield batch.to(self.device).float(), self.labels[rows.to(self.device)]
 
-    def _read_in_turn(self, view: int, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield the features of each portion; where the budget has room, the next one is read meanwhile."""
-        if not self._portion:
-            yield from (self._from_disk(view, portion.numpy()) for portion in portions)
-            return
-        with ThreadPoolExecutor(1) as ahead:
-            coming: deque[Future[torch.Tensor]] = deque()
-            for portion in portions:
-                coming.append(ahead.submit(self._from_disk, view, portion.numpy()))
-                if len(coming) > 1:
-                    yield coming.popleft().result()
-            for last in coming:
-                yield last.result()
-
-    def _view(self, view: int) -> torch.Tensor:
-        """The resident features (N, ...) of a view, read now if another one has its place."""
+    def _resident(self, view: int) -> torch.Tensor:
+        """The features (N, ...) of a view in memory, read now if another one has its place."""
         place = min(view, self._places - 1)
         holder, features = self._held.get(place, (None, None))
         if features is None:
@@ -120,6 +108,21 @@ class Feed:
                 features[start : start + len(rows)] = torch.from_numpy(self._read(view, rows))
             self._held[place] = view, features
         return features
+
+    def _read_in_turn(self, view: int, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield the features of each portion; where the budget has room, the next one is read meanwhile."""
+        if not self._portion:
+            yield from (self._from_disk(view, portion.numpy()) for portion in portions)
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            coming = None
+            for portion in portions:
+                ready, coming = coming, ahead.submit(self._from_disk, view, portion.numpy())
+                if ready is not None:
+                    yield ready.result()
+                    del ready
+            if coming is not None:
+                yield coming.result()
 
     def _from_disk(self, view: int, order: NDArray[np.int64]) -> torch.Tensor:
         rows = self._rows[order]
@@ -132,30 +135,7 @@ class Feed:
     def _read(self, view: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         return self._tables[view].read(self.stored.tap, blocks=self.stored.blocks or None, rows=rows)
 
-    def _part(self, reads: Reads) -> slice | torch.Tensor | None:
-        """Where the wanted blocks lie among the stored ones; None for all of them."""
-        if reads == self.stored:
-            return None
-        places = [self.stored.blocks.index(block) for block in reads.blocks]
-        if places == list(range(places[0], places[-1] + 1)):
-            return slice(places[0], places[-1] + 1)
-        return torch.tensor(places, device=self.device if self._places else "cpu")
 
-
-def _take(features: torch.Tensor, rows: torch.Tensor, part: slice | torch.Tensor | None) -> torch.Tensor:
-    if isinstance(part, slice):
-        return features[:, part][rows]
-    taken = features[rows]
-    return taken if part is None else taken[:, part]
-
-
-def union_of(reads: Sequence[Reads]) -> Reads:
-    """Return what has to be stored so that all ``reads``, of one tap, are served; blocks ascending.
-
-    Raises:
-        ValueError: they are of several taps.
-    """
-    taps = {read.tap for read in reads}
-    if len(taps) != 1:
-        raise ValueError(f"expected reads of one tap, found {sorted(taps)}")
-    return Reads(reads[0].tap, tuple(sorted({block for read in reads for block in read.blocks})))
+def union_of(reads: Sequence[HeadInput]) -> HeadInput:
+    """Return what has to be stored so that all ``reads``, of one tap, are served; blocks ascending."""
+    return HeadInput(reads[0].tap, tuple(sorted({block for read in reads for block in read.blocks})))
