@@ -20,7 +20,8 @@ from stages.analyse.files import PROFILE_SCHEMA, WINDOW_SCHEMA, windows_path, wr
 from stages.evaluate.scores import ScoreCard, write_scores
 from stages.measure.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
 from stages.measure.metrics import measure, unlabelled_threshold
-from stages.report.run import Study, run
+from stages.report.run import run
+from stages.report.study import Study
 
 GENERATORS, HEADS, SEEDS = 20, 3, 5
 VIEWS = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stages.report.intervals import Uncertainty
     from stages.report.observation import Analyses
     from stages.report.results import NamedSet, Results
-    from stages.report.run import Study
+    from stages.report.study import Study
     from stages.report.sweeps import Column
     from stages.report.table import Table
     from stages.report.thumbnails import Errors

@@ -40,7 +40,25 @@ class Covered(NamedTuple):
 def published() -> Mapping[str, Any]:
     """Return the data file: means over set lists, single sets, and the paper's ablation and claims; in percent."""
     content: dict[str, Any] = yaml.safe_load(files("stages.report").joinpath("published.yaml").read_text("utf-8"))
-    return content
+    columns = ("method", "trained_on", "accuracy", "ap", "mark", "source", "note")
+    means = [
+        {"set_list": name} | dict(zip(columns, row, strict=False))
+        for name, rows in content["means"].items()
+        for row in rows
+    ]
+    sets = [
+        line | {"set_list": name, "values": _values(line, of_list["names"])}
+        for name, of_list in content["sets"].items()
+        for line in of_list["methods"]
+    ]
+    return content | {"means": means, "sets": sets}
+
+
+def _values(line: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    """Return set -> (accuracy, AP) of the sets that a method's line has a figure of."""
+    columns = (line.get(metric, [None] * len(names)) for metric in PAPER_METRICS)
+    pairs = zip(names, zip(*columns, strict=True), strict=True)
+    return {name: pair for name, pair in pairs if pair != (None, None)}
 
 
 def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> list[Covered]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
-from stages.measure.metrics import UNLABELLED
 from stages.report import tables
 from stages.report.intervals import resample
 from stages.report.metrics_file import full_metrics, short_metrics
@@ -34,38 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from storage.sources import Sources
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is known of a study beside its scores; only the name is needed.
-
-    Attributes:
-        name: the title of the report.
-        notes: what a reader has to know before the numbers; printed first.
-        head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
-        set_order: test sets, by name or as ``corpus/name``, in the order of the protocol; others follow.
-        set_lists: named lists of test sets -> members, for the published numbers.
-        head_cards: head -> setting -> value, shown under provenance.
-        versions: program -> version, shown under provenance.
-        images: corpus -> where its images are; the surest errors on them are pictured.
-        audits: contents of the audit files; their warnings are printed on top.
-        reproduce: commands that make this report again.
-        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
-    """
-
-    name: str
-    notes: Sequence[str] = ()
-    head_order: Sequence[str] = ()
-    set_order: Sequence[str] = ()
-    set_lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    head_cards: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, Sources] = field(default_factory=dict)
-    audits: Sequence[Mapping[str, Any]] = ()
-    reproduce: Sequence[str] = ()
-    unlabelled: int = UNLABELLED
+    from stages.report.study import Study
 
 
 def run(

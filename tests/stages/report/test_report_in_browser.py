@@ -5,7 +5,8 @@ from PIL import Image
 
 from browser import complaints, headless_browser, needs_browser
 from browser import texts as _texts
-from stages.report.run import Study, run
+from stages.report.run import run
+from stages.report.study import Study
 from storage.sources import Sources
 
 pytestmark = needs_browser

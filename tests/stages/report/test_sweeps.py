@@ -8,7 +8,8 @@ import pytest
 
 from stages.heads.settings import LinearSettings, LtdSettings
 from stages.report.results import load_results
-from stages.report.run import Study, run
+from stages.report.run import run
+from stages.report.study import Study
 from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.sweep.results import Results as SweepResults
 from stages.sweep.results import write_results
