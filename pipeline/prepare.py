@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from pipeline import paths
 from stages.extract.registry import BACKBONES
-from stages.scan.benchmarks import diffusion_sets
+from stages.scan.protocols import diffusion_sets, published_sizes
 from stages.scan.run import run as scan
-from stages.scan.set_lists import published_sizes
 from storage.errors import DataError, ResourceError
 from storage.views import expand_views
 
@@ -80,7 +79,8 @@ def check_corpus(name: str, corpus: Corpus, data: Path, reporter: Reporter, *, i
             root=paths.images(corpus.root, data),
             layout=corpus.layout,
             reals=None if corpus.reals is None else paths.images(corpus.reals, data),
-            keep=corpus.keep,
+            classes=corpus.classes,
+            selection=corpus.selection,
             reporter=reporter,
         )
     except DataError as error:

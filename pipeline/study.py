@@ -13,7 +13,7 @@ from stages.report.metrics_file import result_table
 from stages.report.run import run
 from stages.report.speed import write_speed
 from stages.report.study import Study
-from stages.scan.set_lists import set_lists
+from stages.scan.protocols import set_lists
 from storage.errors import DataError
 from storage.sources import Sources
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -26,3 +27,20 @@ class Reporter(Protocol):
 
     def progress(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:
         """Show the progress of ``total`` units of work named ``what``; None where their number is not known before."""
+
+
+class SilentReporter:
+    """A reporter that says nothing, and the progress of one."""
+
+    def note(self, line: str) -> None:
+        """Say nothing."""
+
+    def warn(self, line: str) -> None:
+        """Say nothing."""
+
+    def progress(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Progress]:  # noqa: ARG002
+        """Show nothing."""
+        return nullcontext(self)
+
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Show nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 
+REALS = "@reals"  # what the paths of images below the second root of a corpus begin with
 _ESCAPE = re.compile(r"\\(\\|x[0-9a-f]{2})")
 
 

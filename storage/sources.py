@@ -20,8 +20,8 @@ import fsspec
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS, check_size, is_url, member_size, opened, read_member, stamp_of
 from storage.errors import DataError
+from storage.names import REALS
 
-REALS = "@reals"
 MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
 
 

@@ -81,7 +81,8 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
         root=root,
         layout=settings.layout,
         reals=second,
-        keep=settings.keep,
+        classes=settings.classes,
+        selection=settings.selection,
         out=manifest,
         reporter=reporter,
         strict=strict,
@@ -89,7 +90,7 @@ def scan(  # noqa: PLR0917 - click hands over one argument an option
     for line in str(summary).splitlines():
         echo(line)
     if isinstance(settings.sets, str):
-        from stages.scan.set_lists import set_list
+        from stages.scan.protocols import set_list
 
         echo(set_list(settings.sets).covered(summary.sets))
     for warning in summary.warnings:

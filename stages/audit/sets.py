@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from stages.scan.set_lists import published_sizes
+from stages.scan.protocols import published_sizes
 from storage.index import rows_of_set, set_names
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from stages.scan.found import archive_folders, is_image
+from stages.scan.packed import is_image
+from stages.scan.walk import LEADS_OUT, UNREADABLE, walk
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS, MOST_IMAGE_BYTES
 from storage.errors import DataError
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 STDIN = "-"
 MOST_LINE_BYTES = 4096  # what POSIX systems take for a path
 
+# What the walk calls an image that is none -> what the row says.
+_PROBLEMS = {
+    "dangling link": "no such file or directory",
+    "circular link": "too many levels of symbolic links",
+    "no regular file": "no regular file",
+    UNREADABLE: "permission denied",
+    LEADS_OUT: f"{LEADS_OUT} (--follow-links reads it)",
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -55,11 +63,8 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
     for path in paths:
         if path == STDIN:
             yield from _listed(stdin)
-        elif os.path.isdir(path):  # noqa: PTH112 - names may hold bytes that are not UTF-8
-            root = path.rstrip("/") or "/"
-            yield from _some(path, _below(root, os.path.realpath(root), frozenset(), follow_links=follow_links))
-        elif _is_archive(path):
-            yield from _some(path, _archive(path))
+        elif os.path.isdir(path) or (path.lower().endswith(ARCHIVE_EXTENSIONS) and os.path.isfile(path)):  # noqa: PTH112, PTH113
+            yield from _some(path, _walked(path, follow_links=follow_links))
         else:
             yield image_file(path)
 
@@ -77,11 +82,11 @@ def check_paths(paths: Sequence[str]) -> None:
 
 def spelled(path: str) -> str:
     r"""Return a path as text without control characters, so that it fits one line; ``names.to_path`` undoes it."""
-    return _CONTROL.sub(_hexed, names.to_text(path))
+    return _printable(names.to_text(path))
 
 
-def _hexed(found: re.Match[str]) -> str:
-    return f"\\x{ord(found[0]):02x}"
+def _printable(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _listed(stdin: IO[bytes]) -> Iterator[Item]:
@@ -104,47 +109,32 @@ def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
         raise DataError(f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png")
 
 
-def _below(folder: str, top: str, above: frozenset[tuple[int, int]], *, follow_links: bool) -> Iterator[Item]:
-    here = os.stat(folder)  # noqa: PTH116
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:  # a link in a circle: these images were found above
-        return
-    try:
-        found = sorted(os.listdir(folder))  # noqa: PTH208
-    except OSError as error:
-        yield Item(spelled(folder), f"unreadable: {(error.strerror or 'no such folder').lower()}")
-        return
-    below, archives = [], []
-    for name in found:
-        path = f"{folder}/{name}"
-        if name.startswith("."):
-            continue
-        leads_out = os.path.islink(path) and not follow_links and not _within(path, top)  # noqa: PTH114
-        if os.path.isdir(path) and not is_image(name):  # noqa: PTH112
-            below.append((path, leads_out))
-        elif is_image(name):
-            yield _led_out(path) if leads_out else image_file(path)
-        elif _is_archive(path):
-            archives.append((path, leads_out))
-    for path, leads_out in below:
-        if leads_out:
-            yield _led_out(path)
+def _walked(path: str, *, follow_links: bool) -> Iterator[Item]:
+    """Yield the images of a folder or an archive, and a row for each that cannot be read."""
+    refused: list[Item] = []
+    prefix = names.to_text(os.path.dirname(path) if os.path.isfile(path) else path.rstrip("/") or "/")  # noqa: PTH113, PTH120
+
+    def left_out(kind: str, entry: str) -> None:
+        what, _, archive = kind.partition(" in ")  # a link in x.tar
+        if kind in {UNREADABLE, LEADS_OUT} or (is_image(entry) and kind in _PROBLEMS):
+            refused.append(Item(_printable(entry), f"unreadable: {_PROBLEMS[kind]}"))
+        elif is_image(entry) and archive and entry.startswith(f"{archive}!/"):
+            refused.append(Item(_printable(entry), f"unreadable: {what} in the archive"))
+
+    for folder in walk(path, left_out, prefix=prefix, follow_links=follow_links):
+        if not len(folder) and is_image(folder.prefix):
+            found = [Item(_printable(folder.prefix), "unreadable: no regular file")]
+        elif folder.error is not None:
+            found = [Item(_printable(folder.path(folder.names[0])), f"unreadable: {folder.error}")]
         else:
-            yield from _below(path, top, above | {identity}, follow_links=follow_links)
-    for path, leads_out in archives:
-        try:
-            yield from (_led_out(path),) if leads_out else _archive(path)
-        except (DataError, OSError) as error:
-            # one of many things in the folder; where it is all that was named, it ends the run
-            yield Item(spelled(path), f"unreadable: {error}")
-
-
-def _within(path: str, top: str) -> bool:
-    return os.path.commonpath([os.path.realpath(path), top]) == top
-
-
-def _led_out(path: str) -> Item:
-    return Item(spelled(path), "unreadable: a link that leads out of the folder (--follow-links reads it)")
+            packed = ".parquet!" in folder.prefix.lower()  # a Parquet row has the size of its file
+            found = [
+                Item(_printable(folder.path(name)), None if packed else _too_large(size))
+                for name, size in zip(folder.names, folder.sizes, strict=True)
+            ]
+        yield from sorted([*refused, *found], key=lambda item: item.name)
+        refused.clear()
+    yield from refused
 
 
 def image_file(path: str) -> Item:
@@ -158,24 +148,5 @@ def image_file(path: str) -> Item:
     return Item(spelled(path), _too_large(status.st_size))
 
 
-def _archive(path: str) -> Iterator[Item]:
-    skipped: Counter[str] = Counter()
-    place = names.to_text(path)
-    found = archive_folders(path, place, skipped, read_labels=False)
-    members = [
-        (folder.path(name), size) for folder in found for name, size in zip(folder.names, folder.sizes, strict=True)
-    ]
-    for kind, count in sorted(skipped.items()):
-        if kind.endswith(f" in {place}"):  # links and the like, that may have been meant to be images
-            yield Item(spelled(path), f"unreadable: {count} {kind.removesuffix(f' in {place}')} left out")
-    for name, size in sorted((_CONTROL.sub(_hexed, name), size) for name, size in members):
-        # a Parquet row has the size of its file
-        yield Item(name, None if ".parquet!/" in name.lower() else _too_large(size))
-
-
 def _too_large(size: int) -> str | None:
     return f"too large: {size} bytes, at most {MOST_IMAGE_BYTES} are read" if size > MOST_IMAGE_BYTES else None
-
-
-def _is_archive(path: str) -> bool:
-    return path.lower().endswith(ARCHIVE_EXTENSIONS) and os.path.isfile(path)  # noqa: PTH113

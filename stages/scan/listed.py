@@ -1,4 +1,4 @@
-r"""The layout ``list``: a CSV or Parquet file that names every image of a corpus.
+r"""The layout ``list``: a table in a CSV or Parquet file that names every image of a corpus.
 
 ::
 
@@ -6,10 +6,11 @@ r"""The layout ``list``: a CSV or Parquet file that names every image of a corpu
     photos/1.jpg,real,,test,dalle;midjourney
     shards/dalle.zip!/1.png,fake,dalle,test,dalle
 
-``path`` and ``label`` are needed. Paths are relative to the folder of the list; ``./a//1.jpg`` and ``b/../a/1.jpg`` are
-``a/1.jpg``, and so is ``a\1.jpg`` where there is no file of that name. ``set`` may hold several names with a semicolon
-between, or be a list in Parquet; without it, the generator is the set, and reals are in all sets. An image that is
-listed several times with different sets is one image of all of them.
+The columns ``path`` and ``label`` are needed; other usual names of columns are known, and without a header line the
+columns are those above, in this order. Paths are relative to the folder of the list, or absolute and below it;
+``./a//1.jpg`` and ``b/../a/1.jpg`` are ``a/1.jpg``, and so is ``a\1.jpg`` where there is no file of that name.
+``set`` may hold several names with a semicolon between, or be a list in Parquet; without it, the generator is the set,
+and reals are in all sets. An image that is listed several times with different sets is one image of all of them.
 """
 
 from __future__ import annotations
@@ -19,64 +20,98 @@ import io
 import posixpath
 import re
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.scan.found import Folder
-from stages.scan.place import Place, label_of, split_word
+from stages.scan.classes import LEFT_OUT, split_word
+from stages.scan.folder import Folder, FolderLabels
+from stages.scan.packed import BY_CLASS, is_image
 from storage import names
 from storage.archives import ArchiveError, opened, readable
 from storage.errors import DataError
-from storage.sources import MEMBER, REALS
+from storage.names import REALS
+from storage.sources import MEMBER, base_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Sequence
 
     from stages.reporter import Progress
+    from stages.scan.classes import ClassNames
     from storage.sources import Sources
 
 LIST_EXTENSIONS = (".csv", ".tsv", ".parquet")
-_COLUMNS = ("path", "label", "generator", "split", "set")
+# Column -> what tables call it, in any case; the first name that is there counts.
+_COLUMNS = {
+    "path": (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "image",
+        "image_path",
+        "img",
+        "img_path",
+    ),
+    "label": ("label", "class", "target", "is_fake", "y"),
+    "generator": ("generator", "model", "model_name"),
+    "split": ("split",),
+    "set": ("set", "sets"),
+}
+_DELIMITERS = (",", ";", "\t")
 
 
-def read_list(sources: Sources, progress: Progress) -> tuple[list[tuple[Folder, Place]], list[Folder]]:
+def read_list(
+    sources: Sources, names_of_classes: ClassNames, skipped: Counter[str], progress: Progress
+) -> tuple[list[tuple[Folder, FolderLabels]], list[Folder], list[str]]:
     """Read the list of images that is a corpus's root, and look up size and time of each file.
 
     Args:
         sources: the corpus's roots.
+        names_of_classes: what the labels mean.
+        skipped: kind of image -> how many are left out; added to.
         progress: counts the images.
 
     Returns:
-        The images, grouped by what the list says of them; and the archives it names that cannot be read.
+        The images, grouped by what the list says of them; the archives it names that cannot be read; and the files it
+        names that do not exist, with their lines.
 
     Raises:
-        DataError: a column is missing or there twice, a line cannot be understood, contradicts another one, or names a
-            file that is not there, or there is no line; the message names the list and the line.
+        DataError: a column is missing or there twice, a line cannot be understood or contradicts another one, or no
+            file that it names is there; the message names the list and the line.
     """
     source = sources.root
-    seen: dict[str, tuple[str, Place, int]] = {}  # what is the same for all spellings of a file -> path, place, line
+    base = posixpath.normpath(names.to_text(posixpath.abspath(base_of(source)))).rstrip("/") + "/"
+    seen: dict[str, tuple[str, FolderLabels, int]] = {}  # what is the same for all spellings of a file -> path ...
     for line, row in _rows(source):
-        place = _place(row, f"{source}, line {line}")
-        path = _path(row["path"], sources, f"{source}, line {line}")
-        row_of_file = re.sub(r"(?i)(\.parquet!/\d{8}).*", r"\1", path)
-        if path.startswith(f"{REALS}/") and place.label == 1:
+        where = f"{source}, line {line}"
+        labels = _labels(row, where, names_of_classes)
+        if labels is None:
+            skipped[BY_CLASS] += 1
+            continue
+        path = _path(row["path"], base, sources, where)
+        if path.startswith(f"{REALS}/") and labels.label == 1:
             raise DataError(
-                f"{source}, line {line}: {path!r} lies below the root of the shared real images and is listed as "
-                "synthetic"
+                f"{where}: {path!r} lies below the root of the shared real images and is listed as synthetic"
             )
-        path, known, before = seen.get(row_of_file, (path, place, line))
-        if (known.label, known.generator, known.split) != (place.label, place.generator, place.split):
+        row_of_file = re.sub(r"(?i)(\.parquet!/\d{8}).*", r"\1", path)
+        path, known, before = seen.get(row_of_file, (path, labels, line))
+        if (known.label, known.generator, known.split) != (labels.label, labels.generator, labels.split):
             raise DataError(
                 f"{source}: lines {before} and {line} both name {path!r} and state different things of it; keep one"
             )
-        seen[row_of_file] = path, replace(place, sets=tuple(sorted({*known.sets, *place.sets}))), before
+        seen[row_of_file] = path, replace(labels, sets=tuple(sorted({*known.sets, *labels.sets}))), before
     if not seen:
         raise DataError(f"list {source} names no image: it has no line below its header")
-    found: dict[Place, Folder] = {}
+    found: dict[FolderLabels, Folder] = {}
     failed: dict[str, Folder] = {}
-    for path, place, line in seen.values():
+    missing: list[str] = []
+    for path, labels, line in seen.values():
         archive = MEMBER.split(path, maxsplit=1)[0]
         if archive in failed:
             continue
@@ -87,19 +122,26 @@ def read_list(sources: Sources, progress: Progress) -> tuple[list[tuple[Folder, 
             failed[archive].add(archive, *(sources.stamp(archive) or (0, 0)))
             continue
         if stamp is None:
-            raise DataError(f"list {source} names {path!r} in line {line}, and {sources.where(path)} does not exist")
-        found.setdefault(place, Folder("")).add(path, *stamp)
+            missing.append(f"{path} (line {line})")
+            continue
+        found.setdefault(labels, Folder("")).add(path, *stamp)
         progress.advance(1)
-    return [(folder, place) for place, folder in found.items()], list(failed.values())
+    if not found and not failed:
+        raise DataError(f"list {source} names {missing[0]}, and no file that it names exists below {base_of(source)}")
+    return [(folder, labels) for labels, folder in found.items()], list(failed.values()), missing
 
 
 def is_list(source: str) -> bool:
-    """Tell whether a file is a list of images: its first columns are read."""
+    """Tell whether a file is a list of images: the columns of a Parquet file are read."""
     if not source.lower().endswith(LIST_EXTENSIONS):
         return False
     if source.lower().endswith(".parquet"):
         with readable(source), opened(source) as file:
-            return {"path", "label"} <= set(pq.read_schema(file).names)
+            schema = pq.read_schema(file)
+        columns = _known_columns(schema.names)
+        if not {"path", "label"} <= set(columns):
+            return False
+        return schema.field(columns["path"]).type in (pa.string(), pa.large_string())  # not the bytes of images
     return True
 
 
@@ -109,48 +151,84 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with opened(source) as file:
             if source.lower().endswith(".parquet"):
                 parquet = pq.ParquetFile(file)
-                columns = _columns(parquet.schema_arrow.names, source)
-                batches = parquet.iter_batches(columns=list(columns), use_threads=False)
-                yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+                spelled = parquet.schema_arrow.names
+                columns = _columns(spelled, source)
+                batches = parquet.iter_batches(columns=[spelled[at] for at in columns.values()], use_threads=False)
+                rows = (row for batch in batches for row in batch.to_pylist())
+                for number, row in enumerate(rows, start=1):
+                    yield number, {name: row[spelled[at]] for name, at in columns.items()}
                 return
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            lines = csv.reader(text, delimiter="\t" if source.lower().endswith(".tsv") else ",", strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            columns = _columns(header, source)
-            number = lines.line_num + 1
-            for line in lines:
+            lines = csv.reader(text, delimiter=_delimiter(text), strict=True)
+            header = next(lines, [])
+            number = 1
+            if _is_data(header):
+                columns, first = dict(zip(_COLUMNS, range(len(header)), strict=False)), [header]
+            else:
+                columns, first = _columns(header, source), []
+                number = lines.line_num + 1
+            for line in chain(first, lines):
                 if len(line) not in {0, len(header)}:
                     raise DataError(
                         f"{source}, line {number}: {len(line)} values, expected {len(header)}; put those with "
                         "a separator in them into quotes"
                     )
                 if line:
-                    yield number, {name: line[at] for name, at in columns.items()}
+                    row = {name: line[at] for name, at in columns.items()}
+                    if header[columns["label"]].strip().casefold() == "is_fake":
+                        row["label"] = {"true": "1", "false": "0"}.get(row["label"].strip().casefold(), row["label"])
+                    yield number, row
                 number = lines.line_num + 1
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
 
 
+def _delimiter(text: io.TextIOWrapper) -> str:
+    """Return what separates the values: the delimiter by which the header has most known columns, or most values."""
+    line = text.readline()
+    text.seek(0)
+    cells = {delimiter: line.strip("\r\n").split(delimiter) for delimiter in _DELIMITERS}
+    return max(_DELIMITERS, key=lambda delimiter: (len(_known_columns(cells[delimiter])), len(cells[delimiter])))
+
+
+def _is_data(header: Sequence[str]) -> bool:
+    """Tell whether the first line names an image, so that there is no header."""
+    return len(header) > 1 and not _known_columns(header) and is_image(MEMBER.split(header[0].strip())[-1])
+
+
+def _known_columns(header: Sequence[str]) -> dict[str, int]:
+    """Return column -> position of the first of its names that is there."""
+    spelled = [name.strip().strip('"').casefold() for name in header]
+    return {
+        column: spelled.index(found)
+        for column, known in _COLUMNS.items()
+        if (found := next((name for name in known if name in spelled), None)) is not None
+    }
+
+
 def _columns(header: Sequence[str], source: str) -> dict[str, int]:
     """Return column -> position, of the columns that are read."""
-    absent = [name for name in ("path", "label") if name not in header]
+    columns = _known_columns(header)
+    absent = [name for name in ("path", "label") if name not in columns]
     if absent:
         raise DataError(
-            f"list {source} lacks the column {' and '.join(absent)}; it has {', '.join(header) or 'none'}, "
-            f"expected {', '.join(_COLUMNS)}"
+            f"list {source} lacks the column {' and '.join(absent)}; it has {', '.join(header) or 'none'}, expected "
+            f"{', '.join(_COLUMNS)} (docs/data.md lists other names of them)"
         )
-    twice = [name for name in _COLUMNS if header.count(name) > 1]
+    spelled = [name.strip().casefold() for name in header]
+    twice = [spelled[at] for at in columns.values() if spelled.count(spelled[at]) > 1]
     if twice:
         raise DataError(f"list {source} has more than one column {' and '.join(twice)}; keep one of each")
-    return {name: header.index(name) for name in _COLUMNS if name in header}
+    return columns
 
 
-def _path(path: Any, sources: Sources, where: str) -> str:
+def _path(path: Any, base: str, sources: Sources, where: str) -> str:
     """Return the one spelling of a path, as the manifest has it."""
     if isinstance(path, str) and path.strip():
         text = posixpath.normpath(names.to_text(path))
         if "\\" in path and ("!\\" in path or sources.stamp(text) is None):  # a list made on Windows
             text = posixpath.normpath(names.to_text(path.replace("\\", "/")))
+        text = text.removeprefix(base)
         if not text.startswith("/") and text.partition("/")[0] not in {"..", "."} and not re.match(r"[A-Za-z]:/", text):
             return text
     raise DataError(f"{where}: path {path!r} does not lie below the list's folder; make it relative to that folder")
@@ -167,16 +245,23 @@ def _text(value: Any, column: str, where: str) -> str:
     return str(int(value) if isinstance(value, bool) else value).strip()
 
 
-def _place(row: dict[str, Any], where: str) -> Place:
+def _labels(row: dict[str, Any], where: str, names_of_classes: ClassNames) -> FolderLabels | None:
+    """Return what a row states, None where its class is left out."""
     stated = _text(row["label"], "label", where)
-    label = label_of(stated)
+    label = names_of_classes.label(stated) if stated else None
     if label is None:
-        raise DataError(f"{where}: label {stated!r} says neither real nor synthetic; expected 0 or real, 1 or fake")
+        raise DataError(
+            f"{where}: label {stated!r} says neither real nor synthetic; expected 0 or real, 1 or fake, another name "
+            "of docs/data.md, or one that `classes` gives (--real, --synthetic)"
+        )
+    if label == LEFT_OUT:
+        return None
     stated_split = _text(row.get("split"), "split", where)
     split = split_word(stated_split)
     if stated_split and split is None:
         raise DataError(f"{where}: split {stated_split!r} is not known; expected train, val or test")
-    generator = (_text(row.get("generator"), "generator", where) or None) if label else None
+    by_label = stated if names_of_classes.is_generator(stated) else None
+    generator = (_text(row.get("generator"), "generator", where) or by_label) if label else None
     listed = row.get("set")
     if isinstance(listed, list):
         spelled = [_text(name, "set", where) for name in listed]
@@ -185,4 +270,4 @@ def _place(row: dict[str, Any], where: str) -> Place:
     sets = tuple(sorted(set(spelled) - {""}))
     pool = "" if label or not sets else None  # reals without a set are those of all synthetic images
     sets = sets or (generator or "",)
-    return Place(label, generator or (sets[0] if label and len(sets) == 1 else None), split, sets, pool=pool)
+    return FolderLabels(label, generator or (sets[0] if label and len(sets) == 1 else None), split, sets, pool=pool)

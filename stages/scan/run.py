@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from stages.scan.checks import check_classes, check_splits, linked_twice, missing_folders, twins, without_unpacked
-from stages.scan.layouts import LAYOUTS, layout_name, recognise
+from stages.reporter import SilentReporter
+from stages.scan.assign import SHARED, Selection, one_class_sets, with_sets
+from stages.scan.checks import check_splits, linked_twice, missing_folders, some, twins, without_unpacked
+from stages.scan.classes import LEFT_OUT, ClassNames
+from stages.scan.folder import FolderLabels, read_paths
+from stages.scan.layouts import LAYOUTS, layout_name, name_them, recognise
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
-from stages.scan.place import LeftOut, Place, class_at, read_splits
-from stages.scan.sharing import SHARED, Keep, one_class_sets, with_sets
-from stages.scan.walk import walk
+from stages.scan.packed import BY_CLASS
+from stages.scan.walk import CLOSED, UNREADABLE, walk
 from storage.archives import ARCHIVE_EXTENSIONS, is_url
 from storage.errors import DataError, SettingError
 from storage.manifest import MANIFEST_SCHEMA, manifest_table, write_manifest
+from storage.names import REALS
 from storage.sources import Sources, is_one_file
 
 if TYPE_CHECKING:
@@ -27,12 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.reporter import Progress, Reporter
-    from stages.scan.found import Folder
+    from stages.scan.classes import ClassPatterns
+    from stages.scan.folder import Folder
 
-
-_ERRORS_SHOWN = 10  # of many archives
 _KINDS_SHOWN = 20
-_MOST_MEMBERSHIPS = 50_000_000  # a manifest of that size is still read in seconds
+_SETS_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class ScanSummary:
         counts += f", {self.unlabelled} unlabelled" if self.unlabelled else ""
         kinds = [f"{count} {kind}" for kind, count in sorted(self.skipped.items())]
         left_out = ", ".join(kinds[:_KINDS_SHOWN]) + (", ..." if len(kinds) > _KINDS_SHOWN else "")
-        shown = ", ".join(self.sets[:40]) + (f" and {len(self.sets) - 40} more" if len(self.sets) > 40 else "")
-        sets = f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {shown}"
+        more = f" and {len(self.sets) - _SETS_SHOWN} more" if len(self.sets) > _SETS_SHOWN else ""
+        sets = (
+            f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {', '.join(self.sets[:_SETS_SHOWN])}{more}"
+        )
         lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
         if self.decided:
             lines.insert(0, f"layout {self.layout}: {self.decided}")
@@ -86,7 +90,8 @@ def run(
     root: Path | str,
     layout: str,
     reals: Path | str | None = None,
-    keep: Keep | None = None,
+    classes: ClassPatterns | None = None,
+    selection: Selection | None = None,
     out: Path | None = None,
     reporter: Reporter | None = None,
     strict: bool = False,
@@ -100,164 +105,212 @@ def run(
         root: folder of images, archive, or list of images; local or a URL.
         layout: a name in ``LAYOUTS``, "list", or "auto".
         reals: a second root of real images, shared by the sets that have none of their own.
-        keep: which part of the corpus is listed; None for all of it.
+        classes: names of the classes; None for the built-in ones.
+        selection: which part of the corpus is listed; None for all of it.
         out: where the manifest is written; None returns it only.
         reporter: gets the progress; None for none.
-        strict: refuse an archive that cannot be read.
+        strict: refuse an archive that cannot be read, or a list of which a file is missing.
 
     Raises:
         DataError: a root is missing, has no image, or a file's class cannot be told.
         SettingError: the layout is not known.
     """
-    layout_name(layout)
-    sources = Sources.of(root, reals)
-    keep = keep or Keep()
-    for place in filter(None, (sources.root, sources.reals)):
-        _check_root(place, corpus)
-    decided, warnings = "", []
-    skipped: Counter[str] = Counter()
-    progress = nullcontext(_Silent()) if reporter is None else reporter.progress(f"scan {corpus}", None, "files")
-    with progress as counter:
-        if layout == "list" or (layout == "auto" and is_one_file(sources.root) and is_list(sources.root)):
-            found, failed = read_list(sources, counter)
-            decided = "the root is a file with the columns path and label" if layout == "auto" else ""
-            layout = "list"
-        else:
-            folders, empty, failed, lines = _walk(sources.root, skipped, counter, corpus, layout)
-            if layout != "unlabelled":
-                check_classes(folders, corpus, sources.root)
-                read_splits(folders, corpus, sources.root)
-            if layout == "auto":
-                layout, decided = recognise(folders, corpus, sources.root.rstrip("/").rpartition("/")[2])
-            found = _placed(folders, layout, corpus, sources.root, skipped)
-            warnings = lines + missing_folders(empty, folders, layout) + twins(folders)
-        check_splits(found, layout, corpus, sources.root)
-        if sources.reals is not None:
-            shared, _, broken, lines = _walk(sources.reals, skipped, counter, corpus, layout, is_shared=True)
-            failed, warnings = failed + broken, warnings + lines
-            check_classes(shared, corpus, sources.reals)
-            found += _placed(shared, layout, corpus, sources.reals, skipped)
-    if failed:
-        broken_archives = [f"{folder.path(folder.names[0])} ({folder.error})" for folder in failed]
-        shown = "; ".join(broken_archives[:_ERRORS_SHOWN]) + ("; ..." if len(failed) > _ERRORS_SHOWN else "")
-        warnings = [*warnings, f"{len(failed)} archive(s) cannot be read, each is one failed image: {shown}"]
-        if strict:
-            raise DataError(f"corpus {corpus!r}: {warnings[-1]} (--strict)")
-    warnings += linked_twice(found, sources, corpus)
-    places = with_sets([_named(place, corpus) for _, place in found], keep)
-    chosen = [(folder, place) for (folder, _), place in zip(found, places, strict=True) if place is not None]
-    left_out = sum(len(folder) for (folder, _), place in zip(found, places, strict=True) if place is None)
+    scanned = _Scan(corpus, layout_name(layout), Sources.of(root, reals), ClassNames(classes), strict=strict)
+    with (reporter or SilentReporter()).progress(f"scan {corpus}", None, "files") as progress:
+        found = scanned.read(progress)
+    selection = selection or Selection()
+    assigned = with_sets([_named(labels, corpus) for _, labels in found], selection)
+    chosen = [(folder, labels) for (folder, _), labels in zip(found, assigned, strict=True) if labels is not None]
+    left_out = sum(len(folder) for (folder, _), labels in zip(found, assigned, strict=True) if labels is None)
     if left_out:
-        skipped["image of another set, split or category"] = left_out
+        scanned.skipped["image of another set, split or category"] = left_out
     if not chosen:
-        sets = sorted({name for _, place in found for name in _named(place, corpus).sets})
+        sets = sorted({name for _, labels in found for name in _named(labels, corpus).sets})
         raise DataError(
-            f"corpus {corpus!r}: none of {left_out} images below {sources.root} is in the sets, splits and categories "
-            f"asked for; it has the sets {', '.join(sets)}"
+            f"corpus {corpus!r}: none of {left_out} images below {scanned.sources.root} is in the sets, splits and "
+            f"categories asked for; it has the sets {', '.join(sets)}"
         )
-    table = _table([*chosen, *((folder, Place(None)) for folder in failed)])
+    table = _table([*chosen, *((folder, FolderLabels(None)) for folder in scanned.failed)])
     if out is not None:
         write_manifest(table, out)
-    return table, _summary(chosen, skipped, layout, decided, keep, warnings=warnings)
+    return table, scanned.summary(chosen, selection)
 
 
-class _Silent:
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Show nothing."""
+class _Scan:
+    """One scan under way: what it leaves out, cannot read, and has to warn of."""
 
+    def __init__(self, corpus: str, layout: str, sources: Sources, names: ClassNames, *, strict: bool) -> None:
+        self.corpus, self.layout, self.sources, self.names, self.strict = corpus, layout, sources, names, strict
+        self.decided = ""
+        self.skipped: Counter[str] = Counter()
+        self.failed: list[Folder] = []  # archives that cannot be read
+        self.warnings: list[str] = []
 
-def _check_root(root: str, corpus: str) -> None:
-    if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, *LIST_EXTENSIONS))):
-        return
-    if not os.path.isdir(root):  # noqa: PTH112 - names may hold bytes that are not UTF-8
-        state = "is a file" if is_one_file(root) else "does not exist"
-        raise DataError(
-            f"corpus {corpus!r}: {root} {state}; expected a folder of images, an archive (.zip, .tar, .parquet) or a "
-            "list of images (.csv, .tsv, .parquet)"
-        )
-
-
-def _walk(
-    root: str, skipped: Counter[str], counter: Progress, corpus: str, layout: str, *, is_shared: bool = False
-) -> tuple[list[Folder], list[Folder], list[Folder], list[str]]:
-    """Return the folders with images, the empty ones at the end of a path, unreadable archives, and warnings."""
-    here: Counter[str] = Counter()
-    found: list[Folder] = []
-    try:
-        for folder in walk(root, here, is_shared=is_shared, read_labels=layout != "unlabelled"):
-            found.append(folder)
-            counter.advance(len(folder))
-    except PermissionError as error:
-        raise DataError(f"corpus {corpus!r}: {error.filename} may not be read; change its permissions") from error
-    except (ImportError, ValueError) as error:
-        if isinstance(error, DataError) or not is_url(root):
-            raise
-        # fsspec's message names the package that is missing, or the protocol that nobody knows
-        raise SettingError(f"corpus {corpus!r}: {root} cannot be read: {error}") from error
-    found, warnings, unpacked = without_unpacked(found)
-    if unpacked:
-        here["archive beside its unpacked folder"] = unpacked
-    failed = [folder for folder in found if folder.error is not None]
-    folders = [folder for folder in found if len(folder) and folder.error is None]
-    if not folders:
-        seen = [f"{count} {kind}" for kind, count in sorted(here.items())] + [str(folder.error) for folder in failed]
-        raise DataError(
-            f"corpus {corpus!r}: no image file below {root} ({', '.join(seen[:_KINDS_SHOWN]) or 'it is empty'}); "
-            "expected files with an extension such as .jpg or .png, or archives of them; check the path"
-        )
-    skipped.update(here)
-    return folders, [folder for folder in found if not len(folder)], failed, warnings
-
-
-def _placed(
-    folders: Sequence[Folder], layout: str, corpus: str, root: str, skipped: Counter[str]
-) -> list[tuple[Folder, Place]]:
-    """Pair folders with what the layout says of them."""
-    found = []
-    for folder in folders:
-        if folder.is_shared:
-            place, expects = _place_shared(folder, layout), "real images only"
+    def read(self, progress: Progress) -> list[tuple[Folder, FolderLabels]]:
+        """Return the folders with images below both roots, with what the layout says of them."""
+        root, reals = self.sources.root, self.sources.reals
+        for each in filter(None, (root, reals)):
+            self._check_root(each)
+        missing: list[str] = []
+        if self.layout == "list" or (self.layout == "auto" and is_one_file(root) and is_list(root)):
+            found, self.failed, missing = read_list(self.sources, self.names, self.skipped, progress)
+            self.decided = "the root is a file with the columns path and label" if self.layout == "auto" else ""
+            self.layout = "list"
         else:
-            place, expects = LAYOUTS[layout].place(folder), LAYOUTS[layout].expects
-        if place is None:
+            folders, empty = self._walk(root, progress)
+            if self.layout == "auto":
+                name = root.rstrip("/").rpartition("/")[2]
+                self.layout, self.decided = recognise(folders, self.names, self.corpus, name)
+            found = self._labelled(folders, root)
+            self.warnings += missing_folders(empty, folders, self.layout) + twins(folders)
+        check_splits(found, self.layout, self.corpus, root)
+        if reals is not None:
+            shared, _ = self._walk(reals, progress, prefix=REALS)
+            found += self._labelled(shared, reals)
+        self.names.check_all_met(self.corpus, root)
+        if missing:
+            self.skipped["missing file"] = len(missing)
+            self._complain(f"{len(missing)} file(s) of the list do not exist and were left out: {some(missing)}")
+        if self.failed:
+            archives = [f"{folder.path(folder.names[0])} ({folder.error})" for folder in self.failed]
+            shown = "; ".join(archives[:10]) + ("; ..." if len(archives) > len(archives[:10]) else "")
+            self._complain(f"{len(archives)} archive(s) cannot be read, each is one failed image: {shown}")
+        if not found:
+            raise DataError(f"corpus {self.corpus!r}: no image below {root} is of a class that is listed")
+        self.warnings += linked_twice(found, self.sources, self.corpus)
+        return found
+
+    def _complain(self, line: str) -> None:
+        self.warnings.append(line)
+        if self.strict:
+            raise DataError(f"corpus {self.corpus!r}: {line} (--strict)")
+
+    def _check_root(self, root: str) -> None:
+        if is_url(root) or (is_one_file(root) and root.lower().endswith((*ARCHIVE_EXTENSIONS, *LIST_EXTENSIONS))):
+            return
+        if not os.path.isdir(root):  # noqa: PTH112 - names may hold bytes that are not UTF-8
+            state = "is a file" if is_one_file(root) else "does not exist"
             raise DataError(
-                f"corpus {corpus!r}: layout {layout!r} cannot tell whether the {len(folder)} image(s) in "
-                f"{folder.place or 'the root'} below {root} are real or synthetic, as in {folder.names[0]!r}; expected "
-                f"{expects}; rename or move the folder, or choose another layout"
+                f"corpus {self.corpus!r}: {root} {state}; expected a folder of images, an archive (.zip, .tar, "
+                ".parquet) or a list of images (.csv, .tsv, .parquet)"
             )
-        if isinstance(place, LeftOut):
-            skipped[place.kind] += len(folder)
-        else:
-            found.append((folder, place))
-    return found
 
+    def _walk(self, root: str, progress: Progress, *, prefix: str = "") -> tuple[list[Folder], list[Folder]]:
+        """Return the folders with images, their paths read, and the empty ones at the end of a path."""
+        here: Counter[str] = Counter()
 
-def _place_shared(folder: Folder, layout: str) -> Place | LeftOut | None:
-    """Say what images below the second root are: real, for all sets of their split without reals of their own."""
-    found = class_at(folder.parts)
-    if found is not None and found[1] == 1:
-        return None
-    if layout == "drct-2m" and folder.split not in ("train", "val") and folder.folders:  # MSCOCO's other images
-        return LeftOut("shared real image outside train2017 and val2017")
-    return Place(0, split=folder.split, pool=SHARED)
+        def left_out(kind: str, path: str) -> None:
+            if kind == UNREADABLE:
+                raise DataError(
+                    f"corpus {self.corpus!r}: {self.sources.where(path)} may not be read; change its permissions"
+                )
+            here[kind] += 1
 
+        found: list[Folder] = []
+        try:
+            for folder in walk(
+                root, left_out, prefix=prefix, classes=None if self.layout == "unlabelled" else self.names
+            ):
+                found.append(folder)
+                progress.advance(len(folder))
+        except (ImportError, ValueError) as error:
+            if isinstance(error, DataError) or not is_url(root):
+                raise
+            # fsspec's message names the package that is missing, or the protocol that nobody knows
+            raise SettingError(f"corpus {self.corpus!r}: {root} cannot be read: {error}") from error
+        found, lines, unpacked = without_unpacked(found)
+        self.warnings += lines
+        if unpacked:
+            here["archive beside its unpacked folder"] = unpacked
+        failed = [folder for folder in found if folder.error is not None]
+        folders = [folder for folder in found if folder.error is None]
+        with_images = [folder for folder in folders if len(folder)]
+        if not with_images:
+            seen = [f"{count} {kind}" for kind, count in sorted(here.items())] + [str(each.error) for each in failed]
+            raise DataError(
+                f"corpus {self.corpus!r}: no image file below {root} ({', '.join(seen[:_KINDS_SHOWN]) or 'it is empty'}"
+                "); expected files with an extension such as .jpg or .png, or archives of them; check the path"
+            )
+        self.skipped.update(here)
+        self.failed += failed
+        if self.layout != "unlabelled":
+            read_paths(folders, self.names, self.corpus, root)
+        return with_images, [folder for folder in folders if not len(folder)]
 
-def _named(place: Place, corpus: str) -> Place:
-    """Put the corpus's name where the layout says that the corpus itself is a set or generator."""
-    generator = corpus if place.generator == "" else place.generator
-    return replace(place, generator=generator, sets=tuple(name or corpus for name in place.sets))
+    def _labelled(self, folders: Sequence[Folder], root: str) -> list[tuple[Folder, FolderLabels]]:
+        """Pair folders with what the layout says of them."""
+        found = []
+        layout = LAYOUTS.get(self.layout, LAYOUTS["folder"])  # a list has none
+        for folder in folders:
+            if folder.label == LEFT_OUT:
+                self.skipped[BY_CLASS] += len(folder)
+                continue
+            labels = self._shared_labels(folder) if folder.is_shared else layout.labels(folder)
+            if labels is None:
+                expects = "real images only" if folder.is_shared else layout.expects
+                raise DataError(
+                    f"corpus {self.corpus!r}: layout {self.layout!r} cannot tell whether the {len(folder)} image(s) in "
+                    f"{folder.prefix or 'the root'} below {root} are real or synthetic, as in {folder.names[0]!r}; "
+                    f"expected {expects}; rename or move the folder, or choose another layout{name_them(folders)}"
+                )
+            if isinstance(labels, str):
+                self.skipped[labels] += len(folder)
+            else:
+                found.append((folder, labels))
+        return found
 
+    def _shared_labels(self, folder: Folder) -> FolderLabels | str | None:
+        """Say what images below the second root are: real, for all sets of their split without reals of their own."""
+        if folder.label == 1:
+            return None
+        if self.layout == "drct-2m" and folder.split not in ("train", "val") and folder.folders:  # MSCOCO's others
+            return "shared real image outside train2017 and val2017"
+        return FolderLabels(0, split=folder.split, pool=SHARED)
 
-def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
-    """Make the manifest, column by column: a million rows as Python objects would take gigabytes."""
-    lengths = np.array([len(folder) for folder, _ in chosen])
-    memberships = int(lengths @ np.array([len(place.sets) for _, place in chosen]))
-    if memberships > _MOST_MEMBERSHIPS:
-        raise DataError(
-            f"{int(lengths.sum())} images are {memberships} times in a test set, more than {_MOST_MEMBERSHIPS}: real "
-            "images are shared by too many sets; give each generator its own, or list fewer sets with --sets or `sets`"
+    def summary(self, chosen: Sequence[tuple[Folder, FolderLabels]], selection: Selection) -> ScanSummary:
+        """Return what was found, with all warnings."""
+        counts: Counter[int | None] = Counter()
+        for folder, labels in chosen:
+            counts[labels.label] += len(folder)
+        sets = {name for _, labels in chosen for name in labels.sets}
+        order = {name: at for at, name in enumerate(selection.sets or ())}
+        warnings = list(self.warnings)
+        for name, lacks in one_class_sets([labels for _, labels in chosen]).items():
+            way_out = "; name the folder of its reals with --reals or in `reals`" if lacks == "real" else ""
+            warnings.append(f"set {name} has no {lacks} image: AP, AUC and accuracy are undefined{way_out}")
+        warnings += [f"set {name} was asked for and has no image" for name in order if name not in sets]
+        idle = sum(len(folder) for folder, labels in chosen if not labels.sets)
+        if idle:
+            warnings.append(
+                f"{idle} image(s) are in no test set: they are real, and every set has real images of its own"
+            )
+        closed = self.skipped[CLOSED]
+        if closed:
+            warnings.append(
+                f"{closed} archive(s) cannot be read in place and were left out; unpack them and scan again"
+            )
+        return ScanSummary(
+            real=counts[0],
+            fake=counts[1],
+            unlabelled=counts[None],
+            sets=tuple(sorted(sets, key=lambda name: (order.get(name, len(order)), name))),
+            skipped={kind: count for kind, count in self.skipped.items() if count},
+            layout=self.layout,
+            decided=self.decided,
+            warnings=tuple(warnings),
+            is_divided=any(labels.split for _, labels in chosen) or not (counts[0] or counts[1]),
         )
-    folder_of = pa.array(np.repeat(np.arange(len(chosen)), lengths))
+
+
+def _named(labels: FolderLabels, corpus: str) -> FolderLabels:
+    """Put the corpus's name where the layout says that the corpus itself is a set or generator."""
+    generator = corpus if labels.generator == "" else labels.generator
+    return replace(labels, generator=generator, sets=tuple(name or corpus for name in labels.sets))
+
+
+def _table(chosen: Sequence[tuple[Folder, FolderLabels]]) -> pa.Table:
+    """Make the manifest, column by column: a million rows as Python objects would take gigabytes."""
+    folder_of = pa.array(np.repeat(np.arange(len(chosen)), [len(folder) for folder, _ in chosen]))
     columns = {
         "path": pa.chunked_array(
             [[folder.path(name) for name in folder.names] for folder, _ in chosen], pa.large_string()
@@ -266,49 +319,7 @@ def _table(chosen: Sequence[tuple[Folder, Place]]) -> pa.Table:
         "mtime_ns": pa.array(np.concatenate([np.asarray(folder.mtimes) for folder, _ in chosen])),
     }
     for name in ("label", "generator", "split", "category"):
-        values = [getattr(place, name) for _, place in chosen]
+        values = [getattr(labels, name) for _, labels in chosen]
         columns[name] = pa.array(values, MANIFEST_SCHEMA.field(name).type).take(folder_of)
-    columns["sets"] = pa.array([list(place.sets) for _, place in chosen], pa.list_(pa.large_string())).take(folder_of)
+    columns["sets"] = pa.array([list(labels.sets) for _, labels in chosen], pa.list_(pa.large_string())).take(folder_of)
     return manifest_table(pa.table([columns[name] for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA))
-
-
-def _summary(
-    chosen: Sequence[tuple[Folder, Place]],
-    skipped: Counter[str],
-    layout: str,
-    decided: str,
-    keep: Keep,
-    *,
-    warnings: Sequence[str],
-) -> ScanSummary:
-    counts: Counter[int | None] = Counter()
-    for folder, place in chosen:
-        counts[place.label] += len(folder)
-    sets = {name for _, place in chosen for name in place.sets}
-    order = {name: at for at, name in enumerate(keep.sets or ())}
-    warnings = [
-        *warnings,
-        *(
-            f"set {name} has no {lacks} image: AP, AUC and accuracy are undefined"
-            + ("; name the folder of its reals with --reals or in `reals`" if lacks == "real" else "")
-            for name, lacks in one_class_sets([place for _, place in chosen]).items()
-        ),
-    ]
-    warnings += [f"set {name} was asked for and has no image" for name in order if name not in sets]
-    idle = sum(len(folder) for folder, place in chosen if not place.sets)
-    if idle:
-        warnings.append(f"{idle} image(s) are in no test set: they are real, and every set has real images of its own")
-    unpacked = skipped.get("archive that has to be unpacked first", 0)
-    if unpacked:
-        warnings.append(f"{unpacked} archive(s) cannot be read in place and were left out; unpack them and scan again")
-    return ScanSummary(
-        real=counts[0],
-        fake=counts[1],
-        unlabelled=counts[None],
-        sets=tuple(sorted(sets, key=lambda name: (order.get(name, len(order)), name))),
-        skipped=dict(skipped),
-        layout=layout,
-        decided=decided,
-        warnings=tuple(warnings),
-        is_divided=any(place.split for _, place in chosen) or not (counts[0] or counts[1]),
-    )

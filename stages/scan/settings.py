@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
+from stages.scan.assign import Selection
+from stages.scan.classes import ClassPatterns
 from stages.scan.layouts import layout_name
-from stages.scan.set_lists import protocol_settings, set_list
-from stages.scan.sharing import Keep
+from stages.scan.protocols import protocol_settings, set_list
 
 SplitName = Literal["train", "val", "test"]
 
@@ -21,6 +22,7 @@ class ScanSettings(BaseModel):
             not set), absolute, or a URL of fsspec.
         layout: how its folders tell label, generator and split.
         reals: a second root, that of real images which all sets without reals of their own share.
+        classes: names of folders, and labels, of real and of synthetic images, where they are no built-in ones.
         protocol: name of a protocol in ``protocols.yaml``: sets `sets` and `geometry` as that work does on this layout,
             where they are not set here.
         sets: name of a list of test sets, or names of sets: only their images are listed.
@@ -33,6 +35,7 @@ class ScanSettings(BaseModel):
     root: str
     layout: Annotated[str, AfterValidator(layout_name)] = "folder"
     reals: str | None = None
+    classes: ClassPatterns | None = None
     protocol: str | None = None
     sets: str | tuple[str, ...] | None = None
     splits: tuple[SplitName, ...] | None = None
@@ -57,12 +60,12 @@ class ScanSettings(BaseModel):
         return self
 
     @property
-    def keep(self) -> Keep:
+    def selection(self) -> Selection:
         """Which part of the corpus the manifest lists."""
         sets = set_list(self.sets).members if isinstance(self.sets, str) else self.sets
-        return Keep(sets, self.splits, self.categories)
+        return Selection(sets, self.splits, self.categories)
 
     @property
     def set_order(self) -> tuple[str, ...]:
         """Names of the test sets in the order of tables, where they are named."""
-        return self.keep.sets or ()
+        return self.selection.sets or ()

@@ -1,4 +1,4 @@
-"""Find the image files below a root in one walk, without opening any image, and count what is left out and why."""
+"""Find the image files below a root in one walk, without opening any image."""
 
 from __future__ import annotations
 
@@ -9,129 +9,153 @@ from typing import TYPE_CHECKING
 
 import fsspec
 
-from stages.scan.found import Folder, archive_folders, inside, is_hidden, is_image, kind_of
+from stages.scan.folder import Folder, inside
+from stages.scan.packed import archive_folders, is_hidden, is_image, kind_of
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS, ArchiveError, is_url, mtime_ns, stamp_of
-from storage.sources import REALS, is_one_file
+from storage.sources import is_one_file
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from stages.scan.classes import ClassNames
+
+    LeftOut = Callable[[str, str], None]
+
+UNREADABLE = "folder that may not be read"
+LEADS_OUT = "a link that leads out of the folder"
+CLOSED = "archive that has to be unpacked first"
 
 
-def walk(root: str, skipped: Counter[str], *, is_shared: bool = False, read_labels: bool = True) -> Iterator[Folder]:
+def walk(
+    root: str, left_out: LeftOut, *, prefix: str = "", classes: ClassNames | None = None, follow_links: bool = True
+) -> Iterator[Folder]:
     """Yield folders with their image files, and those at the end of a path that hold none.
 
-    Links to folders are followed, circles are not. An archive that cannot be read is a folder with an ``error``.
+    Sub-folders and then archives follow the files of a folder, in order of their names; the files come in no order.
+    Links in a circle are followed once. An archive that cannot be read is a folder with an ``error``.
 
     Args:
         root: a folder, or one archive; local, or a URL of fsspec.
-        skipped: kind of entry -> how many were left out; added to.
-        is_shared: whether this is the second root of a corpus, that of the shared real images.
-        read_labels: read the labels that archives state.
+        left_out: told the kind and the path of each entry that is left out.
+        prefix: start of the paths of all images.
+        classes: names of the classes, to read the labels that archives state; None to read none.
+        follow_links: whether links may lead out of a local root.
 
     Raises:
         DataError: the root is a damaged archive, or a label in an archive is not known.
-        PermissionError: a folder may not be read.
     """
-    place = REALS if is_shared else ""
-    archives: list[tuple[str, str]] = []
     if is_one_file(root):
-        name = names.to_text(root.rpartition("/")[2])
-        yield from archive_folders(root, inside(place, name), skipped, read_labels=read_labels)
+        path = inside(prefix, names.to_text(root.rpartition("/")[2]))
+        yield from _in_order(archive_folders(root, path, left_out, classes))
     elif is_url(root):
-        yield from _remote(root.rstrip("/"), place, skipped, archives)
+        yield from _remote(root.rstrip("/"), prefix, left_out, classes)
     else:
-        yield from _local(root, place, skipped, archives, frozenset())
-    for location, name in sorted(archives):
-        try:
-            yield from list(archive_folders(location, name, skipped, read_labels=read_labels))
-        except (ArchiveError, OSError) as error:
-            size, mtime = 0, 0
-            with suppress(OSError):
-                size, mtime = stamp_of(location)
-            failed = Folder(name.rpartition("/")[0], error=str(error))
-            failed.add(name.rpartition("/")[2], size, mtime)
-            yield failed
+        top = None if follow_links else os.path.realpath(root)
+        yield from _local(root.rstrip("/") or "/", prefix, left_out, classes, (top, frozenset()))
 
 
 def _local(
     folder: str,
-    place: str,
-    skipped: Counter[str],
-    archives: list[tuple[str, str]],
-    above: frozenset[tuple[int, int]],
+    prefix: str,
+    left_out: LeftOut,
+    classes: ClassNames | None,
+    within: tuple[str | None, frozenset[tuple[int, int]]],
 ) -> Iterator[Folder]:
+    """Walk a local folder; ``within`` is the folder that links may not lead out of, and the folders above."""
+    top, above = within
     here = os.stat(folder)  # noqa: PTH116 - names may hold bytes that pathlib would have to convert back
     identity = (here.st_dev, here.st_ino)
     if identity in above:
-        skipped["circular link"] += 1
+        left_out("circular link", prefix)
         return
-    found = Folder(place)
+    found = Folder(prefix)
     below: list[str] = []
-    before = len(archives)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            status = _look_at(entry, skipped)
-            if status is None:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                below.append(name)
-            elif is_image(name):
-                found.add(names.to_text(name), status.st_size, status.st_mtime_ns)
-            else:
-                _other(f"{folder}/{name}", inside(place, names.to_text(name)), archives, skipped)
-    if found.names or not (below or len(archives) > before):
+    archives: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                path = inside(prefix, names.to_text(name))
+                if is_hidden(name):
+                    left_out("hidden", path)
+                    continue
+                status, problem = _look_at(entry, top)
+                if status is None:
+                    left_out(problem, path)
+                elif stat.S_ISDIR(status.st_mode):
+                    below.append(name)
+                elif is_image(name):
+                    found.add(names.to_text(name), status.st_size, status.st_mtime_ns)
+                elif _is_archive(name, path, left_out):
+                    archives.append(name)
+    except PermissionError:
+        left_out(UNREADABLE, prefix)
+    if found.names or not (below or archives):
         yield found
     for name in sorted(below):
-        yield from _local(f"{folder}/{name}", inside(place, names.to_text(name)), skipped, archives, above | {identity})
+        path = inside(prefix, names.to_text(name))
+        yield from _local(f"{folder}/{name}", path, left_out, classes, (top, above | {identity}))
+    for name in sorted(archives):
+        yield from _archive(f"{folder}/{name}", inside(prefix, names.to_text(name)), left_out, classes)
 
 
-def _look_at(entry: os.DirEntry[str], skipped: Counter[str]) -> os.stat_result | None:
-    """Return the status of a regular file or folder that is to be looked at, or count it as left out."""
-    if is_hidden(entry.name):
-        skipped["hidden"] += 1
-        return None
+def _look_at(entry: os.DirEntry[str], top: str | None) -> tuple[os.stat_result | None, str]:
+    """Return the status of a regular file or folder, or None and why it is left out."""
     try:
         status = entry.stat()
-    except FileNotFoundError:
-        skipped["dangling link"] += 1
-        return None
     except PermissionError:
         raise
+    except FileNotFoundError:
+        return None, "dangling link"
     except OSError:
-        skipped["circular link"] += 1
-        return None
+        return None, "circular link"
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        skipped["no regular file"] += 1
-        return None
-    return status
+        return None, "no regular file"
+    if top is not None and entry.is_symlink() and os.path.commonpath([os.path.realpath(entry.path), top]) != top:
+        return None, LEADS_OUT
+    return status, ""
 
 
-def _remote(root: str, start: str, skipped: Counter[str], archives: list[tuple[str, str]]) -> Iterator[Folder]:
+def _remote(root: str, start: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
     filesystem, top = fsspec.core.url_to_fs(root)
     found: dict[str, Folder] = {}
+    archives: list[tuple[str, str]] = []
     for path, info in sorted(filesystem.find(top, detail=True).items()):
         relative = path.removeprefix(top).lstrip("/")
         inner, _, name = relative.rpartition("/")
-        place = inside(start, names.to_text(inner)) if inner else start
+        prefix = inside(start, names.to_text(inner)) if inner else start
+        text = inside(prefix, names.to_text(name))
         if any(is_hidden(part) for part in relative.split("/")):
-            skipped["hidden"] += 1
+            left_out("hidden", text)
         elif is_image(name):
-            folder = found.setdefault(inner, Folder(place))
-            folder.add(names.to_text(name), int(info.get("size") or 0), mtime_ns(info))
-        else:
-            _other(f"{root}/{relative}", inside(place, names.to_text(name)), archives, skipped)
+            found.setdefault(inner, Folder(prefix)).add(names.to_text(name), int(info.get("size") or 0), mtime_ns(info))
+        elif _is_archive(name, text, left_out):
+            archives.append((f"{root}/{relative}", text))
     yield from found.values()
+    for location, text in archives:
+        yield from _archive(location, text, left_out, classes)
 
 
-def _other(location: str, place: str, archives: list[tuple[str, str]], skipped: Counter[str]) -> None:
-    """Keep an archive for later, or count a file that is no image as left out."""
-    name = location.rpartition("/")[2]
+def _is_archive(name: str, path: str, left_out: LeftOut) -> bool:
     if name.lower().endswith(ARCHIVE_EXTENSIONS):
-        archives.append((location, place))
-    elif name.lower().endswith(CLOSED_EXTENSIONS):
-        skipped["archive that has to be unpacked first"] += 1
-    else:
-        skipped[kind_of(name)] += 1
+        return True
+    left_out(CLOSED if name.lower().endswith(CLOSED_EXTENSIONS) else kind_of(name), path)
+    return False
+
+
+def _in_order(folders: Iterator[Folder]) -> list[Folder]:
+    return sorted(folders, key=lambda folder: folder.prefix)
+
+
+def _archive(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
+    try:
+        yield from _in_order(archive_folders(location, path, left_out, classes))
+    except (ArchiveError, OSError) as error:
+        size, mtime = 0, 0
+        with suppress(OSError):
+            size, mtime = stamp_of(location)
+        above, _, name = path.rpartition("/")
+        failed = Folder(above, error=str(error))
+        failed.add(name, size, mtime)
+        yield failed

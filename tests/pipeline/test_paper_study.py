@@ -10,7 +10,7 @@ import yaml
 
 from running import run_command, start
 from stages.demo.miniatures import run as make_miniatures
-from stages.scan.set_lists import set_list
+from stages.scan.protocols import set_list
 
 CHANGES = (
     *("extract.backbone=demo-vit", "seeds=[0]", "sweeps.window=[]"),

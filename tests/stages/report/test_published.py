@@ -16,7 +16,7 @@ from stages.report.published import (
 from stages.report.results import load_results
 from stages.report.run import run
 from stages.report.study import Study
-from stages.scan.set_lists import set_lists
+from stages.scan.protocols import set_lists
 
 LISTS = {name: found.members for name, found in set_lists().items()}
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.scan.place import split_word
+from stages.scan.classes import split_word
 from stages.scan.run import run
 from storage.errors import DataError
 

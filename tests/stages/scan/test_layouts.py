@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stages.scan.assign import Selection
+from stages.scan.protocols import set_list
 from stages.scan.run import run
-from stages.scan.set_lists import set_list
-from stages.scan.sharing import Keep
 from storage.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_forensynths(tmp_path):
 
 def test_forensynths_categories_and_splits_can_be_chosen(tmp_path):
     miniatures.forensynths(tmp_path)
-    rows, summary = scanned(tmp_path, keep=Keep(splits=("train",), categories=("chair",)))
+    rows, summary = scanned(tmp_path, selection=Selection(splits=("train",), categories=("chair",)))
     assert sorted(rows) == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
     assert summary.skipped["image of another set, split or category"] == 36
 
@@ -268,7 +268,9 @@ def test_shared_reals_go_to_sets_without_their_own_in_the_test_split(tmp_path):
 def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
     miniatures.write(tmp_path / "root", "progan/car/1_fake/1.png", "progan/cat/1_fake/1.png")
     miniatures.write(tmp_path / "reals", "1.png")
-    rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", keep=Keep(categories=("car",)))
+    rows, _ = scanned(
+        tmp_path / "root", "forensynths", reals=tmp_path / "reals", selection=Selection(categories=("car",))
+    )
     assert sorted(rows) == ["@reals/1.png", "progan/car/1_fake/1.png"]
 
 

@@ -12,8 +12,8 @@ from stages.extract.settings import ExtractSettings, Runtime
 from stages.heads.settings import LinearSettings, TrainSettings
 from stages.measure.means import mean_over_sets
 from stages.measure.metrics import measure_sets
+from stages.scan.protocols import set_list
 from stages.scan.run import run as scan
-from stages.scan.set_lists import set_list
 from stages.train.run import run as train
 
 # name -> (writer, whether it takes a second root of reals)

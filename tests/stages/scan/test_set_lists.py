@@ -6,9 +6,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stages.scan.found import Folder
+from stages.scan.classes import ClassNames
+from stages.scan.folder import Folder, read_paths
 from stages.scan.layouts import LAYOUTS
-from stages.scan.set_lists import known_sets, protocol_settings, published_sizes, set_list, set_lists
+from stages.scan.protocols import known_sets, protocol_settings, published_sizes, set_list, set_lists
 from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
 
@@ -45,9 +46,11 @@ def test_every_member_is_a_set_that_its_layout_makes(name):
     found = set_list(name)
     for member in found.members:
         spelled = {"sdv1.4": "stable_diffusion_v_1_4", "sdv1.5": "stable_diffusion_v_1_5"}.get(member, member)
-        place = LAYOUTS[found.layout].place(Folder(f"val/{spelled}/1_fake"))
-        assert place is not None, member
-        assert place.sets == (member,)
+        folder = Folder(f"val/{spelled}/1_fake")
+        read_paths([folder], ClassNames(), "mini", "root")
+        labels = LAYOUTS[found.layout].labels(folder)
+        assert labels is not None, member
+        assert labels.sets == (member,)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_a_protocol_sets_list_and_geometry():
     assert settings.sets == "ufd16"
     assert settings.set_order == set_list("ufd16").members
     kept = ScanSettings.model_validate({"root": "x", "layout": "ufd", "protocol": "ltd", "sets": ["dalle"]})
-    assert kept.keep.sets == ("dalle",)
+    assert kept.selection.sets == ("dalle",)
 
 
 def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():

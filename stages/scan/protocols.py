@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
+from pydantic import BaseModel
 
 from storage.errors import SettingError
 
@@ -34,8 +35,7 @@ class PublishedSize:
         return f"{self.images} images" if self.real is None else f"{self.real} real and {self.synthetic} synthetic"
 
 
-@dataclass(frozen=True)
-class SetList:
+class SetList(BaseModel):
     """A named list of test sets.
 
     Attributes:
@@ -47,7 +47,7 @@ class SetList:
         inpainting: the members that paint into real photographs ("DR").
     """
 
-    name: str
+    name: str = ""
     layout: str
     members: tuple[str, ...]
     geometry: str
@@ -57,6 +57,12 @@ class SetList:
     def covered(self, sets: Collection[str]) -> str:
         """Say how much of the list some sets are, as every mean has to: "ufd16, 15 of 16 sets"."""
         return f"{self.name}, {sum(name in sets for name in self.members)} of {len(self.members)} sets"
+
+
+class _Protocols(BaseModel):
+    counts: dict[str, dict[str, int | tuple[int, int]]]  # layout -> set -> images, or real and synthetic ones
+    lists: dict[str, SetList]
+    protocols: dict[str, dict[str, dict[str, str]]]  # protocol -> layout -> settings of a corpus
 
 
 def set_list(name: str) -> SetList:
@@ -73,24 +79,14 @@ def set_list(name: str) -> SetList:
 @cache
 def set_lists() -> dict[str, SetList]:
     """Return all lists by name."""
-    return {
-        name: SetList(
-            name,
-            entry["layout"],
-            tuple(entry["members"]),
-            entry["geometry"],
-            entry["source"],
-            tuple(entry.get("inpainting", ())),
-        )
-        for name, entry in _content()["lists"].items()
-    }
+    return {name: entry.model_copy(update={"name": name}) for name, entry in _content().lists.items()}
 
 
 @cache
 def published_sizes(layout: str) -> dict[str, PublishedSize]:
     """Return set -> published size, for the sets of a layout whose size is published."""
-    counts = _content()["counts"]
-    found: dict[str, Any] = (counts["forensynths"] if layout == "ufd" else {}) | counts.get(layout, {})
+    counts = _content().counts
+    found = (counts["forensynths"] if layout == "ufd" else {}) | counts.get(layout, {})
     return {
         name: PublishedSize(size) if isinstance(size, int) else PublishedSize(sum(size), *size)
         for name, size in found.items()
@@ -104,13 +100,19 @@ def known_sets(layout: str) -> frozenset[str]:
     return frozenset(published_sizes(layout)).union(*listed)
 
 
+@cache
+def diffusion_sets() -> frozenset[str]:
+    """Return the names of UFD's diffusion sets: all of its sets that ForenSynths has not."""
+    return known_sets("ufd") - known_sets("forensynths")
+
+
 def protocol_settings(protocol: str, layout: str) -> dict[str, str]:
     """Return what a protocol says about a benchmark: the keys ``sets`` and ``geometry`` of a corpus.
 
     Raises:
         SettingError: the protocol is not known, or says nothing about this layout.
     """
-    protocols = _content()["protocols"]
+    protocols = _content().protocols
     if protocol not in protocols:
         raise SettingError(f"protocol {protocol!r} is not known; choose from {', '.join(protocols)}")
     if layout not in protocols[protocol]:
@@ -118,11 +120,9 @@ def protocol_settings(protocol: str, layout: str) -> dict[str, str]:
             f"protocol {protocol!r} says nothing about layout {layout!r}, only about {', '.join(protocols[protocol])}; "
             "remove `protocol` and set `sets` and `geometry`"
         )
-    settings: dict[str, str] = protocols[protocol][layout]
-    return settings
+    return protocols[protocol][layout]
 
 
 @cache
-def _content() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(files("stages.scan").joinpath("protocols.yaml").read_text("utf-8"))
-    return content
+def _content() -> _Protocols:
+    return _Protocols.model_validate(yaml.safe_load(files("stages.scan").joinpath("protocols.yaml").read_text("utf-8")))

@@ -1,0 +1,265 @@
+"""Image files inside archives, and what WebDataset tars and Parquet files state of them, without opening any image."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from stages.scan.classes import LEFT_OUT
+from stages.scan.folder import Folder, FolderLabels
+from storage import names
+from storage.archives import ArchiveError, identity, image_column, list_members, opened, readable, stamp_of
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from stages.scan.classes import ClassNames
+    from storage.archives import Member
+
+IMAGE_EXTENSIONS = frozenset(
+    {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
+)
+# Of Synology, QNAP, Windows, Linux and macOS; those that begin with a dot are hidden anyway.
+_SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+    }
+)
+BY_CLASS = "image of a class that is left out"
+# What Parquet files of images call label, generator, split and file name; the first column that is there counts.
+_STATED_COLUMNS = (
+    ("label", "labels", "class"),
+    ("generator", "model_name", "model"),
+    ("split",),
+    ("image_name", "file_name", "filename"),
+)
+_LABEL_EXTENSIONS = (".cls", ".json", ".txt")
+_MOST_LABEL_BYTES = 1 << 20
+_WAY_OUT = "expected 0 or real, 1 or fake, another name of docs/data.md, or one of `classes` (--real, --synthetic)"
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or a folder that a system makes, such as a recycle bin."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
+
+
+def is_image(name: str) -> bool:
+    """Tell by its extension, in any case, whether a file is an image."""
+    return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name
+
+
+def kind_of(name: str) -> str:
+    """Return what a file that is no image is counted as."""
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"
+
+
+def archive_folders(
+    location: str, prefix: str, left_out: Callable[[str, str], None], classes: ClassNames | None
+) -> Iterator[Folder]:
+    """Yield the folders of image files inside an archive, or the rows of a Parquet file by what it states of them.
+
+    An archive without images gives one empty folder.
+
+    Args:
+        location: the archive, a path or a URL.
+        prefix: its own path in the manifest.
+        left_out: told the kind and the path of each entry that is left out.
+        classes: names of the classes, to read the labels that columns and members state; None to read none.
+
+    Raises:
+        ArchiveError: the archive is damaged, or holds two images of one name.
+        DataError: a label in it is not known.
+        OSError: it may not be read.
+    """
+    stamp = stamp_of(location)
+    if location.lower().endswith(".parquet"):
+        yield from _rows(location, prefix, stamp, left_out, classes)
+        return
+    images: list[tuple[str, str, int, str]] = []  # folder, name, size, key
+    stating: dict[str, list[Member]] = {}  # key of the image -> members that may state its label
+    seen: set[str] = set()
+    for member in list_members(location):
+        # the exact spelling of the member, so that it is found again: "./a/1.png" stays
+        spelled = names.to_text(member.name)
+        inner, _, name = spelled.rpartition("/")
+        is_label = classes is not None and name.endswith(_LABEL_EXTENSIONS) and location.lower().endswith(".tar")
+        if any(is_hidden(part) and part != "." for part in (*inner.split("/"), name)):
+            left_out("hidden", f"{prefix}!/{spelled}")
+        elif member.kind:
+            left_out(f"{member.kind} in {prefix}", f"{prefix}!/{spelled}")
+        elif not is_label and not is_image(name):
+            left_out(kind_of(name), f"{prefix}!/{spelled}")
+        else:
+            path = identity(spelled)
+            if path in seen:
+                raise ArchiveError(
+                    f"archive {location} holds two files called {path!r}, of which one would be lost; unpack it, "
+                    "or make it anew without the one that is not wanted"
+                )
+            seen.add(path)
+            if is_label:
+                stating.setdefault(_key(path), []).append(member)
+            else:
+                images.append((inner, name, member.size, _key(path)))
+    of_images = {key: stating[key] for *_, key in images if key in stating}
+    stated = {} if classes is None else _stated_labels(location, prefix, of_images, classes)
+    for member in (member for key, members in stating.items() if key not in stated for member in members):
+        left_out(kind_of(member.name), f"{prefix}!/{member.name}")
+    yield from _by_label(images, stated, prefix, stamp[1], left_out)
+
+
+def _by_label(
+    images: list[tuple[str, str, int, str]],
+    stated: dict[str, FolderLabels],
+    prefix: str,
+    mtime_ns: int,
+    left_out: Callable[[str, str], None],
+) -> Iterator[Folder]:
+    """Yield images (folder, name, size, key) by their folder and by what is stated of their key."""
+    found: dict[tuple[str, FolderLabels | None], Folder] = {}
+    for inner, name, size, key in images:
+        labels = stated.get(key, FolderLabels(None)) if stated else None
+        at = f"{prefix}!/{inner}" if inner else f"{prefix}!"
+        if labels is not None and labels.label == LEFT_OUT:
+            left_out(BY_CLASS, f"{at}/{name}")
+            continue
+        if (at, labels) not in found:
+            found[at, labels] = Folder(at, labels)
+        found[at, labels].add(name, size, mtime_ns)
+    yield from found.values() or (Folder(f"{prefix}!"),)
+
+
+def _key(name: str) -> str:
+    """Return what the files of one example have in common in a WebDataset tar: the name up to its first dot."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _stated_labels(
+    location: str, prefix: str, stating: dict[str, list[Member]], classes: ClassNames
+) -> dict[str, FolderLabels]:
+    """Read the members ``.cls``, ``.json`` and ``.txt`` of a WebDataset tar: key of an image -> what they state.
+
+    Texts are captions unless every one of them is a class. Below a class folder, numbers that are no class are those
+    of categories.
+
+    Raises:
+        DataError: a member says neither real nor synthetic, or two of one image contradict each other.
+    """
+    found: dict[str, list[tuple[FolderLabels | None, str, str]]] = {}  # extension -> (labels, key, what is stated)
+    with readable(location), opened(location) as file:
+        for key, members in sorted(stating.items(), key=lambda entry: entry[1][0].start):
+            for member in members:
+                file.seek(member.start)
+                text = file.read(min(member.size, _MOST_LABEL_BYTES)).decode("utf-8", "replace").strip()
+                extension = member.name.rpartition(".")[2]
+                for value in _values(text) if extension == "json" else [text]:
+                    labels = _labels(str(value), classes)
+                    found.setdefault(extension, []).append((labels, key, f"{member.name} says {value!r}"))
+    if any(labels is None for labels, _, _ in found.get("txt", ())):
+        del found["txt"]
+    flat = [entry for entries in found.values() for entry in entries]
+    unknown = next((what for labels, _, what in flat if labels is None), None)
+    if unknown is not None:
+        if classes.find(Folder(f"{prefix}!").folders) is not None:
+            return {}
+        raise DataError(f"{location}: {unknown[:200]}, which is neither real nor synthetic; {_WAY_OUT}")
+    stated: dict[str, tuple[FolderLabels, str]] = {}
+    for labels, key, what in flat:
+        if labels is not None and stated.setdefault(key, (labels, what))[0].label != labels.label:
+            raise DataError(f"{location}: {stated[key][1]}, but {what}; correct one of them")
+    return {key: labels for key, (labels, _) in stated.items()}
+
+
+def _values(text: str) -> list[Any]:
+    """Return what the JSON file of an example states as its label: nothing, or one value, or several."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return [text]
+    if not isinstance(content, dict):
+        return [content]
+    return [
+        int(value) if isinstance(value, bool) else value for name, value in content.items() if name in ("label", "cls")
+    ]
+
+
+def _labels(value: str, classes: ClassNames) -> FolderLabels | None:
+    """Return what a label says: a class, and the generator where a pattern tells the class by its name."""
+    label = classes.label(value)
+    if label is None:
+        return None
+    return FolderLabels(label, value if label == 1 and classes.is_generator(value) else None)
+
+
+def _rows(
+    location: str,
+    prefix: str,
+    stamp: tuple[int, int],
+    left_out: Callable[[str, str], None],
+    classes: ClassNames | None,
+) -> Iterator[Folder]:
+    with readable(location), opened(location) as file:
+        parquet = pq.ParquetFile(file)
+        schema = parquet.schema_arrow
+        column, others = image_column(schema, location)
+        if column is None:
+            left_out(".parquet without images", prefix)
+            yield Folder(f"{prefix}!")
+            return
+        columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
+        if classes is None:
+            columns[:3] = None, None, None
+        table = parquet.read(columns=[name for name in columns if name is not None], use_threads=False)
+    count = parquet.metadata.num_rows
+    for name in others:
+        for row in range(count):
+            left_out(f"image in the column {name!r} of {prefix}", f"{prefix}!/{row:08d}")
+    values = [[None] * count if name is None else table[name].to_pylist() for name in columns]
+    class_names = _class_names(schema, columns[0])
+    known: dict[Any, FolderLabels] = {}
+    found: dict[tuple[Any, Any, Any], Folder] = {}
+    for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
+        if label not in known:
+            known[label] = _row_labels(label, class_names, f"{location}, row {row}", classes)
+        if known[label].label == LEFT_OUT:
+            left_out(BY_CLASS, f"{prefix}!/{row:08d}")
+            continue
+        key = (label, generator, split)
+        if key not in found:
+            stated = FolderLabels(known[label].label, generator or known[label].generator, split)
+            found[key] = Folder(f"{prefix}!", stated)
+        name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
+        found[key].add(f"{row:08d}{name}", *stamp)
+    yield from found.values() or (Folder(f"{prefix}!"),)
+
+
+def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:
+    """Return the names of a label column's numbers where the file says them, as the Hugging Face library writes it."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None or column is None:
+        return None
+    class_names: Sequence[str] | None = (
+        json.loads(text).get("info", {}).get("features", {}).get(column, {}).get("names")
+    )
+    return class_names
+
+
+def _row_labels(value: Any, class_names: Sequence[str] | None, where: str, classes: ClassNames | None) -> FolderLabels:
+    spelled = str(int(value) if isinstance(value, bool) else value)
+    if class_names is not None and isinstance(value, int):
+        if value == -1:  # how the Hugging Face library writes "no label"
+            return FolderLabels(None)
+        spelled = class_names[value] if 0 <= value < len(class_names) else spelled
+    if value is None or classes is None:
+        return FolderLabels(None)
+    labels = _labels(spelled, classes)
+    if labels is None:
+        raise DataError(f"{where}: label {spelled!r} says neither real nor synthetic; {_WAY_OUT}")
+    return labels
