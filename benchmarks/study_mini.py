@@ -14,10 +14,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import yaml
+
+from pipeline.validation import load_yaml
 from stages.demo.miniatures import run as make_miniatures
 
 CLONE = Path(".ltdpipe", "study-mini")
-SETTINGS = ("extract.backbone=demo-vit", "seeds=[0]", "train.epochs=2", "train.batch=16", "sweeps.window=[progan]")
+SETTINGS = {"seeds": [0], "sweeps": {"window": ["progan"], "layer": ["progan", "sdv14"]}}
 
 
 def main() -> None:
@@ -25,7 +28,11 @@ def main() -> None:
     if not CLONE.exists():
         subprocess.run(["git", "clone", "--quiet", ".", str(CLONE)], check=True)
         make_miniatures(root=CLONE / "miniatures", training_images=20)
-        _run("ltdpipe", "profile", "use", "paper", "--data", "miniatures", *(f"--set={s}" for s in SETTINGS))
+        profile = load_yaml((CLONE / "profiles" / "paper.yaml").read_text(encoding="utf-8"), "profiles/paper.yaml")
+        profile["extract"]["backbone"] = "demo-vit"
+        profile["train"] |= {"epochs": 2, "batch": 16}
+        (CLONE / "profiles" / "paper.yaml").write_text(yaml.safe_dump(profile | SETTINGS), encoding="utf-8")
+        _run("ltdpipe", "profile", "use", "paper", "--data", "miniatures")
     started = time.monotonic()
     seconds = _repro()
     print(f"dvc repro: {time.monotonic() - started:.0f} s")

@@ -1,6 +1,6 @@
-"""What the command line shows of long work: a bar on a terminal, plain lines elsewhere. All of it goes to stderr.
+"""What the command line shows of long work, on stderr: a bar on a terminal, plain lines elsewhere, JSON for programs.
 
-Names of files stand in it: nothing of a line can move a terminal's cursor or change its colours.
+File names appear in it: nothing in a line can move a terminal's cursor or change its colours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Counter:
-    """Counts units done and failed, and has them shown now and then; fulfils ``stages.reporter.Progress``."""
+    """Counts finished and failed units and shows them at intervals; fulfils ``stages.reporter.Progress``."""
 
     def __init__(self, total: int | None, unit: str, show: Callable[[Counter], None], *, every: float) -> None:
         self.total, self.unit = total, unit
@@ -32,7 +32,7 @@ class Counter:
         self._start = self._shown = time.monotonic()
 
     def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Count ``count`` more units as done, ``failed`` of them in vain, ``waiting`` seconds spent on input."""
+        """Count ``count`` more units as finished, ``failed`` of them failed, and ``waiting`` seconds spent on input."""
         self.done += count
         self.failed += failed
         self.waited += waiting
@@ -41,21 +41,22 @@ class Counter:
             self._show(self)
 
     @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return max(time.monotonic() - self._start, 1e-9)
+
+    @property
     def rate(self) -> float:
         """Units a second."""
-        return self.done / self._seconds
+        return self.done / self.seconds
 
-    def words(self) -> dict[str, Any]:
-        """Rate, failures and waiting, in words; empty where there is nothing to say."""
+    def words(self) -> dict[str, str]:
+        """Rate, failures and waiting, in words; empty where there are none."""
         return {
             "rate": f"{self.rate:.1f} {self.unit}/s",
             "failed": f"{self.failed} failed" if self.failed else "",
-            "waiting": f"{self.waited / self._seconds:.0%} waiting for data" if self.waited else "",
+            "waiting": f"{self.waited / self.seconds:.0%} waiting for data" if self.waited else "",
         }
-
-    @property
-    def _seconds(self) -> float:
-        return max(time.monotonic() - self._start, 1e-9)
 
 
 class ConsoleReporter:
@@ -75,32 +76,30 @@ class ConsoleReporter:
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Show done/total, rate, time left and failures of ``total`` units; None: their number is not known."""
-        what = printable(what)
         if not self._console.is_terminal:
-            counter = Counter(total, unit, lambda counter: self._line(what, counter), every=_SECONDS_BETWEEN_LINES)
-            yield counter
+            yield (counter := Counter(total, unit, lambda now: self._line(what, now), every=_SECONDS_BETWEEN_LINES))
             if counter.done:
                 self._line(what, counter, "done")
             return
-        rate, *words = (TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting"))
+        words = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "failed", "waiting")]
         name = TextColumn("{task.description}", markup=False)
-        columns = (name, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        with Progress(*columns, *words, console=self._console) as bar:
-            task = bar.add_task(what, total=total, rate="", failed="", waiting="")
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *words)
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(printable(what), total=total, rate="", failed="", waiting="")
 
-            def update(counter: Counter) -> None:
-                bar.update(task, completed=counter.done, **counter.words())
+            def show(now: Counter) -> None:
+                bar.update(task, completed=now.done)
+                bar.tasks[task].fields.update(now.words())
 
-            yield Counter(total, unit, update, every=0)
+            yield Counter(total, unit, show, every=0)
 
-    def _line(self, what: str, counter: Counter, state: str = "") -> None:
-        total = counter.total
-        if not state and total is not None and counter.done:
-            state = f"{(total - counter.done) / counter.rate:.0f} s left"
-        count = f"{counter.done}" if total is None else f"{counter.done}/{total}"
-        words = counter.words()
-        parts = [f"{count} {counter.unit}", words["rate"], state, words["failed"], words["waiting"]]
-        self.note(f"{what}: {', '.join(part for part in parts if part)}")
+    def _line(self, what: str, now: Counter, state: str = "") -> None:
+        if not state and now.total is not None and now.done:
+            state = f"{(now.total - now.done) / now.rate:.0f} s left"
+        count = f"{now.done}" if now.total is None else f"{now.done}/{now.total}"
+        words = now.words()
+        parts = [f"{count} {now.unit}", words["rate"], state, words["failed"], words["waiting"]]
+        self.note(f"{what}: {', '.join(filter(None, parts))}")
 
 
 class JsonReporter:
@@ -108,26 +107,24 @@ class JsonReporter:
 
     def note(self, line: str) -> None:
         """Write a note."""
-        _write_json({"event": "note", "text": line})
+        _write_json(event="note", text=line)
 
     def warn(self, line: str) -> None:
         """Write a warning."""
-        _write_json({"event": "warning", "text": line})
+        _write_json(event="warning", text=line)
 
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
         """Write the progress of ``total`` units."""
 
-        def show(counter: Counter) -> None:
-            event = {"event": "progress", "what": what, "unit": unit, "done": counter.done, "total": total}
-            measured = {"failed": counter.failed, "rate": round(counter.rate, 3), "waiting_s": round(counter.waited, 3)}
-            _write_json(event | measured)
+        def show(now: Counter) -> None:
+            measured = {"failed": now.failed, "rate": round(now.rate, 3), "waiting_s": round(now.waited, 3)}
+            _write_json(event="progress", what=what, unit=unit, done=now.done, total=total, **measured)
 
-        counter = Counter(total, unit, show, every=_SECONDS_BETWEEN_LINES)
-        yield counter
+        yield (counter := Counter(total, unit, show, every=_SECONDS_BETWEEN_LINES))
         show(counter)
 
 
-def _write_json(event: dict[str, object]) -> None:
+def _write_json(**event: object) -> None:
     sys.stderr.write(json.dumps(event) + "\n")
     sys.stderr.flush()

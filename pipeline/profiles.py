@@ -1,19 +1,41 @@
-"""Profiles: whole studies ready to run, kept as ``profiles/NAME.yaml`` and put to use as ``params.yaml``."""
+"""Profiles: whole studies ready to run, kept as ``profiles/NAME.yaml`` and put to use as ``params.yaml``.
+
+Before one is put to use: are its images there, are they what was published, has the machine room and time?
+"""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
+import numpy as np
+import pyarrow as pa
+from ruamel.yaml import YAML
 
-from pipeline.validation import load_yaml, parsed_assignment
-from storage.errors import SettingError
+from pipeline import workspace
+from pipeline.params import params_from
+from stages.extract.registry import BACKBONES
+from stages.scan.protocols import diffusion_sets, published_sizes
+from stages.scan.run import run as scan
+from storage.atomic import all_or_none
+from storage.errors import DataError, ResourceError, SettingError
+from storage.manifest import write_manifest
+from storage.views import expand_views
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from pipeline.params import Corpus, Params
+    from stages.reporter import Reporter
 
 PROFILES = Path("profiles")
-# Begins the first line of a parameter file that was made from a profile with changes; the hash of the rest follows.
-_MADE = "# made by `ltdpipe profile use`, sha256 of what follows: "
+_FLOAT16_BYTES = 2
 
 
 def profile_names() -> list[str]:
@@ -21,58 +43,232 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def profile_text(name: str, assignments: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> str:
-    """Return the text of a parameter file: a profile as it is, or with changes.
+def profile_text(name: str, without: Collection[str] = ()) -> str:
+    """Return the text of a profile.
 
     Args:
         name: of the profile.
-        assignments: ``key.path=value`` each; the value is YAML.
         without: corpora that are left out.
 
     Raises:
-        SettingError: no such profile, or an assignment is none.
+        SettingError: there is no such profile.
     """
     if name not in profile_names():
         known = ", ".join(profile_names()) or f"none: {PROFILES.resolve()} holds no profile"
         raise SettingError(f"profile {name!r} does not exist; choose from {known}")
-    path = PROFILES / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
-    if not assignments and not without:
+    text = (PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
+    if not without:
         return text
-    content = load_yaml(text, str(path))
-    for assignment in assignments:
-        key, value = parsed_assignment(assignment, "--set")
-        *parents, last = key.split(".")
-        place = content
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise SettingError(f"--set {assignment!r}: {parent!r} holds no keys")
-        place[last] = value
+    yaml = YAML()  # keeps comments
+    yaml.width = 120
+    content = yaml.load(text)
     for corpus in without:
         del content["corpora"][corpus]
-        content["evaluate"]["corpora"] = [name for name in content["evaluate"]["corpora"] if name != corpus]
-    body = yaml.safe_dump(content, sort_keys=False, width=120)
-    return f"{_MADE}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
+        if corpus in content["evaluate"]["corpora"]:
+            content["evaluate"]["corpora"].remove(corpus)
+    yaml.dump(content, written := StringIO())
+    return written.getvalue()
 
 
-def check_replaceable(params: Path) -> None:
-    """Refuse to overwrite a parameter file whose edits are neither committed nor those of a profile.
+def use(
+    name: str, data: Path | None, reporter: Reporter, *, limit: int | None, skip_missing: bool, force: bool
+) -> tuple[Params, Plan | None]:
+    """Make a profile the project's params.yaml, after all checks have passed.
+
+    Args:
+        name: of the profile.
+        data: the folder below which its corpora lie: they are listed and compared with what is published.
+        reporter: gets what was found.
+        limit: so many images of each kind are enough.
+        skip_missing: leave out corpora that are only evaluated on and are not there.
+        force: also over edits of params.yaml that are not committed.
+
+    Returns:
+        The study, and what its extraction needs.
 
     Raises:
-        SettingError: edits would be lost.
+        SettingError: there is no such profile, it is not valid, or edits would be lost.
+        DataError: a corpus is missing.
+        ResourceError: the features cannot fit on the disk.
     """
-    if not params.exists():
+    params, plan = params_from(profile_text(name), f"profile {name}"), None
+    if not force:
+        _check_replaceable()
+    manifests: dict[str, pa.Table] = {}
+    missing: list[str] = []
+    if data is not None:
+        for corpus, settings in params.corpora.items():
+            if corpus not in params.demo:
+                manifest, findings = check_corpus(corpus, settings, data, reporter, corpus in params.evaluate.corpora)
+                reporter.note(f"{corpus}: {'not found' if manifest is None else f'{len(manifest)} images'}")
+                for finding in findings:
+                    reporter.note(f"  {finding}")
+                if manifest is None:
+                    missing.append(corpus)
+                else:
+                    manifests[corpus] = manifest if limit is None else limited(manifest, limit)
+        _check_missing(missing, params, skip_missing=skip_missing)
+        params = params_from(profile_text(name, missing), f"profile {name}")
+        plan = Plan.of(params, {corpus: len(manifest) for corpus, manifest in manifests.items()})
+        plan.check_room()
+    with all_or_none() as partial:
+        for corpus, manifest in manifests.items():
+            write_manifest(manifest, partial(workspace.manifest(corpus)))
+        partial(workspace.PARAMS).write_text(profile_text(name, missing), encoding="utf-8", newline="")
+        if data is not None:
+            partial(workspace.DATA_ROOT).write_text(str(data.absolute()), encoding="utf-8")
+    return params, plan
+
+
+def check_corpus(
+    name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: bool
+) -> tuple[pa.Table | None, list[str]]:
+    """List a corpus below ``data`` as ``ltdpipe scan`` does, and compare it with what is published of its test sets.
+
+    Args:
+        name: of the corpus.
+        corpus: where it lies and how.
+        data: folder that its roots are relative to.
+        reporter: gets the progress.
+        is_test: whether heads are evaluated on it; sizes of training images are not published.
+
+    Returns:
+        Its images, None where nothing was found; and what a user should know before trusting numbers, one line each.
+    """
+    try:
+        manifest, summary = scan(
+            corpus=name,
+            root=workspace.images(corpus.root, data),
+            layout=corpus.layout,
+            reals=None if corpus.reals is None else workspace.images(corpus.reals, data),
+            classes=corpus.classes,
+            selection=corpus.selection,
+            reporter=reporter,
+        )
+    except DataError as error:
+        return None, [str(error)]
+    findings = list(summary.warnings)
+    if corpus.layout == "ufd":
+        findings += _distribution(manifest)
+    if is_test:
+        findings += _unexpected_sizes(manifest, summary.layout)
+    if corpus.set_order:
+        missing = [wanted for wanted in corpus.set_order if wanted not in summary.sets]
+        # what is missing stands in one line, not in one for each set
+        findings = [finding for finding in findings if not finding.endswith("was asked for and has no image")]
+        total = len(corpus.set_order)
+        lacking = f"; missing: {', '.join(missing)}" if missing else ""
+        findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
+    return manifest, findings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the extraction of a study needs.
+
+    Attributes:
+        corpora: corpus -> (images, views, bytes of its features).
+        free_bytes: room where the features go.
+    """
+
+    corpora: Mapping[str, tuple[int, int, int]]
+    free_bytes: int
+
+    @classmethod
+    def of(cls, params: Params, images: Mapping[str, int]) -> Plan:
+        """Count forward passes and bytes of the corpora that ``images`` counts."""
+        from storage.store import store_root
+
+        backbone, extract = BACKBONES[params.extract.backbone], params.extract
+        tokens = len(extract.stored_blocks(backbone.blocks)) * backbone.width
+        values = {"embedding": backbone.embedding, "grid": tokens * (extract.grid or 1) ** 2}
+        per_image = _FLOAT16_BYTES * sum(values.get(tap, tokens) for tap in extract.taps)
+        views = {name: len(expand_views(params.corpora[name].views)) for name in images}
+        store = store_root().absolute()
+        existing = next(folder for folder in (store, *store.parents) if folder.exists())
+        corpora = {name: (count, views[name], count * views[name] * per_image) for name, count in images.items()}
+        return cls(corpora, shutil.disk_usage(existing).free)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the backbone."""
+        return sum(images * views for images, views, _ in self.corpora.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of features."""
+        return sum(size for *_, size in self.corpora.values())
+
+    def check_room(self) -> None:
+        """Refuse a study whose features cannot fit.
+
+        Raises:
+            ResourceError: they cannot; the message has the numbers.
+        """
+        if self.bytes > self.free_bytes:
+            raise ResourceError(
+                f"the features need {self.bytes / 1e9:.1f} GB and {self.free_bytes / 1e9:.1f} GB are free; free some "
+                "room, set LTDPIPE_STORE to a larger disk, or make the study smaller with --limit"
+            )
+
+
+def limited(manifest: pa.Table, limit: int) -> pa.Table:
+    """Return at most ``limit`` images of each class, generator, split and category, and of each group of sets.
+
+    Which ones depends on their paths alone, so a larger limit keeps what a smaller one chose.
+    """
+    strata: dict[tuple[object, ...], list[tuple[bytes, int]]] = defaultdict(list)
+    names = ("path", "label", "generator", "split", "category", "sets")
+    for row, (path, *rest, sets) in enumerate(zip(*(manifest[name].to_pylist() for name in names), strict=True)):
+        strata[(*rest, tuple(sets))].append((hashlib.sha256(path.encode()).digest(), row))
+    chosen = [row for members in strata.values() for _, row in sorted(members)[:limit]]
+    return manifest.take(pa.array(np.sort(chosen)))
+
+
+def _check_replaceable() -> None:
+    """Refuse to overwrite a parameter file that is no profile's and has edits which are not committed."""
+    params = workspace.PARAMS
+    if not params.exists() or params.read_text(encoding="utf-8") in map(profile_text, profile_names()):
         return
-    text = params.read_text(encoding="utf-8")
-    first, _, body = text.partition("\n")
     committed = ["git", "show", f"HEAD:./{params.as_posix()}"]
-    if (
-        first != _MADE + hashlib.sha256(body.encode()).hexdigest()
-        and all(text != profile_text(name) for name in profile_names())
-        and subprocess.run(committed, capture_output=True, text=True, check=False).stdout != text
-    ):
+    if subprocess.run(committed, capture_output=True, check=False).stdout != params.read_bytes():
         raise SettingError(
             f"{params} has edits that are not committed; commit them, save them as profiles/NAME.yaml, "
             "or overwrite them with --force"
         )
+
+
+def _check_missing(missing: Collection[str], params: Params, *, skip_missing: bool) -> None:
+    """Refuse a study that lacks a corpus which it trains on, or one that nobody said to leave out."""
+    if needed := [name for name in missing if name in params.train_on]:
+        raise DataError(
+            f"the study trains on {', '.join(needed)}, not found; docs/data.md says where to get each corpus"
+        )
+    if missing and not skip_missing:
+        raise DataError(
+            f"not found: {', '.join(missing)}; docs/data.md says where to get each; --skip-missing goes on without"
+        )
+    if set(params.evaluate.corpora) <= set(missing):
+        raise DataError(f"none of the corpora to evaluate on is there: {', '.join(missing)}")
+
+
+def _distribution(manifest: pa.Table) -> list[str]:
+    """Say which of the two distributions of UFD's diffusion sets this is."""
+    rows = zip(*(manifest[name].to_pylist() for name in ("path", "label", "sets")), strict=True)
+    reals = [path for path, label, sets in rows if label == 0 and diffusion_sets() & set(sets)]
+    shared = sum("/imagenet/" in f"/{path}" or "/laion/" in f"/{path}" for path in reals)
+    if shared:
+        return [f"UFD in distribution (a), the authors': its diffusion sets share {shared} real images"]
+    return ["UFD in distribution (b), a re-pack: its diffusion sets have real images of their own"] if reals else []
+
+
+def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:
+    """One line for each test set whose size is not the published one."""
+    counts: Counter[tuple[str, int]] = Counter()
+    for sets, label in zip(manifest["sets"].to_pylist(), manifest["label"].to_pylist(), strict=True):
+        counts.update((name, label) for name in sets)
+    return [
+        f"set {name}: {counts[name, 0]} real, {counts[name, 1]} synthetic; published: {size}"
+        for name, size in published_sizes(layout).items()
+        if (counts[name, 0] or counts[name, 1]) and not size.agrees(counts[name, 0], counts[name, 1])
+    ]

@@ -7,7 +7,7 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pipeline import paths
+from pipeline import workspace
 from pipeline.speed import recorded
 from stages.report.metrics_file import result_table
 from stages.report.run import run
@@ -34,7 +34,7 @@ def write_report(params: Params) -> tuple[Path, Table]:
     Returns:
         The report's folder, and its headline table.
     """
-    out = paths.report(params.study)
+    out = workspace.report(params.study)
     files = score_files(params)
     study = Study(
         name=params.study,
@@ -54,11 +54,11 @@ def write_report(params: Params) -> tuple[Path, Table]:
         unlabelled=params.evaluate.unlabelled,
     )
     sweeps = {
-        (kind, trained_on): paths.sweep(trained_on, kind) / "results.csv"
+        (kind, trained_on): workspace.sweep(trained_on, kind) / "results.csv"
         for kind, swept in params.sweeps
         for trained_on in swept
     }
-    profiles = [paths.analysis(corpus) for corpus in params.evaluate.corpora]
+    profiles = [workspace.analysis(corpus) for corpus in params.evaluate.corpora]
     metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
     write_speed(recorded(params), out, params.study)
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
@@ -76,9 +76,9 @@ def score_files(params: Params, *, labels: Collection[str] | None = None) -> dic
         label = params.label(head, trained_on)
         if labels is not None and label not in labels:
             continue
-        folder = paths.scores(corpus, trained_on, head, seed)
+        folder = workspace.scores(corpus, trained_on, head, seed)
         files = sorted(folder.glob("*.parquet"))
-        view = paths.view(corpus).name
+        view = workspace.view(corpus).name
         if folder / f"{view}.parquet" not in files:
             raise DataError(
                 f"{folder} holds no scores of the view {view}; run `ltdpipe evaluate --corpus {corpus} --trained-on "
@@ -106,8 +106,8 @@ def _images_at_hand(params: Params) -> Iterator[tuple[str, Sources]]:
     """Yield the corpora whose images lie on this machine; a report needs no network."""
     for corpus in params.evaluate.corpora:
         try:
-            entry = params.corpora[corpus]
-            sources = Sources.of(paths.images(entry.root), None if entry.reals is None else paths.images(entry.reals))
+            ref = workspace.study_corpus(params, corpus)
+            sources = Sources.of(ref.root, ref.reals)
         except DataError:
             continue
         if not sources.is_remote:
@@ -119,7 +119,7 @@ def _audits(params: Params) -> Iterator[dict[str, Any]]:
     for corpus in params.evaluate.corpora:
         said: list[dict[str, Any]] = []
         for trained_on in params.train_on:
-            path = paths.audit(corpus, trained_on)
+            path = workspace.audit(corpus, trained_on)
             if path.exists():
                 try:
                     found = json.loads(path.read_text(encoding="utf-8"))

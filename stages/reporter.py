@@ -1,4 +1,4 @@
-"""How a stage tells what it does; the command line draws it, tests record it."""
+"""How a stage reports what it does; the command line shows it, tests record it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Progress(Protocol):
     """One long piece of work under way."""
 
     def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Count ``count`` more units as done, ``failed`` of them in vain, ``waiting`` seconds spent on input."""
+        """Count ``count`` more units as finished, ``failed`` of them failed, and ``waiting`` seconds spent on input."""
 
 
 class Reporter(Protocol):

@@ -19,7 +19,7 @@ from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 )
 @click.option("--geometry", help="How an image becomes the backbone's input; without it, as in training.")
 @click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="A text file: the model card.")
-def bundle(head: Path, out: Path, features: Path | None, geometry: str | None, card: Path | None) -> None:
+def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None, card: Path | None) -> None:
     """Put a trained head, with all that predicting needs, into one file.
 
     The backbone's weights are not in it: it names their hash, and predicting refuses any other.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import paths
+from pipeline import workspace
 from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option("--share", type=_SHARE, default=0.5, show_default=True, help="Synthetic share of unlabelled images.")
 @click.option("-o", "--out", type=PATH, help="The calibrated bundle; without it HEAD is replaced, if it is a bundle.")
-def calibrate(  # noqa: PLR0917 - click hands over one argument an option
+def calibrate(
+    *,
     head: Path,
     on: str,
     target_fpr: float,
@@ -88,9 +89,7 @@ def _probabilities(found: Calibration) -> str:
 def _images(on: str) -> Path:
     """Return the path that --on names, or the extracted view of the corpus."""
     path = Path(on)
-    if path.exists() or not paths.PARAMS.exists() or path.suffix:
+    if path.exists() or not workspace.PARAMS.exists() or path.suffix:
         return path
-    from pipeline.commands.arguments import defined, project_params
-
-    defined(project_params().corpora, on, "corpora")
-    return paths.view(on)
+    workspace.defined(workspace.project_params().corpora, on, "corpora")
+    return workspace.view(on)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--weights", default="default", show_default=True, help="Backbone: default, random:SEED, or a local file."
 )
-def explain(bundle: Path, image: Path, out: Path, weights: str) -> None:
+def explain(*, bundle: Path, image: Path, out: Path, weights: str) -> None:
     """Write a page on one image: its transition profile, the blocks that decide, and what each branch adds."""
     from stages.predict.detector import Detector
     from stages.predict.explain import run

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Exit with 3 if any image could not be read.")
 @click.option("--loaders", type=click.IntRange(min=0), help="Decoding processes; 0 decodes in this one.")
 @click.option("--batch", type=click.IntRange(min=1), help="Pictures a forward pass; changes results by rounding alone.")
-def predict(  # noqa: PLR0917 - click hands over one argument an option
+def predict(
+    *,
     bundle: Path,
     paths: tuple[str, ...],
     out: Path | None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("head", type=PATH)
 @click.option("--out", type=PATH, help="Write the card here instead of printing it.")
-def show(head: Path, out: Path | None) -> None:
+def show(*, head: Path, out: Path | None) -> None:
     """Print the model card of a HEAD file, in Markdown."""
     from stages.heads.model_card import model_card
     from storage.atomic import write_text

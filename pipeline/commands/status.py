@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, echo, project_params, refuse_both
+from pipeline import workspace
+from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_both
 from pipeline.commands.verify import views_in
 from storage.errors import DataError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", required=False, type=PATH)
 @corpus_option
-def status(folder: Path | None, corpus: str | None) -> None:
+def status(*, folder: Path | None, corpus: str | None) -> None:
     """Say for each corpus of params.yaml what is extracted, what failed, what is missing, and how long it takes.
 
     Or what FOLDER holds, as `ltdpipe extract FOLDER --out` wrote it; that needs no params.yaml.
@@ -39,18 +39,18 @@ def status(folder: Path | None, corpus: str | None) -> None:
         for view in views_in(folder):
             echo(_published(view))
         return
-    corpora = project_params().corpora
+    corpora = workspace.project_params().corpora
     for name in [corpus] if corpus else corpora:
-        defined(corpora, name, "corpora")
-        if not paths.manifest(name).exists():
+        workspace.defined(corpora, name, "corpora")
+        if not workspace.manifest(name).exists():
             echo(f"{name}: no manifest yet; `ltdpipe scan --corpus {name}` makes it")
             continue
-        manifest = read_manifest(paths.manifest(name))
+        manifest = read_manifest(workspace.manifest(name))
         echo(f"{name}: {len(manifest)} images in the manifest")
         entries = stored_corpora(store_root(), name, project_root())
         for entry in entries:
             echo(f"  {_progress(entry, manifest)}")
-        views = sorted(paths.features(name).glob("*/")) if paths.features(name).is_dir() else []
+        views = sorted(workspace.features(name).glob("*/")) if workspace.features(name).is_dir() else []
         for view in views:
             echo(f"  {_published(view, manifest)}")
         if not entries and not views:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import paths
+from pipeline import workspace
 from pipeline.commands.arguments import echo
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def store_ls() -> None:
 @store.command("prune")
 @click.option("--yes", is_flag=True, help="Delete; without it, only show what would be deleted.")
 @click.option("--owner", help="Delete what belongs to another project or image folder, as `ltdpipe store ls` shows it.")
-def store_prune(yes: bool, owner: str | None) -> None:
+def store_prune(*, yes: bool, owner: str | None) -> None:
     """Show what this project no longer needs in the store and what that would free; with --yes, delete it.
 
     Kept are what belongs to other projects and to folders extracted by hand, features that are published or in the DVC
@@ -90,7 +90,7 @@ def _published_keys() -> set[str]:
     from storage.index import read_index
 
     keys = set()
-    for path in paths.features("x").parent.glob("*/*/index.parquet"):
+    for path in workspace.features("x").parent.glob("*/*/index.parquet"):
         try:
             keys.add(read_index(path).spec.key)
         except DataError as error:
@@ -100,9 +100,7 @@ def _published_keys() -> set[str]:
 
 def _corpora() -> set[str]:
     """Return the corpora of params.yaml; none where there is no such file, as outside a project."""
-    from pipeline.commands.arguments import project_params
-
-    return set(project_params().corpora) if paths.PARAMS.exists() else set()
+    return set(workspace.project_params().corpora) if workspace.PARAMS.exists() else set()
 
 
 def _size(size: float) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import paths
-from pipeline.commands.arguments import PATH, corpus_option, defined, echo, project_params, refuse_both
-from pipeline.commands.extract import extract
+from pipeline import workspace
+from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_both
+from pipeline.commands.data import extract
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=PATH)
 @corpus_option
 @click.option("--repair", is_flag=True, help="Restore damaged files from the store; make again what it lacks.")
-def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
+def verify(*, folder: Path | None, corpus: str | None, repair: bool) -> None:
     """Hash extracted features again and compare with what was written.
 
     Without an argument, all corpora of params.yaml that were extracted; or one --corpus; or FOLDER, as `ltdpipe extract
@@ -42,9 +42,9 @@ def verify(folder: Path | None, corpus: str | None, repair: bool) -> None:
             )
     else:
         remaining = []
-        corpora = project_params().corpora
+        corpora = workspace.project_params().corpora
         for name in [corpus] if corpus else corpora:
-            defined(corpora, name, "corpora")
+            workspace.defined(corpora, name, "corpora")
             remaining += _verify_corpus(name, repair, needed=corpus is not None)
     if remaining:
         raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
@@ -56,7 +56,7 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
     from storage.store import store_root
     from storage.verification import rebuild_index, store_folder
 
-    folder = paths.features(name)
+    folder = workspace.features(name)
     if not folder.is_dir() and not needed:
         echo(f"{name}: not extracted")
         return []
@@ -68,7 +68,7 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
         view = fault.path.parent
         alone = all(other is fault or other.path.parent != view for other in remaining)
         if alone and (home := views.get(view)) is not None:
-            rebuild_index(view, home, read_manifest(paths.manifest(name)), name, echo)
+            rebuild_index(view, home, read_manifest(workspace.manifest(name)), name, echo)
             echo(f"{fault.path}: put together from the sidecars")
             remaining.remove(fault)
     if remaining:

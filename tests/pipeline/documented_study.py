@@ -51,6 +51,9 @@ def make(folder: Path) -> Path:
         shutil.copy(picture, project / place)
     (project / "archive" / picture.name).rename(project / "archive" / "1.jpg")
     shutil.copytree(PROJECT / "profiles", project / "profiles")
+    paper = yaml.safe_load((PROJECT / "profiles" / "paper.yaml").read_text())
+    paper["extract"]["backbone"] = "demo-vit"
+    (project / "profiles" / "paper.yaml").write_text(yaml.safe_dump(paper))
     (project / "params.yaml").write_text(yaml.safe_dump(_params(), sort_keys=False), encoding="utf-8")
     (project / ".gitignore").write_text("*\n!params.yaml\n!profiles\n!profiles/*\n", encoding="utf-8")
     git(project, "init", "-q")

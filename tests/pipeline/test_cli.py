@@ -11,7 +11,7 @@ from click import Group
 from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
-from running import PROJECT, commit, run_command, start_held, wait_for
+from running import PROJECT, run_command, start_held, wait_for
 
 COMMANDS = [(name,) for name in ltdpipe.commands] + [
     (name, below) for name, group in ltdpipe.commands.items() if isinstance(group, Group) for below in group.commands
@@ -58,6 +58,10 @@ def test_help_imports_no_heavy_library():
         (["scan"], 2, "this command needs --corpus NAME or a FOLDER"),
         (["scan", "nowhere"], 3, "nowhere does not exist"),
         (["evaluate", "--head-file", "a", "--features", "b", "--out", "c", "--seed", "1"], 2, "--seed, --trained-on"),
+        (["evaluate", "--head-file", "a", "--out", "c"], 2, "--head-file, --features and --out belong together"),
+        (["extract", "--corpus", "demo-test", "--taps", "cls"], 2, "--taps needs a FOLDER"),
+        (["extract", "profiles", "--backbone", "demo-vit"], 2, "this command needs --out"),
+        (["scan", "--corpus", "demo-test", "--split", "val"], 2, "--split needs a FOLDER"),
         (["scan", "params.yaml"], 3, "params.yaml is a file"),
         (["scan", "profiles"], 3, "no image file below profiles"),
         (["evaluate", "--corpus", "demo-test", "--head", "ltd", "--seed", "0"], 3, "holds no view to evaluate"),
@@ -81,36 +85,6 @@ def test_debug_shows_the_traceback(project):
     done = run_command("ltdpipe", "--debug", "scan", "nowhere", cwd=project, check=False)
     assert "Traceback" in done.stderr
     assert "DataError" in done.stderr
-
-
-def test_a_profile_is_written_over_a_clean_file_only(project):
-    params = project / "params.yaml"
-    (project / "profiles" / "mine.yaml").write_text(params.read_text().replace("study: demo", "study: mine"))
-    run_command("ltdpipe", "profile", "use", "mine", cwd=project)
-    assert "study: mine" in params.read_text()
-
-    params.write_text(params.read_text().replace("lr: 0.001", "lr: 0.5"))
-    refused = run_command("ltdpipe", "profile", "use", "demo", cwd=project, check=False)
-    assert refused.returncode == 2
-    assert "edits that are not committed" in refused.stderr
-    assert "lr: 0.5" in params.read_text()
-
-    commit(project, "keep my edit")
-    run_command("ltdpipe", "profile", "use", "demo", cwd=project)
-    assert params.read_text() == (project / "profiles" / "demo.yaml").read_text()
-
-    params.write_text("study: half an edit")
-    run_command("ltdpipe", "profile", "use", "demo", "--force", cwd=project)
-    assert params.read_text() == (project / "profiles" / "demo.yaml").read_text()
-
-
-def test_an_invalid_profile_is_not_put_to_use(project):
-    (project / "profiles" / "broken.yaml").write_text("study: broken")
-    before = (project / "params.yaml").read_text()
-    done = run_command("ltdpipe", "profile", "use", "broken", cwd=project, check=False)
-    assert done.returncode == 2
-    assert "this key is missing" in done.stderr
-    assert (project / "params.yaml").read_text() == before
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

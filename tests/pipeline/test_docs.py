@@ -30,10 +30,7 @@ BEFORE = {
     "predict.md: bundle": ("evaluate --corpus mine-test --head ltd --seed 0",),
 }
 # What is added to a command so that it needs no weights and little time.
-WITH = {
-    "extract PHOTOS/": "--backbone demo-vit",
-    "profile use paper": "--rate 50 --set extract.backbone=demo-vit",
-}
+WITH = {"extract PHOTOS/": "--backbone demo-vit"}
 # What is understood but not run here, and why.
 NOT_RUN = {
     "fetch": "downloads weights; tests/stages/extract/test_weights.py does so from a server of its own",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
+from pipeline import workspace
 from running import PROJECT, run_command
 
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -130,18 +130,18 @@ def test_outs_lie_where_the_commands_write():
         for name, stage in GRAPH.items()
     }
     corpus, trained, head, seed = (f"${{item.{axis}}}" for axis in ("corpus", "trained", "head", "seed"))
-    assert str(paths.manifest(corpus)) in outs["demo-images"]
-    assert outs["extract"] == [str(paths.features(corpus)), str(paths.contents(corpus))]
+    assert str(workspace.manifest(corpus)) in outs["demo-images"]
+    assert outs["extract"] == [str(workspace.features(corpus)), str(workspace.contents(corpus))]
     assert [outs[f"sweep-{kind}"] for kind in ("window", "layer")] == [
-        [str(paths.sweep(trained, kind))] for kind in ("window", "layer")
+        [str(workspace.sweep(trained, kind))] for kind in ("window", "layer")
     ]
-    head_file = paths.head(trained, head, seed)
+    head_file = workspace.head(trained, head, seed)
     assert outs["train"] == [str(head_file), str(head_file).replace(".safetensors", ".csv")]
-    assert outs["evaluate"] == [str(paths.scores(corpus, trained, head, seed))]
-    assert outs["audit"] == [str(paths.audit(corpus, trained))]
+    assert outs["evaluate"] == [str(workspace.scores(corpus, trained, head, seed))]
+    assert outs["audit"] == [str(workspace.audit(corpus, trained))]
     suffixes = (".parquet", ".windows.parquet", ".projection.parquet", ".csv")
-    assert outs["analyse"] == [str(paths.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]
-    assert all(out.startswith(str(paths.report("${study}"))) for out in outs["report"])
+    assert outs["analyse"] == [str(workspace.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]
+    assert all(out.startswith(str(workspace.report("${study}"))) for out in outs["report"])
 
 
 def test_a_study_without_demo_images_is_a_valid_graph(tmp_path, clone_of_project):

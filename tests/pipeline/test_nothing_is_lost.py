@@ -192,7 +192,7 @@ CASES = (
     ),
     Case("profile use demo --force", {}, ("params.yaml",)),
     Case(
-        "profile use paper --force --data mini --rate 1 --set extract.backbone=demo-vit",
+        "profile use small --force --data mini",
         {"mini/coco": None, "mini/forensynths/train": None},
         ("params.yaml", "corpora/progan.parquet", "corpora/genimage.parquet", ".ltdpipe/data-root"),
     ),
@@ -236,6 +236,9 @@ def project(tmp_path_factory):
         shutil.copytree(PROJECT / "profiles", folder / "profiles")
         demo = yaml.safe_load((PROJECT / "profiles/demo.yaml").read_text())
         (folder / "params.yaml").write_text(yaml.safe_dump(demo | PARAMS))
+        paper = yaml.safe_load((PROJECT / "profiles/paper.yaml").read_text())
+        paper["extract"]["backbone"] = "demo-vit"
+        (folder / "profiles/small.yaml").write_text(yaml.safe_dump(paper))
         (folder / "card.md").write_text("A card.\n" * 3)
         torch.save({"weight": torch.zeros(1, 64), "bias": torch.zeros(1)}, folder / "univfd.pt")
         os.chdir(folder)
@@ -388,7 +391,6 @@ def test_a_command_that_fails_leaves_every_file_as_it_was(project, sizes_of, cap
         "explain detector.ltd data/images/test/real/00000.png -o data/images/test/../test/real/00000.png",
         f"show {HEAD} --out {HEAD}",
         f"analyse --features {TEST} --out {TEST}/index.parquet",
-        f"audit --features {TEST} --train {TRAIN} --out {TRAIN}/index.parquet",
         f"evaluate --head-file {HEAD} --features {TEST} --out {HEAD}",
         f"evaluate --head-file {HEAD} --features {TEST} --out {TEST}/index.parquet",
         f"import-head univfd.pt --format univfd --features {TEST} --out univfd.pt",

@@ -14,7 +14,18 @@ from running import PROJECT
 
 DECLARED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 # Declared and not imported: run as a command, or used by another one where it is there.
-BESIDE = {"dvc", "ruamel.yaml.clib", "import-linter", "mkdocs-material", "mypy", "pytest-xdist", "ruff", "types-pyyaml"}
+BESIDE = {
+    "dvc",
+    "ruamel.yaml.clib",
+    "import-linter",
+    "mkdocs-material",
+    "mypy",
+    "pandas",
+    "pandas-stubs",
+    "pytest-xdist",
+    "ruff",
+    "types-pyyaml",
+}
 DISTRIBUTIONS = packages_distributions()
 
 
@@ -26,8 +37,8 @@ def libraries(*folders: str) -> set[str]:
     """What is installed for the modules that files below these folders import."""
     files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
     modules = {name.partition(".")[0] for file in files for name in imported(file)} - set(sys.stdlib_module_names)
-    found = {module: DISTRIBUTIONS.get(module, ["ltdpipe"])[0] for module in modules}
-    return names(list(found.values())) - {"ltdpipe"}
+    distributions = [name for module in modules for name in DISTRIBUTIONS.get(module, [])]
+    return names(distributions) - {"ltdpipe"}
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ from running import run_command, start
 from stages.demo.miniatures import run as make_miniatures
 from stages.scan.protocols import set_list
 
-CHANGES = (
-    *("extract.backbone=demo-vit", "seeds=[0]", "sweeps.window=[]"),
-    *("train.epochs=2", "train.batch=4", "train.validation_share=0.4"),
-)
-VIEWS = {"ufd": "[clean, 'jpeg:60']", "drct2m": "[clean, 'scale:0.5']", "progan": "[clean, 'train:2', val]"}
+TRAIN = {"epochs": 2, "batch": 4, "validation_share": 0.4, "views": ["train:2"]}
+VIEWS = {
+    "ufd": ["clean", "jpeg:60"],
+    "drct2m": ["clean", "scale:0.5"],
+    "progan": ["clean", "train:2", "val"],
+    "sdv14": ["clean", "train:2", "val"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +27,17 @@ def study(tmp_path_factory, clone_of_project):
     folder = tmp_path_factory.mktemp("paper")
     clone = clone_of_project(folder / "clone")
     profile = yaml.safe_load((clone / "profiles" / "paper.yaml").read_text())
+    profile["extract"]["backbone"] = "demo-vit"
     profile["heads"] = {name: profile["heads"][name] for name in ("ltd", "ltd-raw")}
-    profile["train"]["views"] = ["train:2"]
-    profile["corpora"]["sdv14"]["views"] = ["clean", "train:2", "val"]
+    profile["seeds"], profile["sweeps"]["window"] = [0], []
+    profile["train"] |= TRAIN
+    for name, views in VIEWS.items():
+        profile["corpora"][name]["views"] = views
     (clone / "profiles" / "paper.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
     make_miniatures(root=folder / "data", test_images=2, training_images=10)
     for generator in ("wukong", "BigGAN"):
         (folder / "data" / "genimage" / generator).rename(folder / generator)
-    changes = [*CHANGES, *(f"corpora.{name}.views={views}" for name, views in VIEWS.items())]
-    options = [word for change in changes for word in ("--set", change)]
-    use = ("ltdpipe", "profile", "use", "paper", "--data", str(folder / "data"), "--rate", "50")
-    run_command(*use, *options, cwd=clone)
+    run_command("ltdpipe", "profile", "use", "paper", "--data", str(folder / "data"), cwd=clone)
     return clone
 
 

@@ -10,8 +10,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.commands.extract import extract
-from pipeline.commands.scan import scan
+from pipeline.commands.data import extract, scan
 from pipeline.commands.store import store
 from pipeline.commands.verify import verify
 from running import PROJECT

@@ -13,8 +13,8 @@ from faults import harm
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
-from pipeline.commands.extract import extract as extract_command
-from pipeline.commands.scan import scan as scan_command
+from pipeline.commands.data import extract as extract_command
+from pipeline.commands.data import scan as scan_command
 from pipeline.commands.status import status
 from pipeline.commands.store import store
 from pipeline.commands.verify import verify

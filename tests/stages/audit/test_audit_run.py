@@ -5,16 +5,18 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from audit_tables import index_of
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.commands.audit import audit as audit_command
+from pipeline.cli import ltdpipe
+from running import PROJECT
 from stages.audit.run import run
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, ShardRecord, write_index
 from storage.shard import write_shard
 from storage.spec import FeatureSpec
@@ -233,23 +235,24 @@ def test_unlabelled_images_cannot_be_audited(corpora, reporter, tmp_path):
     assert not (tmp_path / "a.json").exists()
 
 
-def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path):
-    features = str(corpora / "features" / "biased" / "clean")
-    result = CliRunner().invoke(
-        audit_command, ["--features", features, "--out", str(tmp_path / "a.json")], env={"COLUMNS": "160"}
-    )
-    assert result.exit_code == 0, result.output
+def test_the_command_prints_a_table_and_the_warnings(corpora, tmp_path, monkeypatch):
+    corpus = "{root: nowhere}"
+    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text()) | {"demo": {}, "train_on": ["clean"]}
+    params |= {"corpora": {name: yaml.safe_load(corpus) for name in ("biased", "clean")}}
+    params["evaluate"]["corpora"] = ["biased"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in params["corpora"]:
+        (tmp_path / "data" / "features").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "features" / name).symlink_to(corpora / "features" / "biased")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(ltdpipe, ["audit", "--corpus", "biased"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.exception or result.output
     assert "audit of biased" in result.output
     assert "10 + 0" not in result.output
     assert "1.000" in result.output
     assert "format-bias: set biased: format, size and JPEG quality" in result.output
-    found = json.loads((tmp_path / "a.json").read_text())
+    out = tmp_path / "audit" / "biased" / "clean.json"
+    found = json.loads(out.read_text())
     assert (found["corpus"], found["near_duplicates"]["cosine"]) == ("biased", 0.98)
-    CliRunner().invoke(audit_command, ["--features", features, "--out", str(tmp_path / "a.json"), "--no-near"])
-    assert "left_out" in json.loads((tmp_path / "a.json").read_text())["near_duplicates"]
-
-
-def test_the_command_refuses_a_layout_nobody_knows(corpora):
-    arguments = ["--features", str(corpora / "features" / "mixed" / "clean"), "--layout", "genimagee"]
-    with pytest.raises(SettingError, match="layout 'genimagee' is not known; choose from auto"):
-        CliRunner().invoke(audit_command, arguments, catch_exceptions=False)
+    CliRunner().invoke(ltdpipe, ["audit", "--corpus", "biased", "--no-near"])
+    assert "left_out" in json.loads(out.read_text())["near_duplicates"]

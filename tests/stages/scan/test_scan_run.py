@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from pipeline.commands.scan import scan
+from pipeline.commands.data import scan
 from stages.scan.assign import Selection
 from stages.scan.folder import Folder
 from stages.scan.run import ScanSummary, run

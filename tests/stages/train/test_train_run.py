@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from pipeline.cli import ltdpipe
-from pipeline.commands.head_options import memory_option
+from pipeline.commands.arguments import memory_option
 from planted import in_transitions, labels_of, noise, write_view
 from running import PROJECT, start_held, wait_for
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable

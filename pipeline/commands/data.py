@@ -1,0 +1,238 @@
+"""Images -> manifest -> features."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import workspace
+from pipeline.commands.arguments import PATH, comma_separated, corpus_option, echo, refuse_overwriting
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from stages.extract.summary import ExtractSummary
+    from stages.reporter import Reporter
+
+_REASONS_SHOWN = 10
+
+
+@click.command("demo-images")
+@click.option("--corpus", metavar="NAME", required=True, help="A corpus under `demo` in params.yaml.")
+def demo_images(*, corpus: str) -> None:
+    """Make the image files of a corpus of the demo study."""
+    from stages.demo.images import run
+
+    params = workspace.project_params()
+    root = workspace.defined(params.corpora, corpus, "corpora").root
+    run(corpus=workspace.defined(params.demo, corpus, "demo"), out=Path(root))
+
+
+@click.command()
+@click.argument("folder", required=False)
+@corpus_option
+@click.option("--layout", help="How FOLDER lies on disk.  [default: auto, which says how it decided]")
+@click.option("--reals", metavar="FOLDER", help="Second root: real images for the sets of FOLDER that have none.")
+@click.option("--sets", metavar="LIST", help="Only the sets of a named list, such as ufd16 (docs/protocols.md).")
+@click.option("--split", "splits", multiple=True, help="Only this split of FOLDER; may be repeated.")
+@click.option("--category", "categories", multiple=True, help="Only this category of FOLDER; may be repeated.")
+@click.option("--out", type=PATH, help="The manifest to write for FOLDER (Parquet).")
+@click.option("--strict", is_flag=True, help="Exit with 3, and write nothing, when an archive cannot be read.")
+def scan(
+    *,
+    folder: str | None,
+    corpus: str | None,
+    layout: str | None,
+    reals: str | None,
+    sets: str | None,
+    splits: tuple[str, ...],
+    categories: tuple[str, ...],
+    out: Path | None,
+    strict: bool,
+) -> None:
+    """List a corpus's images in its manifest; no image is opened.
+
+    With --corpus, everything comes from params.yaml and the manifest goes to corpora/NAME.parquet. With FOLDER (or an
+    archive, a list of images, or a URL), anything is listed, and written where --out says. An archive that cannot be
+    read is listed as one image, which extraction records as failed; with --strict the exit status is 3.
+    """
+    from pipeline.console import ConsoleReporter
+    from stages.scan.run import run
+    from stages.scan.protocols import set_list
+
+    settings = {"layout": layout, "reals": reals, "sets": sets, "splits": splits, "categories": categories}
+    ref = workspace.corpus_to_scan(folder, corpus=corpus, out=out, settings=settings)
+    refuse_overwriting(ref.manifest, *(Path(root) for root in (ref.root, ref.reals) if root is not None))
+    reporter = ConsoleReporter()
+    _, summary = run(
+        corpus=ref.name,
+        root=ref.root,
+        layout=ref.settings.layout,
+        reals=ref.reals,
+        classes=ref.settings.classes,
+        selection=ref.settings.selection,
+        out=ref.manifest,
+        reporter=reporter,
+        strict=strict,
+    )
+    echo(str(summary))
+    if isinstance(ref.settings.sets, str):
+        echo(set_list(ref.settings.sets).covered(summary.sets))
+    for warning in summary.warnings:
+        reporter.warn(warning)
+
+
+def _blocks(_context: click.Context, _option: click.Parameter, value: str | None) -> str | list[int] | None:
+    numbers = (value or "").split(",")
+    return list(map(int, numbers)) if all(number.isdecimal() for number in numbers) else value
+
+
+@click.command()
+@click.argument("folder", required=False, type=PATH)
+@corpus_option
+@click.option("--out", type=PATH, help="Where the features of FOLDER go, one folder a view.")
+@click.option(
+    "--layout", help="How FOLDER's sub-folders map to labels.  [default: auto, by their names, else unlabelled]"
+)
+@click.option("--backbone", help="For FOLDER: name of the backbone; `ltdpipe backbones` lists them.")
+@click.option("--weights", help="For FOLDER: default, random:SEED, or a local weights file.")
+@click.option("--geometry", help="For FOLDER: crop224-pad (default), squash256-crop224, short224-crop or tile224.")
+@click.option("--views", callback=comma_separated, help="For FOLDER: as in clean,train:5,jpeg:70,scale:0.5+jpeg:70.")
+@click.option("--taps", callback=comma_separated, help="For FOLDER: some of cls,ln2_cls,grid,embedding.")
+@click.option("--blocks", callback=_blocks, help="For FOLDER: all, a range such as 11-19, or numbers such as 3,11.")
+@click.option("--grid", type=click.IntRange(1, 64), help="For FOLDER: cells a side of the tap grid.")
+@click.option("--apply-exif", is_flag=True, help="For FOLDER: turn pictures as their EXIF orientation says.")
+@click.option("--precision", help="For FOLDER: auto (default), fp32 or fp16.")
+@click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images a shard.")
+@click.option("--batch", type=click.IntRange(1), help="Images a forward pass.  [default: what suits the device]")
+@click.option("--loaders", type=click.IntRange(0), help="Decoding processes of each worker.  [default: by the cores]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a local cluster.")
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786; see docs/cluster.md.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
+@click.option(
+    "--check-content", is_flag=True, help="Hash every image; make again what changed under the same size and time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Progress as JSON lines on stderr, the summary on stdout.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when any image failed; the features are there all the same.")
+def extract(
+    *,
+    folder: Path | None,
+    corpus: str | None,
+    out: Path | None,
+    layout: str | None,
+    backbone: str | None,
+    weights: str | None,
+    geometry: str | None,
+    views: list[str] | None,
+    taps: list[str] | None,
+    blocks: str | list[int] | None,
+    grid: int | None,
+    apply_exif: bool,
+    precision: str | None,
+    shard_size: int,
+    batch: int | None,
+    loaders: int | None,
+    workers: int,
+    scheduler: str | None,
+    compiled: bool,
+    check_content: bool,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Run the frozen backbone over a corpus and cache its features.
+
+    With --corpus, settings come from params.yaml. With FOLDER and --out, any folder of images is extracted. Finished
+    shards are never made again: the same command resumes where it was stopped. --shard-size, --loaders, --workers and
+    --scheduler change no feature; --batch and --compile change them by rounding alone.
+
+    An image that cannot be read is recorded with its reason, and the exit status is 0 all the same, so that a corpus
+    with a few broken files is of use; with --strict it is 3. It is 3 in any case when no image can be read, 4 when the
+    disk is full or the weights cannot be had.
+    """
+    from pipeline.console import ConsoleReporter, JsonReporter
+    from pipeline.speed import record
+    from stages.extract.run import run
+    from stages.extract.settings import Runtime
+    from storage.publish import write_contents
+    from storage.store import project_root, store_root
+
+    reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
+    seen = {"layout": layout, "geometry": geometry, "views": views}
+    made = {"backbone": backbone, "weights": weights, "taps": taps, "blocks": blocks, "grid": grid}
+    made |= {"apply_exif": apply_exif, "precision": precision}
+    ref, settings = workspace.corpus_to_extract(folder, corpus=corpus, out=out, seen=seen, made=made)
+    out = workspace.needed(ref.features, "--out, where the features go")
+    summary = run(
+        corpus=ref.name,
+        root=ref.root,
+        reals=ref.reals,
+        manifest=_manifest(ref, reporter),
+        settings=settings,
+        geometry=ref.settings.geometry,
+        views=ref.settings.views,
+        store=store_root(),
+        owner=None if ref.fingerprint is None else project_root(),
+        out=out,
+        reporter=reporter,
+        runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content),
+    )
+    if ref.fingerprint is not None:
+        write_contents(out, ref.fingerprint)
+        if summary.extracted:
+            record("extraction", ref.name, seconds=summary.timing.wall, images=sum(summary.views.values()))
+    if as_json:
+        echo(json.dumps({"corpus": ref.name} | summary.to_json()))
+    else:
+        for line in _summary_lines(ref.name, summary):
+            echo(line)
+    if strict and summary.failed:
+        raise DataError(
+            f"{sum(summary.failed.values())} of {ref.name}'s images failed (--strict); the features are in {out}"
+        )
+
+
+def _manifest(ref: workspace.CorpusRef, reporter: Reporter) -> pa.Table:
+    """The images of a corpus: as ``ltdpipe scan`` listed them, or listed now."""
+    from stages.scan.run import run
+    from storage.manifest import read_manifest
+
+    if ref.manifest is not None:
+        return read_manifest(ref.manifest)
+    manifest, summary = run(corpus=ref.name, root=ref.root, layout=ref.settings.layout)
+    for line in str(summary).splitlines():
+        reporter.note(f"{ref.name}: {line}")
+    for warning in summary.warnings:
+        reporter.warn(f"{ref.name}: {warning}")
+    return manifest
+
+
+def _summary_lines(name: str, summary: ExtractSummary) -> Iterator[str]:
+    """Yield what a run did: counts, failures by kind and reason, formats per class, small images, time."""
+    failed = sum(summary.failed.values())
+    yield f"{name}: {summary.usable} images usable, {summary.extracted} extracted now, key {summary.key}"
+    if failed:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.failed_kinds.items()))
+        yield f"{name}: {failed} failed: {kinds}; recorded in index.parquet"
+        most = sorted(summary.failed.items(), key=lambda item: (-item[1], item[0]))
+        yield from (f"  {count} x {reason}" for reason, count in most[:_REASONS_SHOWN])
+        if len(most) > _REASONS_SHOWN:
+            yield f"  and {len(most) - _REASONS_SHOWN} other reasons"
+    if len(summary.keys) > 1:
+        yield f"{name}: views {', '.join(f'{view} (+{count})' for view, count in summary.views.items())}"
+    for row in summary.formats:
+        size = "size unknown" if row.median_size is None else "median {} x {}".format(*row.median_size)
+        quality = "" if row.median_quality is None else f", quality {row.median_quality}"
+        yield f"  {row.label:10} {row.format:8} {row.images:8} images, {size}{quality}"
+    if summary.small:
+        yield f"{name}: {summary.small} images are smaller than the crop (padded or repeated, as the geometry says)"
+    seconds = summary.timing
+    if summary.extracted and seconds.wall:
+        parts = ("read", "decode", "view", "backbone", "write", "waiting")
+        split = ", ".join(f"{part} {getattr(seconds, part):.1f}" for part in parts)
+        yield f"{name}: {summary.extracted / seconds.wall:.1f} images/s; seconds: {split}; wall {seconds.wall:.1f}"

@@ -1,0 +1,275 @@
+"""Features -> heads: trained, swept, imported, described."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from pipeline import workspace
+from pipeline.commands.arguments import (
+    PATH,
+    echo,
+    memory_option,
+    refuse_overwriting,
+    threads_option,
+    trained_on_option,
+)
+from storage.errors import DataError, SettingError
+from storage.views import view_directories
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from pipeline.params import Params
+    from stages.heads.settings import HeadSettings
+    from stages.heads.settings import TrainSettings
+    from stages.sweep.variants import Variant
+
+
+@click.command()
+@click.option("--head", "name", metavar="NAME", required=True, help="A head of params.yaml; with --features, a family.")
+@click.option("--seed", type=click.IntRange(min=0), help="Fixes everything that is random; with --features, 0.")
+@trained_on_option
+@click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
+@click.option(
+    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A setting of training or of the head; repeatable."
+)
+@click.option("--out", type=PATH, help="The head file to write.")
+@memory_option
+@threads_option
+def train(
+    *,
+    name: str,
+    seed: int | None,
+    trained_on: str | None,
+    features: Path | None,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    memory: int | None,
+    threads: int | None,
+) -> None:
+    """Train a head on cached features.
+
+    Settings come from params.yaml. With --features they do not: the head is one of the families ltd, univfd, rine,
+    linear:BLOCK, linear-all, layer-transformer with its defaults, and --set changes them. A stopped training resumes
+    where it was when it is started again.
+    """
+    from pipeline.console import ConsoleReporter
+    from pipeline.speed import record
+    from stages.heads.settings import TrainSettings
+    from stages.train.run import run
+
+    if features is None:
+        params = workspace.project_params()
+        ref = workspace.study_head(params, name, seed=seed, trained_on=trained_on)
+        head, settings = params.heads[name], params.train
+        if assignments:
+            workspace.needed(out, "--out: what --set changes is not the head of params.yaml")
+    else:
+        ref = workspace.head_by_hand(name.replace(":", "-"), seed or 0, features)
+        head, settings = _head_of_family(name), TrainSettings()
+    head, settings = _with_assignments(head, settings, assignments)
+    file = out or ref.file
+    refuse_overwriting(file, features)
+    views, validation_view = _training_views(ref.features, settings)
+    started = time.perf_counter()
+    summary = run(
+        views=views,
+        validation_view=validation_view,
+        name=ref.name,
+        head=head,
+        settings=settings,
+        seed=ref.seed,
+        out=file,
+        reporter=ConsoleReporter(),
+        memory=memory,
+        threads=threads,
+    )
+    if ref.run is not None and out is None:
+        record("training", ref.run, seconds=time.perf_counter() - started)
+    echo(
+        f"{file}: best epoch {summary.best.epoch}, held-out accuracy {summary.best.validation_accuracy:.4f}, "
+        f"{summary.parameters:,} parameters"
+    )
+
+
+def _training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:
+    """Return the directories of the views that train and of the one that validates.
+
+    Args:
+        features: an extracted corpus, with one folder a view; or one view of it, which then serves for both.
+        settings: name the views of a corpus.
+    """
+    if (features / "index.parquet").exists():
+        return [features], features
+    (validation,) = view_directories([settings.validation_view])
+    return [features / name for name in view_directories(settings.views)], features / validation
+
+
+def _head_of_family(family: str) -> HeadSettings:
+    """Return the default settings of a family, as ``ltd``; ``linear:BLOCK`` and ``linear-all`` name linear probes.
+
+    Raises:
+        SettingError: there is no such family, or its block is none.
+    """
+    from pipeline.validation import load_yaml, settings_from
+    from stages.heads.settings import HeadSettings
+
+    kind, _, block = family.partition(":")
+    values: dict[str, Any] = {"type": kind}
+    if family == "linear-all":
+        values = {"type": "linear", "block": "all"}
+    elif block:
+        values["block"] = load_yaml(block, f"the block {block!r} of --head {family}")
+    return settings_from(cast("type[HeadSettings]", HeadSettings), values, source="--head: ")
+
+
+def _with_assignments(
+    head: HeadSettings, settings: TrainSettings, assignments: Sequence[str]
+) -> tuple[HeadSettings, TrainSettings]:
+    """Return both settings with ``KEY=VALUE`` put in; values are YAML, and override what the method sets.
+
+    Raises:
+        SettingError: a key belongs to neither, or a value is wrong.
+    """
+    from pipeline.validation import parsed_assignment, settings_from
+    from stages.heads.settings import Overrides, TrainSettings
+
+    head_values, train_values = head.model_dump(), settings.model_dump()
+    known = sorted({*head_values, *train_values} - {"type", "train"})
+    for assignment in assignments:
+        key, value = parsed_assignment(assignment, "--set")
+        if key not in known:
+            raise SettingError(
+                f"--set {assignment}: no setting of training or of this head; allowed: {', '.join(known)}"
+            )
+        if key in Overrides.model_fields:
+            head_values["train"][key] = value
+        else:
+            (head_values if key in head_values else train_values)[key] = value
+    head = settings_from(type(head), head_values, source="--set ")
+    return head, settings_from(TrainSettings, train_values, source="--set ")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["window", "layer"]))
+@trained_on_option
+@memory_option
+@threads_option
+def sweep(*, kind: Literal["window", "layer"], trained_on: str | None, memory: int | None, threads: int | None) -> None:
+    """Train and score many heads of the study on features that are read once.
+
+    KIND window: the head `ltd` of params.yaml with every fixed window of 3 to 9 blocks among its candidates, where they
+    are set, else among all blocks. KIND layer: a linear probe on each block. A stopped sweep resumes with the heads
+    that are missing.
+    """
+    from pipeline.console import ConsoleReporter
+    from pipeline.speed import record
+    from stages.sweep.run import run
+    from storage.features import FeatureTable
+
+    params = workspace.project_params()
+    corpus = workspace.training_corpus(params, trained_on)
+    out = workspace.sweep(corpus, kind)
+    views, validation_view = _training_views(workspace.features(corpus), params.train)
+    started = time.perf_counter()
+    rows = run(
+        views=views,
+        validation_view=validation_view,
+        evaluation=[workspace.view(tested) for tested in params.evaluate.corpora],
+        variants=_variants(kind, params, FeatureTable.open(views[0]).spec.blocks),
+        settings=params.train,
+        seeds=params.seeds,
+        out=out,
+        reporter=ConsoleReporter(),
+        memory=memory,
+        threads=threads,
+    )
+    record("sweep", f"{corpus}/{kind}", seconds=time.perf_counter() - started)
+    echo(f"{out}: {len(rows)} rows in results.csv")
+
+
+def _variants(kind: str, params: Params, blocks: int) -> list[Variant]:
+    from stages.heads.settings import LinearSettings, LtdSettings
+    from stages.sweep.variants import layer_sweep, window_sweep
+
+    if kind == "layer":
+        return layer_sweep(LinearSettings(), blocks)
+    head = workspace.defined(params.heads, "ltd", "heads")
+    if not isinstance(head, LtdSettings):
+        raise SettingError(f"sweep window needs heads.ltd of params.yaml to be of type ltd, found {head.type}")
+    windows = window_sweep(head, blocks)
+    if not windows:
+        raise SettingError(f"sweep window: heads.ltd.candidates {head.candidates} hold no 3 blocks; give a wider range")
+    return windows
+
+
+@click.command("import-head")
+@click.argument("file", type=PATH)
+@click.option("--format", "kind", type=click.Choice(["ltd-authors", "univfd", "rine"]), required=True)
+@click.option("--features", type=PATH, required=True, help="An extracted view, of the backbone the head belongs to.")
+@click.option("--name", help="What the head is called.  [default: the format]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Its number among the seeds.")
+@click.option("--out", type=PATH, help="The head file to write.")
+@click.option("--first-block", default=11, show_default=True, help="ltd-authors: first candidate block.")
+@click.option("--heads", default=8, show_default=True, help="ltd-authors: attention heads.")
+@click.option(
+    "--check-backbone",
+    metavar="WEIGHTS",
+    help="ltd-authors: compare the CLIP in FILE with local weights, `default` or a file, value by value.",
+)
+def import_head(
+    *,
+    file: Path,
+    kind: Literal["ltd-authors", "univfd", "rine"],
+    features: Path,
+    name: str | None,
+    seed: int,
+    out: Path | None,
+    first_block: int,
+    heads: int,
+    check_backbone: str | None,
+) -> None:
+    """Turn a checkpoint of the LTD authors, of UnivFD or of RINE into a head file.
+
+    Tensors alone are read from FILE; code in it is refused. Its shapes have to fit the backbone of the features.
+    """
+    from stages.heads.foreign import run
+
+    name = name or kind
+    out = out or workspace.head_by_hand(name, seed, features).file
+    refuse_overwriting(out, file, features)
+    settings = run(
+        file=file,
+        kind=kind,
+        features=features,
+        name=name,
+        seed=seed,
+        out=out,
+        first_block=first_block,
+        heads=heads,
+        backbone=_local_backbone(features, check_backbone) if check_backbone else None,
+    )
+    echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")
+
+
+def _local_backbone(features: Path, weights: str) -> Mapping[str, Tensor]:
+    """The weights of the backbone that made the features, by open_clip's names of the image tower."""
+    from stages.extract.backbone import load_backbone
+    from storage.features import FeatureTable
+
+    spec = FeatureTable.open(features).spec
+    backbone = load_backbone(spec.backbone, weights=weights, precision="auto")
+    if backbone.weights != spec.weights:
+        raise DataError(
+            f"{features} was made with weights of sha256 {spec.weights}, and {weights} gives {backbone.weights}; name "
+            "the weights that made the features"
+        )
+    local: Mapping[str, Tensor] = backbone.tower.module.state_dict()
+    return local

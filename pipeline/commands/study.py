@@ -1,0 +1,249 @@
+"""What a study measures: audit, scores, transitions, the report, and two heads or studies side by side."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline import workspace
+from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_overwriting, trained_on_option
+from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from rich.table import Table as PrintedTable
+
+    from pipeline.params import Params
+    from stages.report.table import Table
+
+
+@click.command()
+@click.option("--corpus", metavar="NAME", required=True, help="A corpus of params.yaml.")
+@trained_on_option
+@click.option(
+    "--near",
+    type=click.FloatRange(0, 1),
+    default=0.98,
+    show_default=True,
+    help="Cosine from which images are near duplicates.",
+)
+@click.option("--no-near", is_flag=True, help="Leave near duplicates out (quadratic in the number of images).")
+def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) -> None:
+    """Look for what makes a corpus's numbers mean less than they seem to.
+
+    Sizes against the published ones, sets with one class, how well file format and size alone tell the classes apart,
+    duplicates between training and test, unreadable and small images, labels that may be wrong.
+    """
+    from rich.console import Console
+
+    from pipeline.console import ConsoleReporter
+    from stages.audit.run import run
+
+    params, reporter = workspace.project_params(), ConsoleReporter()
+    settings = workspace.defined(params.corpora, corpus, "corpora")
+    training = workspace.training_corpus(params, trained_on)
+    out = workspace.audit(corpus, training)
+    result = run(
+        corpus=corpus,
+        features=workspace.view(corpus),
+        layout=settings.layout,
+        out=out,
+        reporter=reporter,
+        train=workspace.view(training),
+        asked=settings.set_order,
+        near=None if no_near else near,
+    )
+    Console().print(audit_table(result))
+    for warning in result["warnings"]:
+        about = "" if warning["set"] is None else f"set {warning['set']}: "
+        reporter.warn(f"{warning['kind']}: {about}{warning['text']}")
+    echo(f"{out}: {len(result['warnings'])} warning(s)")
+
+
+def audit_table(audited: dict[str, Any]) -> PrintedTable:
+    """An audit's numbers for the terminal, one line a set."""
+    from rich.table import Table as PrintedTable
+    from rich.text import Text
+
+    from storage.names import printable
+
+    caption = "small: below the crop. metadata AP: how well format, size and quality of the file tell the classes apart"
+    table = PrintedTable(title=Text(f"audit of {audited['corpus']}"), caption=Text(caption), show_edge=False)
+    table.add_column("set")
+    for column in ("real", "synthetic", "published", "small", "metadata AP", "chance", "matched"):
+        table.add_column(column, justify="right")
+    for entry in audited["sets"]:
+        size, predictor = entry["expected"], entry["predictor"]
+        published = "" if size is None else str(size["images"] if size["real"] is None else _pair(size))
+        ap, guess = ("" if value is None else f"{value:.3f}" for value in (predictor["ap"], predictor["prevalence"]))
+        cells = [entry["name"], str(entry["real"]), str(entry["synthetic"]), published, _pair(entry["below_crop"])]
+        table.add_row(*(Text(printable(cell)) for cell in [*cells, ap, guess, str(entry["matched"]["jpeg+size"])]))
+    return table
+
+
+def _pair(counts: dict[str, int]) -> str:
+    return f"{counts['real']} + {counts['synthetic']}"
+
+
+@click.command()
+@click.option("--head", "name", metavar="NAME", help="A head of params.yaml.")
+@click.option("--seed", type=int, help="The seed it was trained with.")
+@trained_on_option
+@corpus_option
+@click.option("--head-file", type=PATH, help="Any head file, instead of --head and --seed.")
+@click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
+@click.option("--out", type=PATH, help="The scores file to write, with --head-file and --features.")
+def evaluate(
+    *,
+    name: str | None,
+    seed: int | None,
+    trained_on: str | None,
+    corpus: str | None,
+    head_file: Path | None,
+    features: Path | None,
+    out: Path | None,
+) -> None:
+    """Score a corpus's images with a trained head.
+
+    With --head, --seed and --corpus, every view of the corpus is scored, and the images held out of the head's training
+    for a threshold of the training domain. With --head-file, --features and --out, any head scores any one view.
+    """
+    from pipeline.speed import record
+    from stages.evaluate.run import run, run_views
+
+    if head_file or features or out:
+        if not (head_file and features and out):
+            raise SettingError("--head-file, --features and --out belong together: give all three")
+        if any(option is not None for option in (name, seed, trained_on, corpus)):
+            raise SettingError(
+                "--head, --seed, --trained-on and --corpus would do nothing beside --head-file; leave them out"
+            )
+        refuse_overwriting(out, head_file, features)
+        echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
+        return
+    params = workspace.project_params()
+    name, corpus = workspace.needed(name, "--head"), workspace.needed(corpus, "--corpus")
+    head = workspace.study_head(params, name, seed=seed, trained_on=trained_on)
+    workspace.defined(params.corpora, corpus, "corpora")
+    folder = workspace.scores(corpus, head.features.name, head.name, head.seed)
+    started = time.perf_counter()
+    counts = run_views(
+        features=workspace.features(corpus),
+        head=head.file,
+        out=folder,
+        trained_on=head.features,
+        match=params.evaluate.match,
+    )
+    seconds = time.perf_counter() - started
+    record("scoring", f"{corpus}/{head.run}", seconds=seconds, images=sum(counts.values()))
+    for view, count in counts.items():
+        echo(f"{folder / view}.parquet: {count} images scored")
+
+
+@click.command()
+@corpus_option
+@click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
+@click.option("--out", type=PATH, help="The Parquet file to write.")
+def analyse(*, corpus: str | None, features: Path | None, out: Path | None) -> None:
+    """Measure how the class token moves between adjacent blocks, for real images and each generator."""
+    from stages.analyse.run import run
+
+    if features is None:
+        corpus = workspace.needed(corpus, "--corpus NAME, or --features and --out")
+        features, out = workspace.view(corpus), out or workspace.analysis(corpus)
+    out = workspace.needed(out, "--out with --features")
+    refuse_overwriting(out, features)
+    run(features=features, out=out)
+    echo(f"{out}: how the class token moves from block to block, real images against each generator")
+
+
+@click.command()
+@click.option("--quiet", is_flag=True, help="Do not print the table.")
+def report(*, quiet: bool) -> None:
+    """Compute metrics from the stored scores, and write tables, plots and the HTML report of the study."""
+    from pipeline.study import write_report
+
+    folder, table = write_report(workspace.project_params())
+    if not quiet:
+        from rich.console import Console
+
+        Console().print(table)
+        echo(f"report: {folder / 'report.html'}")
+
+
+@click.command()
+@click.argument("one")
+@click.argument("other")
+@click.option("--out", type=PATH, help="Also write the table; its suffix says how: .csv, .json, .md or .tex.")
+def compare(*, one: str, other: str, out: Path | None) -> None:
+    """Compare two heads, or two studies, on the same images, set by set, with paired tests.
+
+    ONE and OTHER are heads of params.yaml, as the report calls them, or folders of scores, as `scores` of another
+    checkout. Of two folders, heads of one name are compared.
+    """
+    from rich.console import Console
+
+    from stages.report.compare import run
+    from stages.report.table import WRITERS
+    from storage.atomic import write_text
+
+    if out is not None and out.suffix.removeprefix(".") not in WRITERS:
+        raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(WRITERS)}")
+    params = workspace.project_params() if workspace.PARAMS.exists() else None
+    first, second = (_scores_of(params, side) for side in (one, other))
+    heads_of = {path: head for path, head in (first | second).items() if head is not None}
+    order = []
+    if params is not None:
+        from pipeline.study import set_order
+
+        order = set_order(params)
+    table = run(one=list(first), other=list(second), names=(one, other), heads_of=heads_of, set_order=order)
+    for printed in _printed(table):
+        Console().print(printed)
+    if out is not None:
+        write_text(out, WRITERS[out.suffix.removeprefix(".")](table))
+
+
+def _scores_of(params: Params | None, side: str) -> dict[Path, str | None]:
+    """Return scores files -> what the study calls their head; None in a folder, where the files have to say it."""
+    known: list[str] = []
+    if params is not None:
+        from pipeline.study import labels, score_files
+
+        known = labels(params)
+        if side in known:
+            return dict(score_files(params, labels=[side]))
+    found = sorted(Path(side).rglob("*.parquet")) if Path(side).is_dir() else []
+    if not found:
+        heads = ", ".join(known) or "none: there is no params.yaml here"
+        raise SettingError(f"{side!r} is neither a head of params.yaml ({heads}) nor a folder with scores")
+    return dict.fromkeys(found)
+
+
+def _printed(table: Table) -> list[PrintedTable]:
+    from rich.table import Table as PrintedTable
+    from rich.text import Text
+
+    from stages.report.table import Value
+    from storage.names import printable
+
+    printed = []
+    for block in table.blocks:
+        # no frame around it, so that it fits a terminal of 80 columns; a long name is broken, not cut
+        layout = PrintedTable(title=Text(printable(block.title)), title_justify="left", show_edge=False, pad_edge=False)
+        for name in ("set", "metric"):
+            layout.add_column(name, overflow="fold")
+        for name in ("first", "second", "difference", "95 % interval", "p (Holm)"):
+            layout.add_column(name, justify="right", no_wrap=True)
+        for row in block.rows:
+            texts = [
+                cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+                for cell in row
+            ]
+            first, second, difference, low, high, _, p_holm, _ = texts[2:]
+            cells = [*texts[:2], first, second, difference, f"{low} to {high}", p_holm]
+            layout.add_row(*(Text(printable(cell)) for cell in cells))
+        printed.append(layout)
+    return printed

@@ -1,0 +1,178 @@
+"""A profile is put to use on a data root: what is there, what is missing, what it takes, and when it is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pipeline.cli import ltdpipe
+from pipeline.params import params_from
+from pipeline.profiles import Plan, limited, profile_text, use
+from running import PROJECT, commit
+from stages.demo.miniatures import run as make_miniatures
+from storage.errors import DataError, ResourceError, SettingError
+from storage.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_miniatures(root=root, test_images=1, training_images=2)
+    return root
+
+
+@pytest.fixture
+def data(data_root, tmp_path):
+    """A copy of the data root that a test may damage."""
+    return shutil.copytree(data_root, tmp_path / "data")
+
+
+def put_to_use(data, reporter, **options):
+    use("paper", data, reporter, **{"limit": None, "skip_missing": False, "force": False} | options)
+    return reporter.notes
+
+
+def run(*arguments, refused=None):
+    """Run a command in this process; what it said, with the error of the kind that it is ``refused`` with."""
+    done = CliRunner().invoke(ltdpipe, arguments, env={"COLUMNS": "200"})
+    assert refused or done.exception is None, done.exception
+    assert not refused or isinstance(done.exception, refused), done.output
+    return f"{done.output}{done.exception or ''}"
+
+
+def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
+    profile = yaml.safe_load((project / "profiles" / "paper.yaml").read_text())
+    profile["extract"]["backbone"] = "demo-vit"
+    (project / "profiles" / "small.yaml").write_text(yaml.safe_dump(profile))
+    said = run("profile", "use", "small", "--data", str(data_root))
+    for line in (
+        *("16 of 16 sets", "8 of 8 sets", "13 of 13 sets"),
+        "set biggan: 1 real, 1 synthetic; published: 2000 real",
+        "images/s from files",
+    ):
+        assert line in said
+    manifests = {path.stem: len(read_manifest(path)) for path in (project / "corpora").glob("*.parquet")}
+    assert set(manifests) == {"progan", "sdv14", "ufd", "genimage", "drct2m"}
+    # of training images, no size is published
+    assert re.search(r"^progan: 8 images\n(?!  )", said, re.M)
+    assert manifests["drct2m"] == 13 + 1  # the shared real image is listed once
+    assert yaml.safe_load((project / "params.yaml").read_text()) == profile
+    # the roots are found again, and a second use does not take the file for an edit
+    assert "8 real, 8 synthetic" in run("scan", "--corpus", "genimage")
+    run("profile", "use", "small")
+
+
+def test_missing_sets_are_named_and_the_study_goes_on_with_the_rest(project, data, reporter):
+    shutil.rmtree(data / "genimage" / "wukong")
+    shutil.rmtree(data / "genimage" / "VQDM")
+    said = put_to_use(data, reporter)
+    assert "  6 of 8 sets; missing: wukong, vqdm" in said
+    assert "  UFD in distribution (a), the authors': its diffusion sets share 2 real images" in said
+    assert (project / "corpora" / "genimage.parquet").exists()
+
+
+def test_the_re_pack_of_ufd_is_told_from_the_authors_distribution(project, data, reporter):
+    diffusion = data / "ufd" / "diffusion_datasets"
+    for fakes in diffusion.glob("*/1_fake"):
+        shutil.copytree(diffusion / "laion" / "0_real", fakes.parent / "0_real")
+    for pool in ("laion", "imagenet"):
+        shutil.rmtree(diffusion / pool)
+    said = put_to_use(data, reporter)
+    assert "  16 of 16 sets" in said
+    assert "  UFD in distribution (b), a re-pack: its diffusion sets have real images of their own" in said
+
+
+def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may_be_left_out(project, data, reporter):
+    shutil.rmtree(data / "genimage")
+    before = (project / "params.yaml").read_text()
+    with pytest.raises(DataError, match=r"not found: genimage; docs/data\.md"):
+        put_to_use(data, reporter)
+    (said,) = (note for note in reporter.notes if "image folder 'genimage' does not exist" in note)
+    assert said.endswith("give the folder that holds it with --data")
+    assert (project / "params.yaml").read_text() == before
+    assert not (project / "corpora").exists()
+    put_to_use(data, reporter, skip_missing=True)
+    text = (project / "params.yaml").read_text()
+    params = yaml.safe_load(text)
+    assert params["evaluate"]["corpora"] == ["ufd", "drct2m"]
+    assert "genimage" not in params["corpora"]
+    assert text.startswith("# The paper's study")
+
+
+def test_a_study_without_its_training_images_is_refused(project, data, reporter):
+    shutil.rmtree(data / "forensynths")
+    with pytest.raises(DataError, match="trains on progan, not found"):
+        put_to_use(data, reporter, skip_missing=True)
+
+
+def test_a_small_study_keeps_the_shape_and_a_larger_limit_what_a_smaller_one_chose(project, data_root, reporter):
+    put_to_use(data_root, reporter)
+    manifest = read_manifest(project / "corpora" / "progan.parquet")
+    one, two = (set(limited(manifest, limit)["path"].to_pylist()) for limit in (1, 2))
+    assert one < two == set(manifest["path"].to_pylist())
+    shuffled = manifest.take(np.arange(len(manifest))[::-1].copy())
+    assert set(limited(shuffled, 1)["path"].to_pylist()) == one
+    put_to_use(data_root, reporter, limit=1)
+    manifest = read_manifest(project / "corpora" / "progan.parquet")
+    assert sorted(zip(manifest["category"].to_pylist(), manifest["label"].to_pylist(), strict=True)) == [
+        (category, label) for category in ("chair", "tvmonitor") for label in (0, 1)
+    ]
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers():
+    with pytest.raises(ResourceError, match=r"need 3\.0 GB and 2\.0 GB are free"):
+        Plan({"a": (10, 5, 3 * 10**9)}, 2 * 10**9).check_room()
+
+
+def test_the_plan_counts_bytes_by_tap_block_and_view(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "not" / "there" / "yet"))
+    text = (PROJECT / "profiles" / "demo.yaml").read_text()
+    text = text.replace("taps: [cls, embedding]", "taps: [cls, grid, embedding]\n  grid: 2\n  blocks: 11-19")
+    plan = Plan.of(params_from(text, "demo"), {"demo-train": 3, "demo-test": 3})
+    # float16: nine blocks of width 128 for the class token and for four grid cells, and 64 of the embedding
+    image = 2 * (9 * 128 * (1 + 4) + 64)
+    assert plan.corpora == {"demo-train": (3, 1, 3 * image), "demo-test": (3, 2, 6 * image)}
+    assert (plan.passes, plan.bytes) == (9, 9 * image)
+    assert plan.free_bytes > 0
+
+
+def test_a_profile_is_written_over_no_edits_that_are_not_committed(project):
+    params, demo = project / "params.yaml", (project / "profiles" / "demo.yaml").read_text()
+    (project / "profiles" / "mine.yaml").write_text(demo.replace("study: demo", "study: mine"))
+    run("profile", "use", "mine")
+    assert "study: mine" in params.read_text()
+    params.write_text(params.read_text().replace("lr: 0.001", "lr: 0.5"))
+    assert "edits that are not committed" in run("profile", "use", "demo", refused=SettingError)
+    assert "lr: 0.5" in params.read_text()
+    commit(project, "keep my edit")
+    run("profile", "use", "demo")
+    assert params.read_text() == demo
+    params.write_text("study: half an edit")
+    run("profile", "use", "demo", "--force")
+    assert params.read_text() == demo
+
+
+def test_a_profile_that_is_not_valid_is_not_put_to_use(project):
+    (project / "profiles" / "broken.yaml").write_text("study: broken")
+    before = (project / "params.yaml").read_text()
+    assert "profile broken: corpora: this key is missing" in run("profile", "use", "broken", refused=SettingError)
+    assert "do nothing without --data" in run("profile", "use", "demo", "--limit", "2", refused=SettingError)
+    assert (project / "params.yaml").read_text() == before
+
+
+def test_profiles_are_listed_and_shown(project):
+    assert run("profile", "list").split() == sorted(path.stem for path in (PROJECT / "profiles").glob("*.yaml"))
+    assert run("profile", "show", "demo") == (PROJECT / "profiles" / "demo.yaml").read_text()
+
+
+def test_a_corpus_that_nothing_uses_may_be_left_out(project):
+    text = (project / "profiles" / "paper.yaml").read_text()
+    (project / "profiles" / "spare.yaml").write_text(text.replace("corpora:\n", "corpora:\n  spare: {root: x}\n", 1))
+    content = yaml.safe_load(profile_text("spare", ("spare", "genimage")))
+    assert set(content["corpora"]) == {"progan", "sdv14", "ufd", "drct2m"}
+    assert content["evaluate"]["corpora"] == ["ufd", "drct2m"]
