@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.params import Params
-    from stages.heads.settings import HeadSettings
-    from stages.heads.settings import TrainSettings
+    from stages.heads.settings import HeadSettings, TrainSettings
     from stages.sweep.variants import Variant
 
 
