@@ -63,8 +63,8 @@ def scan(
     read is listed as one image, which extraction records as failed; with --strict the exit status is 3.
     """
     from pipeline.console import ConsoleReporter
-    from stages.scan.run import run
     from stages.scan.protocols import set_list
+    from stages.scan.run import run
 
     settings = {"layout": layout, "reals": reals, "sets": sets, "splits": splits, "categories": categories}
     ref = workspace.corpus_to_scan(folder, corpus=corpus, out=out, settings=settings)
@@ -204,7 +204,8 @@ def _manifest(ref: workspace.CorpusRef, reporter: Reporter) -> pa.Table:
 
     if ref.manifest is not None:
         return read_manifest(ref.manifest)
-    manifest, summary = run(corpus=ref.name, root=ref.root, layout=ref.settings.layout)
+    settings = ref.settings
+    manifest, summary = run(corpus=ref.name, root=ref.root, layout=settings.layout, classes=settings.classes)
     for line in str(summary).splitlines():
         reporter.note(f"{ref.name}: {line}")
     for warning in summary.warnings:
