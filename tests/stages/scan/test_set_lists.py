@@ -1,9 +1,6 @@
 """The named lists: as published, consistent with the layouts, and as documented."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from stages.scan.classes import ClassNames
@@ -12,9 +9,6 @@ from stages.scan.layouts import LAYOUTS
 from stages.scan.protocols import known_sets, protocol_settings, published_sizes, set_list, set_lists
 from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
-
-DOCS = Path(__file__).parents[3] / "docs" / "protocols.md"
-DATA = Path(__file__).parents[3] / "stages" / "scan" / "protocols.yaml"
 
 
 @pytest.mark.parametrize(
@@ -111,28 +105,3 @@ def test_wrong_settings_say_what_is_allowed(values, message):
 def test_an_unknown_list_is_a_setting_error():
     with pytest.raises(SettingError, match="'ufd18' is not known"):
         set_list("ufd18")
-
-
-def test_the_documentation_has_the_published_sizes_and_the_protocols():
-    text = DOCS.read_text(encoding="utf-8")
-    content = yaml.safe_load(DATA.read_text(encoding="utf-8"))
-    sizes = [
-        f"| `{layout}` | `{name}` | {size if isinstance(size, int) else '{} real + {} synthetic'.format(*size)} |"
-        for layout, counts in content["counts"].items()
-        for name, size in counts.items()
-    ]
-    protocols = [
-        f"| `{protocol}` | `{layout}` | `{settings['sets']}` | `{settings['geometry']}` |"
-        for protocol, layouts in content["protocols"].items()
-        for layout, settings in layouts.items()
-    ]
-    for header, rows in (("| layout | set | published images |", sizes), ("| protocol | layout |", protocols)):
-        table = text[text.index(header) :].partition("\n\n")[0].splitlines()
-        assert table[2:] == rows
-
-
-@pytest.mark.parametrize("name", list(set_lists()))
-def test_the_documentation_lists_every_member_in_order(name):
-    text = DOCS.read_text(encoding="utf-8")
-    found = set_list(name)
-    assert f"| `{name}` | {len(found.members)} | {' '.join(found.members)} | `{found.geometry}` |" in text
