@@ -25,9 +25,8 @@ from dvc.repo import Repo
 
 from benchmarks.storage import SPEC as LARGE
 from pipeline.params import load_params
+from storage.corpus_folder import CorpusFolder
 from storage.manifest import manifest_table, write_manifest
-from storage.publish import publish
-from storage.store import ShardFolder
 from storage.views import view_directories
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def no_op_corpus(folder: Path, rows: int) -> None:
 
     The features are synthetic, so that no image is read; the stage is that of dvc.yaml, with its command left out.
     """
-    store = ShardFolder(folder / ".ltdpipe" / "store" / SPEC.key / "big", SPEC)
+    store = CorpusFolder(folder / ".ltdpipe" / "store" / SPEC.key / "big", SPEC, corpus="big")
     manifest = big_manifest(rows)
     random = np.random.default_rng(0)
     with store.lock(print):
@@ -102,9 +101,9 @@ def no_op_corpus(folder: Path, rows: int) -> None:
             part = manifest.slice(start, SHARD).to_pylist()
             cls = random.standard_normal((4, len(part), 128), dtype=np.float32).astype(np.float16)
             store.add(number, {"cls": cls}, [row | {"status": "ok", "row": at} for at, row in enumerate(part)])
-        finished = store.clean(print)
-        published = store.write_index(manifest, finished, finished.locate(manifest), "big")
-        publish(store.directory, folder / "data" / "features" / "big" / "clean", published.shards, print)
+        store.clean(print)
+        published = store.write_index(manifest)
+        store.publish(folder / "data" / "features" / "big" / "clean", published.shards, print)
     (folder / "corpora").mkdir()
     write_manifest(manifest, folder / "corpora" / "big.parquet")
     (folder / "dvc.yaml").write_text(
@@ -113,7 +112,7 @@ def no_op_corpus(folder: Path, rows: int) -> None:
     )
     run(folder, "dvc", "commit", "-q", "--force")
     seconds = seconds_of_repro(folder)
-    print(f"no-op dvc repro, {rows} rows in {len(finished.shards)} shards: {seconds:.2f} s")
+    print(f"no-op dvc repro, {rows} rows in {len(store.shards)} shards: {seconds:.2f} s")
 
 
 def no_op_study(folder: Path, profile: str) -> None:

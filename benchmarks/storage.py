@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from storage.atomic import fsync
+from storage.checked import remember_sound
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
 from storage.shard import write_shard
 from storage.shard_reader import Shard
 from storage.spec import FeatureSpec
-from storage.store import remember_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

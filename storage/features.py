@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.checked import shard_fault
 from storage.errors import DataError
 from storage.index import INDEX_NAME, Index, read_index, rows_of_set
 from storage.shard_reader import Shard
 from storage.spec import image_axis
-from storage.store import shard_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,20 +15,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from storage.atomic import write_text
 from storage.errors import DataError
 from storage.manifest import MANIFEST_SCHEMA
 from storage.parquet import read_parquet, write_parquet
 from storage.spec import SCHEMA_VERSION, FeatureSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 INDEX_NAME = "index.parquet"
 
-# What reading the file told; null where it could not be read that far.
+# Filled while decoding; null where a file could not be read that far.
 FACT_FIELDS = [
     pa.field("sha256", pa.large_string()),
     pa.field("format", pa.large_string()),
@@ -60,10 +60,9 @@ class ShardRecord:
     rows: int
 
 
-def write_sidecar(path: Path, rows: Iterable[dict[str, Any]], record: ShardRecord, spec: FeatureSpec) -> None:
+def write_sidecar(path: Path, rows: pa.Table, record: ShardRecord, spec: FeatureSpec) -> None:
     """Write a shard's sidecar atomically; its presence, with a shard of the size it states, means done."""
-    table = pa.Table.from_pylist(list(rows), schema=SIDECAR_SCHEMA)
-    _write(table, path, {"shard": asdict(record)}, spec)
+    _write(rows, path, {"shard": asdict(record)}, spec)
 
 
 def read_sidecar(path: Path) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
@@ -110,6 +109,21 @@ def fingerprint(index: Index) -> str:
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps([*row, shards.get(row[-1])]).encode() + b"\n")
     return digest.hexdigest()
+
+
+def write_contents(features: Path, out: Path) -> None:
+    """Write the feature key and the fingerprint of every view of a corpus into one file.
+
+    Later stages depend on this small file instead of thousands of shards. It changes with any image, label, set or
+    shard; not with file sizes and times, so that a touched image changes nothing.
+
+    Args:
+        features: directory of an extracted corpus, one folder a view.
+        out: the file to write.
+    """
+    indexes = {path.parent.name: read_index(path) for path in sorted(features.glob(f"*/{INDEX_NAME}"))}
+    contents = {view: {"key": index.spec.key, "rows": fingerprint(index)} for view, index in indexes.items()}
+    write_text(out, json.dumps(contents, indent=0) + "\n")
 
 
 def set_names(table: pa.Table) -> list[str]:

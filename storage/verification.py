@@ -4,47 +4,63 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.atomic import remove
+from storage.checked import shard_fault
+from storage.corpus_folder import CorpusFolder, link
 from storage.errors import DataError
-from storage.index import INDEX_NAME, Index, read_index, read_sidecar
-from storage.publish import publish, restore
+from storage.index import INDEX_NAME, read_index, read_sidecar
+from storage.locks import locked
 from storage.shard_reader import Shard
-from storage.store import Fault, ShardFolder, locked, project_root, read_folder, read_owner, shard_fault
+from storage.store import project_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import pyarrow as pa
 
-    from storage.index import ShardRecord
 
-
-def faults(directory: Path) -> list[Fault]:
+def faults(directory: Path) -> dict[Path, str]:
     """Hash every shard of one view again, and check index and sidecars against them.
 
     Args:
         directory: a published view, or its folder in the store.
 
     Returns:
-        At most one fault a file; none when all is sound.
+        Damaged or missing file -> what is wrong, in words that follow the path; empty when all is sound.
     """
     try:
         index = read_index(directory / INDEX_NAME)
     except DataError as error:
-        lost = Fault(directory / INDEX_NAME, f"is missing or damaged ({error})")
-        return [lost, *read_folder(directory, partial(shard_fault, rehash=True)).faults]
-    found = [_shard_fault(directory, record, index) for record in index.shards]
-    found += [_sidecar_fault(directory, record, index) for record in index.shards]
-    return [fault for fault in found if fault is not None]
+        folder = CorpusFolder(directory)
+        folder.read("hash")
+        return {directory / INDEX_NAME: f"is missing or damaged ({error})"} | folder.faults
+    found = {}
+    for record in index.shards:
+        shard = directory / record.name
+        sidecar = shard.with_suffix(".parquet")
+        try:
+            fault = shard_fault(shard, record, "hash")
+            if fault is None:
+                Shard.open(shard).check(index.spec, record.rows)
+        except DataError as error:
+            fault = f"does not fit the index ({error})"
+        if fault is not None:
+            found[shard] = fault
+        try:
+            _, stated, spec = read_sidecar(sidecar)
+            if stated != record or spec.key != index.spec.key:
+                found[sidecar] = "does not describe the shard that the index lists"
+        except DataError as error:
+            found[sidecar] = f"is missing or damaged ({error})"
+    return found
 
 
 def restore_from_store(
-    found: Iterable[Fault], store: Path, caches: Iterable[Path], tell: Callable[[str], None]
-) -> list[Fault]:
+    found: Mapping[Path, str], home: Path | None, caches: Iterable[Path], notify: Callable[[str], None]
+) -> dict[Path, str]:
     """Replace each damaged file by the store's copy of it where that is sound, and delete it everywhere where not.
 
     What is deleted is made again by the next extraction, and nothing else is. A damaged file that is hard-linked into
@@ -52,50 +68,44 @@ def restore_from_store(
     folder is locked meanwhile.
 
     Args:
-        found: faults of a published view.
-        store: the folder of the same key and corpus in the store; it may be absent.
+        found: what :func:`faults` returned for a published view.
+        home: the view's folder in the store (:func:`store_folder`); None where there is none.
         caches: folders whose links to damaged files are deleted.
-        tell: gets one line when another process extracts into that folder and this one has to wait.
+        notify: called with one line when another process holds that folder and this one has to wait.
 
     Returns:
         The faults that remain.
     """
-    remaining = []
-    with locked(store, tell) if store.is_dir() else nullcontext():
-        for fault in found:
-            copy = store / fault.path.name
-            _remove_links(fault.path, caches)
-            if _is_sound(copy, fault.path.parent):
-                restore(copy, fault.path)
-            else:
-                remove(fault.path)
-                if copy.name != INDEX_NAME:  # the store's may be another corpus's; it is written anew anyway
-                    remove(copy)
-                remaining.append(fault)
+    remaining = {}
+    with nullcontext() if home is None else locked(home, notify):
+        for path, fault in found.items():
+            _remove_links(path, caches)
+            if home is not None and _is_sound(home / path.name, path.parent):
+                link(home / path.name, path)
+                continue
+            remove(path)
+            if home is not None and path.name != INDEX_NAME:  # an index is written anew anyway
+                remove(home / path.name)
+            remaining[path] = fault
     return remaining
 
 
-def rebuild_index(view: Path, store: Path, manifest: pa.Table, corpus: str, tell: Callable[[str], None]) -> None:
+def rebuild_index(view: Path, home: Path, manifest: pa.Table, notify: Callable[[str], None]) -> None:
     """Make a lost index again from the store's sidecars and the manifest, and publish it; nothing is extracted.
 
     Args:
         view: the published view.
-        store: its folder in the store.
+        home: its folder in the store.
         manifest: of the corpus.
-        corpus: its name.
-        tell: gets one line for each thing done.
+        notify: called with one line for each thing done.
 
     Raises:
         DataError: the store does not hold all images of the manifest.
     """
-    sidecar = next(store.glob("shard-*.parquet"), None)
-    if sidecar is None:
-        raise DataError(f"{store} holds no shard; run `ltdpipe extract --corpus {corpus}`")
-    folder = ShardFolder(store, read_sidecar(sidecar)[2])
-    with folder.lock(tell):
-        finished = folder.clean(tell)
-        index = folder.write_index(manifest, finished, finished.locate(manifest), corpus)
-        publish(store, view, index.shards, tell)
+    folder = CorpusFolder(home)
+    with folder.lock(notify):
+        folder.clean(notify)
+        folder.publish(view, folder.write_index(manifest).shards, notify)
 
 
 def store_folder(view: Path, store: Path) -> Path | None:
@@ -109,40 +119,9 @@ def store_folder(view: Path, store: Path) -> Path | None:
         for folder in folders:
             if (folder / file.name).exists() and (folder / file.name).samefile(file):
                 return folder
-    return _folder_by_sidecars(view, [folder for folder in folders if not _is_foreign(folder)])
-
-
-def _is_foreign(folder: Path) -> bool:
-    """Return whether a folder of the store belongs to another project: its owner is one, and not this one."""
-    owner = read_owner(folder)[1]
-    return owner is not None and owner != str(project_root()) and Path(owner, "params.yaml").exists()
-
-
-def _is_sound(copy: Path, view: Path) -> bool:
-    """Tell whether a file of the store is what ``view`` has lost.
-
-    The store's folder may hold shards of several folders of one name, and its index is that of the last one.
-    """
-    sidecar = copy.with_suffix(".parquet")
-    try:
-        if copy.name == INDEX_NAME:
-            listed = {Path(record.name).stem for record in read_index(copy).shards}
-            return all(path.stem in listed for path in view.glob("shard-*"))
-        try:
-            records = {Path(record.name).stem: record for record in read_index(view / INDEX_NAME).shards}
-        except DataError:
-            records = {}
-        record = records[copy.stem] if copy.stem in records else read_sidecar(sidecar)[1]
-        if copy == sidecar:
-            return read_sidecar(copy)[1] == record
-        return shard_fault(copy, record, rehash=True) is None
-    except DataError:
-        return False
-
-
-def _folder_by_sidecars(view: Path, folders: Iterable[Path]) -> Path | None:
+    own = [folder for folder in folders if not _is_foreign(folder)]
     for sidecar in sorted(view.glob("shard-*.parquet")):
-        for folder in folders:
+        for folder in own:
             with suppress(DataError):
                 _, record, spec = read_sidecar(sidecar)
                 if folder.parent.name == spec.key and read_sidecar(folder / sidecar.name)[1] == record:
@@ -150,26 +129,26 @@ def _folder_by_sidecars(view: Path, folders: Iterable[Path]) -> Path | None:
     return None
 
 
-def _shard_fault(directory: Path, record: ShardRecord, index: Index) -> Fault | None:
-    path = directory / record.name
-    what = shard_fault(path, record, rehash=True)
-    if what is None:
-        try:
-            Shard.open(path).check(index.spec, record.rows)
-        except DataError as error:
-            what = f"does not fit the index ({error})"
-    return None if what is None else Fault(path, what)
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder of the store belongs to another project: its owner is one, and not this one."""
+    owner = CorpusFolder(folder).owner
+    return owner is not None and owner != str(project_root()) and Path(owner, "params.yaml").exists()
 
 
-def _sidecar_fault(directory: Path, record: ShardRecord, index: Index) -> Fault | None:
-    path = (directory / record.name).with_suffix(".parquet")
+def _is_sound(copy: Path, view: Path) -> bool:
+    """Return whether a file of the store is what ``view`` has lost: the store may be ahead of what is published."""
     try:
-        _, stated, spec = read_sidecar(path)
-    except DataError as error:
-        return Fault(path, f"is missing or damaged ({error})")
-    if stated != record or spec.key != index.spec.key:
-        return Fault(path, "does not describe the shard that the index lists")
-    return None
+        if copy.name == INDEX_NAME:
+            listed = {Path(record.name).stem for record in read_index(copy).shards}
+            return all(path.stem in listed for path in view.glob("shard-*"))
+        stated = read_sidecar(copy.with_suffix(".parquet"))[1]
+        with suppress(DataError):
+            records = {Path(record.name).stem: record for record in read_index(view / INDEX_NAME).shards}
+            if records.get(copy.stem) != stated:
+                return False
+        return copy.suffix == ".parquet" or shard_fault(copy, stated, "hash") is None
+    except DataError:
+        return False
 
 
 def _remove_links(damaged: Path, caches: Iterable[Path]) -> None:
@@ -180,6 +159,6 @@ def _remove_links(damaged: Path, caches: Iterable[Path]) -> None:
     for cache in caches:
         for folder, _, files in os.walk(cache):
             for name in files:
-                link = Path(folder, name)
-                if os.path.samestat(link.lstat(), status):
-                    remove(link)
+                path = Path(folder, name)
+                if os.path.samestat(path.lstat(), status):
+                    remove(path)

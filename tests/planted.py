@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.corpus_folder import CorpusFolder
 from storage.manifest import manifest_table
 from storage.spec import FeatureSpec
-from storage.store import ShardFolder
 
 SPEC = FeatureSpec(
     backbone="planted",
@@ -116,7 +116,7 @@ class _Folder:
     def __init__(self, directory: Path, spec: FeatureSpec, images_in: str = "img") -> None:
         directory.mkdir(parents=True)
         self._images_in = images_in
-        self._folder = ShardFolder(directory, spec)
+        self._folder = CorpusFolder(directory, spec, corpus="planted")
         self._shards, self._paths = 0, list[str]()
 
     def add(self, arrays: dict[str, NDArray[np.float16]], count: int) -> None:
@@ -146,8 +146,8 @@ class _Folder:
             }
             for path, label in zip(self._paths, labels, strict=True)
         )
-        finished = self._folder.clean(lambda line: None)
-        self._folder.write_index(manifest, finished, finished.locate(manifest), "planted")
+        self._folder.clean(lambda line: None)
+        self._folder.write_index(manifest)
         return self._folder.directory
 
 

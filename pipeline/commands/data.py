@@ -159,7 +159,7 @@ def extract(
     from pipeline.speed import record
     from stages.extract.run import run
     from stages.extract.settings import Runtime
-    from storage.publish import write_contents
+    from storage.index import write_contents
     from storage.store import project_root, store_root
 
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()

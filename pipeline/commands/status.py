@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from storage.inventory import StoredCorpus
+    from storage.corpus_folder import CorpusFolder
 
 
 @click.command()
@@ -30,9 +30,8 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
     Counted are the images of the manifest, in every view and under every feature key that the store holds work for;
     the time left comes from when the last shards were finished. No backbone is loaded and no shard is read.
     """
-    from storage.inventory import stored_corpora
     from storage.manifest import read_manifest
-    from storage.store import project_root, store_root
+    from storage.store import project_root, store_root, stored_corpora
 
     if folder is not None:
         refuse_both(folder, corpus)
@@ -47,35 +46,37 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
             continue
         manifest = read_manifest(workspace.manifest(name))
         echo(f"{name}: {len(manifest)} images in the manifest")
-        entries = stored_corpora(store_root(), name, project_root())
-        for entry in entries:
-            echo(f"  {_progress(entry, manifest)}")
+        stored = stored_corpora(store_root(), name, project_root())
+        for each in stored:
+            echo(f"  {_progress(each, manifest)}")
         views = sorted(workspace.features(name).glob("*/")) if workspace.features(name).is_dir() else []
         for view in views:
             echo(f"  {_published(view, manifest)}")
-        if not entries and not views:
+        if not stored and not views:
             echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
 
 
-def _progress(entry: StoredCorpus, manifest: pa.Table) -> str:
-    """Describe one entry of the store against the manifest."""
-    import pyarrow as pa
+def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
+    """Describe a folder of the store against the manifest."""
     import pyarrow.compute as pc
 
-    located = pa.array(entry.finished.locate(manifest), pa.int64())
+    from storage.locks import lock_holder
+    from storage.store import images_per_second
+
+    located = folder.locate(manifest)
     missing = located.null_count
-    failed = entry.finished.rows["row"].take(located.drop_null()).null_count
+    failed = folder.rows["row"].take(located.drop_null()).null_count
     unfound = manifest["path"].filter(pc.is_null(located))
-    touched = pc.sum(pc.is_in(unfound, value_set=entry.finished.rows["path"]), min_count=0).as_py()
+    touched = pc.sum(pc.is_in(unfound, value_set=folder.rows["path"]), min_count=0).as_py()
     parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
     parts += [f"{touched} touched since (another size or time), to be made again"] if touched else []
-    parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
-    rate = entry.images_per_second()
+    parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []
+    rate = images_per_second(folder)
     if missing and rate:
         parts.append(f"{missing / rate:.0f} s left at {rate:.1f} images/s")
-    parts.append("not running" if entry.writer is None else f"process {entry.writer} is at work")
-    settings = entry.spec.describe() if entry.spec else "settings unknown"
-    return f"store {entry.key[:8]}: {', '.join(parts)} ({settings})"
+    process = lock_holder(folder.directory)
+    parts.append("not running" if process is None else f"process {process} is at work")
+    return f"store {folder.directory.parent.name[:8]}: {', '.join(parts)} ({folder.describe()})"
 
 
 def _published(view: Path, manifest: pa.Table | None = None) -> str:

@@ -10,7 +10,7 @@ from pipeline import workspace
 from pipeline.commands.arguments import echo
 
 if TYPE_CHECKING:
-    from storage.inventory import StoredCorpus
+    from storage.corpus_folder import CorpusFolder
 
 
 @click.group()
@@ -21,17 +21,18 @@ def store() -> None:
 @store.command("ls")
 def store_ls() -> None:
     """List keys with their settings, and each corpus's size, images and whether it is linked from elsewhere."""
-    from storage.inventory import stored_corpora
-    from storage.store import store_root
+    from storage.store import store_root, stored_corpora, usage
 
-    entries = stored_corpora(store_root())
-    key = None
-    for entry in entries:
-        if entry.key != key:
-            key = entry.key
-            echo(f"{key}  {entry.spec.describe() if entry.spec else 'settings unknown: no readable sidecar'}")
-        echo(f"  {entry.corpus}: {_contents(entry)}")
-    total, linked = (sum(getattr(entry, name) for entry in entries) for name in ("size_bytes", "linked_bytes"))
+    total = linked = 0
+    shown = None
+    for folder in stored_corpora(store_root()):
+        key = folder.directory.parent.name
+        if key != shown:
+            shown = key
+            echo(f"{key}  {folder.describe()}")
+        echo(f"  {folder.corpus}: {_contents(folder)}")
+        size, from_elsewhere = usage(folder)
+        total, linked = total + size, linked + from_elsewhere
     echo(f"{store_root()}: {_size(total)}, of which {_size(total - linked)} are linked from nowhere else")
 
 
@@ -46,23 +47,33 @@ def store_prune(*, yes: bool, owner: str | None) -> None:
     extracts into now. `dvc gc` releases old versions. States of stopped trainings go when they are a week old.
     """
     from storage.atomic import remove
-    from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
-    from storage.store import is_own_store, project_root, store_root, training_folder
+    from storage.store import (
+        abandoned_trainings,
+        delete,
+        is_own_store,
+        project_root,
+        reason_to_keep,
+        store_root,
+        stored_corpora,
+        training_folder,
+        usage,
+    )
 
     published, corpora = _published_keys(), _corpora() if owner is None else set()
     whose, own_store = owner or str(project_root()), is_own_store(store_root(), project_root())
     verb = "deleted" if yes else "would delete"
     freed = 0
-    for entry in stored_corpora(store_root()):
-        reason = disposable(entry, published=published, corpora=corpora, owner=whose, own_store=own_store)
+    for folder in stored_corpora(store_root()):
+        name = f"{folder.directory.parent.name}/{folder.corpus}: {_contents(folder)}"
+        size = usage(folder)[0]
+        reason = reason_to_keep(folder, published=published, corpora=corpora, owner=whose, own_store=own_store)
+        if reason is None and yes and not delete(folder):
+            reason = "a process extracts into it"
         if reason is not None:
-            echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; {reason}")
+            echo(f"kept {name}; {reason}")
             continue
-        if yes and not delete(entry):
-            echo(f"kept {entry.key}/{entry.corpus}: {_contents(entry)}; a process extracts into it")
-            continue
-        echo(f"{verb} {entry.key}/{entry.corpus}: {_contents(entry)}")
-        freed += entry.size_bytes
+        echo(f"{verb} {name}")
+        freed += size
     for state in abandoned_trainings(training_folder()):
         size = state.stat().st_size
         if yes:
@@ -72,15 +83,18 @@ def store_prune(*, yes: bool, owner: str | None) -> None:
     echo(f"{_size(freed)} {'freed' if yes else 'would be freed; --yes deletes'}")
 
 
-def _contents(entry: StoredCorpus) -> str:
-    rows = entry.finished.rows
-    failed = rows["row"].null_count
-    parts = [f"{len(rows) - failed} images", f"{len(entry.finished.shards)} shards", _size(entry.size_bytes)]
+def _contents(folder: CorpusFolder) -> str:
+    from storage.index import INDEX_NAME
+    from storage.store import usage
+
+    failed = folder.rows["row"].null_count
+    size, linked = usage(folder)
+    parts = [f"{len(folder.rows) - failed} images", f"{len(folder.shards)} shards", _size(size)]
     parts += [f"{failed} failed"] if failed else []
-    parts += [f"damaged: {', '.join(entry.damaged)}"] if entry.damaged else []
-    parts += ["linked"] if entry.linked_bytes else []
-    parts += [] if entry.complete else ["unfinished"]
-    parts += [f"of {entry.owner}"] if entry.owner else []
+    parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []
+    parts += ["linked"] if linked else []
+    parts += [] if (folder.directory / INDEX_NAME).exists() else ["unfinished"]
+    parts += [f"of {folder.owner}"] if folder.owner else []
     return ", ".join(parts)
 
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pipeline import workspace
 from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_both
-from pipeline.commands.data import extract
 from storage.errors import DataError
-
-if TYPE_CHECKING:
-    from storage.store import Fault
 
 
 @click.command()
@@ -41,17 +36,18 @@ def verify(*, folder: Path | None, corpus: str | None, repair: bool) -> None:
                 "command that made the folder again: it makes these shards and no others"
             )
     else:
-        remaining = []
+        remaining = {}
         corpora = workspace.project_params().corpora
         for name in [corpus] if corpus else corpora:
             workspace.defined(corpora, name, "corpora")
-            remaining += _verify_corpus(name, repair, needed=corpus is not None)
+            remaining |= _verify_corpus(name, repair, needed=corpus is not None)
     if remaining:
         raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
 
 
-def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
+def _verify_corpus(name: str, repair: bool, *, needed: bool) -> dict[Path, str]:
     """Verify and repair one corpus of params.yaml; return what remains."""
+    from storage.index import INDEX_NAME
     from storage.manifest import read_manifest
     from storage.store import store_root
     from storage.verification import rebuild_index, store_folder
@@ -59,43 +55,68 @@ def _verify_corpus(name: str, repair: bool, *, needed: bool) -> list[Fault]:
     folder = workspace.features(name)
     if not folder.is_dir() and not needed:
         echo(f"{name}: not extracted")
-        return []
-    views = {view: store_folder(view, store_root()) for view in views_in(folder)}
+        return {}
+    homes = {view: store_folder(view, store_root()) for view in views_in(folder)}
     remaining = _verify(folder, repair)
     if not (remaining and repair):
         return remaining
-    for fault in [fault for fault in remaining if fault.path.name == "index.parquet"]:
-        view = fault.path.parent
-        alone = all(other is fault or other.path.parent != view for other in remaining)
-        if alone and (home := views.get(view)) is not None:
-            rebuild_index(view, home, read_manifest(workspace.manifest(name)), name, echo)
-            echo(f"{fault.path}: put together from the sidecars")
-            remaining.remove(fault)
+    for view, home in homes.items():
+        damaged = [path for path in remaining if path.parent == view]
+        if home is not None and damaged == [view / INDEX_NAME]:
+            rebuild_index(view, home, read_manifest(workspace.manifest(name)), echo)
+            echo(f"{damaged[0]}: put together from the sidecars")
+            del remaining[damaged[0]]
     if remaining:
-        extract.main(["--corpus", name], standalone_mode=False)
+        _extract(name)
         remaining = _verify(folder, repair=False)
     return remaining
 
 
-def _verify(folder: Path, repair: bool) -> list[Fault]:
+def _extract(name: str) -> None:
+    """Extract what a corpus of params.yaml lacks."""
+    from pipeline.console import ConsoleReporter
+    from stages.extract.run import run
+    from storage.index import write_contents
+    from storage.manifest import read_manifest
+    from storage.store import project_root, store_root
+
+    params = workspace.project_params()
+    corpus, features = workspace.study_corpus(params, name), workspace.features(name)
+    summary = run(
+        corpus=name,
+        root=corpus.root,
+        reals=corpus.reals,
+        manifest=read_manifest(workspace.manifest(name)),
+        settings=params.extract,
+        geometry=corpus.settings.geometry,
+        views=corpus.settings.views,
+        store=store_root(),
+        owner=project_root(),
+        out=features,
+        reporter=ConsoleReporter(),
+    )
+    write_contents(features, workspace.contents(name))
+    echo(f"{name}: {summary.extracted} images extracted again")
+
+
+def _verify(folder: Path, repair: bool) -> dict[Path, str]:
     """Verify all views in a folder, restore what the store can, say what was found; return what remains."""
     from storage.store import store_root
     from storage.verification import faults, restore_from_store, store_folder
 
-    remaining: list[Fault] = []
+    remaining: dict[Path, str] = {}
     for view in views_in(folder):
         found = faults(view)
         echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
-        for fault in found:
-            echo(f"  {fault}")
+        for path, fault in found.items():
+            echo(f"  {path} {fault}")
         if found and repair:
-            home = store_folder(view, store_root())
             cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
-            left = restore_from_store(found, home or store_root() / "none", [cache], echo)
-            for fault in found:
-                echo(f"  {fault.path}: {'no sound copy, removed' if fault in left else 'restored'}")
+            left = restore_from_store(found, store_folder(view, store_root()), [cache], echo)
+            for path in found:
+                echo(f"  {path}: {'no sound copy, removed' if path in left else 'restored'}")
             found = left
-        remaining += found
+        remaining |= found
     return remaining
 
 

@@ -34,23 +34,32 @@ _STREAM_IMAGES = 4  # fewer leave the cores waiting for weights, more leave core
 _CPU_BATCH, _CUDA_BATCH = 32, 256  # on a CPU, the end of a batch is where cores wait for each other
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A frozen vision transformer on its device.
+@dataclass(frozen=True, kw_only=True)
+class BackboneIdentity:
+    """Which backbone it is and where it runs; its weights may be on another machine.
 
     Attributes:
-        card: what it is.
-        tower: its model, in eval mode, without gradients.
+        card: its entry in the registry.
         weights: sha256 over names and values of all its parameters, hex.
         device: where it runs.
         precision: "fp32", or "fp16": fp16 matrix products, with the residual stream in fp32.
     """
 
     card: BackboneCard
-    tower: Tower
     weights: str
     device: torch.device
     precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone(BackboneIdentity):
+    """A frozen vision transformer on its device.
+
+    Attributes:
+        tower: its model, in eval mode, without gradients.
+    """
+
+    tower: Tower
 
     @property
     def auto_batch(self) -> int:
@@ -169,7 +178,7 @@ def load_backbone(
         torch.compiler.reset()  # what a backbone before had compiled would count against this one's limit
         tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
-    return Backbone(card, tower, weights_hash(tower.module), place, resolved)
+    return Backbone(card=card, tower=tower, weights=weights_hash(tower.module), device=place, precision=resolved)
 
 
 @cache

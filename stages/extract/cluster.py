@@ -6,9 +6,9 @@ records. A task that runs twice writes the same bytes twice.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,13 @@ import dask
 from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from stages.extract.backbone import Backbone, load_backbone
+from stages.extract.backbone import Backbone, BackboneIdentity, load_backbone
 from stages.extract.reading import Timing
 from stages.extract.settings import ExtractSettings, cores
 from stages.extract.shards import make_shards
 from stages.extract.views import feature_spec
 from storage.atomic import write_text
+from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
@@ -31,23 +32,22 @@ if TYPE_CHECKING:
 
     from stages.extract.reading import Job
     from stages.extract.settings import Runtime
-    from stages.extract.shards import Chunk
+    from stages.extract.shards import ShardPlan
     from stages.reporter import Progress
-    from storage.store import ShardFolder
 
 QUARANTINE = "quarantine.txt"
 _CONNECT_S = 20
 _DEATHS = 3  # a shard under which this many workers die is set aside (local cluster; others have their own setting)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Work:
     """What all tasks of a run share."""
 
     settings: ExtractSettings
     runtime: Runtime
     job: Job
-    folders: Sequence[ShardFolder]
+    folders: Sequence[CorpusFolder]
 
 
 @contextmanager
@@ -84,36 +84,38 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
         yield client
 
 
-def describe_on_worker(client: Client, settings: ExtractSettings, runtime: Runtime) -> Backbone:
-    """Load the backbone on some worker and return what it is there, without its weights.
+def describe_on_worker(client: Client, settings: ExtractSettings, runtime: Runtime) -> BackboneIdentity:
+    """Load the backbone on some worker and return what it is there.
 
     The client's machine may have no GPU, and need not hold the weights.
     """
-    backbone: Backbone = client.submit(_describe, _travelling(settings), runtime.compiled, pure=False).result()
-    return backbone
+    identity: BackboneIdentity = client.submit(
+        _identity, _backbone_settings(settings), runtime.compiled, pure=False
+    ).result()
+    return identity
 
 
 def make_shards_on(
     client: Client,
     job: Job,
-    folders: Sequence[ShardFolder],
-    chunks: Sequence[Chunk],
+    folders: Sequence[CorpusFolder],
+    plans: Sequence[ShardPlan],
     *,
     settings: ExtractSettings,
     progress: Progress,
     runtime: Runtime,
 ) -> Timing:
-    """Make the shards of ``chunks`` on the cluster, as :func:`stages.extract.shards.make_shards` does here.
+    """Make the shards of ``plans`` on the cluster, as :func:`stages.extract.shards.make_shards` does here.
 
     No more tasks are out than there are threads, so a worker that dies has one task with it and no bystander.
 
     Args:
         client: of the cluster.
-        job: as there, and so are ``folders``, ``chunks`` and ``runtime``.
+        job: as there, and so are ``folders``, ``plans`` and ``runtime``.
         folders: per view, where its shards go.
-        chunks: what to make.
+        plans: what to make.
         settings: which backbone the workers load; its features have to be those of the ``folders``.
-        progress: told of images done, a shard at a time.
+        progress: counts images done, a shard at a time.
         runtime: batch and loaders of each worker.
 
     Returns:
@@ -123,31 +125,32 @@ def make_shards_on(
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.
         DataError: too many workers died under a shard; all others are made, and its files are listed.
     """
-    absolute = settings.model_copy(update={"weights": _travelling(settings).weights})
-    work = _Work(absolute, runtime, job, folders)
-    timing, deadly = Timing(), []
     started = time.perf_counter()
-    rest = iter(chunks)
-    under_way: dict[Any, tuple[Any, Chunk]] = {}
+    absolute = settings.model_copy(update={"weights": _backbone_settings(settings).weights})
+    empty = [CorpusFolder(folder.directory, folder.spec) for folder in folders]  # without the rows of finished shards
+    work = _Work(absolute, runtime, job, empty)
+    timing, deadly = Timing(), []
+    rest = iter(plans)
+    under_way: dict[Any, tuple[Any, ShardPlan]] = {}
     results = as_completed(loop=client.loop, raise_errors=False)
 
     def submit(count: int) -> None:
-        for chunk in islice(rest, count):
+        for plan in islice(rest, count):
             # an equal task of an earlier run may be remembered by the scheduler; only its shards on disk count
-            future = client.submit(_task, work, chunk, pure=False)
-            under_way[future.key] = future, chunk
+            future = client.submit(_task, work, plan, pure=False)
+            under_way[future.key] = future, plan
             results.add(future)
 
     submit(max(sum(client.nthreads().values()), 1))
     try:
         for future in results:
-            _, chunk = under_way.pop(future.key)
+            _, plan = under_way.pop(future.key)
             try:
                 done: Timing = future.result()
                 timing.add(done)
-                progress.advance(len(chunk.rows), waiting=done.waiting)
+                progress.advance(len(plan.images), waiting=done.waiting)
             except KilledWorker:
-                deadly.append(chunk)
+                deadly.append(plan)
             submit(1)
     finally:
         client.cancel([future for future, _ in under_way.values()], force=True)
@@ -157,20 +160,21 @@ def make_shards_on(
     return timing
 
 
-def _quarantined(deadly: Sequence[Chunk], folders: Sequence[ShardFolder]) -> DataError:
+def _quarantined(deadly: Sequence[ShardPlan], folders: Sequence[CorpusFolder]) -> DataError:
     """Write down the files of the shards that killed their workers, and return the error that names the list."""
-    paths = [row["path"] for chunk in deadly for row in chunk.rows]
-    folder = folders[min(deadly[0].shards)].directory
-    write_text(folder / QUARANTINE, "\n".join(paths) + "\n")
+    paths = [path for plan in deadly for path in plan.images["path"].to_pylist()]
+    folder = folders[min(deadly[0].shards)]
+    listed = folder.directory / QUARANTINE
+    write_text(listed, "\n".join(paths) + "\n")
     return DataError(
-        f"corpus {folder.name!r}: {len(deadly)} shard(s) of {len(paths)} images killed every worker that took them, "
-        f"all others are done; their files are listed in {folder / QUARANTINE}. Give workers more memory or a smaller "
+        f"corpus {folder.corpus!r}: {len(deadly)} shard(s) of {len(paths)} images killed every worker that took them, "
+        f"all others are done; their files are listed in {listed}. Give workers more memory or a smaller "
         "--batch, or move a broken file away and scan again; the same command then makes only what is missing"
     )
 
 
-def _travelling(settings: ExtractSettings) -> ExtractSettings:
-    """Return what of the settings tells the backbone, with the absolute path of a weights file: workers run elsewhere.
+def _backbone_settings(settings: ExtractSettings) -> ExtractSettings:
+    """Return the settings that select the backbone, with the absolute path of a weights file: workers run elsewhere.
 
     The rest is left at its defaults, so that a worker holds one backbone whatever else a later run sets.
     """
@@ -180,13 +184,15 @@ def _travelling(settings: ExtractSettings) -> ExtractSettings:
     return ExtractSettings(backbone=settings.backbone, weights=weights, precision=settings.precision)
 
 
-def _describe(settings: ExtractSettings, compiled: bool) -> Backbone:
+def _identity(settings: ExtractSettings, compiled: bool) -> BackboneIdentity:
     backbone = _backbone(settings, compiled)
-    return dataclasses.replace(backbone, tower=None)  # type: ignore[arg-type]
+    return BackboneIdentity(
+        card=backbone.card, weights=backbone.weights, device=backbone.device, precision=backbone.precision
+    )
 
 
-def _task(work: _Work, chunk: Chunk) -> Timing:
-    backbone = _backbone(_travelling(work.settings), work.runtime.compiled)
+def _task(work: _Work, plan: ShardPlan) -> Timing:
+    backbone = _backbone(_backbone_settings(work.settings), work.runtime.compiled)
     for view, folder in zip(work.job.views, work.folders, strict=True):
         differing = feature_spec(backbone, work.settings, work.job, view).difference(folder.spec)
         if differing:
@@ -195,7 +201,7 @@ def _task(work: _Work, chunk: Chunk) -> Timing:
                 f"({differing}); give all workers the same weights file and installation, and all a GPU or "
                 "extract.precision fp32"
             )
-    return make_shards(backbone, work.job, work.folders, [chunk], progress=_Silent(), runtime=work.runtime)
+    return make_shards(backbone, work.job, work.folders, [plan], progress=_Silent(), runtime=work.runtime)
 
 
 @cache
@@ -211,7 +217,7 @@ def _backbone(settings: ExtractSettings, compiled: bool) -> Backbone:
 
 
 class _Silent:
-    """A worker's progress is told by the client, a shard at a time."""
+    """On a worker: the client counts, a shard at a time."""
 
     def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
         """Count nothing."""

@@ -18,7 +18,7 @@ from stages.extract.registry import BACKBONES
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
 from storage.errors import ResourceError
-from storage.store import try_lock
+from storage.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

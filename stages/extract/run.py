@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.extract.backbone import load_backbone
-from stages.extract.content import check_on_disk, hash_content, roots_note, still_valid
 from stages.extract.reading import Job, Timing
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
-from stages.extract.shards import make_shards, plan_chunks
+from stages.extract.shards import make_shards, plan_shards
+from stages.extract.stale import check_on_disk, drop_stale, hash_content, roots_note
 from stages.extract.summary import ExtractSummary, summarise
 from stages.extract.views import Recipe, feature_spec
 from storage.archives import is_url
+from storage.corpus_folder import refuse_foreign
 from storage.errors import DataError, ResourceError
-from storage.publish import publish, refuse_foreign
 from storage.sources import Sources
-from storage.store import ShardFolder
+from storage.store import corpus_folder
 from storage.views import VIEW, expand_views
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from stages.extract.backbone import Backbone
+    from stages.extract.backbone import BackboneIdentity
     from stages.extract.settings import ExtractSettings
     from stages.reporter import Reporter
+    from storage.corpus_folder import CorpusFolder
 
 
 def run(
@@ -80,14 +81,15 @@ def run(
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
     job = Job(sources, expand_views(views), recipe, settings.apply_exif)
-    for view in job.views:
-        refuse_foreign(out / view.directory)
+    names = [view.directory for view in job.views]
+    for name in names:
+        refuse_foreign(out / name)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
 
-        def folders_of(backbone: Backbone) -> list[ShardFolder]:
+        def folders_of(backbone: BackboneIdentity) -> list[CorpusFolder]:
             specs = [feature_spec(backbone, settings, job, view) for view in job.views]
-            return [ShardFolder.of(store, corpus, spec, owner=owner, roots=roots_note(sources)) for spec in specs]
+            return [corpus_folder(store, corpus, spec, project=owner, roots=roots_note(sources)) for spec in specs]
 
         if settings.precision == "auto":
             backbone = _as_before(backbone, folders_of, corpus, reporter)
@@ -96,58 +98,52 @@ def run(
             stack.enter_context(folder.lock(reporter.note))
         content_hash = cache(partial(hash_content, sources))
         check = runtime.check_content
-        finished = [
-            still_valid(folder, manifest, sources, reporter, content_hash=content_hash, check_content=check)
-            for folder in folders
-        ]
-        located = [each.locate(manifest) for each in finished]
-        pending = [_lacking(manifest, places) for places in located]
-        check_on_disk({row["path"]: row for rows in pending for row in rows}.values(), sources, corpus)
-        numbers = [folder.free_numbers(each) for folder, each in zip(folders, finished, strict=True)]
-        chunks = plan_chunks(pending, numbers, runtime.shard_size)
+        for folder in folders:
+            drop_stale(folder, manifest, sources, reporter, content_hash=content_hash, check_content=check)
+        missing = [folder.missing(manifest) for folder in folders]
         timing = Timing()
-        if chunks:
-            total = sum(len(chunk.rows) for chunk in chunks)
+        if any(map(len, missing)):
+            images = manifest.take(np.unique(np.concatenate(missing)))
+            check_on_disk(images, sources, corpus)
+            plans = plan_shards(manifest, missing, [folder.free_numbers() for folder in folders], runtime.shard_size)
+            total = sum(len(plan.images) for plan in plans)
             _check_precision(backbone, corpus, total)
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(backbone, job, folders, chunks, progress=progress, runtime=runtime)
-            finished = [folder.clean(reporter.warn) for folder in folders]
-            located = [each.locate(manifest) for each in finished]
-        indexes = [
-            folder.write_index(manifest, each, places, corpus)
-            for folder, each, places in zip(folders, finished, located, strict=True)
-        ]
+                timing = make(backbone, job, folders, plans, progress=progress, runtime=runtime)
+            for folder in folders:
+                folder.clean(reporter.warn)
+        indexes = [folder.write_index(manifest) for folder in folders]
         summary = summarise(
-            {view.directory: index for view, index in zip(job.views, indexes, strict=True)},
-            pending={view.directory: len(rows) for view, rows in zip(job.views, pending, strict=True)},
+            dict(zip(names, indexes, strict=True)),
+            made=dict(zip(names, map(len, missing), strict=True)),
             size=card.size,
             timing=timing,
         )
         if not summary.usable:
             reasons = "; ".join(summary.failed)
             raise DataError(f"corpus {corpus!r}: none of {len(manifest)} images below {root} can be read ({reasons})")
-        for view, folder, index in zip(job.views, folders, indexes, strict=True):
-            publish(folder.directory, out / view.directory, index.shards, reporter.note)
+        for name, folder, index in zip(names, folders, indexes, strict=True):
+            folder.publish(out / name, index.shards, reporter.note)
     return summary
 
 
 def _worker(
     settings: ExtractSettings, runtime: Runtime, reporter: Reporter, stack: ExitStack
-) -> tuple[Backbone, Callable[..., Timing]]:
+) -> tuple[BackboneIdentity, Callable[..., Timing]]:
     """Return the backbone, and what makes shards with it: in this process, or on a cluster that ends with ``stack``."""
     if runtime.workers > 1 or runtime.scheduler:
         from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
 
         client = stack.enter_context(cluster.open_cluster(runtime))
-        backbone = cluster.describe_on_worker(client, settings, runtime)
+        identity = cluster.describe_on_worker(client, settings, runtime)
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        reporter.note(f"{workers} workers, {backbone.device.type}, {backbone.precision}")
+        reporter.note(f"{workers} workers, {identity.device.type}, {identity.precision}")
 
-        def on_cluster(chosen: Backbone, *arguments: Any, **options: Any) -> Timing:
-            pinned = {} if chosen.precision == backbone.precision else {"precision": chosen.precision}
+        def on_cluster(chosen: BackboneIdentity, *arguments: Any, **options: Any) -> Timing:
+            pinned = {} if chosen.precision == identity.precision else {"precision": chosen.precision}
             return cluster.make_shards_on(client, *arguments, settings=settings.model_copy(update=pinned), **options)
 
-        return backbone, on_cluster
+        return identity, on_cluster
     backbone = load_backbone(
         settings.backbone,
         weights=settings.weights,
@@ -159,8 +155,11 @@ def _worker(
 
 
 def _as_before(
-    backbone: Backbone, folders_of: Callable[[Backbone], list[ShardFolder]], corpus: str, reporter: Reporter
-) -> Backbone:
+    backbone: BackboneIdentity,
+    folders_of: Callable[[BackboneIdentity], list[CorpusFolder]],
+    corpus: str,
+    reporter: Reporter,
+) -> BackboneIdentity:
     """Return the backbone with the precision that a corpus was begun in, perhaps on another machine; else as it is."""
     other = replace(backbone, precision="fp32" if backbone.precision == "fp16" else "fp16")
     own_shards, others_shards = (
@@ -175,17 +174,12 @@ def _as_before(
     return other
 
 
-def _check_precision(backbone: Backbone, corpus: str, images: int) -> None:
+def _check_precision(backbone: BackboneIdentity, corpus: str, images: int) -> None:
     if backbone.precision == "fp16" and backbone.device.type != "cuda":
         raise ResourceError(
             f"corpus {corpus!r}: its features were made in fp16 on a GPU, and {images} more cannot be made here, "
             "without one; go on where there is one, or set extract.precision to fp32, which makes all of them anew"
         )
-
-
-def _lacking(manifest: pa.Table, located: Sequence[int | None]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = manifest.filter(np.array([place is None for place in located], dtype=bool)).to_pylist()
-    return rows
 
 
 def _absolute(root: Path | str) -> Path | str:

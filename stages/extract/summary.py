@@ -24,7 +24,7 @@ class FormatRow:
     """How the images of one class in one format look, failed ones included."""
 
     label: str
-    format: str  # as the decoder names it; "none" where it told none
+    format: str  # as the decoder names it; "none" where it could not tell
     images: int
     median_size: tuple[int, int] | None  # width and height, each the median
     median_quality: int | None  # of JPEG, estimated
@@ -72,46 +72,40 @@ class ExtractSummary:
         return asdict(self)
 
 
-def summarise(indexes: Mapping[str, Index], *, pending: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
+def summarise(indexes: Mapping[str, Index], *, made: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
     """Count what the indexes of all views hold.
 
     Args:
         indexes: view folder -> its index; all over the same images.
-        pending: view folder -> images encoded in this run.
+        made: view folder -> images encoded in this run.
         size: S, the backbone's input side.
         timing: where the seconds went.
     """
     tables = [index.table for index in indexes.values()]
-    errors = [
-        next(filter(None, reasons), None) for reasons in zip(*(t["error"].to_pylist() for t in tables), strict=True)
-    ]
     first = tables[0]
+    errors = pc.coalesce(*(table["error"] for table in tables))
+    failed = {each["values"]: each["counts"] for each in errors.drop_null().value_counts().to_pylist()}
     sides = pc.min_element_wise(first["width"], first["height"])
-    small = pc.sum(pc.and_(pc.less(sides, size), pc.equal(first["status"], "ok"))).as_py() or 0
-    failed = Counter(error for error in errors if error is not None)
+    small = pc.and_(pc.less(sides, size), pc.equal(first["status"], "ok"))
     return ExtractSummary(
-        usable=len(errors) - failed.total(),
-        failed=dict(failed),
-        extracted=max(pending.values()),
+        usable=errors.null_count,
+        failed=failed,
+        extracted=max(made.values()),
         keys={view: index.spec.key for view, index in indexes.items()},
-        views=dict(pending),
+        views=dict(made),
         formats=_formats(first),
-        small=int(small),
+        small=pc.sum(small, min_count=0).as_py(),
         timing=timing,
     )
 
 
 def _formats(table: pa.Table) -> tuple[FormatRow, ...]:
-    columns = [(name, "list") for name in ("width", "height", "jpeg_quality")]
+    columns = ["width", "height", "jpeg_quality"]
     rows = []
-    for group in table.group_by(["label", "format"]).aggregate(columns).to_pylist():
-        width, height, quality = (_median(group[f"{name}_list"]) for name, _ in columns)
+    for group in table.group_by(["label", "format"]).aggregate([(name, "list") for name in columns]).to_pylist():
+        values = [[value for value in group[f"{name}_list"] if value is not None] for name in columns]
+        width, height, quality = (int(np.median(known)) if known else None for known in values)
         size = None if width is None or height is None else (width, height)
-        label, name = _LABELS[group["label"]], group["format"] or "none"
-        rows.append(FormatRow(label, name, len(group["width_list"]), size, quality))
+        images = len(group["width_list"])
+        rows.append(FormatRow(_LABELS[group["label"]], group["format"] or "none", images, size, quality))
     return tuple(sorted(rows, key=lambda row: (row.label, row.format)))
-
-
-def _median(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return int(np.median(known)) if known else None

@@ -25,7 +25,7 @@ from storage.spec import FeatureSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stages.extract.backbone import Backbone
+    from stages.extract.backbone import BackboneIdentity
     from stages.extract.reading import Job
     from stages.extract.settings import ExtractSettings
     from storage.views import Degradation, View
@@ -234,7 +234,7 @@ def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]
     return spec
 
 
-def feature_spec(backbone: Backbone, settings: ExtractSettings, job: Job, view: View) -> FeatureSpec:
+def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, job: Job, view: View) -> FeatureSpec:
     """Return what the features of a view will be: every setting that can change them."""
     card = backbone.card
     return FeatureSpec(

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from storage.corpus_folder import CorpusFolder
 from storage.manifest import manifest_table
-from storage.publish import publish
 from storage.spec import FeatureSpec
-from storage.store import ShardFolder, project_root
+from storage.store import project_root
 
 SPEC = FeatureSpec(
     backbone="toy",
@@ -78,20 +78,19 @@ def shard_rows(manifest_rows, broken=()):
 
 def extract(store, table, *, spec=SPEC, corpus="toy", out=None, size=4, broken=(), tell=lambda _: None):
     """The loop of the extraction stage with made-up features; returns (index, paths extracted now)."""
-    folder = ShardFolder(store / spec.key / corpus, spec, {"corpus": corpus, "owner": str(project_root())})
+    folder = CorpusFolder(store / spec.key / corpus, spec, corpus=corpus, owner=str(project_root()))
     with folder.lock(tell):
-        finished = folder.clean(tell)
-        located = finished.locate(table)
-        pending = [row for row, place in zip(table.to_pylist(), located, strict=True) if place is None]
-        numbers = folder.free_numbers(finished)
+        folder.clean(tell)
+        pending = table.take(folder.missing(table)).to_pylist()
+        numbers = folder.free_numbers()
         for start in range(0, len(pending), size):
             rows = shard_rows(pending[start : start + size], broken)
             usable = [row["path"] for row in rows if row["row"] is not None]
             folder.add(next(numbers), features(usable, spec), rows)
-        finished = folder.clean(tell)
-        index = folder.write_index(table, finished, finished.locate(table), corpus)
+        folder.clean(tell)
+        index = folder.write_index(table)
         if out is not None:
-            publish(folder.directory, out, index.shards, tell)
+            folder.publish(out, index.shards, tell)
     return index, [row["path"] for row in pending]
 
 

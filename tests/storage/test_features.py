@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
+from storage.checked import remember_sound, shard_fault
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, Index, read_index, write_index
-from storage.store import remember_sound, shard_fault
 
 IMAGES, BROKEN = 23, frozenset({"fake/004.png", "fake/011.png"})
 PATHS = [path for path in names(IMAGES) if path not in BROKEN]
@@ -218,7 +218,7 @@ def test_reading_writes_nothing_into_the_current_folder(directory, tmp_path, mon
 def test_two_copies_read_by_turns_are_hashed_once_each(directory, tmp_path, monkeypatch):
     copy = shutil.copytree(directory, tmp_path / "copy")
     FeatureTable.open(copy)
-    monkeypatch.setattr("storage.store.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
+    monkeypatch.setattr("storage.checked.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
     for one in (directory, copy, directory, copy):
         FeatureTable.open(one)
 
@@ -230,7 +230,7 @@ def test_an_untouched_copy_is_read(directory, tmp_path):
 
 def test_a_shard_is_hashed_once_and_then_only_when_it_was_touched(directory, tmp_path, monkeypatch):
     hashed = []
-    monkeypatch.setattr("storage.store.sha256_of", lambda path: hashed.append(path.name))
+    monkeypatch.setattr("storage.checked.sha256_of", lambda path: hashed.append(path.name))
     FeatureTable.open(directory)
     assert hashed == []  # they were hashed when they were written
     touched(directory / "shard-00001.h5")
@@ -246,7 +246,7 @@ def test_the_number_of_the_device_does_not_matter(directory, monkeypatch):
     status = list(path.stat())
     status[2] += 1  # st_dev
     remember_sound(record.sha256, os.stat_result(status, {"st_mtime_ns": path.stat().st_mtime_ns}))
-    monkeypatch.setattr("storage.store.sha256_of", lambda _: None)
+    monkeypatch.setattr("storage.checked.sha256_of", lambda _: None)
     assert shard_fault(path, record) is None
 
 

@@ -47,7 +47,7 @@ def rows_of(schema):
 @given(rows_of(SIDECAR_SCHEMA), RECORD)
 def test_sidecars_come_back(tmp_path_factory, rows, record):
     path = tmp_path_factory.mktemp("sidecar") / "s.parquet"
-    write_sidecar(path, rows, record, SPEC)
+    write_sidecar(path, pa.Table.from_pylist(rows, schema=SIDECAR_SCHEMA), record, SPEC)
     table, read_record, read_spec = read_sidecar(path)
     assert (table.to_pylist(), read_record, read_spec) == (rows, record, SPEC)
 
@@ -199,7 +199,7 @@ def test_strings_have_64_bit_offsets_in_memory_whatever_the_file_was_written_fro
     record, rows = ShardRecord("shard-00000.h5", 1, "0", 2), shard_rows(images.to_pylist())
     full = [{"shard": "shard-00000.h5", **one, **other} for one, other in zip(images.to_pylist(), rows, strict=True)]
     index = Index(pa.Table.from_pylist(full, schema=INDEX_SCHEMA), SPEC, "toy", (record,))
-    write_sidecar(tmp_path / "sidecar", rows, record, SPEC)
+    write_sidecar(tmp_path / "sidecar", pa.Table.from_pylist(rows, schema=SIDECAR_SCHEMA), record, SPEC)
     assert large_strings(read_sidecar(tmp_path / "sidecar")[0]) == 6
     for number, table in enumerate((index.table, index.table.cast(with_short_strings(index.table.schema)))):
         write_index(tmp_path / f"index{number}", Index(table, SPEC, "toy", (record,)))

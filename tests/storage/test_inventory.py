@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 from synthetic import SPEC, extract, manifest, names, spec
 
+from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError
-from storage.inventory import abandoned_trainings, delete, disposable, stored_corpora
-from storage.store import ShardFolder, project_root
+from storage.locks import lock_holder
+from storage.store import (
+    abandoned_trainings,
+    delete,
+    images_per_second,
+    project_root,
+    reason_to_keep,
+    stored_corpora,
+    usage,
+)
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
@@ -23,7 +32,7 @@ def only(store):
 
 def free(entry, *, published=(), corpora=()):
     whose = str(project_root())
-    return disposable(entry, published=published, corpora=corpora, owner=whose, own_store=False) is None
+    return reason_to_keep(entry, published=published, corpora=corpora, owner=whose, own_store=False) is None
 
 
 def test_an_absent_store_holds_nothing(tmp_path):
@@ -34,11 +43,12 @@ def test_an_entry_says_what_it_holds(own_store, tmp_path):
     extract(own_store, TABLE, out=tmp_path / "out", broken={"fake/003.png"})
     extract(own_store, TABLE, corpus="other", spec=spec(precision="fp16"))
     first, second = sorted(stored_corpora(own_store), key=lambda entry: entry.corpus == "toy", reverse=True)
-    assert (first.key, first.corpus, first.spec, first.complete) == (SPEC.key, "toy", SPEC, True)
-    assert (len(first.finished.rows), first.finished.rows["row"].null_count) == (10, 1)
-    assert first.size_bytes == sum(path.stat().st_size for path in first.directory.iterdir())
-    assert first.linked_bytes == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
-    assert (second.corpus, second.linked_bytes) == ("other", 0)
+    assert (first.corpus, first.spec) == ("toy", SPEC)
+    assert (len(first.rows), first.rows["row"].null_count) == (10, 1)
+    assert usage(first) == tuple(
+        sum(path.stat().st_size for path in each.iterdir()) for each in (first.directory, tmp_path / "out")
+    )
+    assert (second.corpus, usage(second)[1]) == ("other", 0)
     assert [entry.corpus for entry in stored_corpora(own_store, "other")] == ["other"]
 
 
@@ -48,8 +58,8 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
     (folder / "shard-00000.h5").unlink()
     (folder / "shard-00001.parquet").write_text("damaged")
     entry = only(own_store)
-    assert entry.damaged == ["shard-00000.h5", "shard-00001.parquet"]
-    assert len(entry.finished.rows) == 2
+    assert [path.name for path in entry.faults] == ["shard-00000.h5", "shard-00001.parquet"]
+    assert len(entry.rows) == 2
 
 
 def finish_at(folder, *times):
@@ -61,33 +71,33 @@ def test_the_rate_is_that_of_the_last_shards_without_pauses(own_store):
     extract(own_store, TABLE)  # shards of 4, 4 and 2 images
     folder = own_store / SPEC.key / "toy"
     finish_at(folder, 1000, 1002, 1003)
-    assert only(own_store).images_per_second() == pytest.approx(6 / 3)
+    assert images_per_second(only(own_store)) == pytest.approx(6 / 3)
     finish_at(folder, 1000, 5000, 5004)  # a night between the first and the second
-    assert only(own_store).images_per_second() == pytest.approx(2 / 4)
+    assert images_per_second(only(own_store)) == pytest.approx(2 / 4)
     finish_at(folder, 1000, 5000, 9000)
-    assert only(own_store).images_per_second() is None
+    assert images_per_second(only(own_store)) is None
 
 
 def test_a_pause_is_longer_than_ten_minutes_and_only_the_time_since_the_last_counts(own_store):
     extract(own_store, TABLE, size=2)  # five shards of two images
     folder = own_store / SPEC.key / "toy"
     finish_at(folder, 1000, 1600, 2200, 2800, 3400)
-    assert only(own_store).images_per_second() == pytest.approx(8 / 2400)
+    assert images_per_second(only(own_store)) == pytest.approx(8 / 2400)
     finish_at(folder, 1000, 1601, 1602, 2203, 2204)
-    assert only(own_store).images_per_second() == pytest.approx(2 / 1)
+    assert images_per_second(only(own_store)) == pytest.approx(2 / 1)
 
 
 def test_the_rate_is_that_of_ten_shards(own_store):
     extract(own_store, manifest(names(12)), size=1)
     finish_at(own_store / SPEC.key / "toy", 1000, 1500, *range(2000, 2010))
-    assert only(own_store).images_per_second() == pytest.approx(1)
+    assert images_per_second(only(own_store)) == pytest.approx(1)
 
 
 def test_who_only_looks_is_no_process_at_work(own_store):
     extract(own_store, TABLE)
     with (own_store / SPEC.key / "toy" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # as another `ltdpipe status` does
-        assert only(own_store).writer is None
+        assert lock_holder(only(own_store).directory) is None
 
 
 def test_trainings_are_given_up_after_a_week(own_store):
@@ -103,14 +113,14 @@ def test_trainings_are_given_up_after_a_week(own_store):
 def test_folders_that_are_no_feature_keys_are_passed_over(own_store):
     extract(own_store, TABLE)
     (own_store / f"{SPEC.key}.old" / "toy").mkdir(parents=True)
-    assert only(own_store).key == SPEC.key
+    assert only(own_store).spec.key == SPEC.key
 
 
 def test_the_process_at_work_is_named(own_store):
     extract(own_store, TABLE)
-    assert only(own_store).writer is None
-    with ShardFolder(own_store / SPEC.key / "toy", SPEC).lock(lambda _: None):
-        assert only(own_store).writer == str(os.getpid())
+    assert lock_holder(only(own_store).directory) is None
+    with CorpusFolder(own_store / SPEC.key / "toy", SPEC).lock(lambda _: None):
+        assert lock_holder(only(own_store).directory) == str(os.getpid())
         assert not free(only(own_store))
 
 
@@ -131,7 +141,7 @@ def test_a_file_that_is_gone_when_it_is_looked_at_is_no_error(own_store, monkeyp
         return status
 
     monkeypatch.setattr(Path, "stat", renamed)
-    assert only(own_store).complete
+    assert usage(only(own_store))[0]
     assert not partial.exists()
 
 
@@ -165,9 +175,9 @@ def test_nothing_is_deleted_under_a_process_that_has_begun_since(own_store):
     extract(own_store, TABLE)
     entry = only(own_store)
     before = sorted(entry.directory.iterdir())
-    with ShardFolder(entry.directory, SPEC).lock(lambda _: None):
+    with CorpusFolder(entry.directory, SPEC).lock(lambda _: None):
         assert not delete(entry)
-        assert entry.writer == str(os.getpid())
+        assert lock_holder(entry.directory) == str(os.getpid())
     assert sorted(entry.directory.iterdir()) == before
     assert delete(entry)
 
@@ -189,4 +199,4 @@ def test_settings_are_told_in_words():
 def test_a_mixture_of_keys_in_one_folder_is_refused(own_store):
     extract(own_store, TABLE)
     with pytest.raises(DataError, match="precision: fp16 here, fp32 there"):
-        ShardFolder(own_store / SPEC.key / "toy", spec(precision="fp16")).clean(lambda _: None)
+        CorpusFolder(own_store / SPEC.key / "toy", spec(precision="fp16")).clean(lambda _: None)

@@ -18,9 +18,9 @@ from PIL import Image
 from synthetic import SPEC, extract, manifest, names
 
 from running import PROJECT, run_command, start_held, wait_for
+from storage.corpus_folder import CorpusFolder
 from storage.errors import ResourceError
 from storage.features import FeatureTable
-from storage.store import ShardFolder
 from storage.verification import faults
 
 # The loop of the extraction stage with made-up features: it starts in a fraction of a second.
@@ -63,7 +63,7 @@ def test_a_run_killed_again_and_again_ends_with_the_files_of_an_undisturbed_one(
             assert {name: inode for name, inode in done.items() if name.endswith(".h5")}.items() <= kept.items()
     assert start_fast(tmp_path / "store", tmp_path / "out").wait() == 0
     assert files(tmp_path / "out") == files(tmp_path / "calm-out")
-    assert faults(tmp_path / "out") == []
+    assert faults(tmp_path / "out") == {}
     assert not list(folder.glob("*.partial"))
 
 
@@ -120,7 +120,7 @@ def command(pictures, out):
 
 def start_on_two_shards(pictures, folder):
     """Start the real command on four shards, of which it makes two, and wait until the first is finished."""
-    place, options = "stages.extract.shards:ShardMaker:make", command(pictures, folder / "out")
+    place, options = "stages.extract.shards:Encoder:encode", command(pictures, folder / "out")
     process = start_held(place, 2, *options, cwd=PROJECT, LTDPIPE_STORE=str(folder / "store"))
     wait_for(process, folder, "store/*/*/shard-00000.parquet")
     return process
@@ -180,5 +180,5 @@ def test_a_shard_folder_survives_a_writer_that_dies_with_its_lock(tmp_path):
     wait_for(process, tmp_path, "store/*/toy/shard-00000.parquet")
     process.kill()
     process.wait()
-    with ShardFolder(tmp_path / "store" / SPEC.key / "toy", SPEC).lock(pytest.fail):
+    with CorpusFolder(tmp_path / "store" / SPEC.key / "toy", SPEC).lock(pytest.fail):
         pass

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from synthetic import extract, manifest, names
 
-from storage.index import INDEX_NAME
-from storage.publish import restore, write_contents
+from storage.corpus_folder import link
+from storage.index import INDEX_NAME, write_contents
 
 
 def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_store, tmp_path, monkeypatch):
@@ -23,7 +23,9 @@ def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_s
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    monkeypatch.setattr("storage.publish.fsync", lambda path: done.append(sorted(file.name for file in path.iterdir())))
+    monkeypatch.setattr(
+        "storage.corpus_folder.fsync", lambda path: done.append(sorted(file.name for file in path.iterdir()))
+    )
     extract(own_store, manifest(names(4)), out=out)
     first, *removed, kept = done
     assert first == INDEX_NAME
@@ -43,14 +45,14 @@ def test_where_no_link_is_possible_the_file_is_copied(tmp_path, monkeypatch, num
     refuse_links(monkeypatch, number)
     (tmp_path / "source").write_text("new")
     (tmp_path / "target").write_text("old")
-    assert restore(tmp_path / "source", tmp_path / "target")
+    assert link(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_text() == "new"
 
 
 def test_a_link_that_is_refused_in_any_words_becomes_a_copy(tmp_path, monkeypatch):
     refuse_links(monkeypatch, errno.EACCES)
     (tmp_path / "source").write_text("new")
-    assert restore(tmp_path / "source", tmp_path / "target")
+    assert link(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_text() == "new"
 
 

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT, without_root_s_privilege
+from storage.corpus_folder import OWNER_NAME, CorpusFolder, link
 from storage.errors import DataError, ResourceError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME
-from storage.publish import publish, restore
-from storage.store import OWNER_NAME, ShardFolder, locked, store_root
+from storage.locks import locked
+from storage.store import store_root
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
@@ -136,7 +137,7 @@ class StoreContract:
 
     def test_features_of_other_settings_in_one_folder_are_refused_with_the_setting_s_name(self, store):
         extract(store, TABLE)
-        folder = ShardFolder(store / SPEC.key / "toy", spec(activation="gelu"))
+        folder = CorpusFolder(store / SPEC.key / "toy", spec(activation="gelu"))
         with pytest.raises(DataError, match="activation: gelu here, quickgelu there"):
             folder.clean(lambda _: None)
 
@@ -148,7 +149,7 @@ class StoreContract:
         (out / "shard-00002.h5.1.partial").write_text("half")
         with pytest.raises(DataError, match=r"index\.parquet does not exist"):
             FeatureTable.open(out)
-        publish(store / SPEC.key / "toy", out, index.shards, lambda _: None)
+        CorpusFolder(store / SPEC.key / "toy").publish(out, index.shards, lambda _: None)
         assert content(out) == before
 
 
@@ -160,9 +161,9 @@ def test_a_publication_stopped_at_any_point_shows_no_index(own_store, tmp_path, 
     def stopped(source, target):
         if next(calls) == done:
             raise KeyboardInterrupt
-        return restore(source, target)
+        return link(source, target)
 
-    monkeypatch.setattr("storage.publish.restore", stopped)
+    monkeypatch.setattr("storage.corpus_folder.link", stopped)
     with pytest.raises(KeyboardInterrupt):
         extract(own_store, TABLE, out=tmp_path / "out")
     with pytest.raises(DataError, match=r"index\.parquet does not exist"):
@@ -245,11 +246,11 @@ def test_an_index_lists_its_shards_in_order(own_store):
 
 
 def test_an_index_with_a_gap_is_never_written(own_store):
-    folder = ShardFolder(own_store / SPEC.key / "toy", SPEC)
+    folder = CorpusFolder(own_store / SPEC.key / "toy", SPEC)
     with folder.lock(lambda _: None):
-        finished = folder.clean(lambda _: None)
+        folder.clean(lambda _: None)
         with pytest.raises(DataError, match="lacks 10 of 10 images of 'toy'"):
-            folder.write_index(TABLE, finished, finished.locate(TABLE), "toy")
+            folder.write_index(TABLE)
     assert not (own_store / SPEC.key / "toy" / INDEX_NAME).exists()
 
 
@@ -283,10 +284,10 @@ def test_two_writers_take_turns_and_the_second_finds_all_done(own_store, tmp_pat
 @pytest.fixture
 def held(own_store):
     """A folder whose lock another process holds, and that process."""
-    folder = ShardFolder(own_store / "key" / "toy", SPEC)
+    folder = CorpusFolder(own_store / "key" / "toy", SPEC)
     script = (
-        "import sys; from pathlib import Path; from storage.store import ShardFolder\n"
-        "with ShardFolder(Path(sys.argv[1]), None).lock(lambda _: None): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from storage.corpus_folder import CorpusFolder\n"
+        "with CorpusFolder(Path(sys.argv[1]), None).lock(lambda _: None): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", script, folder.directory], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

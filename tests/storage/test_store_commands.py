@@ -20,10 +20,11 @@ from pipeline.commands.store import store
 from pipeline.commands.verify import verify
 from running import PROJECT
 from stages.scan.run import run as scan
+from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, SettingError
 from storage.index import INDEX_NAME
 from storage.manifest import write_manifest
-from storage.store import ShardFolder, training_folder
+from storage.store import training_folder
 
 TABLE = manifest(names(10))
 VIEW = Path("data/features/toy/clean")
@@ -59,7 +60,7 @@ def test_status_counts_done_failed_and_missing(project):
 
 def test_status_names_the_process_at_work_and_damaged_files(project):
     (project / SPEC.key / "toy" / "shard-00001.h5").unlink()
-    with ShardFolder(project / SPEC.key / "toy", SPEC).lock(lambda _: None):
+    with CorpusFolder(project / SPEC.key / "toy", SPEC).lock(lambda _: None):
         said = run(status, "--corpus", "toy")
     assert f"process {os.getpid()} is at work" in said
     assert "5 done, 1 failed, 4 missing, damaged: shard-00001.h5" in said
@@ -158,7 +159,7 @@ def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
         run(verify, "--corpus", "new")
     said = run(verify, "--corpus", "new", "--repair")
     assert "shard-00001.h5: no sound copy, removed" in said
-    assert "6 images usable, 2 extracted now" in said
+    assert "2 images extracted again" in said
     assert not cached.exists()
     for name, (content, inode) in before.items():
         assert (view / name).read_bytes() == content

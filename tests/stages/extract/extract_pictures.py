@@ -38,26 +38,26 @@ class DeadlySources:
         return (self.folder / path).read_bytes()
 
 
-def deadly_task(work, chunk):
+def deadly_task(work, plan):
     """A Dask task that ends its worker when one of its images is called deadly."""
     from stages.extract.cluster import _task  # the worker's own, not what the test put in its place
 
-    if any("deadly" in row["path"] for row in chunk.rows):
+    if any("deadly" in row["path"] for row in plan.images.to_pylist()):
         os._exit(86)
-    return _task(work, chunk)
+    return _task(work, plan)
 
 
-def twice_killed_task(work, chunk):
+def twice_killed_task(work, plan):
     """A Dask task whose worker is killed, once before the work and once when its shards are written."""
     from stages.extract.cluster import _task
 
     _be_killed_once("before")
-    timing = _task(work, chunk)
+    timing = _task(work, plan)
     _be_killed_once("after")
     return timing
 
 
-def task_on_another_worker(work, chunk):
+def task_on_another_worker(work, plan):
     """A Dask task on a worker that differs from the first one in what the variable DIFFERS names."""
     from stages.extract import cluster, views
 
@@ -67,10 +67,10 @@ def task_on_another_worker(work, chunk):
         case "view.decoder":
             views.decoder_name = lambda apply_exif: "another decoder"
         case attribute:
-            loaded = cluster._backbone(cluster._travelling(work.settings), work.runtime.compiled)
+            loaded = cluster._backbone(cluster._backbone_settings(work.settings), work.runtime.compiled)
             other = dataclasses.replace(loaded, **{attribute: "another"})
             cluster._backbone = lambda _settings, _compiled: other
-    return cluster._task(work, chunk)
+    return cluster._task(work, plan)
 
 
 def _be_killed_once(when: str) -> None:

@@ -167,7 +167,7 @@ def test_timm_families_give_their_own_intermediates(model, options):
         licence="",
         token="class" if tower.has_class_token else "patch-mean",
     )
-    backbone = Backbone(card, tower, "", CPU, "fp32")
+    backbone = Backbone(card=card, tower=tower, weights="", device=CPU, precision="fp32")
     values = pixels(card)
     with torch.inference_mode():
         final, blocks = own.forward_intermediates(

@@ -20,10 +20,11 @@ from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.reading import read_image
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime
-from stages.extract.shards import Chunk, plan_chunks
+from stages.extract.shards import plan_shards
 from stages.extract.towers import build_tower
+from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, ResourceError, SettingError
-from storage.store import ShardFolder
+from storage.manifest import manifest_table
 
 
 def cut(path: Path, share: float = 0.6) -> Path:
@@ -131,23 +132,26 @@ def test_order_of_the_manifest_changes_rounding_alone(tiny, folder, extract):
 
 
 def test_views_that_lack_the_same_images_share_chunks_which_come_in_manifest_order():
-    rows = [{"path": f"{number}.png"} for number in range(5)]
-    numbers = [itertools.count(first) for first in (5, 0, 7)]
-    chunks = plan_chunks([rows[3:], rows[:4], rows[3:]], numbers, 2)
-    expected = [(rows[:2], {1: 0}), (rows[2:4], {1: 1}), (rows[3:], {0: 5, 2: 7})]
-    assert chunks == [Chunk(tuple(part), shards) for part, shards in expected]
+    manifest = manifest_table({"path": f"{row}.png", "sets": [], "size_bytes": 1, "mtime_ns": 1} for row in range(5))
+    missing = [np.arange(3, 5), np.arange(4), np.arange(3, 5)]
+    plans = plan_shards(manifest, missing, [itertools.count(first) for first in (5, 0, 7)], 2)
+    assert [(plan.images["path"].to_pylist(), plan.shards) for plan in plans] == [
+        (["0.png", "1.png"], {1: 0}),
+        (["2.png", "3.png"], {1: 1}),
+        (["3.png", "4.png"], {0: 5, 2: 7}),
+    ]
 
 
 def test_all_runs_lock_their_views_in_one_order(tiny, folder, extract, monkeypatch):
     """Else two of them could wait for each other."""
     save(folder / "a.png")
-    lock, locked = ShardFolder.lock, []
+    lock, locked = CorpusFolder.lock, []
 
-    def recording(shards, on_wait):
-        locked.append(shards.directory)
-        return lock(shards, on_wait)
+    def recording(folder, notify):
+        locked.append(folder.directory)
+        return lock(folder, notify)
 
-    monkeypatch.setattr(ShardFolder, "lock", recording)
+    monkeypatch.setattr(CorpusFolder, "lock", recording)
     views = ["clean", "val", "jpeg:70"]
     extract(folder, views=views)
     extract(folder, views=views[::-1])
@@ -165,7 +169,7 @@ def test_an_error_of_writing_ends_the_run(tiny, folder, extract, monkeypatch, sh
         if number == (0 if shard_size == 9 else 3):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ShardFolder, "add", full)
+    monkeypatch.setattr(CorpusFolder, "add", full)
     with pytest.raises(OSError, match="No space left"):
         extract(folder, runtime=Runtime(loaders=0, shard_size=shard_size))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.compute as pc
 
 from stages.extract.decode import UNREAD
@@ -13,33 +14,34 @@ from storage.archives import ArchiveError, is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
-from storage.store import ROOTS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import pyarrow as pa
 
     from stages.reporter import Reporter
+    from storage.corpus_folder import CorpusFolder
     from storage.sources import Sources
-    from storage.store import Finished, ShardFolder
 
     # path -> sha256 of an image's bytes, None where they cannot be read
     ContentHash = Callable[[str], str | None]
 
+ROOTS_NAME = "roots.txt"  # where the images of a folder of shards were read
 
-def still_valid(
-    folder: ShardFolder,
+
+def drop_stale(
+    folder: CorpusFolder,
     manifest: pa.Table,
     sources: Sources,
     reporter: Reporter,
     *,
     content_hash: ContentHash,
     check_content: bool,
-) -> Finished:
-    """Return what is finished in a folder, without what has to be made again. The caller holds its lock.
+) -> None:
+    """Read a folder, and drop from it what has to be made again. The caller holds its lock.
 
-    Forgotten are images that could not be read when they were extracted and can be now: a permission or a network that
+    Dropped are images that could not be read when they were extracted and can be now: a permission or a network that
     failed once must not leave an image out for ever. And, where contents are compared, images whose content is no
     longer what was extracted; a file that is gone counts as changed, the run then says so. Contents are also compared
     where the finished ones were read below other roots, since unpacked archives give equal paths, sizes and times.
@@ -51,38 +53,53 @@ def still_valid(
         folder: of one view.
         manifest: the images wanted.
         sources: where they lie.
-        reporter: told what is made again.
+        reporter: gets a note of what is made again.
         content_hash: of an image; one for all views of a run, so that each image is read once.
         check_content: read and hash every image.
     """
-    finished = folder.clean(reporter.warn)
-    note = folder.directory / ROOTS_NAME
-    roots = roots_note(sources)
+    folder.clean(reporter.warn)
+    note, roots = folder.directory / ROOTS_NAME, roots_note(sources)
     noted = note.read_text("utf-8") if note.exists() else None
     check = check_content or noted not in {None, roots}
-    unread = pc.starts_with(finished.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
+    unread = pc.starts_with(folder.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
     readable, changed = [], []
-    for row, place in enumerate(finished.locate(manifest) if check or unread.any() else ()):
-        if place is None or not (check or unread[place]):
-            continue
-        sha256 = content_hash(manifest["path"][row].as_py())
-        if unread[place] and sha256 is not None:
-            readable.append(place)
-        elif sha256 != finished.rows["sha256"][place].as_py():
-            changed.append(place)
+    if check or unread.any():
+        hashes = folder.rows["sha256"].to_pylist()
+        for path, row in zip(manifest["path"].to_pylist(), folder.locate(manifest).to_pylist(), strict=True):
+            if row is None or not (check or unread[row]):
+                continue
+            sha256 = content_hash(path)
+            if unread[row] and sha256 is not None:
+                readable.append(row)
+            elif sha256 != hashes[row]:
+                changed.append(row)
     if readable:
         reporter.note(f"{len(readable)} images that could not be read before can be now; they are made")
     if changed:
         reporter.note(f"{len(changed)} images have another content than when they were extracted; they are made again")
     if readable or changed:
-        folder.forget(finished, readable + changed)
-        finished = folder.clean(reporter.warn)
-    if touched := _touched(manifest, finished, content_hash):
-        folder.set_times(finished, touched)
-        finished = folder.clean(reporter.warn)
+        folder.forget(readable + changed)
+    if touched := _touched(manifest, folder, content_hash):
+        folder.set_times(touched)
     if noted != roots:
         write_text(note, roots)
-    return finished
+
+
+def _touched(manifest: pa.Table, folder: CorpusFolder, content_hash: ContentHash) -> dict[int, int]:
+    """Return number in ``folder.rows`` -> new time (ns), for the images of another time and the same content."""
+    missing = manifest.select(["path", "size_bytes", "mtime_ns"]).take(folder.missing(manifest))
+    numbers = np.flatnonzero(pc.is_in(folder.rows["path"], value_set=missing["path"]))
+    known: dict[tuple[str, int], dict[str, int]] = {}  # (path, size) -> sha256 -> first row
+    for number, row in zip(numbers.tolist(), folder.rows.take(numbers).to_pylist(), strict=True):
+        if row["sha256"] is not None:
+            known.setdefault((row["path"], row["size_bytes"]), {}).setdefault(row["sha256"], number)
+    touched = {}
+    for row in missing.filter(pc.is_in(missing["path"], value_set=folder.rows["path"])).to_pylist():
+        by_hash = known.get((row["path"], row["size_bytes"]), {})
+        sha256 = content_hash(row["path"]) if by_hash else None
+        if sha256 is not None and sha256 in by_hash:
+            touched[by_hash[sha256]] = row["mtime_ns"]
+    return touched
 
 
 def roots_note(sources: Sources) -> str:
@@ -91,26 +108,7 @@ def roots_note(sources: Sources) -> str:
     return "".join(f"{to_text(root if is_url(root) else os.path.normpath(root))}\n" for root in roots)
 
 
-def _touched(manifest: pa.Table, finished: Finished, content_hash: ContentHash) -> dict[int, int]:
-    """Return finished row -> its image's new time (ns), for the images of another time and the same content."""
-    located = finished.locate(manifest)
-    if None not in located or not len(finished.rows):
-        return {}
-    twins: dict[tuple[str, int], list[tuple[int, str | None]]] = {}
-    columns = (finished.rows[name].to_pylist() for name in ("path", "size_bytes", "sha256"))
-    for position, (path, size, sha256) in enumerate(zip(*columns, strict=True)):
-        twins.setdefault((path, size), []).append((position, sha256))
-    touched = {}
-    for row in (row for row, position in enumerate(located) if position is None):
-        identity = manifest["path"][row].as_py(), manifest["size_bytes"][row].as_py()
-        sha256 = content_hash(identity[0]) if identity in twins else None
-        same = next((twin for twin, known in twins.get(identity, ()) if sha256 is not None and known == sha256), None)
-        if same is not None:
-            touched[same] = manifest["mtime_ns"][row].as_py()
-    return touched
-
-
-def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str) -> None:
+def check_on_disk(images: pa.Table, sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
     Images in an archive that is damaged by now are passed over: reading them records the reason.
@@ -120,15 +118,15 @@ def check_on_disk(rows: Iterable[dict[str, Any]], sources: Sources, corpus: str)
     """
     if sources.is_remote:  # one request a file; a missing one is recorded when it is read
         return
-    for row in rows:
+    for path, expected in zip(images["path"].to_pylist(), images["size_bytes"].to_pylist(), strict=True):
         try:
-            size = sources.size(row["path"])
+            size = sources.size(path)
         except ArchiveError:
             continue
-        if size != row["size_bytes"]:
-            state = "is gone" if size is None else f"has {size} bytes instead of {row['size_bytes']}"
+        if size != expected:
+            state = "is gone" if size is None else f"has {size} bytes instead of {expected}"
             raise DataError(
-                f"the manifest of corpus {corpus!r} no longer fits the disk: {sources.where(row['path'])} {state}; "
+                f"the manifest of corpus {corpus!r} no longer fits the disk: {sources.where(path)} {state}; "
                 f"refresh it with `ltdpipe scan --corpus {corpus}`"
             )
 
