@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 LEFT_OUT = -1  # stands where a label would: neither real nor synthetic, by the user's word
 _WEAK = -2
+_NAMES_SHOWN = 8
+EXPECTED = "expected 0 or real, 1 or fake, another name of docs/data.md, or one of `classes` (--real, --synthetic)"
 # Name of a class -> (label, rank). Rank 2 is the field's own spelling of class folders, 1 a name that means the class
 # alone, 0 a name that categories, styles and generators have too. A weak one counts only where the names of all folders
 # tell a class, and both classes are there.
@@ -166,6 +168,18 @@ class ClassNames:
         return (known[0], True) if known is not None and known[0] in self._built_in else None
 
 
+def how_to_name(unknown: Iterable[str]) -> str:
+    """Return what to write where names say no class; empty where there is no name."""
+    known = sorted(set(unknown) - {""})
+    if not known:
+        return ""
+    shown = ", ".join(known[:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
+    return (
+        f"; say which of {shown} are which with --real PATTERN and --synthetic PATTERN, or in params.yaml with "
+        "`classes: {real: [PATTERN], synthetic: [PATTERN]}` (and leave_out for neither)"
+    )
+
+
 def is_class_spelling(name: str) -> bool:
     """Tell whether a folder is called as class folders are in the field's benchmarks."""
     return name.casefold() in {"0_real", "1_fake"}
@@ -210,7 +224,8 @@ def _spelled(name: str) -> str:
 
 
 def _contradiction(folders: Sequence[str], first: int, second: int) -> DataError:
+    outer, inner = sorted((first, second))
     return DataError(
-        f"{'/'.join(folders)} lies in a folder {folders[first]!r} and in a folder {folders[second]!r}, of which one "
+        f"{'/'.join(folders)} lies in a folder {folders[outer]!r} and in a folder {folders[inner]!r}, of which one "
         "says real and the other synthetic; rename the one that is no class"
     )

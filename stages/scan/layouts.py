@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.scan.classes import is_class_spelling, split_word
+from stages.scan.classes import how_to_name, is_class_spelling, split_word
 from stages.scan.folder import LSUN_CLASSES, FolderLabels
 from stages.scan.protocols import diffusion_sets, known_sets
 from storage.errors import DataError, SettingError
@@ -286,7 +286,6 @@ _OTHERS = ("auto", "list")
 _BENCHMARKS = ("drct-2m", "synthbuster", "genimage", "forensynths", "aigcdetect", "ufd")
 # Without sets of their own, these two look like any other folder; they are recognised by name.
 _NAMED = {"chameleon": "chameleon", "community-forensics": "communityforensics"}
-_NAMES_SHOWN = 6
 
 
 def layout_name(name: str) -> str:
@@ -327,19 +326,12 @@ def recognise(folders: Sequence[Folder], names: ClassNames, corpus: str, root_na
     class_name = next((folder.class_name for folder in folders if folder.class_name is not None), None)
     if class_name is not None:
         return "folder", f"no benchmark fits, and the folder {class_name!r} is called like a class"
-    return "unlabelled", "no folder is called like a class, so no label is known" + name_them(folders)
+    return "unlabelled", "no folder is called like a class, so no label is known" + how_to_name(unnamed(folders))
 
 
-def name_them(folders: Sequence[Folder]) -> str:
-    """Return how to name the classes of folders whose names say none; empty where there is no name to give."""
-    known = list(dict.fromkeys(folder.folders[-1] for folder in folders if folder.label is None and folder.folders))
-    if not known:
-        return ""
-    shown = ", ".join(known[:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
-    return (
-        f"; say which of {shown} are which with --real PATTERN and --synthetic PATTERN, or in params.yaml with "
-        "`classes: {real: [PATTERN], synthetic: [PATTERN]}`"
-    )
+def unnamed(folders: Sequence[Folder]) -> list[str]:
+    """Return the names of the innermost folders where no name on the path says a class."""
+    return [folder.folders[-1] for folder in folders if folder.label is None and folder.folders]
 
 
 def _fits(name: str, folders: Sequence[Folder]) -> bool:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.scan.classes import LEFT_OUT, split_word
+from stages.scan.classes import EXPECTED, LEFT_OUT, split_word
 from stages.scan.folder import Folder, FolderLabels
 from stages.scan.packed import BY_CLASS, is_image
 from storage import names
@@ -250,10 +250,7 @@ def _labels(row: dict[str, Any], where: str, names_of_classes: ClassNames) -> Fo
     stated = _text(row["label"], "label", where)
     label = names_of_classes.label(stated) if stated else None
     if label is None:
-        raise DataError(
-            f"{where}: label {stated!r} says neither real nor synthetic; expected 0 or real, 1 or fake, another name "
-            "of docs/data.md, or one that `classes` gives (--real, --synthetic)"
-        )
+        raise DataError(f"{where}: label {stated!r} says neither real nor synthetic; {EXPECTED}")
     if label == LEFT_OUT:
         return None
     stated_split = _text(row.get("split"), "split", where)

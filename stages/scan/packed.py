@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from stages.scan.classes import LEFT_OUT
+from stages.scan.classes import EXPECTED, LEFT_OUT, how_to_name
 from stages.scan.folder import Folder, FolderLabels
 from storage import names
 from storage.archives import ArchiveError, identity, image_column, list_members, opened, readable, stamp_of
@@ -41,7 +41,6 @@ _STATED_COLUMNS = (
 )
 _LABEL_EXTENSIONS = (".cls", ".json", ".txt")
 _MOST_LABEL_BYTES = 1 << 20
-_WAY_OUT = "expected 0 or real, 1 or fake, another name of docs/data.md, or one of `classes` (--real, --synthetic)"
 
 
 def is_hidden(name: str) -> bool:
@@ -169,7 +168,7 @@ def _stated_labels(
     if unknown is not None:
         if classes.find(Folder(f"{prefix}!").folders) is not None:
             return {}
-        raise DataError(f"{location}: {unknown[:200]}, which is neither real nor synthetic; {_WAY_OUT}")
+        raise DataError(f"{location}: {unknown[:200]}, which is neither real nor synthetic; {EXPECTED}")
     stated: dict[str, tuple[FolderLabels, str]] = {}
     for labels, key, what in flat:
         if labels is not None and stated.setdefault(key, (labels, what))[0].label != labels.label:
@@ -233,7 +232,7 @@ def _rows(
             continue
         key = (label, generator, split)
         if key not in found:
-            stated = FolderLabels(known[label].label, generator or known[label].generator, split)
+            stated = FolderLabels(known[label].label, str(generator or "") or known[label].generator, split)
             found[key] = Folder(f"{prefix}!", stated)
         name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
         found[key].add(f"{row:08d}{name}", *stamp)
@@ -261,5 +260,6 @@ def _row_labels(value: Any, class_names: Sequence[str] | None, where: str, class
         return FolderLabels(None)
     labels = _labels(spelled, classes)
     if labels is None:
-        raise DataError(f"{where}: label {spelled!r} says neither real nor synthetic; {_WAY_OUT}")
+        way_out = how_to_name(class_names or [spelled])
+        raise DataError(f"{where}: label {spelled!r} says neither real nor synthetic; {EXPECTED}{way_out}")
     return labels

@@ -13,9 +13,9 @@ import pyarrow as pa
 from stages.reporter import SilentReporter
 from stages.scan.assign import SHARED, Selection, one_class_sets, with_sets
 from stages.scan.checks import check_splits, linked_twice, missing_folders, some, twins, without_unpacked
-from stages.scan.classes import LEFT_OUT, ClassNames
+from stages.scan.classes import LEFT_OUT, ClassNames, how_to_name
 from stages.scan.folder import FolderLabels, read_paths
-from stages.scan.layouts import LAYOUTS, layout_name, name_them, recognise
+from stages.scan.layouts import LAYOUTS, layout_name, recognise, unnamed
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
 from stages.scan.packed import BY_CLASS
 from stages.scan.walk import CLOSED, UNREADABLE, walk
@@ -152,22 +152,27 @@ class _Scan:
         for each in filter(None, (root, reals)):
             self._check_root(each)
         missing: list[str] = []
+        shared: list[Folder] = []
         if self.layout == "list" or (self.layout == "auto" and is_one_file(root) and is_list(root)):
             found, self.failed, missing = read_list(self.sources, self.names, self.skipped, progress)
+            self.names.check_all_met(self.corpus, root)
             self.decided = "the root is a file with the columns path and label" if self.layout == "auto" else ""
             self.layout = "list"
+            if reals is not None:
+                shared, _ = self._walk(reals, progress, prefix=REALS)
         else:
             folders, empty = self._walk(root, progress)
+            self.warnings += twins(folders)
+            if reals is not None:
+                shared, _ = self._walk(reals, progress, prefix=REALS)
+            self.names.check_all_met(self.corpus, root)
             if self.layout == "auto":
                 name = root.rstrip("/").rpartition("/")[2]
                 self.layout, self.decided = recognise(folders, self.names, self.corpus, name)
             found = self._labelled(folders, root)
-            self.warnings += missing_folders(empty, folders, self.layout) + twins(folders)
+            self.warnings += missing_folders(empty, folders, self.layout)
         check_splits(found, self.layout, self.corpus, root)
-        if reals is not None:
-            shared, _ = self._walk(reals, progress, prefix=REALS)
-            found += self._labelled(shared, reals)
-        self.names.check_all_met(self.corpus, root)
+        found += self._labelled(shared, reals or "")
         if missing:
             self.skipped["missing file"] = len(missing)
             self._complain(f"{len(missing)} file(s) of the list do not exist and were left out: {some(missing)}")
@@ -248,10 +253,11 @@ class _Scan:
             labels = self._shared_labels(folder) if folder.is_shared else layout.labels(folder)
             if labels is None:
                 expects = "real images only" if folder.is_shared else layout.expects
+                way_out = how_to_name(unnamed(folders))
                 raise DataError(
                     f"corpus {self.corpus!r}: layout {self.layout!r} cannot tell whether the {len(folder)} image(s) in "
                     f"{folder.prefix or 'the root'} below {root} are real or synthetic, as in {folder.names[0]!r}; "
-                    f"expected {expects}; rename or move the folder, or choose another layout{name_them(folders)}"
+                    f"expected {expects}; rename or move the folder, or choose another layout{way_out}"
                 )
             if isinstance(labels, str):
                 self.skipped[labels] += len(folder)

@@ -1,15 +1,23 @@
 """Tiny copies of every benchmark as it lies on disk, with the traps that users met."""
 
 import io
+import re
+import tarfile
 import zipfile
 import zlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from running import PROJECT
 from stages.demo.miniatures import DRCT, GENIMAGE, UFD_LAION
+from stages.scan.run import run
+from storage.errors import DataError
+
+FIELD = PROJECT / "tests" / "data" / "field"
 
 NESTED = ("progan", "stylegan", "stylegan2", "cyclegan")
 FLAT = ("biggan", "stargan", "gaugan", "crn", "imle", "seeingdark", "san", "deepfake", "whichfaceisreal")
@@ -21,6 +29,35 @@ SYNTHBUSTER = (
     *("dalle2", "dalle3", "stable-diffusion-1-3", "stable-diffusion-1-4", "stable-diffusion-2"),
     *("stable-diffusion-xl", "glide", "firefly", "midjourney-v5"),
 )
+
+
+def scanned(root, layout="auto", **options):
+    """Scan as the corpus `mini`: path -> row of the manifest, and the summary."""
+    table, summary = run(corpus="mini", root=root, layout=layout, **options)
+    return {row["path"]: row for row in table.to_pylist()}, summary
+
+
+def labels(root, layout="auto", **options):
+    """Folder -> label of its images."""
+    rows, _ = scanned(root, layout, **options)
+    return {path.rpartition("/")[0]: row["label"] for path, row in rows.items()}
+
+
+def members(rows):
+    """Set -> [real, synthetic] images."""
+    found = {}
+    for row in rows.values():
+        for name in row["sets"]:
+            found.setdefault(name, [0, 0])[row["label"]] += 1
+    return found
+
+
+def refusal(root, pattern, layout="auto", **options):
+    """Check that a scan is refused in one line."""
+    with pytest.raises(DataError) as caught:
+        run(corpus="mini", root=root, layout=layout, **options)
+    assert re.search(pattern, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def picture(name, *, size=(12, 10), kind="PNG"):
@@ -158,3 +195,27 @@ def pack(file, members):
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
+
+
+def tar_of(file, members, **fields):
+    """Write a tar file of (name, content or ``TarInfo``)."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w", **fields) as archive:
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.name = name
+            if isinstance(content, bytes):
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+
+
+def webdataset(file, *examples):
+    """Write a tar file of examples: extension -> content, beside an image each."""
+    tar_of(
+        file,
+        [
+            (f"{number:06d}.{extension}", content)
+            for number, example in enumerate(examples)
+            for extension, content in (("png", picture(f"{number}")), *example.items())
+        ],
+    )
