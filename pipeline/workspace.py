@@ -287,7 +287,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_idle(options: dict[str, Any]) -> None:
     """Refuse options of a FOLDER that were given without one."""
-    spelled = {"splits": "split", "categories": "category"}
+    spelled = {"splits": "split", "categories": "category", "classes": "real, --synthetic, --leave-out"}
     idle = [f"--{spelled.get(name, name).replace('_', '-')}" for name in _given(options)]
     if idle:
         raise SettingError(f"{', '.join(idle)} needs a FOLDER; with --corpus edit {PARAMS} instead")

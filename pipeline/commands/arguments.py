@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from storage import names
 from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -22,6 +26,23 @@ weights_option = click.option(
     "--weights", default="default", show_default=True, help="Backbone: default, random:SEED, or a local file."
 )
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads of training.")
+
+
+def class_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --real, --synthetic and --leave-out, which :func:`class_patterns` reads."""
+    for name, what in (("leave-out", "is not listed"), ("synthetic", "is synthetic"), ("real", "is real")):
+        command = click.option(
+            f"--{name}",
+            multiple=True,
+            metavar="PATTERN",
+            help=f"A folder of FOLDER, or a label, that {what}; repeatable.",
+        )(command)
+    return command
+
+
+def class_patterns(**given: Sequence[str]) -> dict[str, Sequence[str]] | None:
+    """Return `classes` of a corpus from the options that were given; None for none."""
+    return {name: patterns for name, patterns in given.items() if patterns} or None
 
 
 def _bytes(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:

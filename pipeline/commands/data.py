@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline import workspace
-from pipeline.commands.arguments import PATH, comma_separated, corpus_option, echo, refuse_overwriting
+from pipeline.commands.arguments import (
+    PATH,
+    class_options,
+    class_patterns,
+    comma_separated,
+    corpus_option,
+    echo,
+    refuse_overwriting,
+)
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,17 +46,25 @@ def demo_images(*, corpus: str) -> None:
 @click.argument("folder", required=False)
 @corpus_option
 @click.option("--layout", help="How FOLDER lies on disk.  [default: auto, which says how it decided]")
+@class_options
 @click.option("--reals", metavar="FOLDER", help="Second root: real images for the sets of FOLDER that have none.")
 @click.option("--sets", metavar="LIST", help="Only the sets of a named list, such as ufd16 (docs/protocols.md).")
 @click.option("--split", "splits", multiple=True, help="Only this split of FOLDER; may be repeated.")
 @click.option("--category", "categories", multiple=True, help="Only this category of FOLDER; may be repeated.")
 @click.option("--out", type=PATH, help="The manifest to write for FOLDER (Parquet).")
-@click.option("--strict", is_flag=True, help="Exit with 3, and write nothing, when an archive cannot be read.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 3, and write nothing, when an archive cannot be read or a listed file is missing.",
+)
 def scan(
     *,
     folder: str | None,
     corpus: str | None,
     layout: str | None,
+    real: tuple[str, ...],
+    synthetic: tuple[str, ...],
+    leave_out: tuple[str, ...],
     reals: str | None,
     sets: str | None,
     splits: tuple[str, ...],
@@ -61,12 +77,22 @@ def scan(
     With --corpus, everything comes from params.yaml and the manifest goes to corpora/NAME.parquet. With FOLDER (or an
     archive, a list of images, or a URL), anything is listed, and written where --out says. An archive that cannot be
     read is listed as one image, which extraction records as failed; with --strict the exit status is 3.
+
+    Where folders or labels have other names than the usual ones, --real and --synthetic say which are which, by shell
+    patterns such as 'real_*'; '*' takes all others.
     """
     from pipeline.console import ConsoleReporter
     from stages.scan.protocols import set_list
     from stages.scan.run import run
 
-    settings = {"layout": layout, "reals": reals, "sets": sets, "splits": splits, "categories": categories}
+    settings: dict[str, object] = {
+        "layout": layout,
+        "reals": reals,
+        "sets": sets,
+        "splits": splits,
+        "categories": categories,
+    }
+    settings["classes"] = class_patterns(real=real, synthetic=synthetic, leave_out=leave_out)
     ref = workspace.corpus_to_scan(folder, corpus=corpus, out=out, settings=settings)
     refuse_overwriting(ref.manifest, *(Path(root) for root in (ref.root, ref.reals) if root is not None))
     reporter = ConsoleReporter()
@@ -100,6 +126,7 @@ def _blocks(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option(
     "--layout", help="How FOLDER's sub-folders map to labels.  [default: auto, by their names, else unlabelled]"
 )
+@class_options
 @click.option("--backbone", help="For FOLDER: name of the backbone; `ltdpipe backbones` lists them.")
 @click.option("--weights", help="For FOLDER: default, random:SEED, or a local weights file.")
 @click.option("--geometry", help="For FOLDER: crop224-pad (default), squash256-crop224, short224-crop or tile224.")
@@ -126,6 +153,9 @@ def extract(
     corpus: str | None,
     out: Path | None,
     layout: str | None,
+    real: tuple[str, ...],
+    synthetic: tuple[str, ...],
+    leave_out: tuple[str, ...],
     backbone: str | None,
     weights: str | None,
     geometry: str | None,
@@ -163,7 +193,8 @@ def extract(
     from storage.store import project_root, store_root
 
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
-    seen = {"layout": layout, "geometry": geometry, "views": views}
+    seen: dict[str, object] = {"layout": layout, "geometry": geometry, "views": views}
+    seen["classes"] = class_patterns(real=real, synthetic=synthetic, leave_out=leave_out)
     made = {"backbone": backbone, "weights": weights, "taps": taps, "blocks": blocks, "grid": grid}
     made |= {"apply_exif": apply_exif, "precision": precision}
     ref, settings = workspace.corpus_to_extract(folder, corpus=corpus, out=out, seen=seen, made=made)

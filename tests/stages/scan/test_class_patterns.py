@@ -49,7 +49,11 @@ def test_patterns_tell_the_class_of_folders(tmp_path, folders, given, expected, 
 @pytest.mark.parametrize(
     ("folders", "given", "said"),
     [
-        ("real_fake x", patterns("real*", "*fake x"), "matches the pattern 'real.' for real and the pattern '.fake' for"),
+        (
+            "real_fake x",
+            patterns("real*", "*fake x"),
+            "matches the pattern 'real.' for real and the pattern '.fake' for",
+        ),
         ("fake/real real", patterns("real", "fake"), "'fake' and in a folder 'real'"),
         ("human generated", patterns("human", "generated gen_2"), "matches the pattern 'gen_2'"),
         ("human generated", patterns("human", "generated", "other*"), "matches the pattern 'other\\*'"),
@@ -164,6 +168,6 @@ def test_commands_and_params_take_patterns(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert read_manifest(tmp_path / "corpora" / "mine.parquet").equals(by_options)
     done = CliRunner().invoke(ltdpipe, ["scan", "--corpus", "mine", "--real", "x"])
-    assert "--real needs a FOLDER" in str(done.exception)
+    assert "--real, --synthetic, --leave-out needs a FOLDER" in str(done.exception)
     done = CliRunner().invoke(ltdpipe, ["scan", "mine", "--synthetic", "*"])
     assert "expected patterns for real too" in str(done.exception)

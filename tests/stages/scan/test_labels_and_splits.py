@@ -191,7 +191,9 @@ def test_splits_below_both_class_folders_are_splits(tmp_path):
     }
     miniatures.write(tmp_path, "a/fake/y/1.png")
     refusal(tmp_path / "a", "fake/y is not")
-    miniatures.write(tmp_path, *(f"b/ADM/{kind}/{name}/1.png" for kind in ("ai", "nature") for name in ("train", "val")))
+    miniatures.write(
+        tmp_path, *(f"b/ADM/{kind}/{name}/1.png" for kind in ("ai", "nature") for name in ("train", "val"))
+    )
     found, _ = placed(tmp_path / "b", "genimage")
     assert found["ADM/ai/train"] == (1, "train", ["train/adm"])
     assert found["ADM/nature/val"] == (0, "val", ["adm"])
