@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stages.analyse.files import PROFILE_SCHEMA, WINDOW_SCHEMA, windows_path, write_analysis
 from stages.evaluate.scores import ScoreCard, write_scores
-from stages.measure.bootstrap import BOOTSTRAPPED, Resampler, draw_counts, interval
+from stages.measure.bootstrap import Resampler, draw_counts, interval
 from stages.measure.metrics import measure, unlabelled_threshold
 from stages.report.run import run
 from stages.report.study import Study
@@ -31,21 +31,23 @@ VIEWS = (
 IMAGES = 500  # of each generator, and as many real ones of each set
 
 
-def bootstrap(scores: int = 100_000, replicates: int = 1_000) -> None:
+def bootstrap(scores: int = 100_000, samples: int = 1_000) -> None:
     """Time all metrics of one set and the intervals of those that are bootstrapped."""
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], scores // 2)
     logits = random.normal(size=scores) + labels
     start = time.perf_counter()
-    measure(labels, logits, threshold=0.5)
+    values = measure(labels, logits, threshold=0.5)
     measured = time.perf_counter()
     resampler = Resampler(labels, logits, threshold=0.5)
-    drawn = [resampler.metrics(counts) for counts in draw_counts(labels, replicates=replicates)]
-    intervals = [interval(column) for column in np.concatenate(drawn).T]
+    drawn = [resampler.metrics(counts) for counts in draw_counts(labels, replicates=samples)]
+    replicates = {name: np.concatenate([batch[name] for batch in drawn]) for name in drawn[0]}
+    size = (scores // 2, scores // 2)
+    intervals = {name: interval(name, float(values[name]), found, [size]) for name, found in replicates.items()}
     end = time.perf_counter()
-    print(f"{scores:,} scores: metrics {measured - start:.2f} s, {replicates:,} bootstraps of {len(intervals)} metrics "
+    print(f"{scores:,} scores: metrics {measured - start:.2f} s, {samples:,} bootstraps of {len(intervals)} metrics "
           f"{end - measured:.2f} s")  # fmt: skip
-    for name, (low, high) in zip(BOOTSTRAPPED, intervals, strict=True):
+    for name, (low, high) in intervals.items():
         print(f"  {name}: {low:.4f} to {high:.4f}")
 
 
@@ -74,7 +76,7 @@ def thresholds(images: int = 4_000, draws: int = 300) -> None:
                 for rule, of in rules.items():
                     accuracy[rule].append(float(np.mean((rest[1] > of(logits[:drawn], share)) == rest[0])))
                 accuracy["score 0.5"].append(float(np.mean((rest[1] > 0) == rest[0])))
-                accuracy["oracle"].append(measure(*rest).oracle_accuracy or 0.0)
+                accuracy["oracle"].append(float(measure(*rest)["oracle_accuracy"]))
             means = ", ".join(f"{rule} {np.mean(values):.3f}" for rule, values in accuracy.items())
             print(f"{name}, share {share}, N = {drawn}: {means}")
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from stages.measure.bootstrap import BOOTSTRAPPED, Resampler, difference, draw_counts, holm, interval
+from stages.measure.bootstrap import Resampler, difference, draw_counts, holm, interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ REPLICATES = 400
 SETS_IN_MEAN = 20
 
 
-# Metrics, and their replicates, in the order of BOOTSTRAPPED.
-Measured = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+# Metric -> values, and metric -> replicates.
+Measured = tuple[dict[str, "NDArray[np.float64]"], dict[str, "NDArray[np.float64]"]]
 
 
 def main() -> None:
@@ -77,11 +77,11 @@ def coverage(
     separated, held = 0, []
     for number, (value, replicates) in enumerate(_measured(accuracy, size, max(studies, means * SETS_IN_MEAN))):
         if number < studies:
-            separated += value[BOOTSTRAPPED.index("roc_auc")] == 1
+            separated += value["roc_auc"].item() == 1
             _count(single, wanted, value, replicates, [size])
         held.append((value, replicates))
         if len(held) == SETS_IN_MEAN:
-            values, columns = (np.mean(part, axis=0) for part in zip(*held, strict=True))
+            values, columns = (_mean(part) for part in zip(*held, strict=True))
             _count(mean, wanted, values, columns, [size] * SETS_IN_MEAN)
             held = []
     shares = [{name: count / of for name, count in found.items()} for found, of in ((single, studies), (mean, means))]
@@ -91,25 +91,32 @@ def coverage(
 def _count(
     found: dict[str, int],
     wanted: dict[str, float],
-    value: NDArray[np.float64],
-    replicates: NDArray[np.float64],
+    value: dict[str, NDArray[np.float64]],
+    replicates: dict[str, NDArray[np.float64]],
     sizes: Sequence[tuple[int, int]],
 ) -> None:
     for name in METRICS:
-        at = BOOTSTRAPPED.index(name)
-        low, high = interval(name, float(value[at]), replicates[:, at], sizes)
+        low, high = interval(name, value[name].item(), replicates[name], sizes)
         found[name] += low <= wanted[name] <= high
 
 
 def _measured(accuracy: float, size: tuple[int, int], count: int) -> Iterator[Measured]:
-    """Yield the metrics of simulated test sets and their replicates, in the order of ``BOOTSTRAPPED``."""
+    """Yield the metrics of simulated test sets and their replicates."""
     labels, random = np.repeat([0, 1], size), np.random.default_rng(0)
     shift = norm.ppf(accuracy) * (2 * labels - 1)
     for number in range(count):
         resampler = Resampler(labels, random.normal(size=len(labels)) + shift)
         drawn = draw_counts(labels, replicates=REPLICATES, seed=number)
-        whole = resampler.metrics(np.ones((1, len(labels)), dtype=np.uint8))[0]
-        yield whole, np.concatenate([resampler.metrics(counts) for counts in drawn])
+        whole = resampler.metrics(np.ones((1, len(labels)), dtype=np.uint8))
+        yield whole, _joined([resampler.metrics(counts) for counts in drawn])
+
+
+def _joined(parts: Sequence[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _mean(parts: Sequence[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.mean([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
 def _compared(
@@ -121,7 +128,7 @@ def _compared(
     accuracy: float,
     seed_spread: float,
 ) -> list[Measured]:
-    """Return, for each head, the metrics of every seed (S, ...) and the replicates of their mean (R, ...)."""
+    """Return, for each head, the metrics of every seed, (S,), and the replicates of their mean, (R,)."""
     hard = random.normal(size=len(labels))
     (counts,) = draw_counts(labels, replicates=REPLICATES, seed=int(random.integers(2**31)))
     found = []
@@ -131,8 +138,8 @@ def _compared(
             own = 0.7 * hard + 0.51**0.5 * random.normal(size=len(labels))
             moved = norm.ppf(accuracy) + random.normal(0, seed_spread)
             of_seeds.append(Resampler(labels, own + moved * (2 * labels - 1)))
-        values = [each.metrics(np.ones((1, len(labels)), dtype=np.uint8))[0] for each in of_seeds]
-        found.append((np.stack(values), np.mean([each.metrics(counts) for each in of_seeds], axis=0)))
+        values = [each.metrics(np.ones((1, len(labels)), dtype=np.uint8)) for each in of_seeds]
+        found.append((_joined(values), _mean([each.metrics(counts) for each in of_seeds])))
     return found
 
 
@@ -142,9 +149,8 @@ def _p_values(heads: Sequence[Measured], size: tuple[int, int]) -> dict[str, lis
     p_values: dict[str, list[float]] = {name: [] for name in COMPARED}
     for theirs, their_replicates in others:
         for name in COMPARED:
-            at = BOOTSTRAPPED.index(name)
-            draws = replicates[:, at] - their_replicates[:, at]
-            p_values[name].append(difference(name, values[:, at].tolist(), theirs[:, at].tolist(), draws, size).p)
+            draws = replicates[name] - their_replicates[name]
+            p_values[name].append(difference(name, values[name].tolist(), theirs[name].tolist(), draws, size).p)
     return p_values
 
 
@@ -171,7 +177,7 @@ def any_significant(tables: int, *, heads: int = 8, sets: int = 5, seeds: int = 
         for _ in range(sets):
             of_set = _compared(random, labels, heads=heads, seeds=seeds, accuracy=0.92, seed_spread=0.1)
             p_values += [p for column in _p_values(of_set, size).values() for p in column]
-        found += min(p for p in holm(p_values) if p is not None) < 0.05
+        found += min(holm(p_values)) < 0.05
     return found / tables
 
 
@@ -185,7 +191,7 @@ def significant_sets(sets: int = 37) -> dict[str, int]:
         heads = [_compared(random, labels, accuracy=accuracy, **alone)[0] for accuracy in (1 - 1e-9, 0.5)]
         p_values |= {(number, name): p for name, (p,) in _p_values(heads, size).items()}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return {name: sum((corrected[at, name] or 0) < 0.05 for at in range(sets)) for name in COMPARED}
+    return {name: sum(corrected[at, name] < 0.05 for at in range(sets)) for name in COMPARED}
 
 
 if __name__ == "__main__":

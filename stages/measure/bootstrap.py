@@ -13,29 +13,16 @@ import numpy as np
 from scipy.special import betaincinv, expit, logit
 
 from stages.evaluate.scores import sigmoid
-from stages.measure.metrics import ONE_IN
+from stages.measure.metrics import METRICS, ONE_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-BOOTSTRAPPED = (
-    "ap",
-    "roc_auc",
-    "accuracy",
-    "accuracy_real",
-    "accuracy_fake",
-    "balanced_accuracy",
-    "tpr_at_fpr_1",
-    "tpr_at_fpr_01",
-    "calibrated_accuracy",
-    "brier",
-)
 REPLICATES = 1000
 LEVEL = 0.95
 _Z = 1.959964  # the normal quantile of that level
-_SHARES = {"accuracy", "accuracy_real", "accuracy_fake", "balanced_accuracy", "calibrated_accuracy"}
 
 _CELLS_AT_ONCE = 2_000_000
 
@@ -92,8 +79,8 @@ class Resampler:
         columns = [(exact > 0) == fake, calibrated, (sigmoid(exact) - fake) ** 2]
         self._columns = np.stack(columns, axis=1).astype(np.float64)
 
-    def metrics(self, counts: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return (R, len(BOOTSTRAPPED)) for counts (R, N); every replicate has as many of each class as there are."""
+    def metrics(self, counts: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+        """Return metric -> (R,) for counts (R, N); every replicate has as many of each class as there are."""
         n_fake, n_real = len(self._fakes), len(self._reals)
         of_fakes, of_reals = counts[:, self._fakes], counts[:, self._reals]
         hits = np.cumsum(of_fakes, axis=1, dtype=np.int32)  # (R, n_fake)
@@ -110,9 +97,17 @@ class Resampler:
         fake_sums = of_fakes.astype(np.float64) @ self._columns[self._fakes]
         right, calibrated, brier = ((real_sums + fake_sums) / (n_real + n_fake)).T
         on_real, on_fake = real_sums[:, 0] / n_real, fake_sums[:, 0] / n_fake
-        rates = [self._tpr(hits, alarms, n_real // one_in) for one_in in ONE_IN.values()]
-        parts = [ap, area, right, on_real, on_fake, (on_real + on_fake) / 2, *rates, calibrated, brier]
-        return np.stack(parts, axis=1)
+        return {
+            "ap": ap,
+            "roc_auc": area,
+            "accuracy": right,
+            "accuracy_real": on_real,
+            "accuracy_fake": on_fake,
+            "balanced_accuracy": (on_real + on_fake) / 2,
+            **{metric: self._tpr(hits, alarms, n_real // one_in) for metric, one_in in ONE_IN.items()},
+            "calibrated_accuracy": calibrated,
+            "brier": brier,
+        }
 
     def _tpr(self, hits: NDArray[np.int32], alarms: NDArray[np.int32], allowed: int) -> NDArray[np.float64]:
         """Share of synthetic images above the first real image that would exceed the allowed false positives."""
@@ -134,7 +129,7 @@ def interval(
     holds the normal interval of the logit of the replicates. docs/metrics.md has the coverage.
 
     Args:
-        metric: one of ``BOOTSTRAPPED``.
+        metric: one of ``METRICS`` that has an interval.
         value: in 0..1.
         replicates: (R,) of the same quantity.
         sizes: (real, synthetic) images of each set in the mean.
@@ -142,9 +137,9 @@ def interval(
     from scipy.stats import t  # noqa: PLC0415 - slow to import
 
     variance = float(replicates.var())
-    images = sum(_independent_images(metric, *size) for size in sizes)
+    images = sum(METRICS[metric].images(*size) for size in sizes)
     spread_of = value * (1 - value) / variance if variance else np.inf
-    if metric in _SHARES:
+    if METRICS[metric].interval == "share":
         return _interval_of_share(value, min(spread_of, images), _Z)
     z = float(t.ppf((1 + LEVEL) / 2, max(sum(map(min, sizes)) - 1, 1)))
     low, high = _interval_of_share(value, spread_of if variance else images, z)
@@ -153,20 +148,6 @@ def interval(
         middle, spread = logit(np.clip(value, least, 1 - least)), logit(replicates.clip(least, 1 - least)).std()
         low, high = min(low, float(expit(middle - z * spread))), max(high, float(expit(middle + z * spread)))
     return low, high
-
-
-def _independent_images(metric: str, n_real: int, n_fake: int) -> float:
-    """Return of how many images a metric is a share, as far as their number alone tells."""
-    match metric:
-        case "accuracy_real":
-            return n_real
-        case "accuracy_fake" | "tpr_at_fpr_1" | "tpr_at_fpr_01":
-            return n_fake
-        case "balanced_accuracy":
-            return 4 / (1 / n_real + 1 / n_fake)
-        case "ap" | "roc_auc":
-            return min(n_real, n_fake)
-    return n_real + n_fake
 
 
 def _interval_of_share(share: float, images: float, z: float) -> tuple[float, float]:
@@ -180,7 +161,7 @@ def _interval_of_share(share: float, images: float, z: float) -> tuple[float, fl
 
 
 class Difference(NamedTuple):
-    """A difference between two heads, its 95 % interval, and the two-sided p value of "no difference"."""
+    """A difference, its 95 % interval, and the two-sided p value of "no difference"."""
 
     value: float
     low: float
@@ -207,36 +188,39 @@ def difference(
         replicates: (R,) of the difference between the means over seeds.
         size: (real, synthetic) images.
     """
+    least = 1 / sum(size) if METRICS[metric].interval == "share" else 1 / (size[0] * size[1])
+    over_images = float(replicates.var()) + least**2
+    return of_trainings(float(np.mean(values) - np.mean(others)), over_images, values, others)
+
+
+def of_trainings(value: float, over_images: float, *of_heads: Sequence[float]) -> Difference:
+    """Return the interval and test of a mean over seeds, or of a difference of such, from its variance over images.
+
+    Args:
+        value: the mean, or the difference.
+        over_images: its variance over test images, these weights given.
+        of_heads: for each head in it, its values, one per seed. Where each has two or more, their variance between
+            trainings comes on top (Welch); else nothing is known of it.
+    """
     from scipy.stats import t  # noqa: PLC0415 - slow to import
 
-    value = float(np.mean(values) - np.mean(others))
-    least = 1 / sum(size) if metric in _SHARES else 1 / (size[0] * size[1])
-    over_seeds, freedom = seed_variance(values, others)
-    variance = float(replicates.var()) + least**2 + over_seeds
-    freedom = freedom * (variance / over_seeds) ** 2 if over_seeds else np.inf
+    over_seeds, freedom = 0.0, np.inf
+    if all(len(values) > 1 for values in of_heads):
+        parts = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in of_heads]
+        over_seeds = sum(part for part, _ in parts)
+    variance = over_images + over_seeds
+    if over_seeds:
+        freedom = over_seeds**2 / sum(part**2 / own for part, own in parts) * (variance / over_seeds) ** 2
     spread = variance**0.5
     half = float(t.ppf((1 + LEVEL) / 2, freedom)) * spread
     return Difference(value, value - half, value + half, float(2 * t.sf(abs(value) / spread, freedom)))
 
 
-def seed_variance(*of_heads: Sequence[float]) -> tuple[float, float]:
-    """Return the variance between trainings of a sum or difference of means over seeds, and its degrees of freedom.
-
-    Both 0 where a head has a single seed, and nothing is known of it.
-    """
-    if any(len(values) < 2 for values in of_heads):
-        return 0.0, 0.0
-    parts = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in of_heads]
-    total = sum(part for part, _ in parts)
-    return total, total**2 / sum(part**2 / freedom for part, freedom in parts) if total else 0.0
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's step-down adjustment of a family of p values; None (not tested) is no member of the family."""
-    tested = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's step-down adjustment of a family of p values."""
+    adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, (p, at) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+    for rank, (p, at) in enumerate(sorted((p, at) for at, p in enumerate(p_values))):
+        largest = max(largest, min(1.0, p * (len(p_values) - rank)))
         adjusted[at] = largest
     return adjusted

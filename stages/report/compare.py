@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from stages.evaluate.scores import read_card
 from stages.measure.bootstrap import REPLICATES
+from stages.measure.metrics import METRICS
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value
-from stages.report.tables import COMPARISON_NOTE, METRIC_NAMES
+from stages.report.tables import COMPARISON_NOTE
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def run(
         means = [results.of_set(name, each.tested, each.metric) for name in (each.head, each.other)]
         values: list[Cell] = [*map(Value.of, means), *(Value(value, signed=True) for value in each.found[:3])]
         tests: list[Cell] = [each.found.p, each.p_holm, each.of]
-        row = [columns[each.tested], METRIC_NAMES[each.metric], *values, *tests]
+        row = [columns[each.tested], METRICS[each.metric].title, *values, *tests]
         blocks[each.head, each.other].append(row)
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
     family = f"p_holm: Holm-corrected over all {sum(map(len, blocks.values()))} tests of this table."

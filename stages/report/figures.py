@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stages.measure.means import Mean
+    from stages.measure.frame import Mean
 
 WIDTH = 360
 UNIT = (0.0, 1.0)

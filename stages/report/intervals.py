@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stages.measure.bootstrap import (
-    BOOTSTRAPPED,
     REPLICATES,
     Difference,
     Resampler,
@@ -22,20 +21,18 @@ from stages.measure.bootstrap import (
     draw_counts,
     holm,
     interval,
-    seed_variance,
+    of_trainings,
 )
+from stages.measure.metrics import METRICS, shown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from stages.report.results import NamedSet, Results
 
-COMPARED = ("ap", "roc_auc", "accuracy")
-
-# (head, set) -> (R, len(BOOTSTRAPPED)), means over seeds
-Replicates = dict[tuple[str, "NamedSet"], "NDArray[np.float64]"]
+COMPARED = shown_in("tests")
 
 
 class Comparison(NamedTuple):
@@ -60,39 +57,43 @@ class Comparison(NamedTuple):
     of: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """Replicates of a study's results, and what is read from them."""
+    """Replicates of a study's results, and what is read from them.
+
+    Attributes:
+        results: what was measured.
+        replicates: (head, set) -> metric -> (R,), means over seeds.
+    """
 
     results: Results
-    replicates: Replicates
+    replicates: Mapping[tuple[str, NamedSet], Mapping[str, NDArray[np.float64]]]
 
     def of_set(self, head: str, tested: NamedSet, metric: str) -> tuple[float, float] | None:
-        """Return the 95 % interval of a metric of a set; None where it is undefined or not bootstrapped."""
-        return self._interval(head, metric, [tested], self.results.of_set(head, tested, metric).value)
+        """Return the 95 % interval of a metric of a set; None where it is undefined or has none."""
+        value = self.results.of_set(head, tested, metric).value
+        return self._interval(head, metric, [tested], value)
 
     def of_sets(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
         """Return the 95 % interval of the mean over sets; None when a set in it has none."""
-        covered = [tested for tested in self.results.covered(head, metric) if tested in names]
-        return self._interval(head, metric, covered, self.results.of_sets(head, metric, names).value)
+        value = self.results.of_sets(head, metric, names).value
+        return self._interval(head, metric, self._covered(head, metric, names), value)
 
     def of_method(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
         """Return the 95 % interval of the mean over sets that another training on other images may give, or None.
 
-        It holds the spread over seeds beside that over images; None also where the head has a single seed.
+        It holds the spread over seeds beside that over images; None also where the head has a single seed, or all
+        seeds agree.
         """
-        from scipy.stats import t  # noqa: PLC0415 - slow to import
-
-        covered = [tested for tested in self.results.covered(head, metric) if tested in names]
-        columns = [self._column(head, tested, metric) for tested in covered]
-        value = self.results.of_sets(head, metric, names).value
-        over_seeds, freedom = seed_variance(self.results.seed_means(head, metric, names))
-        if value is None or not freedom or any(column is None for column in columns):
+        mean = self.results.of_sets(head, metric, names)
+        covered = self._covered(head, metric, names)
+        replicates = self._replicates(head, metric, covered)
+        if mean.value is None or not mean.std or replicates is None:
             return None
-        over_images = float(np.mean([column for column in columns if column is not None], axis=0).var())
-        variance = over_images + over_seeds
-        half = float(t.ppf(0.975, freedom * (variance / over_seeds) ** 2)) * variance**0.5
-        return max(value - half, 0.0), min(value + half, 1.0)
+        by_set = [self.results.values(head, tested, metric) for tested in covered]
+        by_seed = [sum(values) / len(values) for values in zip(*by_set, strict=True)]
+        found = of_trainings(mean.value, float(replicates.var()), by_seed)
+        return max(found.low, 0.0), min(found.high, 1.0)
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Compare pairs of heads on every set that both have scored and that has both classes: one table of tests."""
@@ -100,30 +101,36 @@ class Uncertainty:
         for head, other in pairs:
             for metric in COMPARED:
                 for tested in self.results.sets:
-                    mine, theirs = (self._column(one, tested, metric) for one in (head, other))
+                    mine, theirs = (self._replicates(one, metric, [tested]) for one in (head, other))
                     if mine is None or theirs is None:
                         continue
-                    ours, others = (self.results.seed_values(one, tested, metric) for one in (head, other))
+                    values = [self.results.values(one, tested, metric) for one in (head, other)]
+                    ours, others = ([value for value in of if not np.isnan(value)] for of in values)
                     found = difference(metric, ours, others, mine - theirs, self.results.size(tested))
                     of = "methods" if min(len(ours), len(others)) > 1 else "weights"
                     compared.append(Comparison(head, other, tested, metric, found, found.p, of))
         corrected = holm([each.found.p for each in compared])
-        return [each._replace(p_holm=p or 0.0) for each, p in zip(compared, corrected, strict=True)]
+        return [each._replace(p_holm=p) for each, p in zip(compared, corrected, strict=True)]
 
     def _interval(
         self, head: str, metric: str, sets: Sequence[NamedSet], value: float | None
     ) -> tuple[float, float] | None:
-        columns = [self._column(head, tested, metric) for tested in sets]
-        found = [column for column in columns if column is not None]
-        if value is None or not found or len(found) < len(sets):
+        replicates = self._replicates(head, metric, sets)
+        if value is None or replicates is None:
             return None
-        return interval(metric, value, np.mean(found, axis=0), [self.results.size(tested) for tested in sets])
+        return interval(metric, value, replicates, [self.results.size(tested) for tested in sets])
 
-    def _column(self, head: str, tested: NamedSet, metric: str) -> NDArray[np.float64] | None:
-        if (head, tested) not in self.replicates or metric not in BOOTSTRAPPED:
+    def _covered(self, head: str, metric: str, names: Sequence[NamedSet]) -> list[NamedSet]:
+        return [tested for tested in self.results.covered(head, metric) if tested in names]
+
+    def _replicates(self, head: str, metric: str, sets: Sequence[NamedSet]) -> NDArray[np.float64] | None:
+        """Return the replicates (R,) of the mean over sets; None when one of them has none."""
+        columns = [self.replicates.get((head, tested), {}).get(metric) for tested in sets]
+        found = [column for column in columns if column is not None and not np.isnan(column).any()]
+        if not found or len(found) < len(columns) or not METRICS[metric].interval:
             return None
-        column: NDArray[np.float64] = self.replicates[head, tested][:, BOOTSTRAPPED.index(metric)]
-        return None if np.isnan(column).any() else column
+        mean: NDArray[np.float64] = np.mean(found, axis=0)
+        return mean
 
 
 def resample(
@@ -137,27 +144,26 @@ def resample(
         replicates: how many samples of images are drawn.
         seed: of the draws; the same seed gives the same intervals. Each corpus has draws of its own.
     """
-    found: Replicates = {}
+    found: dict[tuple[str, NamedSet], dict[str, NDArray[np.float64]]] = {}
     for corpus, sample in results.samples.items():
-        sets = [tested for tested in results.sets if tested.corpus == corpus and all(sample.size(tested.name))]
+        scored = {head: seeds for head in heads or results.heads if (seeds := sample.seeds(head))}
+        both = [tested for tested in results.sets if tested.corpus == corpus and all(sample.size(tested.name))]
+        rows = {tested: sample.members[tested.name] for tested in both}
         resamplers = {
-            tested: {
-                head: [
-                    Resampler(sample.label[rows], sample.logits[head, s][rows], results.thresholds.get((head, s)))
-                    for s in sample.seeds(head)
-                ]
-                for head in heads or results.heads
-                if sample.seeds(head)
-            }
-            for tested in sets
-            for rows in [sample.members[tested.name]]
+            (head, tested): [
+                Resampler(sample.label[own], sample.logits[head, s][own], results.thresholds.get((head, s)))
+                for s in seeds
+            ]
+            for tested, own in rows.items()
+            for head, seeds in scored.items()
         }
-        parts: dict[tuple[str, NamedSet], list[NDArray[np.float64]]] = defaultdict(list)
+        parts: dict[tuple[str, NamedSet], list[dict[str, NDArray[np.float64]]]] = defaultdict(list)
         draws = (seed, zlib.crc32(corpus.encode()))
         for counts in draw_counts(sample.strata(), replicates=replicates, seed=draws) if resamplers else ():
-            for tested, of_heads in resamplers.items():
-                drawn = counts[:, sample.members[tested.name]]
-                for head, of_seeds in of_heads.items():
-                    parts[head, tested].append(np.mean([resampler.metrics(drawn) for resampler in of_seeds], axis=0))
-        found |= {place: np.concatenate(batches) for place, batches in parts.items()}
+            drawn = {tested: counts[:, own] for tested, own in rows.items()}
+            for (head, tested), of_seeds in resamplers.items():
+                by_seed = [resampler.metrics(drawn[tested]) for resampler in of_seeds]
+                parts[head, tested].append({m: np.mean([one[m] for one in by_seed], axis=0) for m in by_seed[0]})
+        for place, batches in parts.items():
+            found[place] = {metric: np.concatenate([batch[metric] for batch in batches]) for metric in batches[0]}
     return Uncertainty(results, found)

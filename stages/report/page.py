@@ -7,13 +7,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stages.evaluate.scores import MATCHED
-from stages.measure.metrics import ERRORS, METRICS
+from stages.measure.metrics import METRICS
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
 from stages.report.robustness import robustness_figures
 from stages.report.set_figures import BAR_METRICS, MOST_HEADS, bar_figures, curve_figures, head_kind
 from stages.report.sweeps import sweep_figures
-from stages.report.tables import METRIC_NAMES, metric_title
 from stages.report.thumbnails import SIDE
 from storage.names import printable
 
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
     from stages.report.thumbnails import Errors
 
 _MATRICES = {"ap": "Average precision (AP)", "accuracy": "Accuracy at score 0.5"}
-_SECOND_GROUP = METRICS.index("balanced_accuracy") + 1
+_SECOND_GROUP = list(METRICS).index("balanced_accuracy") + 1
 # The metrics in two groups that each fit a page.
 _METRIC_GROUPS = {
-    "ranking and accuracy at score 0.5": METRICS[:_SECOND_GROUP],
-    "other thresholds and calibration": METRICS[_SECOND_GROUP:],
+    "ranking and accuracy at score 0.5": list(METRICS)[:_SECOND_GROUP],
+    "other thresholds and calibration": list(METRICS)[_SECOND_GROUP:],
 }
 _MOST_ROWS = 700  # of a table in the page; longer ones are in the tables beside it, and would fill the page
 _OPEN_SETS = 6  # above this number, the curves of sets are folded away until asked for
@@ -70,7 +69,7 @@ def render_page(
         "uncertainty": uncertainty,
         "set_names": results.column_names(),
         "best": cache(partial(_best, results)),
-        "metric_title": metric_title,
+        "measures": METRICS,
         "thumbnail_side": SIDE,
         "caveats": [*study.notes, *_warnings(results, study.audits)],
         "headline": _headline(results),
@@ -78,7 +77,7 @@ def render_page(
         "metric_groups": _METRIC_GROUPS,
         "any_spread": any(len(results.seeds(head)) > 1 for head in results.heads),
         "matrices": _MATRICES,
-        "bar_kinds": [(metric, METRIC_NAMES[metric]) for metric in BAR_METRICS],
+        "bar_kinds": [(metric, METRICS[metric].title) for metric in BAR_METRICS],
         "head_legend": [(head_kind(results, head), head) for head in results.heads[:MOST_HEADS]],
         "most_rows": _MOST_ROWS,
         "bar_figures": bar_figures(results, uncertainty),
@@ -173,7 +172,7 @@ def _best(results: Results, metric: str, sets: tuple[NamedSet, ...]) -> set[str]
     if len({mean.count for mean in means.values()}) > 1:
         return set()
     printed = {head: f"{mean.value:.3f}" for head, mean in means.items() if mean.value is not None}
-    choose = min if metric in ERRORS else max
+    choose = min if METRICS[metric].lower_is_better else max
     return {head for head, text in printed.items() if len(means) > 1 and text == choose(printed.values())}
 
 
@@ -183,7 +182,7 @@ def _undefined(results: Results) -> list[tuple[str, str, str, str]]:
     heads: dict[tuple[str, str, str], list[str]] = {}
     for head, (tested, name), metric in product(results.heads, names.items(), METRICS):
         if reason := results.why_undefined(head, tested, metric):
-            heads.setdefault((name, METRIC_NAMES[metric], reason), []).append(head)
+            heads.setdefault((name, METRICS[metric].title, reason), []).append(head)
     sets: dict[tuple[str, str, str], list[str]] = {}
     for (name, metric, reason), who in heads.items():
         of_heads = "all" if len(who) == len(results.heads) else ", ".join(who)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from stages.measure.metrics import METRICS
 from stages.report.table import Block, Table, Value, to_markdown
-from stages.report.tables import METRIC_NAMES, PAPER_METRICS
+from stages.report.tables import PAPER_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.measure.means import Mean
+    from stages.measure.frame import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
     from stages.report.table import Cell
@@ -134,7 +135,7 @@ def set_table(results: Results, covered: Covered) -> Table | None:
             if any(found):
                 method, origin = f"{line['method']} ({line['trained_on']})", f"{MARKS[line['mark']]}: {line['source']}"
                 rows.append([method, origin, *found])
-        blocks.append(Block(METRIC_NAMES[metric], rows))
+        blocks.append(Block(METRICS[metric].title, rows))
     title, notes = f"Published and measured, set by set: {covered.name}", ["Percent. An empty cell was not published."]
     ranked = range(2, 2 + len(names))
     table = Table(title, ["method", "origin", *names], blocks, 2, ranked, block_name="metric", notes=notes)
@@ -186,7 +187,7 @@ def reproduction_table(
                 of_method = uncertainty.of_method(head, metric, sets)
                 interval = of_method or uncertainty.of_sets(head, metric, sets)
                 here = _beside(stated, mean, interval, len(sets), of=len(members), seeds=of_method is not None)
-                rows.append([claim["what"], head, coverage, METRIC_NAMES[metric], Value(stated), *here])
+                rows.append([claim["what"], head, coverage, METRICS[metric].title, Value(stated), *here])
     header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
     notes = [
         "Percent. low and high: 95 % interval of the mean over sets and seeds that another training and other test "

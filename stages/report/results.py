@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
-from stages.measure.means import Mean, mean_over_seeds, mean_over_sets
-from stages.measure.metrics import UNLABELLED, Metrics, calibrated_threshold, measure_sets
+from stages.measure.frame import Mean, mean_of, mean_over_sets, measure_sets
+from stages.measure.metrics import METRICS, UNLABELLED, calibrated_threshold
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLEAN = "clean"
+NOT_SCORED = "not scored"
 
 
-@dataclass(frozen=True, order=True)
-class NamedSet:
+class NamedSet(NamedTuple):
     """A column of the tables: a named test set of a corpus."""
 
     corpus: str
@@ -94,7 +96,18 @@ class Sample:
         return codes
 
 
-@dataclass(frozen=True)
+class BySeed(NamedTuple):
+    """A metric of a set, seed by seed: its values, NaN where undefined, and then why."""
+
+    seeds: list[int]
+    values: list[float]
+    why: list[str]
+
+
+_NOTHING = BySeed([], [], [])
+
+
+@dataclass(frozen=True, eq=False)
 class Results:
     """The results of a study. A head's ``view`` is the degraded view it was tested on; none: undegraded images.
 
@@ -103,7 +116,8 @@ class Results:
         views: names of the degraded views, in order of name.
         sets: columns of the tables, in order.
         cards: what each scores file is about, in order of the tables' heads, then corpus, view, seed.
-        measured: (head, view) -> seed -> set key -> metrics.
+        frame: a row for each head, view, seed, set and metric, in that order, as ``measure_sets`` gives them; where a
+            seed has no scores of a set, ``why`` is "not scored".
         thresholds: (head, seed) -> threshold on the logit from held-out images of its training domain.
         samples: corpus -> its images and what every head says about them, undegraded.
         missing: sets that the study asks for and that have no image: every mean over sets says that it lacks them.
@@ -113,32 +127,43 @@ class Results:
     views: tuple[str, ...]
     sets: tuple[NamedSet, ...]
     cards: tuple[ScoreCard, ...]
-    measured: Mapping[tuple[str, str], Mapping[int, Mapping[str, Metrics]]]
+    frame: pd.DataFrame
     thresholds: Mapping[tuple[str, int], float]
-    samples: Mapping[str, Sample] = field(compare=False)
+    samples: Mapping[str, Sample]
     missing: tuple[NamedSet, ...] = ()
+
+    @cached_property
+    def by_seed(self) -> Mapping[tuple[str, str, str, str, str], BySeed]:
+        """Return (head, view, corpus, set, metric) -> what was measured there, seed by seed."""
+        places = self.frame.groupby(["head", "view", "corpus", "set", "metric"], sort=False)
+        lists = places[["seed", "value", "why"]].agg(list)
+        return {place: BySeed(*found) for place, *found in lists.itertuples()}
+
+    def values(self, head: str, tested: NamedSet, metric: str, view: str = "") -> Sequence[float]:
+        """Return the values of a metric of a set, one per seed; NaN where it is undefined."""
+        return self.by_seed.get((head, view, *tested, metric), _NOTHING).values
 
     def seeds(self, head: str, view: str = "") -> tuple[int, ...]:
         """Return the seeds of a head, ascending."""
-        return tuple(sorted(self.measured.get((head, view), {})))
+        return tuple(self.by_seed.get((head, view, *self.sets[0], next(iter(METRICS))), _NOTHING).seeds)
 
-    def by_seed(self, head: str, tested: NamedSet, view: str = "") -> dict[int, Metrics | None]:
-        """Return the metrics of a set for every seed; None where the seed has no scores of it."""
-        return {seed: self.measured[head, view][seed].get(tested.key) for seed in self.seeds(head, view)}
+    def scored(self, head: str, corpus: str, view: str = "") -> bool:
+        """Say whether any seed of a head has scored a view of a corpus."""
+        names = [tested for tested in self.sets if tested.corpus == corpus]
+        places = [self.by_seed.get((head, view, *tested, next(iter(METRICS))), _NOTHING) for tested in names]
+        return any(why != NOT_SCORED for place in places for why in place.why)
 
     def of_set(self, head: str, tested: NamedSet, metric: str, view: str = "") -> Mean:
         """Return mean and spread over seeds."""
-        return mean_over_seeds(list(self.by_seed(head, tested, view).values()), metric)
+        return mean_of(self.values(head, tested, metric, view))
 
-    def seed_values(self, head: str, tested: NamedSet, metric: str) -> list[float]:
-        """Return the defined values of a metric of a set, one per seed."""
-        measured = [metrics for metrics in self.by_seed(head, tested).values() if metrics is not None]
-        return [value for metrics in measured if (value := metrics.value(metric)) is not None]
+    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet], view: str = "") -> Mean:
+        """Return the mean over sets, its spread over seeds, and how many of the sets it covers."""
+        return mean_over_sets([self.values(head, tested, metric, view) for tested in names])
 
-    def seed_means(self, head: str, metric: str, names: Sequence[NamedSet]) -> list[float]:
-        """Return the mean over the covered ones of these sets, one per seed."""
-        columns = [self.seed_values(head, tested, metric) for tested in self.covered(head, metric) if tested in names]
-        return [sum(values) / len(values) for values in zip(*columns, strict=True)]
+    def of_corpus(self, head: str, metric: str, corpus: str, view: str = "") -> Mean:
+        """Return the mean over the test sets of a corpus: papers report each benchmark by itself."""
+        return self.of_sets(head, metric, self.sets_of(corpus), view)
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -149,15 +174,6 @@ class Results:
         """Return the sets that the mean of a corpus is asked to cover, those without images last."""
         return tuple(tested for tested in (*self.sets, *self.missing) if tested.corpus == corpus)
 
-    def of_sets(self, head: str, metric: str, names: Sequence[NamedSet], view: str = "") -> Mean:
-        """Return the mean over sets, its spread over seeds, and how many of the sets it covers."""
-        by_seed = [self.measured[head, view][seed] for seed in self.seeds(head, view)]
-        return mean_over_sets(by_seed, [tested.key for tested in names], metric)
-
-    def of_corpus(self, head: str, metric: str, corpus: str, view: str = "") -> Mean:
-        """Return the mean over the test sets of a corpus: papers report each benchmark by itself."""
-        return self.of_sets(head, metric, self.sets_of(corpus), view)
-
     def covered(self, head: str, metric: str, view: str = "") -> list[NamedSet]:
         """Return the sets that a mean over sets covers: those with a value for every seed."""
         means = {tested: self.of_set(head, tested, metric, view) for tested in self.sets}
@@ -165,13 +181,12 @@ class Results:
 
     def coverage(self, corpus: str) -> str:
         """Say how many of the sets asked for a corpus has: "6 of 8 sets"."""
-        here, missing = (sum(tested.corpus == corpus for tested in sets) for sets in (self.sets, self.missing))
-        return f"{here} of {here + missing} sets"
+        asked = self.sets_of(corpus)
+        return f"{len(set(asked) & set(self.sets))} of {len(asked)} sets"
 
     def column_names(self) -> dict[NamedSet, str]:
         """Name the columns: the set's name, with its corpus in front when the study tests several corpora."""
-        several = len({tested.corpus for tested in self.sets}) > 1
-        return {tested: tested.key if several else tested.name for tested in self.sets}
+        return {tested: tested.key if len(self.corpora) > 1 else tested.name for tested in self.sets}
 
     def size(self, tested: NamedSet) -> tuple[int, int]:
         """Return (real, synthetic) image counts of a set; they are the same for every head that scored it."""
@@ -179,13 +194,12 @@ class Results:
 
     def why_undefined(self, head: str, tested: NamedSet, metric: str) -> str:
         """Return why a metric of a set is undefined for some or all seeds of a head; empty when it is not."""
+        found = self.by_seed[head, "", *tested, metric]
         reasons: dict[str, list[int]] = defaultdict(list)
-        by_seed = self.by_seed(head, tested)
-        for seed, metrics in by_seed.items():
-            reason = "not scored" if metrics is None else metrics.undefined.get(metric, "")
+        for seed, reason in zip(found.seeds, found.why, strict=True):
             if reason:
                 reasons[reason].append(seed)
-        if list(reasons.values()) == [list(by_seed)]:
+        if list(reasons.values()) == [found.seeds]:
             return next(iter(reasons))
         return "; ".join(f"{reason} (seed {', '.join(map(str, seeds))})" for reason, seeds in reasons.items())
 
@@ -220,35 +234,43 @@ def load_results(
     thresholds = _thresholds(cards)
     tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
     shown = _shown_views(tested.values())
-    measured: dict[tuple[str, str], dict[int, dict[str, Metrics]]] = {}
-    found: set[NamedSet] = set()
     samples: dict[tuple[str, str], Sample] = {}
+    frames = []
     for path, card in tested.items():
-        scores = read_scores(path)
+        scores = replace(read_scores(path), card=card)
         sample = samples.setdefault((card.corpus, card.view), _sample_of(scores))
         _check_same_images(sample, scores)
-        view = card.view
-        if view == shown[card.corpus]:
-            view, sample.logits[card.head, card.seed] = "", scores.logit
-        threshold = thresholds.get((card.head, card.seed))
-        by_set = measure_sets(scores, threshold=threshold, unlabelled=unlabelled)
-        found |= {NamedSet(card.corpus, name) for name in by_set}
-        row = measured.setdefault((card.head, view), {}).setdefault(card.seed, {})
-        row.update({NamedSet(card.corpus, name).key: metrics for name, metrics in by_set.items()})
-    if not found:
+        measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
+        if card.view == shown[card.corpus]:
+            sample.logits[card.head, card.seed] = scores.logit
+            measured["view"] = ""
+        frames.append(measured)
+    if all(frame.empty for frame in frames):
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
+    frame = pd.concat([frame for frame in frames if not frame.empty])
+    found = {NamedSet(*row) for row in frame[["corpus", "set"]].itertuples(index=False)}
+    in_order = tuple(sorted(found, key=lambda one: (_place_of_set(sets, one), one)))
     asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
-    plain = [head for head, view in measured if not view]
+    plain = set(frame.loc[frame["view"] == "", "head"])
     return Results(
         heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),
-        views=tuple(sorted({view for _, view in measured} - {""})),
-        sets=tuple(sorted(found, key=lambda tested: (_place_of_set(sets, tested), tested))),
+        views=tuple(sorted(set(frame["view"]) - {""})),
+        sets=in_order,
         cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
-        measured=measured,
+        frame=_complete(frame, in_order),
         thresholds=thresholds,
         samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
         missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in found),
     )
+
+
+def _complete(frame: pd.DataFrame, sets: Sequence[NamedSet]) -> pd.DataFrame:
+    """Add rows for what a seed of a head has not scored, and sort: by head, view, seed, then as the tables do."""
+    runs = frame[["head", "view", "seed"]].drop_duplicates().sort_values(["head", "view", "seed"])
+    columns = pd.DataFrame(sets, columns=["corpus", "set"])
+    places = runs.merge(columns, how="cross").merge(pd.DataFrame({"metric": list(METRICS)}), how="cross")
+    whole = places.merge(frame, how="left")
+    return whole.fillna({"why": NOT_SCORED})
 
 
 def place_in(order: Sequence[str], name: str | None) -> int:

@@ -7,10 +7,10 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.evaluate.scores import MATCHED
+from stages.measure.metrics import METRICS
 from stages.report.figures import UNIT, Curve, Figure, band_chart, common_scale
 from stages.report.set_figures import head_kind
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES, metric_title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,11 +62,11 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
         rows: list[Sequence[Cell]] = []
         for head, corpus in product(results.heads, results.corpora):
             for kind, view, strength in _views(results, paper=paper):
-                if _has_view(results, head, corpus, view):
+                if results.scored(head, corpus, view):
                     mean = results.of_corpus(head, metric, corpus, view)
                     cells = (Value.of(mean), _loss(results, head, corpus, view, metric), mean.count, mean.total)
                     rows.append([head, corpus, kind, view or "clean", strength, *cells])
-        blocks.append(Block(METRIC_NAMES[metric], rows))
+        blocks.append(Block(METRICS[metric].title, rows))
     if not any(row[3] != "clean" for row in blocks[0].rows):
         return None
     header = ["head", "corpus", "degradation", "view", "strength", "mean", "relative to clean", "sets_in_mean", "sets"]
@@ -84,7 +84,7 @@ def robustness_figures(results: Results) -> list[Figure]:
             places = {"": "clean"} | {view: f"{strength:g}" for view, strength in views}
             curves = []
             for head in results.heads:
-                seen = [view for view in places if _has_view(results, head, corpus, view)]
+                seen = [view for view in places if results.scored(head, corpus, view)]
                 means = [results.of_corpus(head, metric, corpus, view) for view in seen]
                 # means over different numbers of sets do not belong on one line
                 if len(seen) == len(places) and len({mean.count for mean in means}) == 1 and means[0].count:
@@ -96,16 +96,10 @@ def robustness_figures(results: Results) -> list[Figure]:
         scale = common_scale(every, UNIT) if every else UNIT
         of = f"{corpus}: " if len(results.corpora) > 1 else ""
         for name, names, curves in drawn:
-            title = f"{of}{metric_title(metric)} against {name}"
+            title = f"{of}{METRICS[metric].heading} against {name}"
             chart = band_chart(title, curves, limits=UNIT, scale=scale, x_label=name, x_names=names)
             figures.append(Figure(title, chart, "mean over test sets"))
     return figures
-
-
-def _has_view(results: Results, head: str, corpus: str, view: str) -> bool:
-    """Whether a head has scored a view of a corpus."""
-    by_seed = results.measured.get((head, view), {}).values()
-    return any(tested.key in metrics for metrics in by_seed for tested in results.sets_of(corpus))
 
 
 def _degraded(results: Results) -> dict[Degradation, list[tuple[str, float]]]:

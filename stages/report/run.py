@@ -9,7 +9,6 @@ from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
 from stages.report import tables
 from stages.report.intervals import resample
-from stages.report.metrics_file import full_metrics, short_metrics
 from stages.report.observation import read_analyses, transition_table
 from stages.report.page import render_page
 from stages.report.published import (
@@ -60,7 +59,7 @@ def run(
         replicates: bootstrap samples.
 
     Returns:
-        What metrics.json holds (see :func:`stages.report.metrics_file.short_metrics`).
+        What metrics.json holds (see :func:`stages.report.tables.short_metrics`).
 
     Raises:
         DataError: a file is missing or unusable, or the scores cannot be compared.
@@ -88,7 +87,7 @@ def run(
         "reproduction": claims,
         **{f"published_{number}": table for number, table in enumerate(published, 1)},
     }
-    metrics = short_metrics(results)
+    metrics = tables.short_metrics(results)
     page = render_page(
         study,
         results,
@@ -101,7 +100,7 @@ def run(
     )
     files = {
         "metrics.json": _json(metrics),
-        "tables/metrics.json": _json(full_metrics(results, uncertainty)),
+        "tables/metrics.json": _json(tables.full_metrics(results, uncertainty)),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": page,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.evaluate.scores import sigmoid
+from stages.measure.metrics import METRICS, shown_in
 from stages.report.figures import Curve, Figure, bar_chart, curve_chart
-from stages.report.tables import METRIC_NAMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results, Sample
 
-BAR_METRICS = ("ap", "accuracy_real", "accuracy_fake")
+BAR_METRICS = shown_in("bars")
 
 # Eight line styles can be told apart; curves of more heads than that would also make the page very large.
 MOST_HEADS = 8
@@ -39,7 +39,7 @@ def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Figure]:
         heads = []
         for head in results.heads:
             values = [(results.of_set(head, tested, m), uncertainty.of_set(head, tested, m)) for m in BAR_METRICS]
-            heads.append((head, [(m, METRIC_NAMES[m], *pair) for m, pair in zip(BAR_METRICS, values, strict=True)]))
+            heads.append((head, [(m, METRICS[m].title, *pair) for m, pair in zip(BAR_METRICS, values, strict=True)]))
         n_real, n_fake = results.size(tested)
         chart = bar_chart(f"Test set {name}: AP and accuracy by head", heads)
         figures.append(Figure(name, chart, f"{n_real:,} real, {n_fake:,} synthetic images"))

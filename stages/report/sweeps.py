@@ -8,12 +8,13 @@ from collections import defaultdict
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.measure.means import mean_of
+from stages.measure.frame import mean_of
+from stages.measure.metrics import METRICS
 from stages.report.figures import Curve, Figure, curve_chart
 from stages.report.published import MARKS, published
 from stages.report.set_figures import MOST_HEADS
 from stages.report.table import Block, Table, Value
-from stages.report.tables import METRIC_NAMES, PAPER_METRICS, metric_title
+from stages.report.tables import PAPER_METRICS
 from storage.csv_text import unescaped
 from storage.errors import DataError
 
@@ -92,7 +93,7 @@ def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Figu
     for kind, columns in sweeps.items():
         figures[kind] = []
         for metric in PAPER_METRICS:
-            label = metric_title(metric)
+            label = METRICS[metric].heading
             groups: dict[str, list[Curve]] = defaultdict(list)
             for number, (column, title) in enumerate(zip(columns, _titles(columns), strict=True)):
                 values = {place: column.at(metric, place).value or 0.0 for place in column.by_seed[metric]}
@@ -143,7 +144,7 @@ def _length_table(columns: Sequence[Column]) -> Table:
             for n, places in by_length.items():
                 values = [_of_length(column, metric, places, best=best) for column in columns]
                 rows.append([n, len(places), *values, "best" if n == claim["length"] else ""])
-            blocks.append(Block(f"{METRIC_NAMES[metric]}, {'best start' if best else 'mean over starts'}", rows))
+            blocks.append(Block(f"{METRICS[metric].title}, {'best start' if best else 'mean over starts'}", rows))
     notes = [
         "The best start is chosen on the very images that it is tested on: nobody has it. ± is over seeds.",
         f"As published (ViT-L/14): {claim['length']} blocks are best. {MARKS[claim['mark']]}: {claim['source']}.",
@@ -157,7 +158,7 @@ def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bo
     if best:
         return max((column.at(metric, place) for place in found), key=lambda at: at.value or 0.0, default=Value(None))
     of_seeds = zip(*(column.by_seed[metric][place] for place in found), strict=True)
-    return Value.of(mean_of([mean_of(values).value for values in of_seeds]))
+    return Value.of(mean_of(mean_of(values).value or 0.0 for values in of_seeds))
 
 
 def _window_table(columns: Sequence[Column]) -> Table:
@@ -194,7 +195,7 @@ def _place_table(
         rows: list[Sequence[Cell]] = []
         for place, (numbers, mark) in lines.items():
             rows.append([*numbers, *(column.at(metric, place) for column in columns), mark])
-        blocks.append(Block(METRIC_NAMES[metric], rows))
+        blocks.append(Block(METRICS[metric].title, rows))
     return _table(title, header, columns, blocks, [note])
 
 

@@ -17,7 +17,7 @@ from storage.names import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from stages.measure.means import Mean
+    from stages.measure.frame import Mean
     from storage.csv_text import Cell as PlainCell
 
 

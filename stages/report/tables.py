@@ -1,53 +1,34 @@
-"""The result tables of a study, of measured numbers alone."""
+"""The result tables of a study, of measured numbers alone, and what metrics.json holds."""
 
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stages.measure.metrics import METRICS
+import pandas as pd
+
+from stages.measure.frame import mean_of
+from stages.measure.metrics import METRICS, shown_in
+from stages.report.results import NOT_SCORED, NamedSet
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.measure.means import Mean
+    from stages.measure.frame import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
     from stages.report.table import Cell
 
-METRIC_NAMES = {
-    "ap": "AP",
-    "roc_auc": "ROC AUC",
-    "accuracy": "accuracy",
-    "accuracy_real": "accuracy on real",
-    "accuracy_fake": "accuracy on fake",
-    "balanced_accuracy": "balanced accuracy",
-    "tpr_at_fpr_1": "TPR at 1 % FPR",
-    "tpr_at_fpr_01": "TPR at 0.1 % FPR",
-    "oracle_accuracy": "oracle accuracy",
-    "calibrated_accuracy": "accuracy, held-out threshold",
-    "unlabelled_accuracy": "accuracy, unlabelled threshold",
-    "ece": "ECE",
-    "brier": "Brier score",
-}
-# The metrics of the main table, as in the field's papers.
-MAIN_METRICS = ("ap", "accuracy", "oracle_accuracy", "calibrated_accuracy")
-# Those that the papers publish.
+# Those that papers publish, in the order of their tables and of published.yaml.
 PAPER_METRICS = ("accuracy", "ap")
-
+HEADLINE = shown_in("headline")
 
 COMPARISON_NOTE = (
     "difference: first minus other in percentage points, means over seeds, with its 95 % interval (low, high); p: of "
     "no difference. Both hold the paired spread over images and, of methods, that over seeds; where a head has one "
     "seed they are of these weights, not of the methods."
 )
-
-
-def metric_title(metric: str) -> str:
-    """Name a metric where a line begins."""
-    name = METRIC_NAMES[metric]
-    return name[0].upper() + name[1:]
 
 
 def main_table(results: Results, title: str) -> Table:
@@ -58,7 +39,7 @@ def main_table(results: Results, title: str) -> Table:
         of = f"{corpus}: " if len(results.corpora) > 1 else ""
         header += [f"{of}{name}" for name in ("mean", "mean_std", "sets_in_mean", "sets")]
     blocks = []
-    for metric in MAIN_METRICS:
+    for metric in shown_in("main"):
         rows: list[Sequence[Cell]] = []
         for head in results.heads:
             values: list[Cell] = [Value(results.of_set(head, tested, metric).value) for tested in names]
@@ -66,7 +47,7 @@ def main_table(results: Results, title: str) -> Table:
                 std = None if mean.std is None else Value(mean.std)
                 values += [Value(mean.value), std, mean.count, mean.total]
             rows.append([head, len(results.seeds(head)), *values])
-        blocks.append(Block(METRIC_NAMES[metric], rows))
+        blocks.append(Block(METRICS[metric].title, rows))
     sizes = ["{}: {:,} real, {:,} synthetic".format(name, *results.size(tested)) for tested, name in names.items()]
     notes = [
         "Percent; means over seeds. A mean is over the test sets of one corpus; sets_in_mean says how many of them it "
@@ -89,21 +70,23 @@ def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
         mean = results.of_set(head, tested, metric)
         low, high = uncertainty.of_set(head, tested, metric) or (None, None)
         numbers = (mean.value, mean.std, low, high, mean.count, mean.total)
-        why = results.why_undefined(head, tested, metric)
-        rows.append([head, tested.corpus, tested.name, *results.size(tested), metric, *numbers, why])
+        rows.append([head, *tested, *results.size(tested), metric, *numbers,
+                     results.why_undefined(head, tested, metric)])  # fmt: skip
     notes = ["low and high: 95 % interval over images of the mean over seeds; std: over seeds."]
     return Table("Every metric of every head and test set", header, [Block("", rows)], text_columns=3, notes=notes)
 
 
 def per_seed_table(results: Results) -> Table:
     """Every metric of every head, seed, view and set, one seed a row; an undefined one is an empty cell."""
+    frame = results.frame[results.frame["why"] != NOT_SCORED].astype({"n_real": int, "n_fake": int})
+    order = {tested: place for place, tested in enumerate(results.sets)}
+    frame["order"] = [order[NamedSet(*pair)] for pair in zip(frame["corpus"], frame["set"], strict=True)]
+    places = ["head", "view", "order", "seed", "corpus", "set", "n_real", "n_fake"]
+    wide = frame.pivot(index=places, columns="metric", values="value")[list(METRICS)].sort_index().reset_index()
+    wide["view"] = wide["view"].where(wide["view"] != "", wide["corpus"].map(lambda name: results.samples[name].view))
+    wide = wide.drop(columns="order").astype(object).where(wide.notna(), None)
     header = ["head", "view", "seed", "corpus", "set", "n_real", "n_fake", *METRICS]
-    rows: list[Sequence[Cell]] = []
-    for (head, view), tested in product(sorted(results.measured), results.sets):
-        for seed, metrics in results.by_seed(head, tested, view).items():
-            if metrics is not None:
-                place = (head, view or results.samples[tested.corpus].view, seed, tested.corpus, tested.name)
-                rows.append([*place, metrics.n_real, metrics.n_fake, *map(metrics.value, METRICS)])
+    rows = wide[header].to_numpy().tolist()
     return Table("Every metric of every head, seed, view and test set", header, [Block("", rows)], text_columns=2)
 
 
@@ -122,7 +105,7 @@ def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence
     header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "of"]
     rows: list[Sequence[Cell]] = []
     for each in uncertainty.compare(pairs):
-        place = (each.head, each.other, names[each.tested], METRIC_NAMES[each.metric])
+        place = (each.head, each.other, names[each.tested], METRICS[each.metric].title)
         ends = [Value(value, signed=True) for value in each.found[:3]]
         rows.append([*place, *ends, each.found.p, each.p_holm, each.of])
     notes = [COMPARISON_NOTE, f"p_holm: Holm-corrected over all {len(rows)} tests of this table."]
@@ -141,7 +124,7 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]
             means = [results.of_corpus(head, metric, corpus) for corpus in results.corpora]
             of_all = [_mean_of_means(means)] if several else []
             rows.append([head, *("yes" if part else "no" for part in parts), *map(Value.of, means), *of_all])
-        blocks.append(Block(METRIC_NAMES[metric], rows))
+        blocks.append(Block(METRICS[metric].title, rows))
     last = [f"mean of {len(results.corpora)} benchmarks"] if several else []
     header = ["head", "raw", "LTD", "position", *results.corpora, *last]
     covered = "; ".join(f"{corpus}: {results.coverage(corpus)}" for corpus in results.corpora)
@@ -151,10 +134,56 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]
     return table if found else None
 
 
+def short_metrics(results: Results) -> dict[str, Any]:
+    """Return head -> corpus or "corpus/set" -> AP and accuracy (mean, and ``_std`` over seeds), numbers only.
+
+    A corpus has the mean over its test sets, of which ``ap_sets`` of ``sets`` are in that of AP, likewise for accuracy.
+    What is undefined is left out.
+    """
+    short: dict[str, Any] = {}
+    for head in results.heads:
+        lines: dict[str, dict[str, float]] = {}
+        for corpus in results.corpora:
+            lines[corpus] = {"sets": len(results.sets_of(corpus))}
+            for metric in HEADLINE:
+                mean = results.of_corpus(head, metric, corpus)
+                lines[corpus] |= {**_numbers(metric, mean), f"{metric}_sets": mean.count}
+        for tested, metric in product(results.sets, HEADLINE):
+            lines.setdefault(tested.key, {}).update(_numbers(metric, results.of_set(head, tested, metric)))
+        short[head] = lines
+    return short
+
+
+def full_metrics(results: Results, uncertainty: Uncertainty) -> dict[str, Any]:
+    """Return head -> "corpus/set" -> metric -> mean, std, 95 % interval, per seed and, where undefined, the reason."""
+    full: dict[str, Any] = {head: {} for head in results.heads}
+    for head, tested in product(results.heads, results.sets):
+        n_real, n_fake = results.size(tested)
+        line: dict[str, Any] = {"n_real": n_real, "n_fake": n_fake}
+        full[head][tested.key] = line
+        for metric in METRICS:
+            mean = results.of_set(head, tested, metric)
+            values = zip(results.seeds(head), results.values(head, tested, metric), strict=True)
+            line[metric] = {
+                "mean": mean.value,
+                "std": mean.std,
+                "interval": uncertainty.of_set(head, tested, metric),
+                "seeds": {str(seed): None if pd.isna(value) else value for seed, value in values},
+            }
+            if why := results.why_undefined(head, tested, metric):
+                line[metric]["undefined"] = why
+    return full
+
+
+def _numbers(metric: str, mean: Mean) -> dict[str, float]:
+    pairs = ((metric, mean.value), (f"{metric}_std", mean.std))
+    return {name: value for name, value in pairs if value is not None}
+
+
 def _mean_of_means(means: Sequence[Mean]) -> Value:
     """The mean of the benchmarks' means; undefined where one of them is."""
     values = [mean.value for mean in means if mean.value is not None]
-    return Value(sum(values) / len(values) if len(values) == len(means) else None)
+    return Value(mean_of(values).value if len(values) == len(means) else None)
 
 
 def _ablated(results: Results, settings: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[bool, bool, bool]]:

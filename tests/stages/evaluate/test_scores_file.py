@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.evaluate.scores import SCORES_SCHEMA, ScoreCard, read_card, read_scores, sigmoid, write_scores
-from stages.measure.metrics import measure_sets
 from storage.errors import DataError
 
 CARD = ScoreCard(
@@ -80,18 +79,6 @@ def test_equal_scores_give_equal_bytes_and_no_partial_file_stays(tmp_path):
         write_scores(tmp_path / name, card=CARD, images=_images(), logits=np.arange(4.0))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-
-
-def test_a_set_is_measured_over_its_own_images(tmp_path):
-    write_scores(tmp_path / "s", card=CARD, images=_images(), logits=np.array([-1.0, 1.0, 2.0, -5.0]))
-    measured = measure_sets(read_scores(tmp_path / "s"))
-    assert list(measured) == ["one", "two"]
-    assert (measured["one"].n_real, measured["one"].n_fake, measured["one"].ap) == (1, 1, 1.0)
-    assert (measured["two"].accuracy_real, measured["two"].accuracy, measured["two"].ap) == (0.5, None, None)
-    assert measured["one"].calibrated_accuracy is measured["one"].unlabelled_accuracy is None
-    strict = measure_sets(read_scores(tmp_path / "s"), threshold=2.5, unlabelled=1)["one"]
-    assert strict.calibrated_accuracy == 0.5
-    assert strict.unlabelled_accuracy is not None
 
 
 def test_an_image_that_lists_a_set_twice_counts_once(tmp_path):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
 from stages.evaluate.scores import read_scores
-from stages.measure.metrics import measure_sets
+from stages.measure.frame import measure_sets
 from stages.report.compare import run
 from storage.errors import DataError, SettingError
 
@@ -28,7 +28,8 @@ def test_two_heads_are_compared_set_by_set(study):
     assert block.title == "good against poor"
     rows = _records(block, table.header)
     assert {row["set"] for row in rows} == {"one", "two"}
-    values = [measure_sets(read_scores(path))["one"].ap for path in (better, worse)]
+    frames = [measure_sets(read_scores(path)).set_index(["set", "metric"]) for path in (better, worse)]
+    values = [frame.loc[("one", "ap"), "value"] for frame in frames]
     ap = rows[0]
     assert [ap["first"].value, ap["second"].value] == values
     assert ap["difference"].value == pytest.approx(values[0] - values[1])

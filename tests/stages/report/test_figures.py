@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.measure.means import Mean
+from stages.measure.frame import Mean
 from stages.report.figures import Curve, band_chart, bar_chart, cloud_chart, common_scale, curve_chart, heat_map
 
 

@@ -10,8 +10,7 @@ from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.heads.settings import LinearSettings, TrainSettings
-from stages.measure.means import mean_over_sets
-from stages.measure.metrics import measure_sets
+from stages.measure.frame import measure_sets
 from stages.scan.protocols import set_list
 from stages.scan.run import run as scan
 from stages.train.run import run as train
@@ -63,10 +62,11 @@ class Study:
         return manifest, summary, done
 
     def measured(self, name, head):
-        """Evaluate a miniature's features with a head: set -> metrics."""
+        """Evaluate a miniature's features with a head: a row for each set, a column for each metric."""
         out = self.root / "scores" / f"{name}.parquet"
         evaluate(features=self.root / "features" / name / "clean", head=head, out=out)
-        return measure_sets(read_scores(out))
+        frame = measure_sets(read_scores(out))
+        return frame.pivot(index=["set", "n_real", "n_fake"], columns="metric", values="value").reset_index([1, 2])
 
     def head(self, name):
         """Train a linear head on a miniature's features."""
@@ -107,12 +107,10 @@ def test_a_benchmark_goes_through_all_stages(study, head, name):
     assert done.failed == {}
     assert done.usable == manifest.num_rows  # shared reals once
     measured = study.measured(name, head)
-    assert set(measured) == {name for name in summary.sets if not name.startswith("train/")}
-    for metrics in measured.values():
-        assert metrics.n_real > 0
-        assert metrics.n_fake > 0
-        assert 0 < metrics.ap <= 1
-        assert metrics.accuracy is not None
+    assert set(measured.index) == {name for name in summary.sets if not name.startswith("train/")}
+    assert (measured[["n_real", "n_fake"]] > 0).all(axis=None)
+    assert measured["ap"].between(0, 1, inclusive="right").all()
+    assert measured["accuracy"].notna().all()
 
 
 def test_fakes_without_reals_give_no_numbers_and_true_ones_with_the_reals(study, head):
@@ -126,17 +124,13 @@ def test_fakes_without_reals_give_no_numbers_and_true_ones_with_the_reals(study,
     _, summary, _ = study.extracted("lacking", writer, with_reals=True, named=False)
     assert any("set sd-turbo has no real image" in warning for warning in summary.warnings)
     measured = study.measured("lacking", head)
-    lonely = measured["sd-turbo"]
-    assert (lonely.ap, lonely.roc_auc, lonely.accuracy_real) == (None, None, None)
-    assert lonely.undefined["ap"] == "no real images"
-    assert lonely.accuracy_fake is not None
-    mean = mean_over_sets([measured], ["sd-turbo", "sdxl-turbo"], "ap")
-    assert (mean.count, mean.total) == (1, 2)
+    lonely = measured.loc["sd-turbo"]
+    assert lonely[["ap", "roc_auc", "accuracy_real"]].isna().all()
+    assert not math.isnan(lonely["accuracy_fake"])
     assert set_list("drct16").covered(["sdxl-turbo"]) == "drct16, 1 of 16 sets"
 
     study.extracted("lacking", writer, with_reals=True)
     measured = study.measured("lacking", head)
-    assert measured["sd-turbo"].n_real == 2
-    assert measured["sd-turbo"].ap > 0
-    assert not math.isnan(measured["sd-turbo"].accuracy)
-    assert measured["sdxl-turbo"].n_real == 1  # it has reals of its own
+    assert measured["n_real"].to_dict() == {"sd-turbo": 2, "sdxl-turbo": 1}  # the latter has reals of its own
+    assert measured.loc["sd-turbo", "ap"] > 0
+    assert not math.isnan(measured.loc["sd-turbo", "accuracy"])
