@@ -1,15 +1,13 @@
 """What the class-token-only head, the feature cache and training together are worth, as ratios within one run.
 
-Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | memory]...``, all
-without an argument but ``memory``, which writes 1.3 GB of features to a temporary folder. Features are synthetic, of
-the size of ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. Compared programs take turns, so that
-other load on the machine falls on both; OMP_NUM_THREADS=1 steadies the ratios on a busy one. On a GPU all parts but
-``share`` run there; untested.
+Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | memory]...``, all without an
+argument but ``memory``, which writes 1.3 GB of features to a temporary folder. Features are synthetic, of the size of
+ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. OMP_NUM_THREADS=1 steadies the ratios on a busy
+machine. On a GPU all parts but ``share`` run there; untested.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import resource
 import statistics
@@ -19,6 +17,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from runpy import run_path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,12 +27,14 @@ from sklearn.datasets import load_sample_images
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.timing import compare
 from stages.extract.backbone import load_backbone
 from stages.extract.decode import decode
 from stages.extract.views import Recipe, apply_view
 from stages.heads.file import build_head
 from stages.heads.machine import best_device
 from stages.heads.settings import LtdSettings, TrainSettings
+from stages.reporter import SilentReporter
 from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
 from stages.train.loop import fit
@@ -53,19 +54,12 @@ def step() -> None:
     """(a) Training step and evaluation of the LTD head against torch's own encoder layer over all tokens."""
     fast, plain = ltd(), plain_ltd()
     features, labels = batch()
-    seconds = alternate(
-        {
-            "train, class token only": trainer(fast, features, labels),
-            "train, plain layer": trainer(plain, features, labels),
-            "evaluate, class token only": evaluator(fast, features),
-            "evaluate, plain layer": evaluator(plain, features),
-        },
-        rounds=7,
-    )
-    for name, value in seconds.items():
-        print(f"  {name}: {1e3 * value / BATCH:.3f} ms an image")
-    for kind in ("train", "evaluate"):
-        print(f"  {kind}: {seconds[f'{kind}, plain layer'] / seconds[f'{kind}, class token only']:.2f} x")
+    for kind, program in (("training step", trainer), ("evaluation", evaluator)):
+        programs = {
+            "class token only": program(fast, features, labels),
+            "plain layer": program(plain, features, labels),
+        }
+        compare(f"{kind}, an image", programs, baseline="plain layer", rounds=7, images=BATCH)
 
 
 def retrain(images: int = 4096, forwards: int = 3) -> None:
@@ -76,31 +70,30 @@ def retrain(images: int = 4096, forwards: int = 3) -> None:
     head's step for ``forwards`` batches of 4. Weights are random, which costs the same.
     """
     with tempfile.TemporaryDirectory() as folder:
-        data = corpus(Path(folder), images)
-        began = time.perf_counter()
-        head = ltd()
-        fit(head, *data.batches(head.reads, DEVICE, 10**10), one_epoch(), seed=0, progress=Silent())
-        cached = (time.perf_counter() - began) / images
+        view = random_view(Path(folder, "clean"), images)
+        data = TrainingData.open([view], view, SETTINGS)
+        started, head = time.perf_counter(), ltd()
+        one_epoch = SETTINGS.model_copy(update={"epochs": 1})
+        batches = data.batches(head.reads, DEVICE, 10**10)
+        fit(head, *batches, one_epoch, seed=0, progress=SilentReporter())
+        cached = (time.perf_counter() - started) / images
     backbone = load_backbone("clip-vit-l-14", weights="random:0", precision="fp32")
     photograph = io.BytesIO()
     Image.fromarray(load_sample_images().images[0]).resize((500, 375)).save(photograph, "JPEG", quality=90)
     costs = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "photograph.jpg"
-        file.write_bytes(photograph.getvalue())
-        for number in range(forwards):
-            began = time.perf_counter()
-            pixels = [augmented(file, view=4 * number + each) for each in range(4)]
-            backbone.taps(np.stack(pixels), ["cls"], range(11, 20))
-            costs.append((time.perf_counter() - began) / 4)
-    features, labels = batch()
-    plain = alternate({"plain": trainer(plain_ltd(), features, labels)}, rounds=3)["plain"] / BATCH
-    end_to_end = statistics.median(costs) + plain
-    print(f"  from the cache {1e3 * cached:.2f} ms an image and epoch; end to end {1e3 * end_to_end:.0f} ms")
-    print(
-        f"  5 epochs of 72,000 images: {5 * 72_000 * cached / 60:.1f} min against "
-        f"{5 * 72_000 * end_to_end / 3600:.0f} h"
+    for number in range(forwards):
+        started = time.perf_counter()
+        pixels = [augmented(photograph.getvalue(), 4 * number + each) for each in range(4)]
+        backbone.taps(np.stack(pixels), ["cls"], range(11, 20))
+        costs.append((time.perf_counter() - started) / 4)
+    plain = trainer(plain_ltd(), *batch())
+    head_step = compare(
+        "training step, an image", {"plain layer": plain}, baseline="plain layer", rounds=3, images=BATCH
     )
+    end_to_end = statistics.median(costs) + head_step["plain layer"]
+    print(f"  from the cache {1e3 * cached:.2f} ms an image and epoch; end to end {1e3 * end_to_end:.0f} ms")
+    minutes, hours = 5 * 72_000 * cached / 60, 5 * 72_000 * end_to_end / 3600
+    print(f"  5 epochs of 72,000 images: {minutes:.1f} min against {hours:.0f} h")
     print(f"  {end_to_end / cached:.0f} x (extrapolated)")
 
 
@@ -108,8 +101,8 @@ def share(steps: int = 4) -> None:
     """(c) Share of a training step's time outside the matrix products."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the profiler counts an operation once, whatever the number of threads
-    head, (features, labels) = ltd().cpu(), batch()
-    run = trainer(head, features.cpu(), labels.cpu())
+    features, labels = batch()
+    run = trainer(ltd().cpu(), features.cpu(), labels.cpu())
     run()
     with profile(activities=[ProfilerActivity.CPU]) as measured:
         for _ in range(steps):
@@ -117,11 +110,11 @@ def share(steps: int = 4) -> None:
     torch.set_num_threads(threads)
     products = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mv", "aten::addmv"}
     spent = {event.key: event.self_cpu_time_total for event in measured.key_averages()}
-    outside = {name: value for name, value in spent.items() if name not in products}
     total = sum(spent.values())
-    print(f"  outside the matrix products: {100 * sum(outside.values()) / total:.1f} %")
-    for name in sorted(outside, key=outside.__getitem__, reverse=True)[:6]:
-        print(f"    {name}: {100 * outside[name] / total:.1f} %")
+    outside = sorted(((value / total, name) for name, value in spent.items() if name not in products), reverse=True)
+    print(f"  outside the matrix products: {sum(value for value, _ in outside):.1%}")
+    for value, name in outside[:6]:
+        print(f"    {name}: {value:.1%}")
 
 
 def memory(images: int = 72_000) -> None:
@@ -131,58 +124,50 @@ def memory(images: int = 72_000) -> None:
     """
     losses = set()
     with tempfile.TemporaryDirectory() as folder:
-        corpus(Path(folder), images)
+        view = random_view(Path(folder, "clean"), images)
         for name, budget in (("resident", 10**10), ("streamed with 200 MB", 200_000_000)):
-            print(f"  {name}:")
-            command = [sys.executable, "-m", "benchmarks.training", "measure", folder, str(budget)]
-            *told, loss = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-            print("\n".join(told))
+            command = [sys.executable, "-m", "benchmarks.training", "measure", str(view), str(budget)]
+            *lines, loss = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            print("\n".join([f"  {name}:", *lines]))
             losses.add(loss)
     print(f"  losses are {'equal' if len(losses) == 1 else 'NOT equal'}: {losses}")
 
 
-def measure(folder: str, budget: str, epochs: str = "2") -> None:
-    """Train in this process and tell what of it was in memory; the last line has the losses."""
-    data = TrainingData.open([Path(folder) / "clean"], Path(folder) / "clean", SETTINGS)
+def measure(view: str, budget: str) -> None:
+    """Train in this process and print what of it was in memory; the last line has the losses."""
+    data = TrainingData.open([Path(view)], Path(view), SETTINGS)
     head = ltd()
-    feeds = data.batches(head.reads, DEVICE, int(budget))
+    batches = data.batches(head.reads, DEVICE, int(budget))
     read = len(data.views[0]) * 9 * WIDTH * 2
-    model = 4 * sum(parameter.numel() * 4 for parameter in head.parameters())  # weights, gradients, two moments
-    weights, before = model // 4, anonymous()  # the weights are there already
+    weights, before = 4 * sum(parameter.numel() for parameter in head.parameters()), anonymous()
     with Peak() as peak:
-        settings = SETTINGS.model_copy(update={"epochs": int(epochs)})
-        checkpoint = Checkpoint(Path(folder) / "unfinished.safetensors", print)
-        history, _ = fit(head, *feeds, settings, seed=0, progress=Silent(), checkpoint=checkpoint)
-    grew = peak.bytes - before + weights
+        settings = SETTINGS.model_copy(update={"epochs": 2})
+        checkpoint = Checkpoint(Path(view).with_name("unfinished.safetensors"), print)
+        history, _ = fit(head, *batches, settings, seed=0, progress=SilentReporter(), checkpoint=checkpoint)
+    grew = peak.bytes - before + weights  # the weights were there already
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"    features {read:,} bytes; weights, gradients and moments {model:,}")
+    print(f"    features {read:,} bytes; weights, gradients and moments {4 * weights:,}")
     print(f"    interpreter and libraries: {before - weights:,} bytes that are not mapped files")
     print(f"    training: {grew:,} bytes, {grew / read:.3f} x the features")
-    print(f"    training without weights, gradients and moments: {(grew - model) / read:.3f} x")
+    print(f"    training without weights, gradients and moments: {(grew - 4 * weights) / read:.3f} x")
     print(f"    the whole process: {whole:,} bytes with mapped files, {whole / read:.3f} x")
     print([(epoch.train_loss, epoch.validation_loss) for epoch in history])
 
 
-def ltd(width: int = WIDTH) -> Head:
+def ltd() -> Head:
     """The head with its published settings."""
     torch.manual_seed(0)
-    return build_head(LtdSettings(), blocks=BLOCKS, width=width, embedding=8).to(DEVICE)
+    return build_head(LtdSettings(), blocks=BLOCKS, width=WIDTH, embedding=8).to(DEVICE)
 
 
 def plain_ltd() -> torch.nn.Module:
     """The reference of the tests: the head on ``nn.TransformerEncoderLayer``."""
-    path = Path("tests/stages/heads/plain_ltd.py")
-    spec = importlib.util.spec_from_file_location("plain_ltd", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    head: torch.nn.Module = module.PlainLtd(9, 5, WIDTH, 0.3).to(DEVICE)
+    head: torch.nn.Module = run_path("tests/stages/heads/plain_ltd.py")["PlainLtd"](9, 5, WIDTH, 0.3).to(DEVICE)
     return head
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """One batch of random features (N, 9, D) and labels."""
+    """One batch of random features (N, 9, D) and labels (N,)."""
     return torch.randn(BATCH, 9, WIDTH, device=DEVICE), (torch.arange(BATCH, device=DEVICE) % 2).float()
 
 
@@ -196,63 +181,40 @@ def trainer(head: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
+        synchronize()
 
     return run
 
 
-def evaluator(head: torch.nn.Module, features: torch.Tensor) -> Callable[[], None]:
+def evaluator(head: torch.nn.Module, features: torch.Tensor, _labels: torch.Tensor) -> Callable[[], None]:
     """Return a program that scores one batch."""
 
     def run() -> None:
         head.eval()
         with torch.inference_mode():
             head(features)
+        synchronize()
 
     return run
 
 
-def alternate(programs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each program; all of them in turn, ``rounds`` times after a first one that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(rounds + 1):
-        for name, program in programs.items():
-            began = time.perf_counter()
-            program()
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
-def corpus(folder: Path, images: int, width: int = WIDTH) -> TrainingData:
-    """Random features of blocks 11..19 on disk, in shards of 2,048 images."""
-    planted = importlib.util.spec_from_file_location("planted", "tests/planted.py")
-    assert planted is not None
-    assert planted.loader is not None
-    module = importlib.util.module_from_spec(planted)
-    planted.loader.exec_module(module)
-    view = module.write_random_view(folder / "clean", images, blocks=range(11, 20), of=BLOCKS, width=width)
-    return TrainingData.open([view], view, SETTINGS)
+def random_view(folder: Path, images: int) -> Path:
+    """Write random features of blocks 11..19, in shards of 2,048 images."""
+    write = run_path("tests/planted.py")["write_random_view"]
+    view: Path = write(folder, images, blocks=range(11, 20), of=BLOCKS, width=WIDTH)
+    return view
 
 
-def one_epoch() -> TrainSettings:
-    """The published settings, for one epoch."""
-    return SETTINGS.model_copy(update={"epochs": 1})
-
-
-def augmented(file: Path, *, view: int) -> np.ndarray:
+def augmented(file: bytes, view: int) -> np.ndarray:
     """Pixels of a training view of an image file."""
-    image = decode(file.read_bytes).image
-    assert image is not None
-    return np.asarray(apply_view(image, View("train", view), Recipe("crop224-pad", 224), file.name))
-
-
-class Silent:
-    """Progress that nobody looks at."""
-
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Nothing is shown."""
+    image = decode(lambda: file).image
+    return np.asarray(apply_view(image, View("train", view), Recipe("crop224-pad", 224), "photograph.jpg"))
 
 
 def anonymous() -> int:
@@ -285,10 +247,9 @@ PARTS = {"step": step, "retrain": retrain, "share": share, "memory": memory}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:  # what ``memory`` starts
-        measure(*sys.argv[2:5])
+        measure(*sys.argv[2:4])
         sys.exit()
-    for part in sys.argv[1:] or [name for name in PARTS if name != "memory"]:
-        print(
-            f"{part}: {(PARTS[part].__doc__ or '').splitlines()[0]} [{DEVICE.type}, {torch.get_num_threads()} threads]"
-        )
+    for part in sys.argv[1:] or ("step", "retrain", "share"):
+        about = (PARTS[part].__doc__ or "").splitlines()[0]
+        print(f"{part}: {about} [{DEVICE.type}, {torch.get_num_threads()} threads]")
         PARTS[part]()

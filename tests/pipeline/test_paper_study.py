@@ -80,7 +80,4 @@ def test_the_whole_study_yields_its_tables_with_the_right_sets_in_order(study):
             assert covered in ([("16", "16"), ("6", "8"), ("13", "13")], [("0", "16"), ("0", "8"), ("0", "13")]), row
     assert "over 6 of 8 sets" in (report / "report.html").read_text()
     assert "genimage: 6 of 8 sets" in (report / "tables" / "ablation.md").read_text()
-
-
-def test_a_second_run_does_nothing(study):
     assert "Running stage" not in run_command("dvc", "repro", cwd=study).stdout

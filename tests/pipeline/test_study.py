@@ -70,7 +70,7 @@ def kinds(stages: list[str]) -> set[str]:
     return {stage.partition("@")[0] for stage in stages}
 
 
-def test_the_run_leaves_tables_metrics_and_a_report(study):
+def test_the_run_leaves_tables_metrics_and_a_report_and_a_second_one_does_nothing(study):
     report = study / "reports" / "demo"
     assert "<table" in (report / "report.html").read_text()
     metrics = json.loads((report / "metrics.json").read_text())
@@ -80,9 +80,6 @@ def test_the_run_leaves_tables_metrics_and_a_report(study):
     assert {row["set"] for row in rows} == {"nearest", "grid"}
     assert "| head | seeds |" in (report / "tables" / "main.md").read_text()
     assert git(study, "status", "--porcelain") == ""
-
-
-def test_a_second_run_does_nothing(study):
     output = run_command("dvc", "repro", cwd=study).stdout
     assert "up to date" in output
     assert "Running stage" not in output
@@ -129,38 +126,27 @@ def test_words_in_plots_cards_tables_and_pages_train_and_score_nothing(study):
 
 
 @pytest.mark.usefixtures("restored")
-def test_one_more_seed_trains_and_scores_that_seed_alone(study):
+def test_a_seed_a_head_or_a_corpus_more_runs_its_own_stages_alone(study):
     edit(study, seeds=[0, 1])
-    ran, _ = repro(study)
-    assert set(ran) == {
+    assert set(repro(study)[0]) == {
         *(f"train@demo-train-{head}-1" for head in HEADS),
         *(f"evaluate@demo-test-demo-train-{head}-1" for head in HEADS),
         "report",
     }
-
-
-@pytest.mark.usefixtures("restored")
-def test_one_more_head_trains_and_scores_that_head_alone(study):
-    edit(study, heads__probe={"type": "linear", "block": 11})
-    ran, _ = repro(study)
-    assert set(ran) == {"train@demo-train-probe-0", "evaluate@demo-test-demo-train-probe-0", "report"}
-
-
-@pytest.mark.usefixtures("restored")
-def test_one_more_corpus_is_extracted_and_scored_alone(study):
     edit(
         study,
+        seeds=[0],
+        heads__probe={"type": "linear", "block": 11},
         demo__demo_more={"half": "right", "generators": ["bicubic"], "per_set": 4, "seed": 2},
         corpora__demo_more={"root": "data/images/demo-more", "layout": "folder"},
         evaluate__corpora=["demo-test", "demo-more"],
     )
-    ran, _ = repro(study)
-    assert set(ran) == {
-        "demo-images@demo-more",
-        "extract@demo-more",
-        "analyse@demo-more",
-        "audit@demo-more-demo-train",
-        *(f"evaluate@demo-more-demo-train-{head}-0" for head in HEADS),
+    more = ("demo-images@demo-more", "extract@demo-more", "analyse@demo-more", "audit@demo-more-demo-train")
+    assert set(repro(study)[0]) == {
+        *more,
+        "train@demo-train-probe-0",
+        "evaluate@demo-test-demo-train-probe-0",
+        *(f"evaluate@demo-more-demo-train-{head}-0" for head in (*HEADS, "probe")),
         "report",
     }
 
@@ -180,13 +166,10 @@ def test_metrics_plots_and_dag_are_shown(study):
     assert "extract@demo-train" in run_command("dvc", "dag", cwd=study).stdout
 
 
-def test_shards_are_hard_links_and_lie_on_the_disk_once(study):
+def test_shards_lie_on_the_disk_once_and_come_back_without_extraction_when_the_store_is_lost(study):
     shards = list((study / "data" / "features" / "demo-test").rglob("*.h5"))
     assert shards
     assert all(shard.stat().st_nlink >= 3 for shard in shards)  # store, DVC cache, workspace
-
-
-def test_features_of_a_lost_store_come_back_without_extraction(study):
     for stale in (study / ".ltdpipe").rglob("*"):
         if stale.is_file():
             stale.unlink()
