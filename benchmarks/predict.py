@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from stages.extract.backbone import load_backbone
-from stages.extract.reading import Job
+from stages.extract.backbone import feature_spec, load_backbone
+from stages.extract.read_image import ReadSpec
 from stages.extract.settings import ExtractSettings
-from stages.extract.views import Recipe, feature_spec
+from stages.extract.views import Recipe
 from stages.heads.file import build_head
 from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
 from stages.predict.detector import Detector
@@ -71,7 +71,7 @@ def bundle_of(folder: Path, settings: HeadSettings) -> Path:
     """Write a bundle of an untrained head."""
     backbone = load_backbone("demo-vit", weights="default", precision="fp32")
     view = View("clean")
-    job = Job(Sources.of("/"), (view,), Recipe("crop224-pad", backbone.card.size))
+    job = ReadSpec(Sources.of("/"), (view,), Recipe("crop224-pad", backbone.card.size))
     spec = feature_spec(backbone, ExtractSettings(backbone="demo-vit"), job, view)
     torch.manual_seed(0)
     head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)

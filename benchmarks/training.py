@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.timing import compare
 from stages.extract.backbone import load_backbone
-from stages.extract.decode import decode
+from stages.extract.read_image import decode
 from stages.extract.views import Recipe, apply_view
 from stages.heads.file import build_head
 from stages.heads.machine import best_device

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.towers import Tower, build_tower
+from stages.extract.views import view_spec
 from stages.extract.weights import fetch_weights, load_weights, weights_hash
 from storage.errors import DataError, SettingError
-from storage.spec import image_axis
+from storage.spec import FeatureSpec, image_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.extract.read_image import ReadSpec
+    from stages.extract.settings import ExtractSettings
+    from storage.views import View
+
+# Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
+EXTRACTOR_VERSION = 1
 _STREAM_IMAGES = 4  # fewer leave the cores waiting for weights, more leave cores without work
 _CPU_BATCH, _CUDA_BATCH = 32, 256  # on a CPU, the end of a batch is where cores wait for each other
 
@@ -134,6 +141,27 @@ class Backbone(BackboneIdentity):
         side = round(patches.shape[2] ** 0.5)
         cells = nn.functional.adaptive_avg_pool2d(patches.reshape(*patches.shape[:2], side, side), grid)
         return cells.flatten(2).transpose(1, 2)
+
+
+def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, reading: ReadSpec, view: View) -> FeatureSpec:
+    """Return what the features of a view will be: every setting that can change them."""
+    card = backbone.card
+    return FeatureSpec(
+        backbone=card.name,
+        weights=backbone.weights,
+        activation=card.activation,
+        blocks=card.blocks,
+        stored_blocks=settings.stored_blocks(card.blocks),
+        width=card.width,
+        embedding=card.embedding,
+        taps=tuple(sorted(settings.taps)),
+        view=view_spec(view, reading.recipe, apply_exif=reading.apply_exif),
+        mean=card.mean,
+        std=card.std,
+        precision=backbone.precision,
+        extractor=EXTRACTOR_VERSION,
+        grid=settings.grid,
+    )
 
 
 def load_backbone(

@@ -16,7 +16,7 @@ from stages.extract.run import run
 from stages.scan.run import run as scan
 
 if TYPE_CHECKING:
-    from stages.extract.reading import Timing
+    from stages.extract.read_image import Timing
     from stages.extract.settings import ExtractSettings, Runtime
     from stages.reporter import Reporter
 

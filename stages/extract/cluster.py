@@ -18,11 +18,10 @@ import dask
 from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from stages.extract.backbone import Backbone, BackboneIdentity, load_backbone
-from stages.extract.reading import Timing
+from stages.extract.backbone import Backbone, BackboneIdentity, feature_spec, load_backbone
+from stages.extract.read_image import Timing
 from stages.extract.settings import ExtractSettings, cores
 from stages.extract.shards import make_shards
-from stages.extract.views import feature_spec
 from storage.atomic import write_text
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, ResourceError
@@ -30,7 +29,7 @@ from storage.errors import DataError, ResourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stages.extract.reading import Job
+    from stages.extract.read_image import ReadSpec
     from stages.extract.settings import Runtime
     from stages.extract.shards import ShardPlan
     from stages.reporter import Progress
@@ -46,7 +45,7 @@ class _Work:
 
     settings: ExtractSettings
     runtime: Runtime
-    job: Job
+    job: ReadSpec
     folders: Sequence[CorpusFolder]
 
 
@@ -97,7 +96,7 @@ def describe_on_worker(client: Client, settings: ExtractSettings, runtime: Runti
 
 def make_shards_on(
     client: Client,
-    job: Job,
+    job: ReadSpec,
     folders: Sequence[CorpusFolder],
     plans: Sequence[ShardPlan],
     *,

@@ -4,7 +4,7 @@ Why not torch's DataLoader: its workers import torch, need room in /dev/shm and 
 behind or hang when one side is killed. Here a loader is a small program of its own, the shared memory has no name and
 no file that could be left behind, and either side's death closes the socket between them.
 
-A loader gets a ``Job``, then (number, slot, ``Task``) messages, and answers (number, facts, usable, view errors,
+A loader gets a ``ReadSpec``, then (number, slot, ``Task``) messages, and answers (number, facts, usable, view errors,
 timing) after it has written the pixels into its slot of the shared memory.
 """
 
@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.extract.decode import NO_FACTS
-from stages.extract.reading import Job, Read, Task, read_image
+from stages.extract.read_image import NO_METADATA, ReadResult, ReadSpec, Task, read_image
 from storage.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NU
 
 
 @contextmanager
-def open_loaders(job: Job, count: int, ahead: int) -> Iterator[Callable[[Iterable[Task]], Iterator[Read]]]:
+def open_loaders(job: ReadSpec, count: int, ahead: int) -> Iterator[Callable[[Iterable[Task]], Iterator[ReadResult]]]:
     """Give a function that yields what reading each of its tasks gave, in order.
 
     Args:
@@ -73,7 +72,7 @@ def serve(socket: int, memory: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     parent = Connection(socket)
-    job: Job = parent.recv()
+    job: ReadSpec = parent.recv()
     slots = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, *job.shape)
     try:
         parent.send("ready")
@@ -83,7 +82,7 @@ def serve(socket: int, memory: int) -> None:
             except (EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
                 return
             result = read_image(job, task, slots[slot])
-            parent.send((number, result.facts, result.pixels is not None, result.view_errors, result.timing))
+            parent.send((number, result.metadata, result.pixels is not None, result.view_errors, result.timing))
     except ConnectionError:
         pass
     except Exception:  # a defect of ours, not of the image: the parent must not take it for one
@@ -108,13 +107,13 @@ class _Loader:
 class Loaders:
     """A pool of loader processes that share a ring of slots, each with room for one image in all views."""
 
-    def __init__(self, job: Job, count: int, slots: int) -> None:
+    def __init__(self, job: ReadSpec, count: int, slots: int) -> None:
         self._job = job
         self._memory, self._slots = _shared_slots(job, slots)
         self._free = list(range(slots))
         self._loaders: list[_Loader] = []
         self._tasks: dict[int, tuple[int, Task]] = {}  # number -> (slot, task), of all tasks under way
-        self._results: dict[int, Read] = {}
+        self._results: dict[int, ReadResult] = {}
         self._deaths: dict[int, int] = {}
         try:
             for _ in range(count):
@@ -125,7 +124,7 @@ class Loaders:
             self.close()
             raise
 
-    def read(self, tasks: Iterable[Task]) -> Iterator[Read]:
+    def read(self, tasks: Iterable[Task]) -> Iterator[ReadResult]:
         """Yield what reading each task gave, in order; later tasks are read meanwhile.
 
         A loader that dies (a decoder may crash, or the system may kill it) is replaced, and what it had is read again;
@@ -206,7 +205,7 @@ class Loaders:
             number, facts, usable, errors, timing = message
             loader.waiting.remove(number)
             pixels = self._slots[self._tasks[number][0]] if usable else None
-            self._results[number] = Read(facts, pixels, errors, timing)
+            self._results[number] = ReadResult(facts, pixels, errors, timing)
 
     def _replace(self, loader: _Loader) -> None:
         """Start another loader in the place of one that died, and give it what that one had."""
@@ -221,12 +220,12 @@ class Loaders:
             self._deaths[suspect] = self._deaths.get(suspect, 0) + 1
             if self._deaths[suspect] >= _TRIES:
                 waiting.remove(suspect)
-                self._results[suspect] = Read(_crashed(code), None)
+                self._results[suspect] = ReadResult(_crashed(code), None)
         for number in waiting:
             fresh.give(number, *self._tasks[number])
 
 
-def _shared_slots(job: Job, slots: int) -> tuple[int, NDArray[np.uint8]]:
+def _shared_slots(job: ReadSpec, slots: int) -> tuple[int, NDArray[np.uint8]]:
     """Return a nameless file in memory and the (slots, V, S, S, 3) array on it; /dev/shm plays no part on Linux."""
     size = slots * int(np.prod(job.shape))
     try:
@@ -259,4 +258,4 @@ def _await_ready(loader: _Loader) -> None:
 
 def _crashed(code: int) -> dict[str, Any]:
     reason = f"crashed the decoder: the loader process ended with status {code} on it, {_TRIES} times"
-    return NO_FACTS | {"status": "failed", "error": reason}
+    return NO_METADATA | {"status": "failed", "error": reason}

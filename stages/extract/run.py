@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.extract.backbone import load_backbone
-from stages.extract.reading import Job, Timing
+from stages.extract.backbone import feature_spec, load_backbone
+from stages.extract.read_image import ReadSpec, Timing
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
 from stages.extract.shards import make_shards, plan_shards
 from stages.extract.stale import check_on_disk, drop_stale, hash_content, roots_note
 from stages.extract.summary import ExtractSummary, summarise
-from stages.extract.views import Recipe, feature_spec
+from stages.extract.views import Recipe
 from storage.archives import is_url
 from storage.corpus_folder import refuse_foreign
 from storage.errors import DataError, ResourceError
@@ -80,7 +80,7 @@ def run(
     if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
-    job = Job(sources, expand_views(views), recipe, settings.apply_exif)
+    job = ReadSpec(sources, expand_views(views), recipe, settings.apply_exif)
     names = [view.directory for view in job.views]
     for name in names:
         refuse_foreign(out / name)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stages.extract.loaders import open_loaders
-from stages.extract.reading import Job, Read, Task, Timing
+from stages.extract.read_image import ReadResult, ReadSpec, Task, Timing
 from storage.errors import ResourceError
 from storage.index import IDENTITY_FIELDS
 from storage.spec import image_axis, to_stored
@@ -71,7 +71,7 @@ def plan_shards(
 
 def make_shards(
     backbone: Backbone,
-    job: Job,
+    job: ReadSpec,
     folders: Sequence[CorpusFolder],
     plans: Sequence[ShardPlan],
     *,
@@ -135,9 +135,9 @@ class _Shard:
     rows: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
-    def add(self, image: dict[str, Any], read: Read, view: int) -> None:
+    def add(self, image: dict[str, Any], read: ReadResult, view: int) -> None:
         """Take what was read of the next image of the plan."""
-        facts, usable = read.facts, read.pixels is not None
+        facts, usable = read.metadata, read.pixels is not None
         if view in read.view_errors:
             facts, usable = facts | {"status": "failed", "error": read.view_errors[view]}, False
         self.rows.append(image | facts | {"row": len(self.paths) if usable else None})
@@ -167,7 +167,7 @@ class Encoder:
         self._backbone, self._spec, self._batch, self._timing = backbone, spec, batch, timing
         self._most = batch  # images that fit the device
 
-    def encode(self, plan: ShardPlan, reads: Iterator[Read], progress: Progress) -> dict[int, _Shard]:
+    def encode(self, plan: ShardPlan, reads: Iterator[ReadResult], progress: Progress) -> dict[int, _Shard]:
         """Encode the images of ``plan``.
 
         Args:
@@ -203,7 +203,7 @@ class Encoder:
         return shards
 
     def _full_batches(
-        self, plan: ShardPlan, shards: dict[int, _Shard], reads: Iterator[Read], progress: Progress
+        self, plan: ShardPlan, shards: dict[int, _Shard], reads: Iterator[ReadResult], progress: Progress
     ) -> Iterator[_Shard]:
         """Give each image to the shards of all views; yield a shard whenever its batch is to be encoded."""
         for image in plan.images.to_pylist():

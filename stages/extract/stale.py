@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
-from stages.extract.decode import UNREAD
+from stages.extract.read_image import UNREAD
 from storage.archives import ArchiveError, is_url
 from storage.atomic import write_text
 from storage.errors import DataError

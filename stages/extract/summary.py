@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stages.extract.reading import Timing
+    from stages.extract.read_image import Timing
     from storage.index import Index
 
 _LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}

@@ -19,20 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from stages.extract.decode import decoder_name
-from storage.spec import FeatureSpec
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stages.extract.backbone import BackboneIdentity
-    from stages.extract.reading import Job
-    from stages.extract.settings import ExtractSettings
     from storage.views import Degradation, View
 
-# Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
-EXTRACTOR_VERSION = 1
-# Raise one by hand when an edit changes what its views look like; tests/stages/extract guards them.
+# Raise by hand when an edit changes the pixels of any view but "clean"; tests/stages/extract/test_golden.py guards it.
 AUGMENTATION_VERSION = 1
 BLUR_PROBABILITY, JPEG_PROBABILITY = 0.2, 0.5  # of the authors' training (METHOD: training)
 TRAIN_SIGMA, TRAIN_QUALITY = (0.0, 2.0), (70, 100)
@@ -216,6 +208,11 @@ def centre_pad(image: Image.Image, size: int) -> Image.Image:
     return padded
 
 
+def decoder_name(*, apply_exif: bool) -> str:
+    """Return the decoder's name and version for the feature key."""
+    return "pillow-rgb-exif-1" if apply_exif else "pillow-rgb-1"
+
+
 def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]:
     """Return the part of the feature key that describes the way from file to pixels.
 
@@ -232,24 +229,3 @@ def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]
     if view.kind in _OWN_CROP or any(step.kind == "noise" for step in view.steps):
         spec["seed"] = recipe.seed
     return spec
-
-
-def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, job: Job, view: View) -> FeatureSpec:
-    """Return what the features of a view will be: every setting that can change them."""
-    card = backbone.card
-    return FeatureSpec(
-        backbone=card.name,
-        weights=backbone.weights,
-        activation=card.activation,
-        blocks=card.blocks,
-        stored_blocks=settings.stored_blocks(card.blocks),
-        width=card.width,
-        embedding=card.embedding,
-        taps=tuple(sorted(settings.taps)),
-        view=view_spec(view, job.recipe, apply_exif=job.apply_exif),
-        mean=card.mean,
-        std=card.std,
-        precision=backbone.precision,
-        extractor=EXTRACTOR_VERSION,
-        grid=settings.grid,
-    )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from stages.extract.backbone import Backbone, load_backbone
-from stages.extract.reading import Job
+from stages.extract.backbone import Backbone, feature_spec, load_backbone
+from stages.extract.read_image import ReadSpec
 from stages.extract.settings import ExtractSettings
-from stages.extract.views import Recipe, feature_spec
+from stages.extract.views import Recipe
 from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.card import difference
 from stages.predict.looks import Looks, Seen, see
@@ -107,10 +107,10 @@ class Detector:
         job = self.job(looks)
         return list(self.predictions((see(image, job) for image in images), looks, batch))
 
-    def job(self, looks: Looks) -> Job:
+    def job(self, looks: Looks) -> ReadSpec:
         """Return what readers of image files need to make the pixels of ``looks``."""
         recipe = Recipe(self.card.geometry, self.backbone.card.size)
-        return Job(Sources.of("/"), looks.views, recipe, self.card.apply_exif)
+        return ReadSpec(Sources.of("/"), looks.views, recipe, self.card.apply_exif)
 
     def predictions(self, seen: Iterable[Seen], looks: Looks, batch: int | None = None) -> Iterator[Prediction]:
         """Yield the results of images in their order; the first comes after one image, later ones in full batches.

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from stages.extract.decode import decode, decode_opened
-from stages.extract.reading import Read, Task, make_views, read_image
+from stages.extract.read_image import ReadResult, Task, decode, decode_opened, make_views, read_image
 from stages.predict.calibration import REAL, SYNTHETIC, UNSURE
 from stages.predict.inputs import image_file, spelled
 from stages.predict.results import Prediction
@@ -22,7 +21,7 @@ from storage.views import View, expand_views
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.extract.reading import Job
+    from stages.extract.read_image import ReadSpec
     from stages.predict.calibration import Calibration
 
     AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
@@ -114,7 +113,7 @@ class Looks:
         )
 
 
-def task_of(name: str, job: Job) -> Task:
+def task_of(name: str, job: ReadSpec) -> Task:
     """Return the task of reading one file, or member of an archive, in all views of a job that begins at the root.
 
     ``name`` is text of :mod:`storage.names`, relative to the working directory or absolute.
@@ -123,15 +122,15 @@ def task_of(name: str, job: Job) -> Task:
     return Task(names.to_text(path).lstrip("/"), tuple(range(len(job.views))))
 
 
-def seen_of(name: str | None, read: Read) -> Seen:
+def seen_of(name: str | None, read: ReadResult) -> Seen:
     """Return what a reader gave; the pixels are copied, since a reader uses their place again."""
     if read.pixels is None:
-        return Seen(name, error=read.facts["error"])
+        return Seen(name, error=read.metadata["error"])
     made = tuple(number for number in range(len(read.pixels)) if number not in read.view_errors)
     return Seen(name, np.array(read.pixels), made, error=next(iter(read.view_errors.values()), None))
 
 
-def see(image: AnyImage, job: Job) -> Seen:
+def see(image: AnyImage, job: ReadSpec) -> Seen:
     """Read one image from memory or from a file.
 
     Raises:

@@ -11,9 +11,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from stages.analyse.transitions import neighbouring, transitions
-from stages.extract.decode import decoder_name
 from stages.extract.registry import BACKBONES
-from stages.extract.views import GEOMETRIES, Recipe, view_spec
+from stages.extract.views import GEOMETRIES, Recipe, decoder_name, view_spec
 from stages.heads.model_card import model_card
 from stages.heads.settings import HeadSettings
 from stages.predict.bundle import Bundle, loaded_head, packed, write_bundle

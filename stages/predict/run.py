@@ -15,7 +15,7 @@ from storage.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from stages.extract.reading import Job, Read, Task
+    from stages.extract.read_image import ReadResult, ReadSpec, Task
     from stages.predict.detector import Detector
     from stages.predict.features import CachedFeatures
     from stages.predict.looks import Looks
@@ -83,8 +83,8 @@ def _pass_over(done: Iterable[dict[str, Any]], items: Iterator[Item], detector: 
 
 def _seen(
     items: Iterable[Item],
-    job: Job,
-    read: Callable[[Iterable[Task]], Iterator[Read]],
+    job: ReadSpec,
+    read: Callable[[Iterable[Task]], Iterator[ReadResult]],
     features: CachedFeatures | None,
 ) -> Iterator[Seen]:
     """Read the images; runs of them that need no decoding, because they are known or refused, go past the loaders."""
@@ -98,13 +98,13 @@ def _seen(
             yield seen_of(ahead.popleft(), result)
 
 
-def _tasks(items: Iterable[Item], job: Job, ahead: deque[str]) -> Iterator[Task]:
+def _tasks(items: Iterable[Item], job: ReadSpec, ahead: deque[str]) -> Iterator[Task]:
     for item in items:
         ahead.append(item.name)
         yield task_of(item.name, job)
 
 
-def _known(item: Item, job: Job, features: CachedFeatures | None) -> Seen | None:
+def _known(item: Item, job: ReadSpec, features: CachedFeatures | None) -> Seen | None:
     if item.error is not None:
         return Seen(item.name, error=item.error)
     found = None if features is None else features.find(job.sources, task_of(item.name, job).path)

@@ -17,8 +17,8 @@ from extract_pictures import picture, save
 from PIL import Image, ImageFile
 
 from running import make_socket
-from stages.extract import decode as decode_module
-from stages.extract.decode import Decoded
+from stages.extract import read_image as decode_module
+from stages.extract.read_image import Decoded
 from storage.sources import Sources
 
 
@@ -36,9 +36,9 @@ def decode(path: Path, *, apply_exif: bool = False) -> Decoded:
 def kind(path) -> str:
     decoded = decode(path)
     assert decoded.image is None
-    assert decoded.facts["status"] == "failed"
-    assert "\n" not in decoded.facts["error"]
-    return decoded.facts["error"].partition(":")[0]
+    assert decoded.metadata["status"] == "failed"
+    assert "\n" not in decoded.metadata["error"]
+    return decoded.metadata["error"].partition(":")[0]
 
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
@@ -118,15 +118,15 @@ def test_whatever_a_decoder_raises_is_recorded(tmp_path, monkeypatch, error):
     def broken(*_args, **_options):
         raise error("first line\nsecond line")
 
-    monkeypatch.setattr(decode_module, "_pixels", broken)
+    monkeypatch.setattr(decode_module, "_from_bytes", broken)
     decoded = decode(save(tmp_path / "x.png"))
-    assert decoded.facts["error"] == f"damaged: {error.__name__}: first line"
-    assert len(decoded.facts["sha256"]) == 64
+    assert decoded.metadata["error"] == f"damaged: {error.__name__}: first line"
+    assert len(decoded.metadata["sha256"]) == 64
 
 
 def test_format_is_told_by_content_not_by_name(tmp_path):
     path = save(tmp_path / "x.png", format="JPEG", quality=83)
-    facts = decode(path).facts
+    facts = decode(path).metadata
     assert (facts["format"], facts["jpeg_quality"], facts["width"], facts["height"]) == ("JPEG", 83, 64, 48)
 
 
@@ -144,15 +144,15 @@ def test_modes_become_rgb_as_pillow_converts_them(tmp_path):
     for name, image in images.items():
         image.save(tmp_path / name)
         decoded = decode(tmp_path / name)
-        assert decoded.facts["status"] == "ok", name
-        assert decoded.facts["mode"] == {"deep.png": "I;16"}.get(name, image.mode), name
+        assert decoded.metadata["status"] == "ok", name
+        assert decoded.metadata["mode"] == {"deep.png": "I;16"}.get(name, image.mode), name
         assert np.array_equal(decoded.image, image.convert("RGB")), name
     assert np.array_equal(np.asarray(decode(tmp_path / "alpha.png").image), np.asarray(picture()))  # colour as stored
 
 
 def test_palette_with_transparency_gives_no_warning(tmp_path):
     picture().quantize(8).save(tmp_path / "x.png", transparency=bytes(range(8)))
-    assert decode(tmp_path / "x.png").facts["status"] == "ok"
+    assert decode(tmp_path / "x.png").metadata["status"] == "ok"
 
 
 def test_first_frame_of_an_animation_is_read(tmp_path):
@@ -177,8 +177,8 @@ FIELD = Path(__file__).parents[2] / "data" / "field"
 @pytest.mark.parametrize("path", sorted((FIELD / "png-metadata").iterdir()), ids=lambda path: path.name)
 def test_long_or_damaged_metadata_decides_nothing_about_a_png(path):
     decoded = decode(path)
-    assert decoded.facts["status"] == "ok", decoded.facts["error"]
-    assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"])
+    assert decoded.metadata["status"] == "ok", decoded.metadata["error"]
+    assert decoded.image.size == (decoded.metadata["width"], decoded.metadata["height"])
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_long_or_damaged_metadata_decides_nothing_about_a_png(path):
 def test_damaged_metadata_decides_nothing_about_a_jpeg_or_webp(content):
     whole = decoded_bytes(encoded("JPEG" if content[:1] == b"\xff" else "WEBP"))
     decoded = decoded_bytes(content)
-    assert decoded.facts["status"] == "ok", decoded.facts["error"]
+    assert decoded.metadata["status"] == "ok", decoded.metadata["error"]
     assert np.array_equal(decoded.image, whole.image)
 
 
@@ -218,7 +218,7 @@ def test_wrong_checksum_of_a_critical_chunk_is_damage(name):
     start = content.index(name)
     end = start + 4 + int.from_bytes(content[start - 4 : start], "big")
     content[end] ^= 1
-    assert decoded_bytes(bytes(content)).facts["status"] == "failed"
+    assert decoded_bytes(bytes(content)).metadata["status"] == "failed"
 
 
 def test_png_whose_end_was_never_written_is_damaged():
@@ -229,7 +229,7 @@ def test_png_whose_end_was_never_written_is_damaged():
     whole = buffer.getvalue()
     for share in (0.3, 0.5, 0.7, 0.9):
         kept = int(len(whole) * share)
-        assert decoded_bytes(whole[:kept] + bytes(len(whole) - kept)).facts["status"] == "failed", share
+        assert decoded_bytes(whole[:kept] + bytes(len(whole) - kept)).metadata["status"] == "failed", share
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
@@ -239,9 +239,9 @@ def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
     start = b"k\0\1\0\0\0" if name == b"iTXt" else b"k\0\0"
     (tmp_path / "x.png").write_bytes(png(1, 1, b"\0abc", png_chunk(name, start + bomb)))
     code = (
-        "import pathlib, resource, sys; from stages.extract.decode import decode\n"
+        "import pathlib, resource, sys; from stages.extract.read_image import decode\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(decode(pathlib.Path(sys.argv[1]).read_bytes).facts['status'])\n"
+        "print(decode(pathlib.Path(sys.argv[1]).read_bytes).metadata['status'])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     ran = subprocess.run(
@@ -253,13 +253,13 @@ def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
 
 
 def test_pictures_of_phones_are_jpeg():
-    facts = decode(FIELD / "mpo" / "phone.jpg").facts
+    facts = decode(FIELD / "mpo" / "phone.jpg").metadata
     assert (facts["status"], facts["format"]) == ("ok", "JPEG")
     assert facts["jpeg_quality"] is not None
 
 
 def test_a_bmp_without_its_file_header_is_a_bmp():
-    assert decoded_bytes(encoded("DIB")).facts["format"] == "BMP"
+    assert decoded_bytes(encoded("DIB")).metadata["format"] == "BMP"
 
 
 def tiff_of_rows(offsets: list[int]) -> bytes:
@@ -292,7 +292,7 @@ def test_a_tiff_without_some_of_its_strips_is_truncated():
     whole = [8 + 60 * row for row in range(10)]
     assert (np.asarray(decoded_bytes(tiff_of_rows(whole)).image) == 200).all()
     for offsets in (whole[:6], whole[:6] + [0] * 4, whole[:6] + [1 << 20] * 4):
-        assert str(decoded_bytes(tiff_of_rows(offsets)).facts["error"]).startswith("truncated"), offsets
+        assert str(decoded_bytes(tiff_of_rows(offsets)).metadata["error"]).startswith("truncated"), offsets
 
 
 def test_a_tiff_is_turned_as_pillow_turns_it_and_its_size_is_that_of_its_pixels():
@@ -302,7 +302,7 @@ def test_a_tiff_is_turned_as_pillow_turns_it_and_its_size_is_that_of_its_pixels(
         content = encoded("TIFF", exif=exif, compression=compression)
         for turn in (False, True):
             decoded = decoded_bytes(content, apply_exif=turn)
-            assert decoded.image.size == (decoded.facts["width"], decoded.facts["height"]) == (150, 200)
+            assert decoded.image.size == (decoded.metadata["width"], decoded.metadata["height"]) == (150, 200)
             assert np.array_equal(decoded.image, picture(200, 150).transpose(Image.Transpose.ROTATE_270))
 
 

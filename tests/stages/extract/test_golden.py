@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.extract.backbone import load_backbone
-from stages.extract.views import AUGMENTATION_VERSION, EXTRACTOR_VERSION, Recipe, apply_view
+from stages.extract.backbone import EXTRACTOR_VERSION, load_backbone
+from stages.extract.views import AUGMENTATION_VERSION, Recipe, apply_view
 from storage.views import expand_views
 
 GOLDEN_VERSION, GOLDEN_VIEWS_VERSION = 1, 1

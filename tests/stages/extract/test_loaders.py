@@ -21,7 +21,7 @@ from extract_pictures import DeadlySources, picture, save
 from running import PROJECT
 from stages.extract import loaders as loaders_module
 from stages.extract.loaders import Loaders, open_loaders
-from stages.extract.reading import Job, Task
+from stages.extract.read_image import ReadSpec, Task
 from stages.extract.views import Recipe
 from storage.errors import ResourceError
 from storage.sources import Sources
@@ -43,8 +43,8 @@ def deadly(pictures, monkeypatch) -> DeadlySources:
     return DeadlySources(pictures)
 
 
-def job(sources) -> Job:
-    return Job(sources, VIEWS, Recipe("crop224-pad", 32))
+def job(sources) -> ReadSpec:
+    return ReadSpec(sources, VIEWS, Recipe("crop224-pad", 32))
 
 
 def loader_pids() -> set[int]:
@@ -85,7 +85,7 @@ def test_results_come_in_order_with_the_pixels_of_all_views(pictures, count, ahe
 
 
 def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
-    small = Job(Sources.of(pictures), (View("clean"),), Recipe("crop224-pad", 8))
+    small = ReadSpec(Sources.of(pictures), (View("clean"),), Recipe("crop224-pad", 8))
     with open_loaders(small, 1, 1500) as read:
         assert sum(result.pixels is not None for result in read([Task("00.png", (0,))] * 1500)) == 1500
 
@@ -93,7 +93,7 @@ def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
 def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(deadly):
     names = ["00.png", "01.png", "deadly.png", "02.png", "03.png", "04.png"]
     with open_loaders(job(deadly), 2, 6) as read:
-        reads = [(result.facts["status"], result.facts["error"]) for result in read(tasks(*names))]
+        reads = [(result.metadata["status"], result.metadata["error"]) for result in read(tasks(*names))]
         assert [status for status, _ in reads] == ["ok", "ok", "failed", "ok", "ok", "ok"]
         assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86 on it, 2 times")
         assert len(loader_pids()) == 2
@@ -111,7 +111,7 @@ def test_loader_that_dies_while_it_is_given_tasks(deadly):
                 return Task, (self.path, self.views)
 
         given = [Task("deadly.png", (0, 1)), LateTask("00.png", (0, 1)), LateTask("01.png", (0, 1))]
-        assert [read.facts["status"] for read in loaders.read(given)] == ["failed", "ok", "ok"]
+        assert [read.metadata["status"] for read in loaders.read(given)] == ["failed", "ok", "ok"]
 
 
 def test_loader_that_dies_in_the_middle_of_an_answer_is_replaced(pictures):
@@ -123,7 +123,7 @@ def test_loader_that_dies_in_the_middle_of_an_answer_is_replaced(pictures):
         loader.socket, theirs = Pipe()
         os.write(theirs.fileno(), b"\0\0")  # half of the length that comes first
         theirs.close()
-        assert [read.facts["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
+        assert [read.metadata["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
 
 
 def test_deaths_of_an_earlier_call_do_not_count(pictures):
@@ -131,7 +131,7 @@ def test_deaths_of_an_earlier_call_do_not_count(pictures):
         for _ in range(2):
             loaders._loaders[0].process.kill()
             loaders._loaders[0].process.wait()
-            assert [read.facts["status"] for read in loaders.read(tasks("00.png"))] == ["ok"]
+            assert [read.metadata["status"] for read in loaders.read(tasks("00.png"))] == ["ok"]
 
 
 def test_loader_that_is_killed_once_costs_no_image(pictures):
@@ -139,7 +139,7 @@ def test_loader_that_is_killed_once_costs_no_image(pictures):
     with open_loaders(job(Sources.of(pictures)), 1, 4) as read:
         results = []
         for result in read(tasks(*names)):
-            results.append(result.facts["status"])
+            results.append(result.metadata["status"])
             if len(results) in {3, 20}:
                 (pid,) = loader_pids()
                 os.kill(pid, signal.SIGKILL)
@@ -160,7 +160,7 @@ def test_modules_called_as_ours_where_the_user_works_are_not_imported(pictures, 
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
     with open_loaders(job(Sources.of(pictures)), 1, 1) as read:
-        assert [result.facts["status"] for result in read(tasks("00.png"))] == ["ok"]
+        assert [result.metadata["status"] for result in read(tasks("00.png"))] == ["ok"]
 
 
 def test_a_loader_has_one_thread_whatever_the_main_process_has(pictures, monkeypatch):
@@ -184,7 +184,7 @@ def pixel_memories() -> list[str]:
 
 def test_the_shared_memory_is_given_back(pictures):
     with open_loaders(job(Sources.of(pictures)), 1, 2) as read:
-        assert [result.facts["status"] for result in read(tasks("00.png"))] == ["ok"]
+        assert [result.metadata["status"] for result in read(tasks("00.png"))] == ["ok"]
         assert pixel_memories()
     del read
     assert not pixel_memories()
@@ -214,7 +214,7 @@ def test_interrupt_of_the_whole_group_ends_no_loader(pictures):
     with closing(Loaders(job(Sources.of(pictures)), 1, 4)) as loaders:
         (before,) = loader_pids()
         os.kill(before, signal.SIGINT)
-        assert [read.facts["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
+        assert [read.metadata["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
         assert loader_pids() == {before}
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stages.extract.backbone import Backbone, load_backbone
-from stages.extract.reading import read_image
+from stages.extract.read_image import read_image
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.extract.shards import plan_shards

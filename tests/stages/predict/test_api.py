@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from stages.extract.decode import decoder_name
+from stages.extract.views import decoder_name
 from stages.predict.bundle import read_bundle, write_bundle
 from stages.predict.detector import Detector
 from stages.predict.looks import Looks, see
@@ -124,7 +124,7 @@ def test_every_mode_is_read_in_memory_as_in_a_file(detector, path, tmp_path, mod
 
 
 def test_a_picture_that_is_too_large_fails_alone_in_memory_as_in_a_file(detector, path, monkeypatch):
-    monkeypatch.setattr("stages.extract.decode.MAX_PIXELS", 10_000)
+    monkeypatch.setattr("stages.extract.read_image.MAX_PIXELS", 10_000)
     found = detector.score([path, opened(path), np.zeros((200, 200, 3), np.uint8), np.zeros((50, 50), np.uint8)])
     assert [(one.error or "").split(":")[0] for one in found] == ["too large", "too large", "too large", ""]
 

@@ -1,0 +1,274 @@
+"""From a manifest row to the pixels of all views asked for, with one decode; what loader processes run.
+
+Pillow is the reference decoder; the format is told by the content, whatever the file is called (docs/views.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from stages.extract.containers import check_png_pixels, without_metadata
+from stages.extract.views import Recipe, apply_view
+from storage.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from storage.sources import Sources
+    from storage.views import View
+
+# The index's columns that decoding fills.
+NO_METADATA = dict.fromkeys(("sha256", "format", "width", "height", "mode", "jpeg_quality", "error"))
+UNREAD = "unreadable"  # the kind of failure where no byte of the file was seen
+# What a decompression bomb may unfold to; the largest photographs of public corpora have a fifth of it.
+MAX_PIXELS = 178_956_970
+# Formats with a decoder in Pillow that image corpora use. Others (PSD, EPS, FITS...) are seldom what was meant, and
+# EPS would start another program.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
+# One format under two of Pillow's names: the JPEG of phones, with a preview or gain map behind the picture, and a BMP
+# without its file header.
+_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    """How a run reads its images.
+
+    Attributes:
+        sources: where the manifest's paths lead.
+        views: all views of the run.
+        recipe: geometry, size and seed.
+        apply_exif: turn images as their EXIF orientation says.
+    """
+
+    sources: Sources
+    views: tuple[View, ...]
+    recipe: Recipe
+    apply_exif: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape (V, S, S, 3) of the pixels of one image in all views."""
+        return len(self.views), self.recipe.size, self.recipe.size, 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image to read: its path in the manifest, and the numbers of the views that want it."""
+
+    path: str
+    views: tuple[int, ...]
+
+
+@dataclass
+class Timing:
+    """Seconds spent: reading, decoding and views in the loaders; the rest in the main process."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    view: float = 0.0
+    backbone: float = 0.0
+    write: float = 0.0
+    waiting: float = 0.0
+    wall: float = 0.0
+
+    def add(self, other: Timing) -> None:
+        """Add other seconds to these."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """One image after reading.
+
+    Attributes:
+        metadata: its columns of the index: sha256, format, width, height, mode, jpeg_quality, status and error.
+        pixels: (V, S, S, 3) uint8, only the views of the task filled; None if it could not be decoded. It may lie in
+            shared memory: valid until the next image is asked for.
+        view_errors: number of a view -> why it could not be made of this image.
+        timing: where the time went.
+    """
+
+    metadata: dict[str, Any]
+    pixels: NDArray[np.uint8] | None
+    view_errors: dict[int, str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image after decoding.
+
+    Attributes:
+        metadata: as in :class:`ReadResult`.
+        image: RGB; None if it could not be decoded, then ``error`` begins with the kind of failure.
+        timing: where the time went.
+    """
+
+    metadata: dict[str, Any]
+    image: Image.Image | None
+    timing: Timing = field(default_factory=Timing)
+
+
+def read_image(spec: ReadSpec, task: Task, out: NDArray[np.uint8]) -> ReadResult:
+    """Decode one image and write the pixels of its views into ``out`` (V, S, S, 3)."""
+    return make_views(decode(partial(spec.sources.read, task.path), apply_exif=spec.apply_exif), spec, task, out)
+
+
+def make_views(decoded: Decoded, spec: ReadSpec, task: Task, out: NDArray[np.uint8]) -> ReadResult:
+    """Write the pixels of the views of a decoded image into ``out`` (V, S, S, 3).
+
+    A view that cannot be made of it (an encoder that refuses its size) is a failure of that view alone.
+    """
+    started = time.perf_counter()
+    errors = {}
+    if decoded.image is not None:
+        for number in task.views:
+            try:
+                out[number] = np.asarray(apply_view(decoded.image, spec.views[number], spec.recipe, task.path))
+            except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
+                errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
+    timing = replace(decoded.timing, view=time.perf_counter() - started)
+    return ReadResult(decoded.metadata, None if decoded.image is None else out, errors, timing)
+
+
+def decode(read: Callable[[], bytes], *, apply_exif: bool = False) -> Decoded:
+    """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash.
+
+    Args:
+        read: gives the file's bytes.
+        apply_exif: turn the image as its EXIF orientation says.
+    """
+    started = time.perf_counter()
+    try:
+        content = read()
+    except Exception as error:  # remote stores and archives raise nearly anything
+        return Decoded(NO_METADATA | {"status": "failed", "error": f"{UNREAD}: {_refusal(error)}"}, None)
+    metadata: dict[str, Any] = NO_METADATA | {"sha256": hashlib.sha256(content).hexdigest()}
+    timing = Timing(read=time.perf_counter() - started)
+    return _decoded(partial(_from_bytes, content), metadata, apply_exif, timing)
+
+
+def decode_opened(image: Image.Image, *, apply_exif: bool = False) -> Decoded:
+    """Decode an image of any mode that Pillow opened or made elsewhere, as :func:`decode` does a file."""
+    return _decoded(partial(_to_rgb, image), dict(NO_METADATA), apply_exif, Timing())
+
+
+def _decoded(
+    pixels: Callable[[dict[str, Any], bool], Image.Image], metadata: dict[str, Any], apply_exif: bool, timing: Timing
+) -> Decoded:
+    """Run a decoder, which fills ``metadata`` as far as it gets, and record what it raises."""
+    started = time.perf_counter()
+    try:
+        with warnings.catch_warnings():  # what decoders warn of changes no pixel
+            warnings.simplefilter("ignore")
+            image = pixels(metadata, apply_exif)
+    except Exception as error:  # decoders raise nearly anything on broken input
+        return Decoded(metadata | {"status": "failed", "error": _reason(error)}, None, timing)
+    timing.decode = time.perf_counter() - started
+    return Decoded(metadata | {"status": "ok"}, image, timing)
+
+
+def _from_bytes(content: bytes, metadata: dict[str, Any], apply_exif: bool) -> Image.Image:
+    if not content:
+        raise EOFError("the file is empty")
+    try:
+        pixels = _open(content, metadata, apply_exif)
+    except Exception:
+        bare = without_metadata(content)
+        if bare == content:
+            raise
+        pixels = _open(bare, metadata, apply_exif)
+    check_png_pixels(content)
+    return pixels
+
+
+def _open(content: bytes, metadata: dict[str, Any], apply_exif: bool) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=_formats()) as image:
+        return _to_rgb(image, metadata, apply_exif)
+
+
+def _to_rgb(image: Image.Image, metadata: dict[str, Any], apply_exif: bool) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut image must fail, whatever another library in the process set
+    metadata |= {"format": _SAME_FORMAT.get(str(image.format), image.format), "mode": image.mode}
+    metadata |= {"width": image.width, "height": image.height}
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+    metadata["jpeg_quality"] = _jpeg_quality(image)
+    tiles = getattr(image, "tile", ())
+    if image.format == "TIFF" and tiles and tiles[0].codec_name == "raw":  # Pillow leaves missing strips black
+        listed = {tile.extents for tile in tiles if tile.offset}  # the same extents once a plane
+        covered = sum((right - left) * (lower - upper) for left, upper, right, lower in listed)
+        if covered < image.width * image.height:
+            raise EOFError(f"strips hold {covered} of {image.width * image.height} pixels")
+    pixels = image.convert("RGB")
+    if apply_exif:
+        with suppress(Exception):  # EXIF data that cannot be read turns nothing; Pillow raises nearly anything on it
+            return ImageOps.exif_transpose(pixels)
+    return pixels
+
+
+def _reason(error: Exception) -> str:
+    """Return ``kind: what the decoder said``, in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image: the content is of no format that is read"
+    text = _first_line(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: {text}"
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return f"truncated: {text}"
+    return f"damaged: {type(error).__name__}: {text}"
+
+
+def _refusal(error: Exception) -> str:
+    """Return why a file could not be read, in one line."""
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}"
+    return _first_line(error) if isinstance(error, DataError) else f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats to look for; HEIC only where the package pillow-heif is installed."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _jpeg_quality(image: Image.Image) -> int | None:
+    """Estimate the quality of a JPEG: that whose luminance table is nearest to the file's; None if it is no JPEG."""
+    table = getattr(image, "quantization", {}).get(0)
+    if table is None:
+        return None
+    distances = np.abs(_luminance_tables() - np.sort(table)).sum(axis=1)
+    return int(distances.argmin()) + 1
+
+
+@cache
+def _luminance_tables() -> NDArray[np.int64]:
+    """The tables of qualities 1..100 that the encoder writes, each sorted, since files differ in their order."""
+    tables = []
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        Image.new("L", (8, 8)).save(buffer, "JPEG", quality=quality)
+        tables.append(np.sort(Image.open(buffer).quantization[0]))  # type: ignore[attr-defined]
+    return np.array(tables)
