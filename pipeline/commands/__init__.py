@@ -16,10 +16,8 @@ from pipeline.commands.machine import backbones, doctor, fetch
 from pipeline.commands.predict import predict
 from pipeline.commands.profile import profile
 from pipeline.commands.show import show
-from pipeline.commands.status import status
-from pipeline.commands.store import store
+from pipeline.commands.store import status, store, verify
 from pipeline.commands.study import analyse, audit, compare, evaluate, report
-from pipeline.commands.verify import verify
 
 if TYPE_CHECKING:
     import click

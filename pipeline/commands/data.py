@@ -23,8 +23,6 @@ from storage.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pyarrow as pa
-
     from stages.extract.summary import ExtractSummary
     from stages.reporter import Reporter
 
@@ -186,11 +184,8 @@ def extract(
     disk is full or the weights cannot be had.
     """
     from pipeline.console import ConsoleReporter, JsonReporter
-    from pipeline.speed import record
-    from stages.extract.run import run
+    from pipeline.extraction import extract_corpus
     from stages.extract.settings import Runtime
-    from storage.index import write_contents
-    from storage.store import project_root, store_root
 
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
     seen: dict[str, object] = {"layout": layout, "geometry": geometry, "views": views}
@@ -198,50 +193,16 @@ def extract(
     made = {"backbone": backbone, "weights": weights, "taps": taps, "blocks": blocks, "grid": grid}
     made |= {"apply_exif": apply_exif, "precision": precision}
     ref, settings = workspace.corpus_to_extract(folder, corpus=corpus, out=out, seen=seen, made=made)
-    out = workspace.needed(ref.features, "--out, where the features go")
-    summary = run(
-        corpus=ref.name,
-        root=ref.root,
-        reals=ref.reals,
-        manifest=_manifest(ref, reporter),
-        settings=settings,
-        geometry=ref.settings.geometry,
-        views=ref.settings.views,
-        store=store_root(),
-        owner=None if ref.fingerprint is None else project_root(),
-        out=out,
-        reporter=reporter,
-        runtime=Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content),
-    )
-    if ref.fingerprint is not None:
-        write_contents(out, ref.fingerprint)
-        if summary.extracted:
-            record("extraction", ref.name, seconds=summary.timing.wall, images=sum(summary.views.values()))
+    runtime = Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content)
+    summary = extract_corpus(ref, settings, reporter, runtime)
     if as_json:
         echo(json.dumps({"corpus": ref.name} | summary.to_json()))
     else:
         for line in _summary_lines(ref.name, summary):
             echo(line)
     if strict and summary.failed:
-        raise DataError(
-            f"{sum(summary.failed.values())} of {ref.name}'s images failed (--strict); the features are in {out}"
-        )
-
-
-def _manifest(ref: workspace.CorpusRef, reporter: Reporter) -> pa.Table:
-    """The images of a corpus: as ``ltdpipe scan`` listed them, or listed now."""
-    from stages.scan.run import run
-    from storage.manifest import read_manifest
-
-    if ref.manifest is not None:
-        return read_manifest(ref.manifest)
-    settings = ref.settings
-    manifest, summary = run(corpus=ref.name, root=ref.root, layout=settings.layout, classes=settings.classes)
-    for line in str(summary).splitlines():
-        reporter.note(f"{ref.name}: {line}")
-    for warning in summary.warnings:
-        reporter.warn(f"{ref.name}: {warning}")
-    return manifest
+        failed = sum(summary.failed.values())
+        raise DataError(f"{failed} of {ref.name}'s images failed (--strict); the features are in {ref.features}")
 
 
 def _summary_lines(name: str, summary: ExtractSummary) -> Iterator[str]:

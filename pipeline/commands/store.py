@@ -1,16 +1,194 @@
-"""The feature store: what lies in it, and what may go."""
+"""What is extracted: how far, whether it is sound, and what of the store may go."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline import workspace
-from pipeline.commands.arguments import echo
+from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_both
+from storage.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from storage.corpus_folder import CorpusFolder
+
+
+@click.command()
+@click.argument("folder", required=False, type=PATH)
+@corpus_option
+def status(*, folder: Path | None, corpus: str | None) -> None:
+    """Say for each corpus of params.yaml what is extracted, what failed, what is missing, and how long it takes.
+
+    Or what FOLDER holds, as `ltdpipe extract FOLDER --out` wrote it; that needs no params.yaml.
+
+    Counted are the images of the manifest, in every view and under every feature key that the store holds work for;
+    the time left comes from when the last shards were finished. No backbone is loaded and no shard is read.
+    """
+    from storage.manifest import read_manifest
+    from storage.store import project_root, store_root, stored_corpora
+
+    if folder is not None:
+        refuse_both(folder, corpus)
+        for view in views_in(folder):
+            echo(_published(view))
+        return
+    corpora = workspace.project_params().corpora
+    for name in [corpus] if corpus else corpora:
+        workspace.defined(corpora, name, "corpora")
+        if not workspace.manifest(name).exists():
+            echo(f"{name}: no manifest yet; `ltdpipe scan --corpus {name}` makes it")
+            continue
+        manifest = read_manifest(workspace.manifest(name))
+        echo(f"{name}: {len(manifest)} images in the manifest")
+        stored = stored_corpora(store_root(), name, project_root())
+        for each in stored:
+            echo(f"  {_progress(each, manifest)}")
+        views = sorted(workspace.features(name).glob("*/")) if workspace.features(name).is_dir() else []
+        for view in views:
+            echo(f"  {_published(view, manifest)}")
+        if not stored and not views:
+            echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
+
+
+def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
+    """Describe a folder of the store against the manifest."""
+    import pyarrow.compute as pc
+
+    from storage.locks import lock_holder
+    from storage.store import images_per_second
+
+    located = folder.locate(manifest)
+    missing = located.null_count
+    failed = folder.rows["row"].take(located.drop_null()).null_count
+    unfound = manifest["path"].filter(pc.is_null(located))
+    touched = pc.sum(pc.is_in(unfound, value_set=folder.rows["path"]), min_count=0).as_py()
+    parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
+    parts += [f"{touched} touched since (another size or time), to be made again"] if touched else []
+    parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []
+    rate = images_per_second(folder)
+    if missing and rate:
+        parts.append(f"{missing / rate:.0f} s left at {rate:.1f} images/s")
+    process = lock_holder(folder.directory)
+    parts.append("not running" if process is None else f"process {process} is at work")
+    return f"store {folder.directory.parent.name[:8]}: {', '.join(parts)} ({folder.describe()})"
+
+
+def _published(view: Path, manifest: pa.Table | None = None) -> str:
+    """Describe one published view, against the manifest where there is one."""
+    from storage.index import read_index
+
+    try:
+        index = read_index(view / "index.parquet")
+    except DataError as error:
+        return f"{view}: {error}"
+    failed = index.table["row"].null_count
+    stale = manifest is not None and not index.table.select(manifest.column_names).equals(manifest)
+    fits = "; the manifest has changed since, extract again" if stale else ""
+    return f"{view}: {len(index.table) - failed} done, {failed} failed, key {index.spec.key[:8]}{fits}"
+
+
+@click.command()
+@click.argument("folder", required=False, type=PATH)
+@corpus_option
+@click.option("--repair", is_flag=True, help="Restore damaged files from the store; make again what it lacks.")
+def verify(*, folder: Path | None, corpus: str | None, repair: bool) -> None:
+    """Hash extracted features again and compare with what was written.
+
+    Without an argument, all corpora of params.yaml that were extracted; or one --corpus; or FOLDER, as `ltdpipe extract
+    FOLDER --out` wrote it. With --repair, damaged files are replaced by the store's sound copies; a lost index is put
+    together from the sidecars, without inference; and shards without a sound copy are extracted again, no others.
+    Exits with 3 while anything is damaged.
+    """
+    again = "ltdpipe verify --repair"
+    if folder is not None:
+        refuse_both(folder, corpus)
+        again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
+        remaining = _verify(folder, repair)
+        if remaining and repair:
+            raise DataError(
+                f"{len(remaining)} files of {folder} have no sound copy and were removed; run the `ltdpipe extract` "
+                "command that made the folder again: it makes these shards and no others"
+            )
+    else:
+        remaining = {}
+        corpora = workspace.project_params().corpora
+        for name in [corpus] if corpus else corpora:
+            workspace.defined(corpora, name, "corpora")
+            remaining |= _verify_corpus(name, repair, needed=corpus is not None)
+    if remaining:
+        raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
+
+
+def _verify_corpus(name: str, repair: bool, *, needed: bool) -> dict[Path, str]:
+    """Verify and repair one corpus of params.yaml; return what remains."""
+    from pipeline.console import ConsoleReporter
+    from pipeline.extraction import extract_corpus
+    from storage.index import INDEX_NAME
+    from storage.manifest import read_manifest
+    from storage.store import store_root
+    from storage.verification import rebuild_index, store_folder
+
+    folder = workspace.features(name)
+    if not folder.is_dir() and not needed:
+        echo(f"{name}: not extracted")
+        return {}
+    homes = {view: store_folder(view, store_root()) for view in views_in(folder)}
+    remaining = _verify(folder, repair)
+    if not (remaining and repair):
+        return remaining
+    for view, home in homes.items():
+        damaged = [path for path in remaining if path.parent == view]
+        if home is not None and damaged == [view / INDEX_NAME]:
+            rebuild_index(view, home, read_manifest(workspace.manifest(name)), echo)
+            echo(f"{damaged[0]}: put together from the sidecars")
+            del remaining[damaged[0]]
+    if remaining:
+        params = workspace.project_params()
+        summary = extract_corpus(workspace.study_corpus(params, name), params.extract, ConsoleReporter())
+        echo(f"{name}: {summary.extracted} images extracted again")
+        remaining = _verify(folder, repair=False)
+    return remaining
+
+
+def _verify(folder: Path, repair: bool) -> dict[Path, str]:
+    """Verify all views in a folder, restore what the store can, say what was found; return what remains."""
+    from storage.store import store_root
+    from storage.verification import faults, restore_from_store, store_folder
+
+    remaining: dict[Path, str] = {}
+    for view in views_in(folder):
+        found = faults(view)
+        echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
+        for path, fault in found.items():
+            echo(f"  {path} {fault}")
+        if found and repair:
+            cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
+            left = restore_from_store(found, store_folder(view, store_root()), [cache], echo)
+            for path in found:
+                echo(f"  {path}: {'no sound copy, removed' if path in left else 'restored'}")
+            found = left
+        remaining |= found
+    return remaining
+
+
+def views_in(folder: Path) -> list[Path]:
+    """Return the views in a folder of features; the folder itself if it is one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if any(folder.glob("shard-*")):
+        return [folder]
+    views = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not views:
+        raise DataError(f"{folder} holds no extracted features; `ltdpipe extract` makes them, or goes on with them")
+    return views
 
 
 @click.group()
@@ -59,7 +237,9 @@ def store_prune(*, yes: bool, owner: str | None) -> None:
         usage,
     )
 
-    published, corpora = _published_keys(), _corpora() if owner is None else set()
+    published, corpora = _published_keys(), set[str]()
+    if owner is None and workspace.PARAMS.exists():
+        corpora = set(workspace.project_params().corpora)
     whose, own_store = owner or str(project_root()), is_own_store(store_root(), project_root())
     verb = "deleted" if yes else "would delete"
     freed = 0
@@ -100,7 +280,6 @@ def _contents(folder: CorpusFolder) -> str:
 
 def _published_keys() -> set[str]:
     """Return the keys of all features that lie published in the project."""
-    from storage.errors import DataError
     from storage.index import read_index
 
     keys = set()
@@ -112,15 +291,8 @@ def _published_keys() -> set[str]:
     return keys
 
 
-def _corpora() -> set[str]:
-    """Return the corpora of params.yaml; none where there is no such file, as outside a project."""
-    return set(workspace.project_params().corpora) if workspace.PARAMS.exists() else set()
-
-
 def _size(size: float) -> str:
     """Spell a number of bytes for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = next((power for power in range(4) if size < 1000 ** (power + 1)), 4)
+    return f"{size / 1000**power:.{min(power, 1)}f} {units[power]}"

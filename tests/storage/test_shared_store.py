@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipeline.commands.data import extract, scan
-from pipeline.commands.store import store
-from pipeline.commands.verify import verify
+from pipeline.commands.store import store, verify
 from running import PROJECT
 from stages.train.checkpoint import Checkpoint
 from storage.store import training_folder

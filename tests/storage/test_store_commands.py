@@ -15,9 +15,7 @@ from synthetic import SPEC, extract, manifest, names, spec
 
 from pipeline.commands.data import extract as extract_command
 from pipeline.commands.data import scan as scan_command
-from pipeline.commands.status import status
-from pipeline.commands.store import store
-from pipeline.commands.verify import verify
+from pipeline.commands.store import status, store, verify
 from running import PROJECT
 from stages.scan.run import run as scan
 from storage.corpus_folder import CorpusFolder
