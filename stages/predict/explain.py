@@ -17,7 +17,7 @@ from stages.heads.ltd import LtdHead
 from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
 from stages.predict.looks import CHECK_VIEWS, Looks, see
 from stages.report import html
-from stages.report.figures import Curve, Line, LineChart, band_chart, common_scale
+from stages.report.figures import Chart, Curve, Line, band_chart, common_scale
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from stages.predict.results import Prediction
 
 _QUANTITIES = (
-    ("cosine", "Cosine similarity between adjacent blocks", (-1.0, 1.0)),
-    ("l2", "L2 distance between adjacent blocks", (0.0, float("inf"))),
+    ("cosine", "Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
+    ("l2", "L2 distance between adjacent blocks", "L2 distance", (0.0, float("inf"))),
 )
 _PARTS = {
     "raw": "raw branch (the tokens)",
@@ -141,7 +141,7 @@ def render(explanation: Explanation, card: Card, identity: str) -> str:
 
 def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
     """A figure a quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
-    for name, title, limits in _QUANTITIES:
+    for name, title, unit, limits in _QUANTITIES:
         own: list[float] = getattr(explanation, name)
         x: Sequence[int] = range(len(own))
         curves = []
@@ -151,11 +151,11 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
                 band = getattr(of_class, name)
                 curves.append(Curve(kind, label, x, band.mean, band.std))
         curves.append(Curve("image", "this image", x, [own[k] for k in x], [None] * len(x)))
-        chart = band_chart(title, curves, limits=limits, scale=common_scale(curves, limits))
+        chart = band_chart(title, curves, limits=limits, scale=common_scale(curves, limits), y_label=unit)
         yield {"title": title, "chart": _with_window(chart, x, explanation.window)}
 
 
-def _with_window(chart: LineChart, x: Sequence[int], window: tuple[int, int] | None) -> LineChart:
+def _with_window(chart: Chart, x: Sequence[int], window: tuple[int, int] | None) -> Chart:
     """Shade the transitions inside the blocks that decide, behind the curves."""
     inside = [k for k in x if window is not None and window[0] <= k < window[1]]
     if not inside:
@@ -163,9 +163,8 @@ def _with_window(chart: LineChart, x: Sequence[int], window: tuple[int, int] | N
     step = (chart.right - chart.left) / max(x[-1] - x[0], 1)
     edges = (chart.left + (k - x[0]) * step for k in (inside[0] - 0.5, inside[-1] + 0.5))
     left, right = (round(min(max(edge, chart.left), chart.right), 2) for edge in edges)
-    top = min(tick.at for tick in chart.y_ticks)
-    band = f"{left},{top} {right},{top} {right},{chart.floor} {left},{chart.floor}"
-    return replace(chart, lines=(Line("window", "the blocks that decide", "", band), *chart.lines))
+    band = f"{left},{chart.top} {right},{chart.top} {right},{chart.floor} {left},{chart.floor}"
+    return replace(chart, marks=(Line("window", "the blocks that decide", "", band), *chart.marks))
 
 
 def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:

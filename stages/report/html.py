@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: inline style, script, figures and pictures, escaped data, and no request to anywhere."""
+"""Self-contained HTML pages: style, script, figures and pictures inline, data escaped, no request to anywhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+MOST_ROWS = 700  # of a table in a page; a longer one would fill it, and stands in a file beside it
 
 
 def render(
@@ -43,6 +45,7 @@ def render(
     script = loader.get_source(environment, "report.js")[0]
     environment.globals |= {
         "width": WIDTH,
+        "most_rows": MOST_ROWS,
         "next_number": count(1).__next__,  # of a figure, for ids that are unique in the page
         "style": Markup(style),  # noqa: S704 - our own file, not data
         "script": Markup(script),  # noqa: S704

@@ -14,7 +14,7 @@ from stages.analyse.files import (
     read_analysis,
     windows_path,
 )
-from stages.report.figures import Curve, Figure, band_chart, cloud_chart, common_scale, heat_map
+from stages.report.figures import Curve, band_chart, cloud_chart, common_scale, heat_map
 from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
+    from stages.report.figures import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 
-# Column prefix in the profile file -> title, and the least and greatest value that the quantity can have.
+# Column prefix in the profile file -> title, name of the axis, and the least and greatest value there can be.
 _QUANTITIES = {
-    "cosine": ("Cosine similarity between adjacent blocks", (-1.0, 1.0)),
-    "l2": ("L2 distance between adjacent blocks", (0.0, float("inf"))),
+    "cosine": ("Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
+    "l2": ("L2 distance between adjacent blocks", "L2 distance", (0.0, float("inf"))),
 }
 
 # Column of the windows file -> the distance whose AUC it holds.
@@ -56,7 +57,7 @@ class Observed(NamedTuple):
 
     title: str
     where: str
-    figures: Sequence[Figure]
+    figures: Sequence[Chart]
 
 
 def read_analyses(profile_files: Sequence[Path]) -> Analyses:
@@ -74,16 +75,17 @@ def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> li
     for profile in profiles:
         groups = _grouped(profile, ("label", "group"), results)
         reals = [group for group in groups if group[0] == 0]
-        for column, (title, limits) in _QUANTITIES.items():
+        for column, (title, unit, limits) in _QUANTITIES.items():
             curves = {(label, name): _curve(label, name, rows, column) for (label, name), rows in groups.items()}
             scale = common_scale(list(curves.values()), limits)
             figures = []
             for group in [group for group in groups if group[0] != 0] or reals:
                 shown = list(dict.fromkeys([*reals, group]))
                 text = f"{title}: {' and '.join(curves[one].label for one in shown)}"
-                chart = band_chart(text, [curves[one] for one in shown], limits=limits, scale=scale)
+                drawn = [curves[one] for one in shown]
+                chart = band_chart(text, drawn, limits=limits, scale=scale, y_label=unit)
                 detail = ", ".join(f"{groups[one][0]['n']:,} {_CLASSES[one[0]][2]}" for one in shown)
-                figures.append(Figure(group[1], chart, detail))
+                figures.append(chart.captioned(group[1], detail))
             found.append(Observed(title, f"{profile.corpus}, view {profile.view}", figures))
     return found
 
@@ -109,7 +111,7 @@ def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
     return table if single else None
 
 
-def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Figure]:
+def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Chart]:
     """Heat maps of how much each window tells, all generators together and each; chosen windows are framed."""
     figures = []
     frames = chosen_windows(results)
@@ -123,7 +125,7 @@ def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Fi
                 cells = [(row["start"], row["blocks"], row[column]) for row in rows]
                 chart = heat_map(f"AUC of the mean {distance} over a window, {name}", cells, frames)
                 detail = f"{distance}; {rows[0]['n_real']:,} real, {rows[0]['n_fake']:,} synthetic; {file.corpus}"
-                figures.append(Figure(name, chart, detail))
+                figures.append(chart.captioned(name, detail))
     return figures
 
 
@@ -137,7 +139,7 @@ def chosen_windows(results: Results) -> list[tuple[int, int, str]]:
     return sorted(found)
 
 
-def projection_figures(projections: Sequence[AnalysisFile]) -> list[Figure]:
+def projection_figures(projections: Sequence[AnalysisFile]) -> list[Chart]:
     """Two clouds a corpus: raw tokens, and their differences."""
     figures = []
     for file in projections:
@@ -155,7 +157,7 @@ def projection_figures(projections: Sequence[AnalysisFile]) -> list[Figure]:
             share = 100 * sum(file.facts["explained"][column])
             words = f"The two components hold {share:.0f} % of the variance."
             chart = cloud_chart(f"{title}, first two principal components", clouds, words)
-            figures.append(Figure(title, chart, f"{where}. {words}"))
+            figures.append(chart.captioned(title, where))
     return figures
 
 

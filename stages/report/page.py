@@ -1,23 +1,29 @@
-"""report.html: everything that a study found, on one page that can be sent to a reviewer."""
+"""report.html: everything that a study found, on one page that can be sent to a reviewer.
+
+The first page has what to read first, the result in a sentence, heads by benchmarks, and the verdicts on the paper's
+claims; everything else is folded.
+"""
 
 from __future__ import annotations
 
-from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stages.evaluate.scores import MATCHED
-from stages.measure.metrics import METRICS
+from stages.measure.metrics import METRICS, shown_in
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
+from stages.report.published import verdict
 from stages.report.robustness import robustness_figures
-from stages.report.set_figures import BAR_METRICS, MOST_HEADS, bar_figures, curve_figures, head_kind
+from stages.report.set_figures import MOST_HEADS, bar_figures, curve_figures
 from stages.report.sweeps import sweep_figures
+from stages.report.table import Block, Table, Value
+from stages.report.tables import HEADLINE
 from stages.report.thumbnails import SIDE
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from stages.analyse.files import AnalysisFile
     from stages.report.intervals import Uncertainty
@@ -25,18 +31,10 @@ if TYPE_CHECKING:
     from stages.report.results import NamedSet, Results
     from stages.report.study import Study
     from stages.report.sweeps import Column
-    from stages.report.table import Table
+    from stages.report.table import Cell
     from stages.report.thumbnails import Errors
 
-_MATRICES = {"ap": "Average precision (AP)", "accuracy": "Accuracy at score 0.5"}
-_SECOND_GROUP = list(METRICS).index("balanced_accuracy") + 1
-# The metrics in two groups that each fit a page.
-_METRIC_GROUPS = {
-    "ranking and accuracy at score 0.5": list(METRICS)[:_SECOND_GROUP],
-    "other thresholds and calibration": list(METRICS)[_SECOND_GROUP:],
-}
-_MOST_ROWS = 700  # of a table in the page; longer ones are in the tables beside it, and would fill the page
-_OPEN_SETS = 6  # above this number, the curves of sets are folded away until asked for
+_MOST_NAMES = 4  # of heads in the headline
 
 
 def render_page(
@@ -60,66 +58,90 @@ def render_page(
         sweeps: kind -> what was found.
         tables: by name, each None where there is nothing to show.
         published: tables of published beside measured numbers.
-        errors: the surest errors of the first head, with pictures.
+        errors: the most confident errors of the first head, with pictures.
     """
-    curves = curve_figures(results)
     context: dict[str, Any] = {
         "study": study,
         "results": results,
-        "uncertainty": uncertainty,
-        "set_names": results.column_names(),
-        "best": cache(partial(_best, results)),
-        "measures": METRICS,
-        "thumbnail_side": SIDE,
-        "caveats": [*study.notes, *_warnings(results, study.audits)],
-        "headline": _headline(results),
+        "warnings": _warnings(results, study.audits),
+        "headlines": [_headline(results, uncertainty, corpus) for corpus in results.corpora],
+        "verdict": verdict(tables["reproduction"]),
         "facts": _facts(results),
-        "metric_groups": _METRIC_GROUPS,
-        "any_spread": any(len(results.seeds(head)) > 1 for head in results.heads),
-        "matrices": _MATRICES,
-        "bar_kinds": [(metric, METRICS[metric].title) for metric in BAR_METRICS],
-        "head_legend": [(head_kind(results, head), head) for head in results.heads[:MOST_HEADS]],
-        "most_rows": _MOST_ROWS,
+        "page_tables": _tables(results, uncertainty),
+        "most_heads": MOST_HEADS,
         "bar_figures": bar_figures(results, uncertainty),
-        "curve_figures": curves,
-        "curves_open": len(curves) <= _OPEN_SETS,
+        "curve_figures": curve_figures(results),
         "robustness_figures": robustness_figures(results),
         "observations": transition_figures(analyses.profiles, results),
         "window_figures": window_figures(analyses.windows, results),
-        "chosen_windows": chosen_windows(results),
         "sweep_figures": sweep_figures(sweeps),
         "projection_figures": projection_figures(analyses.projections),
         "tables": tables,
         "published": published,
         "errors": errors,
-        "undefined_values": _undefined(results),
-        "provenance": _provenance(study, results, analyses.profiles),
+        "thumbnail_side": SIDE,
+        "provenance": list(_provenance(study, results, analyses.profiles)),
     }
     return render("report.html.j2", context)
 
 
-def _warnings(results: Results, audits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Say what the numbers do not cover, and what the audit of the corpora found."""
-    for audit in audits:
-        for warning in audit.get("warnings", []):
-            place = "/".join(str(part) for part in (audit.get("corpus"), warning.get("set")) if part)
-            yield f"Audit of {printable(place)}: {printable(str(warning.get('text', '')))}"
+def _warnings(results: Results, audits: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return what the numbers do not cover and what the audits found: kind of warning -> sentences."""
+    audited = [
+        f"Audit of {printable('/'.join(str(part) for part in (audit.get('corpus'), warning.get('set')) if part))}: "
+        f"{printable(str(warning.get('text', '')))}"
+        for audit in audits
+        for warning in audit.get("warnings", [])
+    ]
+    images = []
     for sample in results.samples.values():
         where = f"corpus {printable(sample.corpus)}, view {printable(sample.view)}"
         if sample.failed:
-            yield f"{sample.failed:,} image(s) could not be read and have no score ({where})."
+            images.append(f"{sample.failed:,} image(s) could not be read and have no score ({where}).")
         if sample.in_no_set:
-            yield f"{sample.in_no_set:,} scored image(s) name no test set and are in no result ({where})."
-    own: dict[tuple[str, str], set[str]] = {}
+            images.append(f"{sample.in_no_set:,} scored image(s) are in no test set and in no result ({where}).")
+    seen: dict[tuple[str, str], dict[str, None]] = {}
     for card in results.cards:
-        if card.facts.get("tested_images"):
-            own.setdefault((card.corpus, card.facts["tested_images"]), set()).add(card.head)
-    for (corpus, used), heads in sorted(own.items()):
-        names = ", ".join(map(printable, sorted(heads)))
-        yield f"{names}: tested images of corpus {printable(corpus)} {used} these heads; do not trust their numbers."
-    unmoved = {card.head for card in results.cards if card.facts.get("window_moved") is False}
-    for head in sorted(unmoved):
-        yield f"Head {printable(head)}: for some seed the window is still that of the random draw before training."
+        if used := card.facts.get("tested_images"):
+            seen.setdefault((card.corpus, used), {})[printable(card.head)] = None
+    trained = [
+        f"{', '.join(sorted(heads))}: tested images of corpus {printable(corpus)} {used} these heads; do not trust "
+        "their numbers."
+        for (corpus, used), heads in sorted(seen.items())
+    ]
+    unmoved = sorted({printable(card.head) for card in results.cards if card.facts.get("window_moved") is False})
+    windows = [f"{', '.join(unmoved)}: for some seed, training left the random initial window unchanged."]
+    found = {
+        "warnings of the audit": audited,
+        "notes on images without a score or a test set": images,
+        "warnings of tested images that training used": trained,
+        "notes on windows": windows if unmoved else [],
+    }
+    return {kind: sentences for kind, sentences in found.items() if sentences}
+
+
+def _headline(results: Results, uncertainty: Uncertainty, corpus: str) -> str:
+    """Return the result on a corpus: the best mean AP, the heads it cannot be separated from, and its accuracy."""
+    where = f"On {printable(corpus)}, " if len(results.corpora) > 1 else ""
+    sets = results.sets_of(corpus)
+    means = {head: results.of_sets(head, "ap", sets) for head in results.heads}
+    ranked = sorted((mean.value, head) for head, mean in means.items() if mean.value is not None)
+    if not ranked:
+        return f"{where}no test set has both classes: AP is undefined." if where else "No test set has both classes."
+    value, best = ranked[-1]
+    text = f"{where}{printable(best)} has the highest mean AP, {100 * value:.2f} % over "
+    text += f"{means[best].count} of {means[best].total} sets"
+    own = uncertainty.of_sets(best, "ap", sets)
+    others = [(head, uncertainty.of_sets(head, "ap", sets)) for _, head in reversed(ranked[:-1])]
+    close = [printable(head) for head, other in others if own and other and other[1] >= own[0]]
+    if close:
+        more = f" and {len(close) - _MOST_NAMES} more" if len(close) > _MOST_NAMES else ""
+        text += f", but is not separable from {', '.join(close[:_MOST_NAMES])}{more}: the 95 % intervals overlap"
+    accuracy, oracle = (results.of_sets(best, name, sets).value for name in ("accuracy", "oracle_accuracy"))
+    if accuracy is not None and oracle is not None:
+        text += f". Its accuracy is {100 * accuracy:.2f} % at score 0.5"
+        text += f" and {100 * oracle:.2f} % at the oracle's threshold"
+    return f"{text}."
 
 
 def _facts(results: Results) -> list[tuple[str, object, str]]:
@@ -129,72 +151,104 @@ def _facts(results: Results) -> list[tuple[str, object, str]]:
     runs = {(card.head, card.seed) for card in results.cards}
     n_fake = sum(sample.n_fake for sample in samples)
     n_real = sum(len(sample) for sample in samples) - n_fake
-    found: list[tuple[str, object, str]] = [
+    few = len(results.heads) <= 2 * _MOST_NAMES
+    facts: list[tuple[str, object, str]] = [
         ("Images", f"{n_real + n_fake:,}", f"{n_real:,} real, {n_fake:,} synthetic"),
         ("Test sets", len(results.sets), f"of {', '.join(results.samples)}"),
-        ("Heads", len(results.heads), ", ".join(results.heads)),
+        ("Heads", len(results.heads), ", ".join(results.heads) if few else ""),
         ("Seeds", len(seeds), ", ".join(map(str, seeds))),
         ("Configurations tried", len(runs), "heads and seeds; the best of several is partly luck"),
     ]
     degraded = [view for view in results.views if not view.startswith(MATCHED)]
     if degraded:
         kinds = dict.fromkeys(view.partition("-")[0] for view in degraded)
-        found.append(("Degraded views", len(degraded), ", ".join(kinds)))
-    return found
+        facts.append(("Degraded views", len(degraded), ", ".join(kinds)))
+    return facts
 
 
-def _headline(results: Results) -> str:
-    """Return the result in a sentence per corpus: the best mean AP, and how much is lost at the usual threshold."""
-    return " ".join(_headline_of(results, corpus) for corpus in results.corpora)
+def _tables(results: Results, uncertainty: Uncertainty) -> dict[str, Table | None]:
+    """Return the tables that the page alone has."""
+    several = len(results.corpora) > 1
+    seeds = "; ± over seeds" if any(len(results.seeds(head)) > 1 for head in results.heads) else "; one seed per head"
+    note = (
+        f"Percent{seeds}, and the 95 % interval over images. Accuracy is at score 0.5 unless another threshold is "
+        "named; the oracle's threshold is chosen on the tested images themselves: an unattainable upper bound. "
+        "Synthetic images are the positive class. The best is bold and the second best underlined, where means cover "
+        "equally many sets."
+    )
+    shown = HEADLINE if several else shown_in("main")
+    columns = [(corpus, metric) for corpus in results.corpora for metric in shown]
+    header = [
+        f"{corpus}: {METRICS[metric].title}" if several else METRICS[metric].heading for corpus, metric in columns
+    ]
+    rows: list[Sequence[Cell]] = [
+        [head, *(_mean(results, uncertainty, head, metric, results.sets_of(corpus)) for corpus, metric in columns)]
+        for head in results.heads
+    ]
+    names = results.column_names()
+    title = "{}: {:,} real, {:,} synthetic images"
+    of_corpora = {corpus: results.sets_of(corpus) for corpus in results.corpora}
+    of_sets = {title.format(name, *results.size(tested)): (tested,) for tested, name in names.items()}
+    return {
+        "headline": Table(
+            "Means over the test sets of each benchmark" if several else "Means over test sets",
+            ["Head", *header], [Block("", rows)], ranked=range(1, 1 + len(header)), notes=[note],
+        ),
+        "metrics": _every_metric(results, uncertainty, of_corpora),
+        "per_set": _every_metric(results, uncertainty, of_sets),
+        "windows": _windows(results),
+        "undefined": _undefined(results),
+    }  # fmt: skip
 
 
-def _headline_of(results: Results, corpus: str) -> str:
-    where = f"On {printable(corpus)}, " if len(results.corpora) > 1 else ""
-    means = {head: results.of_corpus(head, "ap", corpus) for head in results.heads}
-    ranked = sorted((mean.value, head) for head, mean in means.items() if mean.value is not None)
-    if not ranked:
-        return f"{where}no test set has both classes: AP is undefined." if where else "No test set has both classes."
-    value, best = ranked[-1]
-    covered = f"{means[best].count} of {means[best].total} sets"
-    text = f"{where}{printable(best)} has the highest mean AP, {value:.3f} over {covered}"
-    accuracy, oracle = (results.of_corpus(best, name, corpus).value for name in ("accuracy", "oracle_accuracy"))
-    if accuracy is not None and oracle is not None:
-        text += f"; its accuracy is {accuracy:.3f} at score 0.5 and {oracle:.3f} at the oracle's threshold"
-    return f"{text}."
+def _mean(results: Results, uncertainty: Uncertainty, head: str, metric: str, sets: Sequence[NamedSet]) -> Value:
+    mean = results.of_sets(head, metric, sets)
+    return Value(
+        mean.value,
+        mean.std,
+        interval=uncertainty.of_sets(head, metric, sets),
+        covered=(mean.count, mean.total),
+        lower_is_better=METRICS[metric].lower_is_better,
+    )
 
 
-def _best(results: Results, metric: str, sets: tuple[NamedSet, ...]) -> set[str]:
-    """Return the heads with the best mean over sets as printed.
-
-    Nobody is best alone, or where the means cover different numbers of sets.
-    """
-    means = {head: results.of_sets(head, metric, sets) for head in results.heads}
-    if len({mean.count for mean in means.values()}) > 1:
-        return set()
-    printed = {head: f"{mean.value:.3f}" for head, mean in means.items() if mean.value is not None}
-    choose = min if METRICS[metric].lower_is_better else max
-    return {head for head, text in printed.items() if len(means) > 1 and text == choose(printed.values())}
+def _every_metric(results: Results, uncertainty: Uncertainty, groups: Mapping[str, Sequence[NamedSet]]) -> Table:
+    """Heads by all metrics, a block for each group of sets, whose mean is taken."""
+    blocks = [
+        Block(name, [[head, *(_mean(results, uncertainty, head, m, sets) for m in METRICS)] for head in results.heads])
+        for name, sets in groups.items()
+    ]
+    header = ["Head", *(metric.heading for metric in METRICS.values())]
+    return Table("Every metric", header, blocks, ranked=range(1, len(header)), notes=["Percent, as above."])
 
 
-def _undefined(results: Results) -> list[tuple[str, str, str, str]]:
-    """Return sets, heads, metric and reason of what is undefined; sets and heads that share a reason share a line."""
+def _windows(results: Results) -> Table | None:
+    rows: list[Sequence[Cell]] = [[owner, start, blocks] for start, blocks, owner in chosen_windows(results)]
+    return Table("Windows that the heads read", ["Head", "First block", "Blocks"], [Block("", rows)]) if rows else None
+
+
+def _undefined(results: Results) -> Table | None:
+    """What is undefined and why; sets and heads that share a reason share a row. None where nothing is."""
     names = results.column_names()
     heads: dict[tuple[str, str, str], list[str]] = {}
     for head, (tested, name), metric in product(results.heads, names.items(), METRICS):
         if reason := results.why_undefined(head, tested, metric):
-            heads.setdefault((name, METRICS[metric].title, reason), []).append(head)
+            heads.setdefault((name, METRICS[metric].heading, reason), []).append(head)
     sets: dict[tuple[str, str, str], list[str]] = {}
     for (name, metric, reason), who in heads.items():
         of_heads = "all" if len(who) == len(results.heads) else ", ".join(who)
         sets.setdefault((of_heads, metric, reason), []).append(name)
-    return [("all" if len(of) == len(names) else ", ".join(of), *line) for line, of in sets.items()]
+    rows = [["all" if len(of) == len(names) else ", ".join(of), *line] for line, of in sets.items()]
+    header = ["Test set", "Head", "Metric", "Reason"]
+    note = "These are left out of every mean."
+    return Table("What is undefined, and why", header, [Block("", rows)], 4, notes=[note]) if rows else None
 
 
-def _provenance(
-    study: Study, results: Results, profiles: Sequence[AnalysisFile]
-) -> list[tuple[str, Sequence[str], Collection[Sequence[str]], int | None]]:
-    """Where the numbers come from: title, header and rows of tables, and which column holds hashes."""
-    keys = {(c.corpus, c.view): [c.corpus, c.view, c.feature_key, str(c.failed)] for c in results.cards}
+def _provenance(study: Study, results: Results, profiles: Sequence[AnalysisFile]) -> Iterator[Table]:
+    """Where the numbers come from."""
+    keys: dict[tuple[str, str], Sequence[Cell]] = {
+        (c.corpus, c.view): [c.corpus, c.view, c.feature_key, c.failed] for c in results.cards
+    }
     files: dict[tuple[str, int], list[str]] = {}
     for card in results.cards:
         threshold = results.thresholds.get((card.head, card.seed))
@@ -206,11 +260,13 @@ def _provenance(
     ]
     observed = [[profile.corpus, profile.view, profile.feature_key] for profile in profiles]
     of_files = ["Head", "Seed", "Trained on", "Held-out threshold (logit)", "sha256 of the head file"]
-    tables = [
-        ("Features", ["Corpus", "View", "Feature key", "Unreadable images"], keys.values(), 2),
-        ("Head files", of_files, files.values(), 4),
-        ("Heads", ["Head", "Settings"], settings, None),
-        ("Profiles", ["Corpus", "View", "Feature key"], observed, 2),
-        ("Programs", ["Program", "Version"], study.versions.items(), None),
+    tables: list[tuple[str, list[str], Sequence[Sequence[Cell]]]] = [
+        ("Features", ["Corpus", "View", "Feature key", "Unreadable images"], list(keys.values())),
+        ("Head files", of_files, list(files.values())),
+        ("Heads", ["Head", "Settings"], settings),
+        ("Profiles", ["Corpus", "View", "Feature key"], observed),
+        ("Programs", ["Program", "Version"], list(study.versions.items())),
     ]
-    return [table for table in tables if table[2]]
+    for title, header, rows in tables:
+        if rows:
+            yield Table(title, header, [Block("", rows)], text_columns=len(header))

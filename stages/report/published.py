@@ -198,16 +198,21 @@ def reproduction_table(
     return Table("Reproduction of the paper", header, [Block("", rows)], 4, notes=notes) if rows else None
 
 
+def verdict(table: Table | None) -> str:
+    """Say in a sentence how many of the claims are reproduced."""
+    if table is None:
+        return "This study tests no claim of the paper: it has other heads, training corpora or test sets."
+    verdicts = [row[-1] for block in table.blocks for row in block.rows]
+    kept, broken = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
+    return f"{kept} of {kept + broken} compared figures are reproduced within their interval."
+
+
 def reproduction_page(study: str, table: Table | None, commands: Sequence[str]) -> str:
     """Return REPRODUCTION.md."""
     lines = ["# Reproduction of the LTD paper", "", f"Made by the report stage of the study `{study}`.", ""]
-    if table is None:
-        lines.append("This study tests no claim of the paper: it has other heads, training corpora or test sets.")
-    else:
-        body = to_markdown(table).partition("\n\n")[2].rstrip()  # the page has a heading of its own
-        verdicts = [str(row[-1]) for block in table.blocks for row in block.rows]
-        kept, broken = (sum(verdict == wanted for verdict in verdicts) for wanted in (REPRODUCED, NOT_REPRODUCED))
-        lines += [f"{kept} of {kept + broken} compared figures are reproduced within their interval.", "", body]
+    lines.append(verdict(table))
+    if table is not None:
+        lines += ["", to_markdown(table).partition("\n\n")[2].rstrip()]  # the page has a heading of its own
     typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
     lines += ["", "To make it again:", "", "```console", *typed, "```", ""]
     return "\n".join(lines)

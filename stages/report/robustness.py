@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.evaluate.scores import MATCHED
 from stages.measure.metrics import METRICS
-from stages.report.figures import UNIT, Curve, Figure, band_chart, common_scale
-from stages.report.set_figures import head_kind
+from stages.report.figures import UNIT, Curve, band_chart, common_scale
+from stages.report.set_figures import MOST_HEADS, head_kind
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stages.report.figures import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 
@@ -75,7 +76,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
     return Table(title, header, blocks, text_columns=4, block_name="metric", notes=notes)
 
 
-def robustness_figures(results: Results) -> list[Figure]:
+def robustness_figures(results: Results) -> list[Chart]:
     """One figure per corpus, metric and degradation: means over sets from the clean view to the strongest one."""
     figures = []
     for metric, corpus in product(_METRICS, results.corpora):
@@ -83,7 +84,7 @@ def robustness_figures(results: Results) -> list[Figure]:
         for degradation, views in _degraded(results).items():
             places = {"": "clean"} | {view: f"{strength:g}" for view, strength in views}
             curves = []
-            for head in results.heads:
+            for head in results.heads[:MOST_HEADS]:
                 seen = [view for view in places if results.scored(head, corpus, view)]
                 means = [results.of_corpus(head, metric, corpus, view) for view in seen]
                 # means over different numbers of sets do not belong on one line
@@ -97,8 +98,9 @@ def robustness_figures(results: Results) -> list[Figure]:
         of = f"{corpus}: " if len(results.corpora) > 1 else ""
         for name, names, curves in drawn:
             title = f"{of}{METRICS[metric].heading} against {name}"
-            chart = band_chart(title, curves, limits=UNIT, scale=scale, x_label=name, x_names=names)
-            figures.append(Figure(title, chart, "mean over test sets"))
+            y_label = f"{METRICS[metric].heading}, %"
+            chart = band_chart(title, curves, limits=UNIT, scale=scale, x_label=name, y_label=y_label, x_names=names)
+            figures.append(chart.captioned(title, "mean over test sets"))
     return figures
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from stages.evaluate.scores import sigmoid
 from stages.measure.metrics import METRICS, shown_in
-from stages.report.figures import Curve, Figure, bar_chart, curve_chart
+from stages.report.figures import Curve, bar_chart, curve_chart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.report.figures import LineChart
+    from stages.report.figures import Chart
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results, Sample
 
@@ -32,7 +32,7 @@ def head_kind(results: Results, head: str) -> str:
     return f"head-{results.heads.index(head) % MOST_HEADS}"
 
 
-def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Figure]:
+def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Chart]:
     """One figure a set."""
     figures = []
     for tested, name in results.column_names().items():
@@ -42,11 +42,11 @@ def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Figure]:
             heads.append((head, [(m, METRICS[m].title, *pair) for m, pair in zip(BAR_METRICS, values, strict=True)]))
         n_real, n_fake = results.size(tested)
         chart = bar_chart(f"Test set {name}: AP and accuracy by head", heads)
-        figures.append(Figure(name, chart, f"{n_real:,} real, {n_fake:,} synthetic images"))
+        figures.append(chart.captioned(name, f"{n_real:,} real, {n_fake:,} synthetic images"))
     return figures
 
 
-def curve_figures(results: Results) -> dict[str, list[LineChart]]:
+def curve_figures(results: Results) -> dict[str, list[Chart]]:
     """Return set -> its curves, a histogram a head last, for every set that has both classes."""
     return {
         name: _charts(results, tested, name)
@@ -55,7 +55,7 @@ def curve_figures(results: Results) -> dict[str, list[LineChart]]:
     }
 
 
-def _charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
+def _charts(results: Results, tested: NamedSet, name: str) -> list[Chart]:
     sample = results.samples[tested.corpus]
     rows = sample.members[tested.name]
     fake = sample.label[rows] == 1
@@ -75,10 +75,13 @@ def _charts(results: Results, tested: NamedSet, name: str) -> list[LineChart]:
         off = max(abs(p - o) for p, o in zip(predicted, observed, strict=True))
         reliable.append(Curve(kind, head, predicted, observed, note=f"at most {off:.2f} away from the diagonal"))
         histograms.append(_histogram(f"{name}: logits of {head}", sample, head, pooled, repeated))
+    false, true = "false positive rate (reals called synthetic), %", "true positive rate, %"
+    found, share = "recall (synthetic images found), %", "images that are synthetic, %"
+    calibrated = "perfect calibration"
     return [
-        curve_chart(f"{name}: ROC", roc, x_label="false positive rate (reals called synthetic)", diagonal=True),
-        curve_chart(f"{name}: precision and recall", precision, x_label="recall (share of synthetic images found)"),
-        curve_chart(f"{name}: reliability", reliable, x_label="mean score; y: share that is synthetic", diagonal=True),
+        curve_chart(f"{name}: ROC", roc, x_label=false, y_label=true, diagonal="chance"),
+        curve_chart(f"{name}: precision and recall", precision, x_label=found, y_label="precision, %"),
+        curve_chart(f"{name}: reliability", reliable, x_label="mean score, %", y_label=share, diagonal=calibrated),
         *histograms,
     ]
 
@@ -106,9 +109,7 @@ def _reliability(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[
     return predicted.tolist(), observed.tolist()
 
 
-def _histogram(
-    title: str, sample: Sample, head: str, logits: NDArray[np.float64], fake: NDArray[np.bool_]
-) -> LineChart:
+def _histogram(title: str, sample: Sample, head: str, logits: NDArray[np.float64], fake: NDArray[np.bool_]) -> Chart:
     """Shares of each class over logits, on the scale that all sets of the corpus share; the ends hold the rest."""
     every = np.concatenate([sample.logits[head, seed] for seed in sample.seeds(head)])
     low, high = np.quantile(every, [0.005, 0.995])
@@ -123,6 +124,5 @@ def _histogram(
         top = max(top, float(shares.max()) * 1.05)
     if low < 0 < high:
         curves.append(Curve("threshold", "score 0.5", [0.0, 0.0], [0.0, top]))
-    return curve_chart(
-        title, curves, x_label="logit (above 0: called synthetic)", x_scale=(low, high), y_scale=(0, top)
-    )
+    x_label, y_label = "logit (above 0: called synthetic)", "images of the class, %"
+    return curve_chart(title, curves, x_label=x_label, y_label=y_label, x_scale=(low, high), y_scale=(0, top))

@@ -47,7 +47,7 @@ def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
 
 
 def _page(table: Table) -> str:
-    return render("table.html.j2", {"table": table})
+    return render("speed.html.j2", {"table": table})
 
 
 def speed_table(runs: Sequence[Measured], study: str) -> Table | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.measure.frame import mean_of
 from stages.measure.metrics import METRICS
-from stages.report.figures import Curve, Figure, curve_chart
+from stages.report.figures import Curve, curve_chart
 from stages.report.published import MARKS, published
 from stages.report.set_figures import MOST_HEADS
 from stages.report.table import Block, Table, Value
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from stages.report.figures import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 
@@ -87,9 +88,9 @@ def sweep_tables(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, Table]:
     return tables
 
 
-def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Figure]]:
+def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Chart]]:
     """Return kind -> figures: windows by their first block, a line a length; single blocks, a line a corpus."""
-    figures: dict[str, list[Figure]] = {}
+    figures: dict[str, list[Chart]] = {}
     for kind, columns in sweeps.items():
         figures[kind] = []
         for metric in PAPER_METRICS:
@@ -109,15 +110,16 @@ def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Figu
             where = "block" if kind == "layer" else "first block of the window"
             for name, curves in groups.items():
                 y_scale = (math.floor(least * 10) / 10, 1.0)
-                chart = curve_chart(name, curves, x_label=where, x_scale=x_scale, y_scale=y_scale)
-                figures[kind].append(Figure(name, chart, legend=[(curve.kind, curve.label) for curve in curves]))
+                y_label = f"{label}, %"
+                chart = curve_chart(name, curves, x_label=where, y_label=y_label, x_scale=x_scale, y_scale=y_scale)
+                figures[kind].append(chart)
     return figures
 
 
 def _curve(number: int, label: str, values: Mapping[Place, float]) -> Curve:
     """A curve over the last coordinate of a sweep."""
     x, y = [place[-1] for place in values], list(values.values())
-    note = f"at most {max(y):.3f}, at {x[y.index(max(y))]}"
+    note = f"at most {100 * max(y):.2f} %, at {x[y.index(max(y))]}"
     return Curve(f"head-{number % MOST_HEADS}", label, x, y, note=note)
 
 

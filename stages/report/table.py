@@ -52,6 +52,9 @@ class Value:
         scale: what the number is multiplied by to be read: 100 for percent.
         digits: decimals after that.
         signed: whether a plus is printed.
+        interval: its 95 % interval; shown in pages only.
+        covered: (count, total) of the sets that a mean covers; shown in pages, where it does not cover all.
+        lower_is_better: as for errors.
     """
 
     value: float | None
@@ -59,6 +62,9 @@ class Value:
     scale: float = 100.0
     digits: int = 2
     signed: bool = False
+    interval: tuple[float, float] | None = None
+    covered: tuple[int, int] | None = None
+    lower_is_better: bool = False
 
     @classmethod
     def of(cls, mean: Mean) -> Value:
@@ -68,16 +74,27 @@ class Value:
     @property
     def text(self) -> str:
         """The rounded number alone."""
-        if self.value is None:
-            return "undefined"
-        return f"{self.value * self.scale:{'+' if self.signed else ''}.{self.digits}f}"
+        return "undefined" if self.value is None else self._rounded(self.value, "+" if self.signed else "")
 
     @property
     def spread(self) -> str:
         """The rounded standard deviation, where there is one."""
-        if self.value is None or self.std is None:
-            return ""
-        return f"± {self.std * self.scale:.{self.digits}f}"
+        return "" if self.value is None or self.std is None else f"± {self._rounded(self.std)}"
+
+    @property
+    def parts(self) -> list[str]:
+        """What a page shows beside the number."""
+        if self.value is None:
+            return []
+        parts = [self.spread] if self.spread else []
+        if self.interval is not None:
+            parts.append(" to ".join(map(self._rounded, self.interval)))
+        if self.covered is not None and self.covered[0] < self.covered[1]:
+            parts.append("{} of {} sets".format(*self.covered))
+        return parts
+
+    def _rounded(self, number: float, sign: str = "") -> str:
+        return f"{number * self.scale:{sign}.{self.digits}f}"
 
 
 Cell = str | int | float | Value | None
@@ -113,14 +130,24 @@ class Table:
     block_name: str = ""
     notes: Sequence[str] = ()
 
+    @property
+    def length(self) -> int:
+        """Number of rows."""
+        return sum(len(block.rows) for block in self.blocks)
+
     def marks(self, block: Block) -> dict[tuple[int, int], str]:
-        """Return (row, column) -> "best" or "second" of a block, by the numbers as printed; nobody beats nobody."""
+        """Return (row, column) -> "best" or "second" of a block, by the numbers as printed.
+
+        None is best alone, or where means cover different numbers of sets.
+        """
         marks: dict[tuple[int, int], str] = {}
         for column in self.ranked:
-            cells = ((row, cells[column]) for row, cells in enumerate(block.rows))
-            printed = {n: float(cell.text) for n, cell in cells if isinstance(cell, Value) and cell.value is not None}
-            order = sorted(set(printed.values()), reverse=True)
-            for name, value in zip(("best", "second"), order if len(printed) > 1 else [], strict=False):
+            found = {row: cells[column] for row, cells in enumerate(block.rows)}
+            values = {row: cell for row, cell in found.items() if isinstance(cell, Value) and cell.value is not None}
+            if len(values) < 2 or len({cell.covered for cell in values.values()}) > 1:
+                continue
+            printed = {row: float(cell.text) * (-1 if cell.lower_is_better else 1) for row, cell in values.items()}
+            for name, value in zip(("best", "second"), sorted(set(printed.values()), reverse=True), strict=False):
                 marks |= {(row, column): name for row, number in printed.items() if number == value}
         return marks
 

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from browser import complaints, headless_browser, needs_browser
+from browser import complaints, headless_browser, needs_browser, show
 from browser import texts as _texts
 from stages.report.run import run
 from stages.report.study import Study
@@ -60,55 +60,67 @@ def test_names_are_shown_as_they_are_and_run_nothing(page, hostile):
     assert not alert_is_present()(page)
     assert page.title == "demo <i>: detection of synthetic images"
     assert _texts(page, "#headline tbody th") == ["ltd", hostile["head"], "linear"]
-    assert _texts(page, ".matrix tbody th")[:3] == ["plain", hostile["other set"], hostile["set"]]
-    assert hostile["note"] in _texts(page, ".caveats li")
+    assert {"plain", hostile["set"], hostile["other set"]} <= set(_texts(page, "#main-table thead th"))
     assert f"demo ({hostile['note']})" in _texts(page, "#window-length thead th")
     assert hostile["generator"] in _texts(page, "#observation figcaption b")
+    rows = _texts(page, "#undefined tbody tr")
+    assert f"{hostile['other set']}allAPno real images" in rows
+    assert f"plain, {hostile['set']}allTPR at 1 % FPR12 real images, fewer than the 500 that this rate needs" in rows
     assert _texts(page, "i, u, s, main script, svg svg") == []
 
 
-def test_the_caveats_come_first(page, hostile):
-    assert _texts(page, "main > *:first-child li")[0] == "simulated fingerprints"
-    caveats = _texts(page, ".caveats li")
-    assert any("3 image(s) could not be read" in line for line in caveats)
-    assert f"Head {hostile['head']}: for some seed" in caveats[-3]
+def test_the_first_page_has_what_to_read_first_the_result_and_heads_by_benchmarks_and_the_rest_is_folded(page, hostile):
+    shown = page.execute_script(
+        """return [...document.querySelectorAll("main > *")].filter((part) => !part.matches("details"))
+             .map((part) => part.className || part.id || part.tagName)"""
+    )
+    assert shown == ["caveats", "headline", "facts", "results", "H2"]
+    caveats = _texts(page, ".caveats > ul > li")
+    assert caveats[:2] == ["simulated fingerprints", hostile["note"]]
+    assert "3 image(s) could not be read" in caveats[2]
+    assert "linear, ltd: for some seed, training left the random initial window unchanged." in caveats[-1]
+    assert _texts(page, ".headline")[0].startswith("linear has the highest mean AP")
+    assert "2 of 3 sets" in _texts(page, "#headline tbody tr:first-child td")[0]
+    assert page.execute_script("return document.querySelectorAll('details[open]').length") == 0
+    assert page.execute_script("return document.documentElement.scrollHeight") < 2500
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
 
 
-def test_every_plot_is_drawn(page):
+def test_every_plot_is_drawn_with_its_legend_and_axes(page):
+    page.execute_script("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     drawn = page.execute_script(
-        """return [...document.querySelectorAll("svg.plot")].map((svg) => {
-          const box = svg.getBoundingClientRect();
+        """return [...document.querySelectorAll("figure")].map((figure) => {
+          const svg = figure.querySelector("svg.plot"), box = svg.getBoundingClientRect();
+          const count = (selector) => svg.querySelectorAll(selector).length;
           const marks = [...svg.querySelectorAll("rect.bar, polyline.line:not(.threshold), polygon.band")];
           return {kind: svg.classList[1], width: box.width, height: box.height,
-            section: svg.closest("section").id, dots: svg.querySelectorAll(".dots").length,
-            cells: svg.querySelectorAll(".heat").length, frames: svg.querySelectorAll(".frame").length,
-            bars: svg.querySelectorAll("rect.bar").length, whiskers: svg.querySelectorAll(".whisker").length,
-            lines: svg.querySelectorAll("polyline").length, bands: svg.querySelectorAll("polygon").length,
+            section: svg.closest(".section").id, dots: count(".dots"), cells: count(".heat"), frames: count(".frame"),
+            bars: count("rect.bar"), whiskers: count(".whisker"), lines: count("polyline"), bands: count("polygon"),
+            legend: figure.querySelectorAll(".legend li").length, ticks: count(".tick"),
             empty: marks.filter((mark) => mark.getBBox().width === 0 && !mark.matches("[width='0.0']")).length};
         })"""
     )
-    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
     bars = [plot for plot in drawn if plot["kind"] == "bars"]
+    assert [(plot["bars"], plot["whiskers"], plot["legend"]) for plot in bars] == [(9, 9, 4), (3, 0, 4), (9, 9, 4)]
     lines = [plot for plot in drawn if plot["kind"] == "lines"]
-    assert [plot["bars"] for plot in bars] == [9, 3, 9]
-    assert [plot["whiskers"] for plot in bars] == [9, 0, 9]
-    by_section = {
-        name: [p for p in lines if p["section"] == name] for name in ("sets", "robustness", "sweeps", "observation")
-    }
+    sections = ("sets", "robustness", "sweeps", "observation")
+    of_sets, of_views, of_sweeps, observed = ([p for p in lines if p["section"] == name] for name in sections)
     # two sets with both classes: ROC and reliability with a diagonal, precision, a histogram a head with its threshold
-    assert [plot["lines"] for plot in by_section["sets"]] == [4, 3, 4, 3, 3, 3] * 2
-    assert [(plot["lines"], plot["bands"]) for plot in by_section["robustness"]] == [(3, 3)] * 2
-    assert [plot["lines"] for plot in by_section["sweeps"]] == [2] * 4
-    assert [(plot["lines"], plot["bands"]) for plot in by_section["observation"]] == [(2, 2)] * 4
+    assert [plot["lines"] for plot in of_sets] == [4, 3, 4, 3, 3, 3] * 2
+    assert [(plot["lines"], plot["bands"]) for plot in of_views] == [(3, 3)] * 2
+    assert [plot["lines"] for plot in of_sweeps] == [2] * 4
+    assert [(plot["lines"], plot["bands"]) for plot in observed] == [(2, 2)] * 4
+    assert all(plot["legend"] == plot["lines"] for plot in lines)
     heats = [plot for plot in drawn if plot["kind"] == "heats"]
-    assert [(plot["cells"], plot["frames"]) for plot in heats] == [(13, 1)] * 4
-    assert [plot["dots"] for plot in drawn if plot["kind"] == "clouds"] == [2, 2]
-    assert all(plot["width"] > 200 and plot["height"] > 60 and plot["empty"] == 0 for plot in drawn)
+    assert [(plot["cells"], plot["frames"], plot["legend"]) for plot in heats] == [(13, 1, 3)] * 4
+    assert [(plot["dots"], plot["legend"]) for plot in drawn if plot["kind"] == "clouds"] == [(2, 2)] * 2
+    assert all(plot["width"] > 200 and plot["height"] > 60 and plot["empty"] == 0 and plot["ticks"] for plot in drawn)
 
 
-def test_the_surest_errors_are_pictured(page, hostile):
-    groups = _texts(page, "#errors h3")
-    assert groups[0].startswith("real images")
+def test_the_most_confident_errors_are_pictured(page, hostile):
+    assert _texts(page, "#errors h3")[0].startswith("real images")
+    page.execute_script("document.querySelector('#errors').open = true")
     pictures = page.execute_script(
         """return [...document.querySelectorAll('#errors img')].map(
              (img) => [img.alt, img.naturalWidth, img.src.slice(0, 23)])"""
@@ -117,34 +129,31 @@ def test_the_surest_errors_are_pictured(page, hostile):
     assert all(alt.startswith(hostile["path"]) for alt, _, _ in pictures)
     assert {(width, start) for _, width, start in pictures} == {(96, "data:image/jpeg;base64,")}
     # the synthetic images are not at hand
-    assert "no picture at hand" in _texts(page, "#errors .missing")
-
-
-def test_undefined_values_are_named_with_their_reason(page, hostile):
-    rows = _texts(page, "#undefined tbody tr")
-    assert f"{hostile['other set']}allAPno real images" in rows
-    assert f"plain, {hostile['set']}allTPR at 1 % FPR12 real images, fewer than the 500 that this rate needs" in rows
-    assert "2 of 3" in _texts(page, ".matrix tfoot td")[0]
+    assert "image not available" in _texts(page, "#errors .missing")
 
 
 def test_tables_sort_by_keyboard_and_keep_the_undefined_last(page):
     from selenium.webdriver.common.keys import Keys
 
-    def column():
-        rows = "#per-set tbody tr"
-        read = "return [...document.querySelectorAll(arguments[0])].map((row) => row.cells[2].dataset.value)"
-        return [float(value) if value else None for value in page.execute_script(read, rows)]
+    page.execute_script("document.querySelector('#robustness').open = true")
 
-    before = column()
-    button = page.find_elements("css selector", "#per-set thead button")[2]
-    defined = sorted(value for value in before if value is not None)
+    def column(number):
+        read = "return [...document.querySelectorAll(arguments[0])].map((row) => row.cells[arguments[1]].dataset.value)"
+        values = page.execute_script(read, "#robustness-table tbody tr", number)
+        return [float(value) if value else None for value in values]
+
+    header = next(n for n, text in enumerate(_texts(page, "#robustness-table thead th")) if text == "strength")
+    defined = sorted(value for value in column(header) if value is not None)
+    button = page.find_elements("css selector", "#robustness-table thead button")[header]
+    undefined = [None] * (len(column(header)) - len(defined))
+    assert undefined
     for expected, state in ((defined[::-1], "descending"), (defined, "ascending")):
         button.send_keys(Keys.ENTER)
-        assert column() == [*expected, None, None, None]
+        assert column(header) == [*expected, *undefined]
         assert button.find_element("xpath", "..").get_attribute("aria-sort") == state
-    names = page.find_elements("css selector", "#per-set thead button")[1]
-    names.click()
-    assert _texts(page, "#per-set td.text") == sorted(_texts(page, "#per-set td.text"), key=str.casefold)
+    page.find_elements("css selector", "#robustness-table thead button")[0].click()
+    names = _texts(page, "#robustness-table tbody th")
+    assert names == sorted(names, key=str.casefold)
     assert len(page.find_elements("css selector", "[aria-sort]")) == 1
 
 
@@ -152,8 +161,8 @@ def test_it_can_be_read_with_a_screen_reader(page):
     assert page.execute_script("return [...document.querySelectorAll('table')].every((table) => table.caption)")
     assert page.execute_script("return [...document.querySelectorAll('th')].every((header) => header.scope)")
     described = """return [...document.querySelectorAll("svg.plot")].every((svg) =>
-        svg.getAttribute("role") === "img" && svg.getAttribute("aria-labelledby").split(" ").every((id) =>
-        svg.contains(document.getElementById(id)) && document.getElementById(id).textContent))"""
+        svg.getAttribute("role") === "img" && ["aria-labelledby", "aria-describedby"].every((name) =>
+        document.getElementById(svg.getAttribute(name)).textContent))"""
     assert page.execute_script(described)
     ids = page.execute_script("return [...document.querySelectorAll('[id]')].map((element) => element.id)")
     assert len(ids) == len(set(ids))
@@ -163,11 +172,9 @@ def test_it_can_be_read_with_a_screen_reader(page):
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_the_screen_and_follows_the_colour_scheme(page, width, scheme):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": [feature]})
+def test_it_fits_the_screen_and_follows_the_colour_scheme(page, report, width, scheme):
+    show(page, report, width=width, scheme=scheme)
+    page.execute_script("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     lightness = sum(map(int, paper.removeprefix("rgb(").removesuffix(")").split(", "))) / 3

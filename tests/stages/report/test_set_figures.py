@@ -31,7 +31,7 @@ def test_only_sets_of_both_classes_have_curves(drawn):
 
 def test_the_thinned_roc_goes_from_corner_to_corner_and_encloses_the_area(drawn):
     results, figures = drawn
-    chance, line = figures["one"][0].lines
+    chance, line = figures["one"][0].marks
     corners = points(chance)
     curve = points(line)
     assert curve[0].tolist() == corners[0].tolist()
@@ -49,15 +49,15 @@ def test_the_words_beside_curves_hold_where_few_images_leave_large_steps(study):
     study.add_scores("ltd", 1, {"one": True}, shift=20)
     study.add_scores("bad", 1, {"one": True}, shift=-20)
     roc, precision, *_ = curve_figures(load_results(study.scores))["one"]
-    assert roc.description == "bad: finds 0 % at 10 % false alarms. ltd: finds 100 % at 10 % false alarms."
-    assert precision.description == "bad: precision 45 % at recall 90 %. ltd: precision 100 % at recall 90 %."
+    assert roc.words == "bad: finds 0 % at 10 % false alarms. ltd: finds 100 % at 10 % false alarms."
+    assert precision.words == "bad: precision 45 % at recall 90 %. ltd: precision 100 % at recall 90 %."
 
 
 def test_histograms_are_shares_of_each_class_over_all_seeds(drawn):
     chart = drawn[1]["one"][3]
-    real, fake, threshold = chart.lines
-    assert [line.kind for line in chart.lines] == ["real", "fake", "threshold"]
-    scale = [(tick.at, float(tick.text)) for tick in chart.y_ticks]
+    real, fake, threshold = chart.marks
+    assert [line.kind for line in chart.marks] == ["real", "fake", "threshold"]
+    scale = [(tick.at, float(tick.text) / 100) for tick in chart.y_ticks]
     (low, _), (high, value) = scale[0], scale[-1]
     for line in (real, fake):
         heights = (low - points(line)[1:-1:2, 1]) / (low - high) * value

@@ -120,7 +120,7 @@ def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tm
     page = (tmp_path / "first" / "report.html").read_text()
     assert page.count("<caption>Window length") == 4
     assert "Accuracy of a linear probe on one block" in page
-    assert "demo: at most 0.560, at 11." in page
+    assert "demo: at most 56.00 %, at 11." in page
     with (tmp_path / "first" / "tables" / "layer_transitions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["transition"] for row in rows] == [f"{k} to {k + 1}" for k in range(7)] * 2
