@@ -41,23 +41,25 @@ def noise(images: int, seed: int = 0, blocks: int = 24, width: int = 32) -> NDAr
     return np.concatenate([3 * draws[:, :1], 0.3 * draws[:, 1:]], axis=1).cumsum(axis=1)
 
 
-def in_transitions(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """CLS tokens whose class shows in blocks 14..18 alone, and only where all their transitions are seen together.
+def in_transitions(
+    images: int, seed: int, *, first: int = 14, jump: float = 6, width: int = 32
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """CLS tokens whose class shows in blocks first..first+4 alone, and only where all their transitions are seen.
 
-    Between blocks 14 and 15 each token jumps one way or the other; between 17 and 18 a synthetic image's jumps the same
-    way again and a photograph's the other way. Which way is chance, so no single block or transition knows the class.
-    Where a token starts on the line of the jumps varies much more than they are long: a block after a jump does not
-    show which way it went, so a window without the transition cannot make up for it.
+    Between the first two of these blocks each token jumps one way or the other; between the last two a synthetic
+    image's jumps the same way again and a photograph's the other way. Which way is chance, so no single block or
+    transition knows the class. Where a token starts on the line of the jumps varies much more than they are long: a
+    block after a jump does not show which way it went, so a window without the transition cannot make up for it.
     """
-    labels, tokens = labels_of(images), noise(images, seed)
-    direction = np.random.default_rng(99).normal(size=tokens.shape[2])
+    labels, tokens = labels_of(images), noise(images, seed, width=width)
+    direction = np.random.default_rng(99).normal(size=width)
     direction /= np.linalg.norm(direction)
     random = np.random.default_rng(seed + 7)
     way = random.choice([-1, 1], size=images)
     along = np.zeros(tokens.shape[:2])
     along[:, 0] = 20 * random.normal(size=images)
-    along[:, 15] = 6 * way
-    along[:, 18] = 6 * np.where(labels == 1, way, -way)
+    along[:, first + 1] = jump * way
+    along[:, first + 4] = jump * np.where(labels == 1, way, -way)
     return tokens + along.cumsum(axis=1)[:, :, None] * direction, labels
 
 

@@ -47,6 +47,7 @@ def model_card(head: Path) -> str:
         ),
         _section("Training", _training(metadata)),
         _section("What training did", _facts(metadata["facts"])),
+        _window_choice(metadata["facts"].get("window_selection"), settings.get("window")),
         _section(
             "Features",
             {
@@ -82,7 +83,7 @@ def _training(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    shown = dict(facts)
+    shown = {name: value for name, value in facts.items() if name != "window_selection"}
     for name in ("pi", "pi_before"):
         if name in shown:
             shown[name] = ", ".join(f"{value:.3f}" for value in shown[name])
@@ -90,6 +91,20 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         moved = "yes" if shown["window_moved"] else "no: the window is still that of the initial draw"
         shown["window_moved"] = moved
     return shown
+
+
+def _window_choice(selection: Mapping[str, Any] | None, window: int) -> str:
+    if selection is None:
+        return ""
+    rounds = " | ".join(f"after {epochs} epochs" for epochs in selection["epochs"])
+    lines = ["## Choice of the window", "", "Held-out loss of each window; those without one were dropped before.", ""]
+    lines += [f"| blocks | {rounds} |", "|---|" + "---|" * len(selection["epochs"])]
+    for each in selection["windows"]:
+        losses = [f"{loss:.4f}" for loss in each["held_out_losses"]]
+        cells = " | ".join(losses + [""] * (len(selection["epochs"]) - len(losses)))
+        lines.append(f"| {each['start']}..{each['start'] + window - 1} | {cells} |")
+    lines += ["", f"The best two differ by {selection['difference']:.4f}, standard error"]
+    return "\n".join(lines) + f" {selection['standard_error']:.4f}."
 
 
 def _section(title: str, values: Mapping[str, Any]) -> str:

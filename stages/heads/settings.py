@@ -113,10 +113,12 @@ class LtdSettings(_Settings):
     window: int = Field(default=5, ge=1)
     """n, the number of adjacent blocks the head reads; at least 2 with the delta branch."""
 
-    selection: str = Field(default="gumbel", pattern=r"^(gumbel|fixed:(0|[1-9][0-9]*))$")
+    selection: str = Field(default="gumbel", pattern=r"^(gumbel|halving|fixed:(0|[1-9][0-9]*))$")
     """How the window is chosen among the candidates.
 
     - ``gumbel``: learned logits, one straight-through Gumbel-Softmax draw a sample in training, arg-max in evaluation;
+    - ``halving``: every candidate window trains a head of its own, and the held-out loss decides (successive halving);
+      the head file holds the best one as ``fixed:START``;
     - ``fixed:START``: always the window that begins at block START (0-based, counted from the backbone's first block,
       not from the first candidate). The head then reads that window's blocks alone; where ``candidates`` is set, the
       window has to lie within.
@@ -166,6 +168,10 @@ class LtdSettings(_Settings):
     def fixed_start(self) -> int | None:
         """The first block of a fixed window; None when the window is drawn."""
         return int(self.selection.removeprefix("fixed:")) if self.selection.startswith("fixed:") else None
+
+    def fixed_at(self, start: int) -> "LtdSettings":
+        """These settings with the window that begins at block ``start``."""
+        return self.model_copy(update={"selection": f"fixed:{start}"})
 
     def candidates_for(self, blocks: int) -> tuple[int, int]:
         """First and last candidate block in a backbone of ``blocks`` blocks (0-based, inclusive).

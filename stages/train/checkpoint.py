@@ -28,11 +28,12 @@ class Checkpoint:
 
     Args:
         path: the file; its name stands for everything that decides the training, so that no other run reads it.
-        notify: receives a one-line message on resume or on an unusable file.
+        notify: receives a one-line message on an unusable file and, with ``announce``, on resume.
+        announce: whether resuming is worth a message.
     """
 
-    def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
-        self._path, self._notify = path, notify
+    def __init__(self, path: Path, notify: Callable[[str], None], *, announce: bool = True) -> None:
+        self._path, self._notify, self._announce = path, notify, announce
 
     def save(
         self, history: Sequence[Mapping[str, Any]], head: Head, optimizer: AdamW, best: Mapping[str, Tensor]
@@ -84,7 +85,8 @@ class Checkpoint:
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"])
-        self._notify(f"training resumes after epoch {history[-1]['epoch']}, kept in {self._path}")
+        if self._announce:
+            self._notify(f"training resumes after epoch {history[-1]['epoch']}, kept in {self._path}")
         return history, state["best"]
 
     def remove(self) -> None:

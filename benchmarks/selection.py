@@ -1,0 +1,143 @@
+"""Does a selection find its window? Every selection of the LTD head on planted features, over seeds.
+
+2,000 training and 1,000 test images, 24 blocks of width 256; the class shows in blocks 8..12 alone, and only where all
+of them are seen (tests/planted.py). Five candidate windows or twenty, two lengths of the planted jumps. A line is one
+selection: in how many seeds it evaluates the planted window, AP on the test images (mean and least), how many seeds are
+within 0.01 AP of the planted window fixed, and what it costs in trainings of one fixed window.
+
+python -m benchmarks.selection [--seeds 20] [--jumps 3 6] [--windows 5 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from stages.heads.file import TrainedHead, score
+from stages.heads.settings import LtdSettings, TrainSettings
+from stages.train.run import run
+from stages.train.selection import epochs_of
+from storage.features import FeatureTable
+
+FIRST, WIDTH, BLOCKS = 8, 256, 24
+CANDIDATES = {5: (6, 14), 20: (0, 23)}
+TRAIN = TrainSettings(lr=1e-3, epochs=16, batch=64)  # 450 steps
+FIXED = "fixed on the planted window"
+SELECTIONS: dict[str, dict[str, Any]] = {
+    FIXED: {"selection": f"fixed:{FIRST}"},
+    "gumbel, as published": {"selection": "gumbel"},
+    "gumbel, selection_lr 0.05": {"selection": "gumbel", "selection_lr": 0.05},
+    "halving": {"selection": "halving"},
+}
+
+
+class Trial(NamedTuple):
+    """What one training came to."""
+
+    start: int
+    ap: float
+    in_doubt: bool
+
+
+def main() -> None:
+    """Print one line a selection."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--jumps", type=float, nargs="+", default=[3.0, 6.0])
+    parser.add_argument("--windows", type=int, nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        for jump in options.jumps:
+            views = Path(folder) / f"jump-{jump:g}"
+            pool.submit(write, views, jump).result()
+            fixed: list[Trial] = []
+            for windows in options.windows:
+                print(f"jumps of {jump:g}, {windows} windows, {options.seeds} seeds", flush=True)
+                for name in SELECTIONS:
+                    if name == FIXED and fixed:  # the same for any number of candidates
+                        continue
+                    jobs = [pool.submit(trial, views, name, windows, seed) for seed in range(options.seeds)]
+                    trials = [job.result() for job in jobs]
+                    fixed = fixed or trials
+                    print(line(name, trials, fixed, windows), flush=True)
+
+
+def line(name: str, trials: list[Trial], fixed: list[Trial], windows: int) -> str:
+    """One selection in one line."""
+    found = sum(trial.start == FIRST for trial in trials)
+    near = sum(trial.ap >= best.ap - 0.01 for trial, best in zip(trials, fixed, strict=True))
+    aps = [trial.ap for trial in trials]
+    cost = epochs_of(windows, TRAIN.epochs) / TRAIN.epochs if name == "halving" else 1
+    doubt = f"; in doubt {sum(trial.in_doubt for trial in trials)}" if name == "halving" else ""
+    return (
+        f"  {name:28} window {found:2} of {len(trials)}, AP {np.mean(aps):.3f}, least {min(aps):.3f}, "
+        f"within 0.01 of fixed {near:2}, {cost:g} trainings{doubt}"
+    )
+
+
+def write(views: Path, jump: float) -> None:
+    """Write the planted views."""
+    sys.path.insert(0, "tests")
+    from planted import in_transitions, write_view  # noqa: PLC0415
+
+    os.environ["LTDPIPE_STORE"] = str(views / "store")
+    for name, images, seed in (("train", 2000, 0), ("test", 1000, 5)):
+        write_view(views / name, *in_transitions(images, seed, first=FIRST, jump=jump, width=WIDTH), seed=seed)
+
+
+def trial(views: Path, name: str, windows: int, seed: int) -> Trial:
+    """Train one head and measure it on images that it has not seen."""
+    os.environ["LTDPIPE_STORE"] = str(views / "store")
+    selection = SELECTIONS[name]
+    candidates = None if selection["selection"].startswith("fixed") else CANDIDATES[windows]
+    head = LtdSettings.model_validate({"dropout": 0.1, "candidates": candidates, **selection})
+    out = views / f"{name}-{windows}-{seed}.safetensors"
+    summary = run(
+        views=[views / "train"],
+        validation_view=views / "train",
+        name=name,
+        head=head,
+        settings=TRAIN,
+        seed=seed,
+        out=out,
+        reporter=Silent(),
+        threads=1,
+    )
+    test = FeatureTable.open(views / "test")
+    logits = score(TrainedHead.load(out).module, test, np.arange(len(test)))
+    doubt = summary.facts.get("window_selection", {"difference": 1, "standard_error": 0})
+    return Trial(
+        summary.facts["window_start"],
+        float(average_precision_score(test.index["label"].to_numpy(), logits)),
+        doubt["difference"] <= doubt["standard_error"],
+    )
+
+
+class Silent:
+    """A reporter that nobody reads."""
+
+    def note(self, line: str) -> None:
+        """Nothing is shown."""
+
+    warn = note
+
+    def progress(self, *_: object) -> nullcontext[Silent]:
+        """Itself."""
+        return nullcontext(self)
+
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+        """Nothing is shown."""
+
+
+if __name__ == "__main__":
+    main()

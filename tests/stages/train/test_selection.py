@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from planted import in_transitions, labels_of, noise, write_view
+from stages.heads.file import TrainedHead
+from stages.heads.model_card import model_card
+from stages.heads.settings import LtdSettings, TrainSettings
+from stages.train import loop
+from stages.train.run import TrainSummary, run
+from stages.train.selection import epochs_of, rounds_of
+from storage.errors import LtdpipeError
+from storage.headfile import load_head
+
+SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
+NINE_WINDOWS = (9, 21)
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        return write_view(folder / "clean", *in_transitions(160, seed=0))
+
+
+def choose(view: Path, out: Path, reporter: Any, selection: str = "halving", **more: Any) -> TrainSummary:
+    head = LtdSettings(heads=4, selection=selection, candidates=more.pop("candidates", NINE_WINDOWS))
+    given = {"name": "ltd", "settings": SETTINGS, "seed": 3, **more}
+    return run(views=[view], validation_view=view, head=head, out=out, reporter=reporter, **given)
+
+
+@pytest.mark.parametrize(
+    ("windows", "epochs", "rounds", "cost"),
+    [
+        (2, 7, [(2, 7)], 14),
+        (5, 40, [(5, 40)], 200),
+        (6, 8, [(6, 2), (3, 4), (2, 8)], 26),
+        (20, 16, [(20, 1), (10, 2), (5, 4), (3, 8), (2, 16)], 68),
+        (20, 5, [(20, 1), (5, 2), (3, 3), (2, 5)], 32),
+        (20, 1, [(20, 1)], 20),
+    ],
+)
+def test_rounds(windows: int, epochs: int, rounds: list[tuple[int, int]], cost: int) -> None:
+    assert (rounds_of(windows, epochs), epochs_of(windows, epochs)) == (rounds, cost)
+
+
+def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view: Path, tmp_path: Path, reporter: Any) -> None:
+    out, plain = tmp_path / "chosen.safetensors", tmp_path / "fixed.safetensors"
+    summary = choose(view, out, reporter)
+    assert reporter.done == epochs_of(9, 4) + 4
+    start = summary.facts["window_start"]
+    choose(view, plain, reporter, f"fixed:{start}")
+    (weights, metadata), (expected, of_plain) = load_head(out), load_head(plain)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert metadata["settings"] == of_plain["settings"]
+    assert metadata["best"] == of_plain["best"]
+    assert out.with_suffix(".csv").read_bytes() == plain.with_suffix(".csv").read_bytes()
+    assert TrainedHead.load(out).module.reads.blocks == tuple(range(start, start + 5))
+
+
+def test_every_windows_losses_stand_in_the_head_file(view: Path, tmp_path: Path, reporter: Any) -> None:
+    summary = choose(view, tmp_path / "head.safetensors", reporter)
+    facts = load_head(tmp_path / "head.safetensors")[1]["facts"]
+    told = facts["window_selection"]
+    assert facts == summary.facts
+    assert [each["start"] for each in told["windows"]] == list(range(9, 18))
+    rounds = rounds_of(9, 4)
+    assert told["epochs"] == [until for _, until in rounds]
+    alive = {each["start"]: each["held_out_losses"] for each in told["windows"]}
+    for number, (size, _) in enumerate(rounds):
+        alive = {start: losses for start, losses in alive.items() if len(losses) > number}
+        assert len(alive) == size
+        kept = [losses[number] for losses in alive.values() if len(losses) > number + 1]
+        dropped = [losses[number] for losses in alive.values() if len(losses) == number + 1]
+        assert number == len(rounds) - 1 or max(kept) <= min(dropped)
+    best, second = sorted(alive, key=lambda start: alive[start][-1])[:2]
+    assert (facts["window_start"], told["second"]) == (best, second)
+    assert told["difference"] == pytest.approx(alive[second][-1] - alive[best][-1], abs=1e-6)
+    assert f"| {best}..{best + 4} |" in model_card(tmp_path / "head.safetensors")
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("stopped_in", [1, 10, 14])
+def test_a_stopped_choice_goes_on_to_the_same_bytes(
+    view: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch, stopped_in: int
+) -> None:
+    whole, out = store / "whole.safetensors", store / "head.safetensors"
+    choose(view, whole, reporter)
+    validate, calls = loop.validate, []
+
+    def stopping(*arguments: Any) -> tuple[float, float]:
+        calls.append(1)
+        if len(calls) == stopped_in + 1:
+            raise Stop
+        return validate(*arguments)
+
+    monkeypatch.setattr(loop, "validate", stopping)
+    with pytest.raises(Stop):
+        choose(view, out, reporter)
+    choose(view, out, reporter)
+    assert len(calls) == epochs_of(9, 4) + 1  # the epoch that was stopped is trained twice, no other one
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list(store.glob("training/*/*"))
+
+
+def test_one_window_is_the_fixed_one(view: Path, tmp_path: Path, reporter: Any) -> None:
+    out, plain = tmp_path / "one.safetensors", tmp_path / "fixed.safetensors"
+    choose(view, out, reporter, candidates=(14, 18))
+    choose(view, plain, reporter, "fixed:14", candidates=(14, 18))
+    assert out.read_bytes() == plain.read_bytes()
+
+
+def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path: Path, reporter: Any) -> None:
+    nothing = write_view(tmp_path / "noise", noise(160), labels_of(160))
+    settings = SETTINGS.model_copy(update={"lr": 1e-9, "epochs": 1})
+    summary = choose(nothing, tmp_path / "x.safetensors", reporter, candidates=(11, 16), settings=settings)
+    told = summary.facts["window_selection"]
+    warned = [line for line in reporter.warnings if "within one standard error" in line]
+    assert bool(warned) == (told["difference"] <= told["standard_error"])
+    assert 0 < told["standard_error"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"candidates": (3, 5)}, r"window 5 is longer than the 3 blocks of candidates 3\.\.5"),
+        ({"candidates": (16, 24)}, "go beyond the backbone's last block, 23"),
+        ({"settings": SETTINGS.model_copy(update={"lr": 1e30})}, "not finite in epoch 0"),
+        ({"settings": SETTINGS.model_copy(update={"validation_share": 1e-9})}, "on the validation side"),
+    ],
+)
+def test_what_cannot_be_chosen_ends_in_one_line(
+    view: Path, tmp_path: Path, reporter: Any, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LtdpipeError, match=message):
+        choose(view, tmp_path / "x.safetensors", reporter, **more)
+    assert not list(tmp_path.glob("*.safetensors"))
