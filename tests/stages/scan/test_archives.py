@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from miniatures import FIELD, PROJECT, labels, refusal, scanned, tar_of, webdataset
 
 from pipeline.cli import ltdpipe
 from stages.audit.run import run as audit
@@ -28,20 +30,7 @@ from storage.index import read_index
 from storage.manifest import read_manifest
 from storage.sources import Sources
 
-FIELD = Path(__file__).parents[2] / "data" / "field"
 SOUND = ["fake/1.png", "fake/2.png", "real/1.png", "real/2.png"]
-
-
-def tar_of(file, members, **fields):
-    """Write a tar file; a member is its content, or a ``TarInfo``."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w", **fields) as archive:
-        for name, content in members:
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.name = name
-            if isinstance(content, bytes):
-                info.size = len(content)
-            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
 
 
 def entry(kind, target=""):
@@ -160,8 +149,7 @@ def command(*arguments):
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_archive_is_one_row_beside_the_others(folder, name):
     DAMAGED[name](folder / name)
-    table, summary = run(corpus="mini", root=folder, layout="auto")
-    rows = {row["path"]: row for row in table.to_pylist()}
+    rows, summary = scanned(folder)
     assert sorted(rows) == sorted([*SOUND, name])
     assert (rows[name]["label"], rows[name]["sets"], rows[name]["split"]) == (None, [], None)
     assert rows[name]["size_bytes"] == (folder / name).stat().st_size
@@ -174,16 +162,32 @@ def test_a_damaged_archive_is_one_row_beside_the_others(folder, name):
         Sources.of(folder).read(name)
 
 
-def test_the_features_of_the_others_do_not_change(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+@pytest.mark.parametrize("name", ["cut.zip", "cut.tar", "cut.parquet"])
+def test_a_damaged_archive_alone_or_with_strict_is_named_and_nothing_is_written(folder, tmp_path, name):
+    DAMAGED[name](folder / name)
+    done = command("scan", folder, "--out", tmp_path / "m.parquet", "--strict")
+    assert done.exception.exit_code == 3
+    assert f"archive {folder / name} cannot be read" in str(done.exception)
+    assert not (tmp_path / "m.parquet").exists()
+    assert command("scan", folder, "--out", tmp_path / "m.parquet").exit_code == 0
+    assert read_manifest(tmp_path / "m.parquet").num_rows == 5
+    (tmp_path / "alone").mkdir()
+    shutil.copy(folder / name, tmp_path / "alone")
+    refusal(tmp_path / "alone", "archive .* cannot be read")
+    refusal(tmp_path / "alone" / name, "archive .* cannot be read")
+
+
+def test_extraction_and_audit_go_on_without_damaged_archives(folder, tmp_path, monkeypatch, reporter):
+    miniatures.pack(folder / "late.zip", {"fake/3.png": miniatures.picture("late")})
     options = ("--backbone", "demo-vit", "--loaders", 0)
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     assert command("extract", folder, "--out", tmp_path / "sound", *options).exit_code == 0
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "another"))
     for name in ("cut.zip", "header.tar", "cut.parquet"):
         DAMAGED[name](folder / name)
     done = command("extract", folder, "--out", tmp_path / "out", *options)
     assert done.exit_code == 0, done.output
-    assert "4 images usable" in done.output
+    assert "5 images usable" in done.output
     assert "3 failed: 3 unreadable" in done.output
     index = read_index(tmp_path / "out" / "clean" / "index.parquet").table
     failed = index.filter(pc.equal(index["status"], "failed"))
@@ -194,16 +198,13 @@ def test_the_features_of_the_others_do_not_change(folder, tmp_path, monkeypatch)
     assert [file.read_bytes() for file in shards[0]] == [file.read_bytes() for file in shards[1]]
     assert command("extract", folder, "--out", tmp_path / "out", *options).exit_code == 0  # reads them in vain again
     assert command("extract", folder, "--out", tmp_path / "out", "--strict", *options).exception.exit_code == 3
-
-
-def test_strict_stops_the_scan(folder, tmp_path):
-    cut_tar(folder / "cut.tar")
-    done = command("scan", folder, "--out", tmp_path / "m.parquet", "--strict")
-    assert done.exception.exit_code == 3
-    assert "cut.tar cannot be read" in str(done.exception)
-    assert not (tmp_path / "m.parquet").exists()
-    assert command("scan", folder, "--out", tmp_path / "m.parquet").exit_code == 0
-    assert read_manifest(tmp_path / "m.parquet").num_rows == 5
+    features = tmp_path / "out" / "clean"
+    found = audit(corpus="mini", features=features, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
+    assert found["images"] == {"usable": 5, "unreadable": 3}
+    assert [(entry["real"], entry["synthetic"], entry["unreadable"]) for entry in found["sets"]] == [
+        (0, 1, 0),
+        (2, 2, 0),
+    ]
 
 
 def test_an_archive_damaged_after_the_scan_costs_its_own_images_alone(folder, tmp_path, reporter):
@@ -221,19 +222,19 @@ def test_an_archive_damaged_after_the_scan_costs_its_own_images_alone(folder, tm
         extract(**options | {"store": tmp_path / "another"}, runtime=Runtime(loaders=0))
 
 
-def test_archives_that_vanish_or_are_folders_or_hold_no_image(folder):
+def test_archives_that_are_folders_or_hold_no_image(folder):
     miniatures.write(folder, "fake/folder.zip/3.png")
     miniatures.pack(folder / "notes.zip", {"notes.txt": b"x"})
     miniatures.pack(folder / "fake" / "sdxl.zip", {})
     pq.write_table(pa.table({"path": ["a"]}), folder / "rows.parquet")
-    table, summary = run(corpus="mini", root=folder, layout="folder")
-    assert table["path"].to_pylist() == ["fake/1.png", "fake/2.png", "fake/folder.zip/3.png", *SOUND[2:]]
+    rows, summary = scanned(folder, "folder")
+    assert list(rows) == ["fake/1.png", "fake/2.png", "fake/folder.zip/3.png", *SOUND[2:]]
     assert summary.skipped == {".txt": 1, ".parquet without images": 1}
     assert summary.warnings[0].startswith("no image in fake/sdxl.zip!")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes rights away from a user that root makes")
-def test_an_archive_that_may_not_be_read_is_a_failed_row():
+def test_an_archive_that_may_not_be_read_is_a_failed_row_and_a_folder_is_named():
     script = (
         "import sys, os; os.umask(0); sys.path.insert(0, sys.argv[2])\n"
         "from stages.scan.walk import walk\n"
@@ -243,16 +244,16 @@ def test_an_archive_that_may_not_be_read_is_a_failed_row():
     top = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     try:
         top.chmod(0o755)
-        miniatures.write(top, *SOUND)
+        miniatures.write(top, *SOUND, "closed/1.png")
         miniatures.pack(top / "closed.zip", dict(images(1)))
         (top / "closed.zip").chmod(0)
-        done = subprocess.run(
-            [sys.executable, "-c", script, top, Path(__file__).parents[3]], capture_output=True, text=True, check=False
-        )
+        (top / "closed").chmod(0)
+        run = [sys.executable, "-c", script, top, PROJECT]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
     finally:
         shutil.rmtree(top)
     assert "(['closed.zip'], \"[Errno 13] Permission denied" in done.stdout, done.stderr
-    assert done.stdout.count("None") == 2
+    assert "folder that may not be read closed\n" in done.stdout
 
 
 def test_a_member_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
@@ -269,32 +270,25 @@ def test_a_member_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
 
 def test_backslashes_of_windows_are_folders():
     root = FIELD / "zip-backslash" / "t"
-    table, _ = run(corpus="mini", root=root, layout="auto")
-    expected = {
+    rows, _ = scanned(root)
+    assert {path: row["label"] for path, row in rows.items()} == {
         f"mine.zip!/{name}/{number}.png": int(name == "fake") for name in ("fake", "real") for number in range(3)
     }
-    assert dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True)) == expected
     assert Sources.of(root).read("mine.zip!/fake/0.png") != Sources.of(root).read("mine.zip!/real/0.png")
     assert Sources.of(root).read("mine.zip!/fake\\\\0.png") == Sources.of(root).read("mine.zip!/fake/0.png")
 
 
-@pytest.mark.parametrize("kind", ["t", "zt"])
-def test_two_members_of_one_name_are_refused(kind):
-    with pytest.raises(DataError, match=r"holds two files called '.*', of which one would be lost"):
-        run(corpus="mini", root=FIELD / "tar-same-name" / kind, layout="auto")
-
-
-@pytest.mark.parametrize("names", [("./a.png", "a.png"), ("/a.png", "a.png"), ("b//a.png", "b/a.png")])
-@pytest.mark.parametrize("extension", ["zip", "tar"])
-def test_two_spellings_of_one_member_are_one_name(folder, names, extension):
-    members = [(name, miniatures.picture(f"{at}")) for at, name in enumerate(names)]
-    if extension == "zip":
-        miniatures.pack(folder / "twins.zip", dict(members))
-    else:
-        tar_of(folder / "twins.tar", members)
-    table, summary = run(corpus="mini", root=folder, layout="auto")
-    assert f"twins.{extension}" in table["path"].to_pylist()
-    assert "two files called" in summary.warnings[0]
+def test_two_members_of_one_name_are_refused(folder):
+    for kind in ("t", "zt"):
+        refusal(FIELD / "tar-same-name" / kind, "holds two files called '.*', of which one would be lost")
+    for extension in ("zip", "tar"):
+        for number, names in enumerate([("./a.png", "a.png"), ("/a.png", "a.png"), ("b//a.png", "b/a.png")]):
+            members = [(name, miniatures.picture(f"{at}")) for at, name in enumerate(names)]
+            file = folder / f"twins{number}.{extension}"
+            miniatures.pack(file, dict(members)) if extension == "zip" else tar_of(file, members)
+    rows, summary = scanned(folder)
+    assert len(rows) == len(SOUND) + 6
+    assert summary.warnings[0].count("two files called") == 6
 
 
 def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_path):
@@ -320,8 +314,9 @@ def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_pa
         info = zipfile.ZipInfo("soft.png")
         info.create_system, info.external_attr = 3, 0o120777 << 16
         archive.writestr(info, "a.png")
-    table, summary = run(corpus="mini", root=folder, layout="auto")
-    assert [path for path in table["path"].to_pylist() if "!" in path] == ["fake/all.tar!/a.png"]
+        archive.mkdir("empty")
+    rows, summary = scanned(folder)
+    assert [path for path in rows if "!" in path] == ["fake/all.tar!/a.png"]
     assert summary.skipped == {
         "link in fake/all.tar": 3,
         "device or pipe in fake/all.tar": 2,
@@ -330,6 +325,13 @@ def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_pa
         "link in fake/links.zip": 1,
     }
     assert "3 link in fake/all.tar" in str(summary)
+    items = list(find_images([str(folder / "fake" / "links.zip"), str(folder / "real")], io.BytesIO()))
+    assert [(item.name.removeprefix(f"{folder}/"), item.error) for item in items] == [
+        ("fake/links.zip!/soft.png", "unreadable: link in the archive"),
+        ("real/1.png", None),
+        ("real/2.png", None),
+        ("real/sparse.tar!/hole.png", "unreadable: file with holes in the archive"),
+    ]
 
 
 def test_an_archive_beside_what_it_holds_is_left_out_and_both_are_named(folder):
@@ -337,41 +339,16 @@ def test_an_archive_beside_what_it_holds_is_left_out_and_both_are_named(folder):
     miniatures.pack(folder / "all.zip", content)
     tar_of(folder / "fake" / "sdxl.tar", images())
     miniatures.write(folder, "fake/sdxl/other.png")
-    table, summary = run(corpus="mini", root=folder, layout="auto")
-    assert table["path"].to_pylist() == ["fake/1.png", "fake/2.png", "fake/sdxl/other.png", *SOUND[2:]]
+    rows, summary = scanned(folder)
+    assert list(rows) == ["fake/1.png", "fake/2.png", "fake/sdxl/other.png", *SOUND[2:]]
     assert summary.skipped == {"archive beside its unpacked folder": 2}
     assert summary.warnings[0] == (
         "fake/sdxl.tar in fake/sdxl, all.zip in the root: unpacked there, so the archive was left out"
     )
     miniatures.pack(folder / "all.zip", {**content, "real/3.png": miniatures.picture("3")})
-    table, summary = run(corpus="mini", root=folder, layout="auto")
-    assert "all.zip!/real/3.png" in table["path"].to_pylist()
+    rows, summary = scanned(folder)
+    assert "all.zip!/real/3.png" in rows
     assert summary.warnings[1] == "all.zip in the root: some images are unpacked there, and listed twice; remove either"
-
-
-def webdataset(file, *examples):
-    """Write a tar file of examples: extension -> content."""
-    tar_of(
-        file,
-        [
-            (f"{number:06d}.{extension}", content)
-            for number, example in enumerate(examples)
-            for extension, content in (("png", miniatures.picture(f"{number}")), *example.items())
-        ],
-    )
-
-
-def labels(root, layout="auto"):
-    table, _ = run(corpus="mini", root=root, layout=layout)
-    return [
-        (path.rpartition("/")[2], label)
-        for path, label in zip(*(table[c].to_pylist() for c in ("path", "label")), strict=True)
-    ]
-
-
-def test_labels_of_webdataset_tars():
-    found = labels(FIELD / "webdataset-labels" / "a")
-    assert found == [(f"{number:06d}.png", number % 2) for number in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -381,14 +358,17 @@ def test_labels_of_webdataset_tars():
         ({"cls": b"Real"}, {"cls": b"fake"}),
         ({"json": b'{"label": "real", "caption": "a cat"}'}, {"json": b'{"cls": 1}'}),
         ({"json": b'{"label": false}'}, {"json": b'{"label": true}'}),
-        ({"txt": b"real"}, {"txt": b"1"}),
+        ({"txt": b"human"}, {"txt": b"1"}),
         ({"cls": b"0", "txt": b"a fake cat", "json": b"{}"}, {"cls": b"1", "txt": b"fake", "json": b'{"width": 3}'}),
     ],
 )
-def test_spellings_of_labels_in_tars(tmp_path, real, fake):
+def test_labels_of_webdataset_tars(tmp_path, real, fake):
     webdataset(tmp_path / "root" / "000000.tar", real, fake)
-    assert labels(tmp_path / "root") == [("000000.png", 0), ("000001.png", 1)]
-    assert labels(tmp_path / "root", "unlabelled") == [("000000.png", None), ("000001.png", None)]
+    rows, _ = scanned(tmp_path / "root")
+    assert [row["label"] for row in rows.values()] == [0, 1]
+    assert labels(tmp_path / "root", "unlabelled") == {"000000.tar!": None}
+    found, _ = scanned(FIELD / "webdataset-labels" / "a")
+    assert [row["label"] for row in found.values()] == [0, 1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -403,61 +383,24 @@ def test_spellings_of_labels_in_tars(tmp_path, real, fake):
 )
 def test_labels_in_tars_that_say_nothing_or_contradict_each_other_are_refused(tmp_path, example, text):
     webdataset(tmp_path / "root" / "000000.tar", {"cls": b"0"}, example)
-    with pytest.raises(DataError, match=text.replace("(", r"\(")):
-        run(corpus="mini", root=tmp_path / "root", layout="auto")
+    refusal(tmp_path / "root", re.escape(text))
 
 
 def test_captions_are_no_labels_and_numbers_below_a_class_folder_are_categories(tmp_path):
     webdataset(tmp_path / "root" / "fake" / "000000.tar", {"txt": b"real"}, {"txt": b"a cat"})
     webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"207"}, {"cls": b"1"})
-    table, summary = run(corpus="mini", root=tmp_path / "root", layout="auto")
-    assert table["label"].to_pylist() == [1, 1, 0, 0]
+    rows, summary = scanned(tmp_path / "root")
+    assert [row["label"] for row in rows.values()] == [1, 1, 0, 0]
     assert summary.skipped == {".txt": 2, ".cls": 2}
     webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"1"})
-    with pytest.raises(DataError, match="rename the folder or correct the file"):
-        run(corpus="mini", root=tmp_path / "root", layout="auto")
+    refusal(tmp_path / "root", "rename the folder or correct the file")
 
 
 def test_the_other_columns_of_images_are_counted_and_an_unclear_choice_is_refused(folder):
     table = pa.table({"image": [miniatures.picture("x")], "mask": [miniatures.picture("y")]})
     pq.write_table(table, folder / "fake" / "part.parquet")
-    manifest, summary = run(corpus="mini", root=folder, layout="folder")
+    rows, summary = scanned(folder, "folder")
     assert summary.skipped == {"image in the column 'mask' of fake/part.parquet": 1}
-    assert Sources.of(folder).read(manifest["path"][2].as_py()) == miniatures.picture("x")
+    assert Sources.of(folder).read(list(rows)[2]) == miniatures.picture("x")
     pq.write_table(table.rename_columns(["image_a", "image_b"]), folder / "fake" / "part.parquet")
-    with pytest.raises(DataError, match="image_a, image_b are all columns of bytes"):
-        run(corpus="mini", root=folder, layout="folder", strict=True)
-
-
-def test_an_audit_passes_over_an_archive_that_cannot_be_read(folder, tmp_path, reporter):
-    cut_zip(folder / "cut.zip")
-    manifest, _ = run(corpus="mini", root=folder, layout="auto")
-    extract(
-        corpus="mini",
-        root=folder,
-        manifest=manifest,
-        settings=ExtractSettings(backbone="demo-vit"),
-        geometry="crop224-pad",
-        store=tmp_path / "store",
-        out=tmp_path / "out",
-        reporter=reporter,
-        runtime=Runtime(loaders=0),
-    )
-    found = audit(
-        corpus="mini",
-        features=tmp_path / "out" / "clean",
-        layout="folder",
-        out=tmp_path / "audit.json",
-        reporter=reporter,
-    )
-    assert found["images"] == {"usable": 4, "unreadable": 1}
-    assert [(entry["real"], entry["synthetic"], entry["unreadable"]) for entry in found["sets"]] == [(2, 2, 0)]
-
-
-def test_links_in_an_archive_are_a_row_of_the_predictions(tmp_path):
-    tar_of(tmp_path / "x.tar", [("a.png", b"x"), ("b.png", entry(tarfile.SYMTYPE, "a.png")), ("b.txt", b"x")])
-    items = list(find_images([str(tmp_path / "x.tar")], io.BytesIO()))
-    assert [(item.name.rpartition("/")[2], item.error) for item in items] == [
-        ("a.png", None),
-        ("b.png", "unreadable: link in the archive"),
-    ]
+    refusal(folder, "image_a, image_b are all columns of bytes", "folder", strict=True)

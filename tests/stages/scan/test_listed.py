@@ -1,22 +1,15 @@
-"""Corpora named by a CSV or Parquet file."""
-
-from pathlib import Path
+"""Corpora named by a CSV or Parquet file, as people bring them."""
 
 import miniatures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from stages.scan.run import run
-from storage.errors import DataError
-
-FIELD = Path(__file__).parents[2] / "data" / "field"
+from miniatures import FIELD, refusal, scanned
 
 
 def listed(tmp_path, *lines, name="list.csv", **options):
     (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    table, summary = run(corpus="mini", root=tmp_path / name, layout="auto", **options)
-    return {row["path"]: row for row in table.to_pylist()}, summary
+    return scanned(tmp_path / name, **options)
 
 
 @pytest.fixture
@@ -41,30 +34,63 @@ def test_sets_generators_splits_and_members_of_archives(images):
     assert (rows["f.zip!/x/1.png"]["split"], rows["f.zip!/x/1.png"]["sets"]) == ("val", ["val/midjourney"])
 
 
-def test_reals_without_a_set_are_in_all(images):
-    rows, _ = listed(images, "path\tlabel\tgenerator", "p/1.jpg\t0\t", "f/a.b.png\t1\ta", name="list.tsv")
-    assert rows["p/1.jpg"]["sets"] == ["a"]
-    rows, _ = listed(images, "path,label,set", "p/1.jpg,0,", "f/a.b.png,1,s")
-    assert rows["p/1.jpg"]["sets"] == rows["f/a.b.png"]["sets"] == ["s"]
+@pytest.mark.parametrize(
+    ("lines", "sets", "generators"),
+    [
+        (["path,label,generator", "p/1.jpg,0,", "f/a.b.png,1,a"], ["a", "a"], [None, "a"]),
+        (["path,label,set", "p/1.jpg,0,", "f/a.b.png,1,s"], ["s", "s"], [None, "s"]),
+        (["path,label,set", "p/1.jpg,0,a", "p/1.jpg,0,b", "f/a.b.png,1,a"], ["a b", "a"], [None, "a"]),
+        (["path,label,set", "p/1.jpg,0,", "f/a.b.png,1,a;b"], ["a b", "a b"], [None, None]),
+    ],
+)
+def test_sets_of_images(images, lines, sets, generators):
+    rows, _ = listed(images, *lines)
+    assert [" ".join(rows[path]["sets"]) for path in ("p/1.jpg", "f/a.b.png")] == sets
+    assert [rows[path]["generator"] for path in ("p/1.jpg", "f/a.b.png")] == generators
 
 
-def test_an_image_on_several_lines_is_one_image_of_several_sets(images):
-    rows, _ = listed(images, "path,label,set", "p/1.jpg,0,a", "p/1.jpg,0,b", "f/a.b.png,1,a")
-    assert rows["p/1.jpg"]["sets"] == ["a", "b"]
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "path,label\np/1.jpg,0\nf/a.b.png,1\n"),
+        ("list.csv", "\ufeffPath;Label\r\np/1.jpg;0\r\nf/a.b.png;1\r\n"),
+        ("list.tsv", "label\tpath\n0\tp/1.jpg\n1\tf/a.b.png\n"),
+        ("list.csv", "Image,Class,note\np/1.jpg,Real,a;b\nf/a.b.png,AI,c;d;e\n"),
+        ("list.csv", 'filename;"target"\np/1.jpg;human\nf/a.b.png;generated\n'),
+        ("list.csv", "file,is_fake\np/1.jpg,False\nf/a.b.png,True\n"),
+        ("list.csv", "Filepath,y\np\\1.jpg,0\nf\\a.b.png,1\n"),
+        ("list.csv", "p/1.jpg,0\nf/a.b.png,1\n"),
+        ("list.tsv", "p/1.jpg\treal\t\nf/a.b.png\tfake\tmini\n"),
+        ("list.csv", "img,label\nROOT/p/1.jpg,0\nROOT/f/./a.b.png,1\n"),
+        ("list.csv", "img_path,label,path\nx,0,p/1.jpg\ny,1,f/a.b.png\n"),  # the plain name comes first
+    ],
+)
+def test_lists_as_other_programs_write_them(images, name, text):
+    (images / name).write_bytes(text.replace("ROOT", str(images)).encode())
+    rows, summary = scanned(images / name)
+    assert {path: (row["label"], row["generator"]) for path, row in rows.items()} == {
+        "p/1.jpg": (0, None),
+        "f/a.b.png": (1, "mini"),
+    }
+    assert not summary.skipped
 
 
-def test_a_single_set_names_the_generator_and_several_do_not(images):
-    rows, _ = listed(images, "path,label,set", "p/1.jpg,1,a", "p/2.jpg,1,a;b", "f/a.b.png,0,")
-    assert [rows[path]["generator"] for path in ("p/1.jpg", "p/2.jpg", "f/a.b.png")] == ["a", None, None]
-    assert rows["f/a.b.png"]["sets"] == ["a", "b"]
+def test_a_missing_file_is_named_and_left_out(images):
+    rows, summary = listed(images, "path,label", "p/1.jpg,0", "p/9.jpg,0", "f.zip!/x/9.png,1", "f/a.b.png,1")
+    assert sorted(rows) == ["f/a.b.png", "p/1.jpg"]
+    assert summary.skipped == {"missing file": 2}
+    assert summary.warnings == (
+        "2 file(s) of the list do not exist and were left out: p/9.jpg (line 3), f.zip!/x/9.png (line 4)",
+    )
+    refusal(images / "list.csv", r"p/9.jpg \(line 3\), .* \(--strict\)", strict=True)
 
 
 def test_parquet_list_with_a_list_of_sets(images):
     table = pa.table({"path": ["p/1.jpg", "f/a.b.png"], "label": [0, 1], "set": [["a", "b"], ["a"]]})
     pq.write_table(table, images / "list.parquet")
-    manifest, summary = run(corpus="mini", root=images / "list.parquet", layout="auto")
+    rows, summary = scanned(images / "list.parquet")
     assert summary.layout == "list"
-    assert manifest["sets"].to_pylist() == [["a"], ["a", "b"]]
+    assert [row["sets"] for row in rows.values()] == [["a"], ["a", "b"]]
 
 
 def test_shared_reals_below_the_second_root(images):
@@ -81,40 +107,38 @@ def test_shared_reals_below_the_second_root(images):
         (["path,label", "/etc/1.jpg,0"], "line 2: path '/etc/1.jpg' does not lie below"),
         (["path,label", "p/../../p/1.jpg,0"], "does not lie below"),
         (["path,label", "C:\\p\\1.jpg,0"], "does not lie below"),
-        (
-            ["path,label", "f.zip!/x/2.png,1"],
-            r"names f.zip!/x/2.png \(line 2\), and no file",
-        ),
+        (["path,label", "f.zip!/x/2.png,1"], r"names f.zip!/x/2.png \(line 2\), and no file that it names exists"),
         (["path,label", "p/1.jpg,0", "p/1.jpg,1"], "lines 2 and 3 both name 'p/1.jpg'"),
         (["path,label", "@reals/1.jpg,1"], "lies below the root of the shared real images and is listed as synthetic"),
         (["path,label,split", "p/1.jpg,0,quux"], "split 'quux' is not known"),
+        (["path,label,split", "p/1.jpg,0,train", "p/2.jpg,1,"], "p/2.jpg below .* is of no split, but p/1.jpg"),
         (["path,label", "p/1.jpg,0,more"], "line 2: 3 values, expected 2"),
+        (["path,label,note", "", 'p/1.jpg,0,"two', 'lines"', "", "p/1.jpg,1,"], "lines 3 and 6 both name"),
+        (["path,label,label", "p/1.jpg,0,1"], "more than one column label"),
+        (["path,label,path", "p/1.jpg,0,p/1.jpg"], "more than one column path"),
+        (["path,label"], "names no image"),
+        ([], "lacks the column path and label; it has none"),
+        (["path,label", '"p/1.jpg,0'], "cannot be read"),
     ],
 )
 def test_a_list_that_is_wrong_is_refused_by_line(images, lines, message):
-    with pytest.raises(DataError, match=message):
-        listed(images, *lines)
+    (images / "list.csv").write_text("".join(f"{line}\n" for line in lines))
+    refusal(images / "list.csv", message)
 
 
 def test_one_file_has_one_identity_however_a_list_spells_it(images):
-    spellings = ["p/1.jpg", "./p/1.jpg", "p//1.jpg", "p/./1.jpg", "f/../p/1.jpg", "p\\1.jpg", ".\\p\\1.jpg"]
-    for spelling in spellings:
-        rows, _ = listed(images, "path,label,set", "p/1.jpg,0,a", f"{spelling},0,b", "f/a.b.png,1,a")
-        assert rows["p/1.jpg"]["sets"] == ["a", "b"]
-        assert len(rows) == 2
-        with pytest.raises(DataError, match=r"lines 2 and 4 both name 'p/1.jpg'"):
-            listed(images, "path,label", "p/1.jpg,0", "f/a.b.png,1", f"{spelling},1")
-
-
-def test_a_member_of_an_archive_and_a_row_of_a_parquet_file_have_one_identity(images):
     pq.write_table(pa.table({"image": [miniatures.picture("row")]}), images / "r.parquet")
-    for first, second in (
-        ("f.zip!/x/1.png", "f.zip!/x/./1.png"),
-        ("f.zip!/x/1.png", "f.zip!\\x\\1.png"),
+    for first, *others in (
+        ("p/1.jpg", "./p/1.jpg", "p//1.jpg", "f/../p/1.jpg", "p\\1.jpg", ".\\p\\1.jpg", f"{images}/p/1.jpg"),
+        ("f.zip!/x/1.png", "f.zip!/x/./1.png", "f.zip!\\x\\1.png"),
         ("r.parquet!/00000000", "r.parquet!/00000000/a.png"),
     ):
-        with pytest.raises(DataError, match="lines 2 and 3 both name"):
-            listed(images, "path,label", f"{first},0", f"{second},1")
+        for other in others:
+            rows, _ = listed(images, "path,label,set", f"{first},0,a", f"{other},0,b", "f/a.b.png,1,a")
+            assert rows[first]["sets"] == ["a", "b"]
+            assert len(rows) == 2
+            (images / "list.csv").write_text(f"path,label\n{first},0\nf/a.b.png,1\n{other},1\n")
+            refusal(images / "list.csv", f"lines 2 and 4 both name '{first}'")
 
 
 def test_a_backslash_in_the_name_of_a_file_is_no_folder(images):
@@ -123,18 +147,13 @@ def test_a_backslash_in_the_name_of_a_file_is_no_folder(images):
     assert sorted(rows) == ["p/1.jpg", "p/a\\\\b.jpg"]
 
 
-def test_the_lines_of_a_list_are_counted_as_an_editor_does(images):
-    with pytest.raises(DataError, match="lines 3 and 6 both name"):
-        listed(images, "path,label,note", "", 'p/1.jpg,0,"two', 'lines"', "", "p/1.jpg,1,")
-
-
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
         ({"label": [0, 1, 1], "generator": [None, 1, 2]}, [None, "1", "2"]),
         ({"label": [0.0, 1.0, 1.0], "generator": [float("nan"), 1.0, 2.5]}, [None, "1", "2.5"]),
         ({"label": ["real", "fake", "fake"], "set": [None, 1, 2]}, [None, "1", "2"]),
-        ({"label": [False, True, True], "set": [[1], [1], [2]]}, [None, "1", "2"]),
+        ({"is_fake": [False, True, True], "set": [[1], [1], [2]]}, [None, "1", "2"]),
         (
             {"label": pa.array(["0", "1", "1"]).dictionary_encode(), "generator": ["x", "a;b", ""]},
             [None, "a;b", "mini"],
@@ -142,11 +161,11 @@ def test_the_lines_of_a_list_are_counted_as_an_editor_does(images):
     ],
 )
 def test_columns_of_other_programs_are_read_by_value(images, columns, expected):
-    pq.write_table(pa.table({"path": ["p/1.jpg", "p/2.jpg", "f/a.b.png"], **columns}), images / "list.parquet")
-    table, _ = run(corpus="mini", root=images / "list.parquet", layout="list")
-    rows = {row["path"]: row for row in table.to_pylist()}
-    assert [rows[path]["label"] for path in ("p/1.jpg", "p/2.jpg", "f/a.b.png")] == [0, 1, 1]
-    assert [rows[path]["generator"] for path in ("p/1.jpg", "p/2.jpg", "f/a.b.png")] == expected
+    paths = ["p/1.jpg", "p/2.jpg", "f/a.b.png"]
+    pq.write_table(pa.table({"path": paths, **columns}), images / "list.parquet")
+    rows, _ = scanned(images / "list.parquet")
+    assert [rows[path]["label"] for path in paths] == [0, 1, 1]
+    assert [rows[path]["generator"] for path in paths] == expected
 
 
 @pytest.mark.parametrize(
@@ -159,29 +178,9 @@ def test_columns_of_other_programs_are_read_by_value(images, columns, expected):
         ({"path": pa.array([], pa.string()), "label": pa.array([], pa.int8())}, "names no image"),
     ],
 )
-def test_parquet_lists_with_other_values_are_refused_in_one_line(images, columns, message):
+def test_parquet_lists_with_other_values_are_refused(images, columns, message):
     pq.write_table(pa.table(columns), images / "list.parquet")
-    with pytest.raises(DataError, match=message) as caught:
-        run(corpus="mini", root=images / "list.parquet", layout="list")
-    assert "\n" not in str(caught.value)
-
-
-def test_doubled_columns_and_lists_without_a_line_are_refused(images):
-    for lines, message in (
-        (["path,label,label", "p/1.jpg,0,1"], "more than one column label"),
-        (["path,label,path", "p/1.jpg,0,p/1.jpg"], "more than one column path"),
-        (["path,label"], "names no image"),
-        ([], "lacks the column path and label; it has none"),
-        (["path,label", '"p/1.jpg,0'], "cannot be read"),
-    ):
-        with pytest.raises(DataError, match=message):
-            listed(images, *lines)
-    rows, _ = listed(images, "path,label,note,note", "p/1.jpg,0,x,y")  # what is not read may be there twice
-    assert list(rows) == ["p/1.jpg"]
-    table = pa.table([["p/1.jpg"], ["real"], ["fake"]], names=["path", "label", "label"])
-    pq.write_table(table, images / "list.parquet")
-    with pytest.raises(DataError, match="more than one column label"):
-        run(corpus="mini", root=images / "list.parquet", layout="auto")
+    refusal(images / "list.parquet", message, "list")
 
 
 def test_a_damaged_archive_in_a_list_is_one_failed_image(images):
@@ -192,20 +191,10 @@ def test_a_damaged_archive_in_a_list_is_one_failed_image(images):
     assert "1 archive(s) cannot be read, each is one failed image: f.zip (" in summary.warnings[0]
 
 
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("list-spellings/alias.csv", "lines 2 and 8 both name 'img/real/0.png'"),
-        ("list-columns/dupcol.csv", "more than one column label"),
-    ],
-)
-def test_lists_from_the_field_that_are_refused(file, message):
-    with pytest.raises(DataError, match=message):
-        run(corpus="mini", root=FIELD / file, layout="auto")
-
-
-def test_generators_that_are_numbers():
-    table, _ = run(corpus="mini", root=FIELD / "list-columns" / "intgen.parquet", layout="auto")
+def test_lists_from_the_field():
+    refusal(FIELD / "list-spellings" / "alias.csv", "lines 2 and 8 both name 'img/real/0.png'")
+    refusal(FIELD / "list-columns" / "dupcol.csv", "more than one column label")
+    rows, _ = scanned(FIELD / "list-columns" / "intgen.parquet")
     stated = pq.read_table(FIELD / "list-columns" / "intgen.parquet").to_pylist()
     expected = {row["path"]: str(row["generator"]) if row["label"] in (1, "1", "fake") else None for row in stated}
-    assert dict(zip(table["path"].to_pylist(), table["generator"].to_pylist(), strict=True)) == expected
+    assert {path: row["generator"] for path, row in rows.items()} == expected

@@ -1,4 +1,4 @@
-"""Every miniature is scanned, extracted with the demonstration backbone and evaluated by the real stage functions."""
+"""Miniatures are scanned, extracted with the demonstration backbone and evaluated by the stages themselves."""
 
 import math
 
@@ -15,21 +15,12 @@ from stages.scan.protocols import set_list
 from stages.scan.run import run as scan
 from stages.train.run import run as train
 
-# name -> (writer, whether it takes a second root of reals)
+# name -> (writer, whether it takes a second root of reals): shared reals in a folder, in a second root and in archives
 BENCHMARKS = {
-    "forensynths": (miniatures.forensynths, False),
-    "ufd-archive": (miniatures.ufd_archive, False),
-    "ufd-repack": (miniatures.ufd_repack, False),
-    "genimage": (miniatures.genimage, False),
-    "genimage-repack": (miniatures.genimage_repack, False),
+    "ufd": (miniatures.ufd_archive, False),
     "drct": (miniatures.drct, True),
-    "drct-rearranged": (miniatures.drct_rearranged, False),
-    "aigcdetect": (miniatures.aigcdetect, False),
-    "chameleon": (miniatures.chameleon, False),
     "synthbuster": (miniatures.synthbuster, True),
-    "community-folders": (miniatures.community_folders, False),
     "community-parquet": (miniatures.community_parquet, False),
-    "folder": (miniatures.folders, False),
 }
 
 

@@ -1,31 +1,30 @@
-"""The named lists: as published, consistent with the layouts, and as documented."""
+"""The named lists: as published, consistent with the layouts, and protocols."""
 
+import miniatures
 import pytest
+from miniatures import scanned
 from pydantic import ValidationError
 
-from stages.scan.classes import ClassNames
-from stages.scan.folder import Folder, read_paths
-from stages.scan.layouts import LAYOUTS
+from pipeline.params import Corpus
 from stages.scan.protocols import known_sets, protocol_settings, published_sizes, set_list, set_lists
-from stages.scan.settings import ScanSettings
 from storage.errors import SettingError
 
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [
-        *(("ufd16", 16), ("ufd19", 19), ("ufd20", 20), ("forensynths13", 13), ("genimage8", 8), ("genimage7", 7)),
-        *(("drct13", 13), ("drct16", 16), ("aigcdetect16", 16)),
-    ],
-)
-def test_sizes_and_no_set_twice(name, size):
-    assert len(set(set_list(name).members)) == len(set_list(name).members) == size
-    assert set(set_lists()) == {
-        *("ufd16", "ufd19", "ufd20", "forensynths13", "genimage8", "genimage7", "drct13", "drct16", "aigcdetect16")
-    }
+SIZES = {
+    "forensynths13": 13,
+    "ufd16": 16,
+    "ufd19": 19,
+    "ufd20": 20,
+    "genimage8": 8,
+    "genimage7": 7,
+    "drct13": 13,
+    "drct16": 16,
+    "aigcdetect16": 16,
+}
 
 
-def test_how_the_lists_differ():
+def test_sizes_of_the_lists_and_how_they_differ():
+    assert {name: len(set(found.members)) for name, found in set_lists().items()} == SIZES
+    assert all(len(found.members) == SIZES[name] for name, found in set_lists().items())  # no set twice
     sets = {name: set(found.members) for name, found in set_lists().items()}
     assert sets["ufd20"] - sets["ufd19"] == {"stylegan2"}
     assert sets["ufd20"] - sets["ufd16"] == {"sitd", "san", "crn", "imle"}
@@ -35,23 +34,13 @@ def test_how_the_lists_differ():
     assert known_sets("aigcdetect") - sets["aigcdetect16"] == {"sd_xl"}
 
 
-@pytest.mark.parametrize("name", list(set_lists()))
-def test_every_member_is_a_set_that_its_layout_makes(name):
+@pytest.mark.parametrize("name", SIZES)
+def test_every_member_is_a_set_that_its_layout_makes_and_its_size_is_published(tmp_path, name):
     found = set_list(name)
-    for member in found.members:
-        spelled = {"sdv1.4": "stable_diffusion_v_1_4", "sdv1.5": "stable_diffusion_v_1_5"}.get(member, member)
-        folder = Folder(f"val/{spelled}/1_fake")
-        read_paths([folder], ClassNames(), "mini", "root")
-        labels = LAYOUTS[found.layout].labels(folder)
-        assert labels is not None, member
-        assert labels.sets == (member,)
-
-
-@pytest.mark.parametrize(
-    "name", ["ufd16", "ufd19", "ufd20", "forensynths13", "genimage8", "genimage7", "drct13", "drct16"]
-)
-def test_published_sizes_are_known_for_every_member(name):
-    assert set(set_list(name).members) <= set(published_sizes(set_list(name).layout))
+    folder = {"sdv1.4": "stable_diffusion_v_1_4", "sdv1.5": "stable_diffusion_v_1_5"}
+    miniatures.write(tmp_path, *(f"{folder.get(member, member)}/1_fake/1.png" for member in found.members))
+    assert set(scanned(tmp_path, found.layout)[1].sets) == set(found.members)
+    assert name == "aigcdetect16" or set(found.members) <= set(published_sizes(found.layout))
 
 
 def test_published_sizes():
@@ -60,29 +49,17 @@ def test_published_sizes():
     assert (sizes["deepfake"].real, sizes["deepfake"].synthetic, sizes["deepfake"].images) == (2707, 2698, 5405)
     assert published_sizes("genimage")["sdv1.5"].images == 16000
     assert published_sizes("folder") == {}
-
-
-def test_covered_names_list_and_size():
     assert set_list("ufd16").covered(["progan", "dalle", "other"]) == "ufd16, 2 of 16 sets"
 
 
-def test_a_protocol_sets_list_and_geometry():
+def test_a_protocol_sets_list_and_geometry_where_the_corpus_does_not():
     assert protocol_settings("ltd", "drct-2m") == {"sets": "drct13", "geometry": "squash256-crop224"}
-    settings = ScanSettings.model_validate({"root": "x", "layout": "ufd", "protocol": "ltd"})
-    assert settings.sets == "ufd16"
-    assert settings.set_order == set_list("ufd16").members
-    kept = ScanSettings.model_validate({"root": "x", "layout": "ufd", "protocol": "ltd", "sets": ["dalle"]})
-    assert kept.selection.sets == ("dalle",)
-
-
-def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():
-    from pipeline.params import Corpus
-
     corpus = Corpus.model_validate({"root": "x", "layout": "drct-2m", "protocol": "ltd"})
     assert (corpus.geometry, corpus.sets) == ("squash256-crop224", "drct13")
-    assert Corpus.model_validate({"root": "x", "layout": "drct-2m", "protocol": "drct"}).geometry == "crop224-pad"
-    with_own = {"root": "x", "layout": "drct-2m", "protocol": "ltd", "geometry": "crop224-pad"}
-    assert Corpus.model_validate(with_own).geometry == "crop224-pad"
+    assert corpus.set_order == set_list("drct13").members
+    own = {"root": "x", "layout": "drct-2m", "protocol": "ltd", "geometry": "crop224-pad", "sets": ["sd-turbo"]}
+    corpus = Corpus.model_validate(own)
+    assert (corpus.geometry, corpus.selection.sets) == ("crop224-pad", ("sd-turbo",))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +68,7 @@ def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():
         ({"layout": "folder", "protocol": "ltd"}, "says nothing about layout 'folder', only about ufd, genimage"),
         (
             {"layout": "ufd", "protocol": "mine"},
-            "protocol 'mine' is not known; choose from ltd, univfd, rine, fatformer, drct",
+            "protocol 'mine' is not known; choose from ltd, univfd, rine, fatformer",
         ),
         ({"layout": "ufd", "sets": "ufd17"}, "list of test sets 'ufd17' is not known; choose from forensynths13"),
         ({"layout": "genimage", "sets": "ufd16"}, "names sets of layout 'ufd', found 'genimage'"),
@@ -99,9 +76,6 @@ def test_a_corpus_of_params_gets_the_geometry_of_its_protocol():
 )
 def test_wrong_settings_say_what_is_allowed(values, message):
     with pytest.raises(ValidationError, match=message):
-        ScanSettings.model_validate({"root": "x", **values})
-
-
-def test_an_unknown_list_is_a_setting_error():
+        Corpus.model_validate({"root": "x", **values})
     with pytest.raises(SettingError, match="'ufd18' is not known"):
         set_list("ufd18")
