@@ -54,4 +54,5 @@ def fetch(*, name: str) -> None:
     if backbone is None or backbone.library == "demo":
         names = ", ".join(backbone.name for backbone in BACKBONES.values() if backbone.library != "demo")
         raise SettingError(f"{name!r} is no backbone with weights to fetch; choose from {names}")
-    echo(str(fetch_weights(backbone, ConsoleReporter().note)))
+    path, _ = fetch_weights(backbone, ConsoleReporter().note)
+    echo(str(path))

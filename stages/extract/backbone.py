@@ -22,6 +22,7 @@ from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.towers import Tower, build_tower
 from stages.extract.views import view_spec
 from stages.extract.weights import fetch_weights, load_weights, weights_hash
+from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.spec import FeatureSpec, image_axis
 
@@ -198,7 +199,9 @@ def load_backbone(
     seed = _random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
     tower = build_tower(card, seed or 0)
     if seed is None:
-        load_weights(tower, fetch_weights(card, note) if weights == "default" else Path(weights), card)
+        file = Path(weights)
+        file, sha256 = fetch_weights(card, note) if weights == "default" else (file, sha256_of(file))
+        load_weights(tower, file, card, sha256)
     if tower.activation != card.activation:
         raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
     tower.module.to(place).eval().requires_grad_(False)

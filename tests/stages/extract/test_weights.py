@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import http.server
 import os
 import pickle
+import re
+import subprocess
+import sys
 import tempfile
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from stages.extract import weights
 from stages.extract.backbone import load_backbone
 from stages.extract.registry import BACKBONES
 from stages.extract.towers import build_tower
-from stages.extract.weights import download, fetch_weights, present_weights
+from stages.extract.weights import fetch_weights, present_weights
 from storage.atomic import sha256_of
 from storage.errors import DataError, ResourceError
 
@@ -166,138 +167,94 @@ def test_missing_damaged_and_strange_files_are_explained(tiny, state, tmp_path):
 
 
 CONTENT = bytes(range(256)) * 4000
+REPOSITORY, FILE = "timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors"
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT with ranges; the first answer breaks off half-way."""
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A mirror of the hub that has one file; the first transfer breaks off half-way."""
 
     asked: list[str | None]
 
-    def do_GET(self) -> None:
-        self.asked.append(self.headers.get("Range"))
-        start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
-        start = 0 if self.path == "/always-whole" else start
-        if self.path == "/busy" and len(self.asked) == 1:
-            self.send_error(503)
-            return
-        if self.path == "/missing":
+    def do_HEAD(self) -> None:
+        if self.path != f"/{REPOSITORY}/resolve/main/{FILE}":
             self.send_error(404)
             return
-        if start >= len(CONTENT):
-            self.send_error(416)
-            return
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(CONTENT).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.headers.get("Range"))
+        start = int((self.headers.get("Range") or "bytes=0-").split("=")[1].split("-")[0])
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        end = len(CONTENT) // 2 if len(self.asked) == 1 else len(CONTENT)
-        self.wfile.write(CONTENT[start:end])
+        self.wfile.write(CONTENT[start : len(CONTENT) // 2 if len(self.asked) == 1 else len(CONTENT)])
 
     def log_message(self, *_arguments: object) -> None:
         pass
 
 
 @pytest.fixture
-def address():
-    Server.asked = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+def fetch(tmp_path):
+    """Run ``ltdpipe fetch`` against a hub of the test's own."""
+    Hub.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        address = f"http://127.0.0.1:{server.server_port}"
+        environment = {"HF_ENDPOINT": address, "HOME": str(tmp_path), "LTDPIPE_WEIGHTS": str(tmp_path / "weights")}
+
+        def run(name: str = "clip-vit-b-32", **variables: str) -> subprocess.CompletedProcess[str]:
+            command = [Path(sys.executable).with_name("ltdpipe"), "fetch", name]
+            variables = os.environ | environment | variables
+            return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+        yield run
         server.shutdown()
 
 
-def test_broken_transfer_goes_on_where_it_stopped(address, tmp_path, reporter):
-    download(f"{address}/w.pt", tmp_path / "w.pt", reporter.note)
-    assert (tmp_path / "w.pt").read_bytes() == CONTENT
-    assert Server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
-    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
-    assert any("broke off" in note for note in reporter.notes)
+def test_weights_come_from_the_hub_or_its_mirror_once_and_are_checked(fetch, tmp_path):
+    done = fetch()
+    if done.returncode:  # the transfer broke off, and was not taken up again by itself
+        done = fetch()
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.splitlines()[-1])
+    assert path.read_bytes() == CONTENT
+    assert path.is_relative_to(tmp_path / "weights")
+    asked = len(Hub.asked)
+    assert asked == 2
+    assert fetch(HF_HUB_OFFLINE="1").stdout == done.stdout
+    assert len(Hub.asked) == asked
+    path.resolve().write_bytes(CONTENT[:-1] + b"x")
+    damaged = fetch()
+    assert damaged.returncode == 4
+    assert "is not the weights file of clip-vit-b-32 (its sha256 differs); delete" in damaged.stderr
 
 
-@pytest.mark.parametrize("have", [0, 1000])
-def test_transfer_goes_on_with_a_server_that_is_busy_for_a_while(address, tmp_path, reporter, have):
-    if have:
-        (tmp_path / "w.pt.partial").write_bytes(CONTENT[:have])
-    download(f"{address}/busy", tmp_path / "w.pt", reporter.note)
-    assert (tmp_path / "w.pt").read_bytes() == CONTENT
-    assert Server.asked == [f"bytes={have}-" if have else None] * 2
+@pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {}], ids=["offline", "not there"])
+def test_weights_that_cannot_be_had_are_explained_in_one_line(fetch, variables):
+    done = fetch("clip-vit-b-16", **variables)
+    assert done.returncode == 4
+    assert re.search(r"cannot be downloaded .*`ltdpipe fetch clip-vit-b-16`", done.stderr)
+    assert "Traceback" not in done.stderr
 
 
-def test_a_file_has_its_name_only_when_its_content_is_on_the_disk(address, tmp_path, reporter, monkeypatch):
-    synced, sync = [], weights.fsync
-
-    def recording(path):
-        synced.append((path.name, path.read_bytes(), (tmp_path / "w.pt").exists()))
-        sync(path)
-
-    monkeypatch.setattr(weights, "fsync", recording)
-    download(f"{address}/w.pt", tmp_path / "w.pt", reporter.note)
-    assert synced == [("w.pt.partial", CONTENT, False)]
-
-
-def test_rest_of_an_earlier_run_is_used_and_one_that_is_too_long_is_not(address, tmp_path, reporter):
-    Server.asked = ["counted"]  # no break this time
-    (tmp_path / "a.partial").write_bytes(CONTENT[:1000])
-    download(f"{address}/a", tmp_path / "a", reporter.note)
-    assert Server.asked[1:] == ["bytes=1000-"]
-    (tmp_path / "b.partial").write_bytes(CONTENT + b"x")
-    download(f"{address}/b", tmp_path / "b", reporter.note)
-    (tmp_path / "c.partial").write_bytes(CONTENT[:1000])
-    download(f"{address}/always-whole", tmp_path / "c", reporter.note)
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c"}
-    assert all(path.read_bytes() == CONTENT for path in tmp_path.iterdir())
-
-
-def test_a_download_waits_for_that_of_another_process(address, tmp_path, reporter):
-    Server.asked = ["counted"]
-    partial = tmp_path / "w.pt.partial"
-    partial.write_bytes(CONTENT[:1000])
-    with partial.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=download, args=(f"{address}/w.pt", tmp_path / "w.pt", reporter.note))
-        waiting.start()
-        while not reporter.notes:
-            time.sleep(0.01)
-        assert "waiting for another process" in reporter.notes[0]
-        other.write(CONTENT[1000:])
-        partial.replace(tmp_path / "w.pt")
-    waiting.join()
-    assert (tmp_path / "w.pt").read_bytes() == CONTENT
-    assert Server.asked == ["counted"]
-
-
-def test_fetch_keeps_checks_and_finds_the_file(address, tmp_path, reporter, monkeypatch):
-    monkeypatch.setenv("LTDPIPE_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "_address", lambda _card: f"{address}/w.pt")
-    card = dataclasses.replace(BACKBONES["clip-vit-b-32"], sha256=hashlib.sha256(CONTENT).hexdigest())
-    assert present_weights(card) is None
-    path = fetch_weights(card, reporter.note)
-    assert path == present_weights(card) == tmp_path / "weights" / "w.pt"
-    asked = len(Server.asked)
-    assert fetch_weights(card, reporter.note) == path
-    assert len(Server.asked) == asked
-    path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(ResourceError, match=r"w.pt is not the weights file of clip-vit-b-32"):
-        fetch_weights(card, reporter.note)
-
-
-def test_weights_are_kept_in_the_users_cache_and_found_where_openais_package_keeps_them(
-    address, tmp_path, reporter, monkeypatch
-):
-    Server.asked = ["counted"]
+def test_openais_own_file_is_found_where_it_was_put_and_must_be_that_file(tmp_path, reporter, monkeypatch):
+    monkeypatch.delenv("LTDPIPE_WEIGHTS", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "_address", lambda _card: f"{address}/w.pt")
     card = dataclasses.replace(BACKBONES["clip-vit-b-32"], sha256=hashlib.sha256(CONTENT).hexdigest())
-    shared = tmp_path / ".cache" / "clip" / "w.pt"
-    shared.parent.mkdir(parents=True)
-    shared.write_bytes(CONTENT)
-    assert fetch_weights(card, reporter.note) == present_weights(card) == shared
-    assert Server.asked == ["counted"]
-    shared.unlink()
-    assert fetch_weights(card, reporter.note) == tmp_path / ".cache" / "ltdpipe" / "weights" / "w.pt"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert fetch_weights(card, reporter.note) == tmp_path / "cache" / "ltdpipe" / "weights" / "w.pt"
+    assert present_weights(card) is None
+    for folder in (".cache/clip", ".cache/ltdpipe/weights"):
+        path = tmp_path / folder / "ViT-B-32.pt"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(CONTENT)
+        assert fetch_weights(card, reporter.note) == (path, card.sha256)
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(ResourceError, match=r"ViT-B-32.pt is not the weights file of clip-vit-b-32"):
+        fetch_weights(card, reporter.note)
 
 
 def test_the_hash_of_weights_holds_names_shapes_types_and_values_and_no_order():
@@ -311,13 +268,3 @@ def test_the_hash_of_weights_holds_names_shapes_types_and_values_and_no_order():
     assert hashed(a=a, b=b) == hashed(b=b, a=a)
     others = [{"a": a.T.contiguous()}, {"a": a.int()}, {"a": a + 1}, {"c": a}, {"a": b, "b": a}]
     assert len({hashed(**{"a": a, "b": b, **other}) for other in ({}, *others)}) == 1 + len(others)
-
-
-def test_what_cannot_be_had_is_explained(address, tmp_path, reporter, monkeypatch):
-    monkeypatch.setenv("LTDPIPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for place in (f"{address}/missing", "http://127.0.0.1:9/w.pt"):
-        monkeypatch.setattr(weights, "_address", lambda _card, place=place: place)
-        with pytest.raises(ResourceError, match=r"cannot be downloaded .*ltdpipe fetch clip-vit-l-14"):
-            fetch_weights(BACKBONES["clip-vit-l-14"], reporter.note)
-    assert Server.asked == [None]
