@@ -106,19 +106,8 @@ def make_shards_on(
 ) -> Timing:
     """Make the shards of ``plans`` on the cluster, as :func:`stages.extract.shards.make_shards` does here.
 
-    No more tasks are out than there are threads, so a worker that dies has one task with it and no bystander.
-
-    Args:
-        client: of the cluster.
-        job: as there, and so are ``folders``, ``plans`` and ``runtime``.
-        folders: per view, where its shards go.
-        plans: what to make.
-        settings: which backbone the workers load; its features have to be those of the ``folders``.
-        progress: counts images done, a shard at a time.
-        runtime: batch and loaders of each worker.
-
-    Returns:
-        Where the time went, summed over workers.
+    No more tasks are out than there are threads, so a worker that dies has one task with it and no bystander. The
+    workers load the backbone of ``settings``, whose features have to be those of the ``folders``.
 
     Raises:
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.

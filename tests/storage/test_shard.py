@@ -10,7 +10,7 @@ import stat
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 from synthetic import SPEC, extract, features, manifest, names, spec
@@ -19,7 +19,7 @@ from running import PROJECT
 from storage.errors import DataError, ResourceError
 from storage.shard import write_shard
 from storage.shard_reader import Shard
-from storage.spec import to_stored
+from storage.spec import image_axis, to_stored
 
 CLS = spec(taps=("cls",), grid=None)
 
@@ -50,16 +50,12 @@ def test_the_examples_of_the_documentation_run(tmp_path, own_store, monkeypatch,
     assert "['fake/005.png']" in said
 
 
-def test_the_hash_returned_is_that_of_the_file(tmp_path):
-    digest = write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
-    assert digest == hashlib.sha256((tmp_path / "s.h5").read_bytes()).hexdigest()
-
-
-def test_equal_features_give_equal_files_whatever_their_memory_layout(tmp_path):
+def test_equal_features_give_equal_files_whatever_their_memory_layout_and_the_hash_is_theirs(tmp_path):
     arrays = features(names(5))
     first = write_shard(tmp_path / "a.h5", arrays, SPEC)
     turned = {tap: np.asfortranarray(array) for tap, array in reversed(arrays.items())}
     assert write_shard(tmp_path / "b.h5", turned, SPEC) == first
+    assert first == hashlib.sha256((tmp_path / "b.h5").read_bytes()).hexdigest()
 
 
 def test_a_shard_is_read_only_and_takes_little_more_room_than_its_numbers(tmp_path):
@@ -80,59 +76,26 @@ def test_any_finite_features_survive_the_round_trip(tmp_path_factory, bits):
     assert np.array_equal(Shard.open(path).map("cls").view(np.uint16), values.view(np.uint16))
 
 
-@pytest.mark.parametrize(
-    ("fault", "what"),
-    [
-        (np.nan, "not finite"),
-        (np.inf, "not finite"),
-        (-np.inf, "not finite"),
-        (0, "zero everywhere"),
-        (-0.0, "zero everywhere"),
-    ],
-)
-@pytest.mark.parametrize("tap", SPEC.taps)
-def test_an_image_with_broken_features_is_refused_and_nothing_stays(tmp_path, tap, fault, what):
-    arrays = features(names(5))
-    axis = 0 if tap == "embedding" else 1
-    image = np.moveaxis(arrays[tap], axis, 0)[3]
-    image[:] = 0 if fault == 0 else image
-    image.flat[-1] = fault
-    with pytest.raises(DataError, match=rf"s\.h5: tap '{tap}', row 3, is {what}"):
-        write_shard(tmp_path / "s.h5", arrays, SPEC)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_image_may_be_zero_in_some_blocks(tmp_path):
-    arrays = features(names(5))
-    arrays["cls"][:3, 2] = 0
-    arrays["cls"][3, 2] = [*[0] * 7, -1]
-    arrays["embedding"][1] = -1
-    write_shard(tmp_path / "s.h5", arrays, SPEC)
-
-
-def test_where_room_cannot_be_reserved_the_same_shard_is_written(tmp_path, monkeypatch):
-    first = write_shard(tmp_path / "a.h5", features(names(5)), SPEC)
+@pytest.mark.parametrize("call", ["refused", "absent"])
+def test_where_room_cannot_be_reserved_the_same_shard_is_written(tmp_path, monkeypatch, call):
+    expected = write_shard(tmp_path / "reserved.h5", features(names(5)), SPEC)
 
     def refuse(*_):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr("storage.shard.os.posix_fallocate", refuse)
-    assert write_shard(tmp_path / "b.h5", features(names(5)), SPEC) == first
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-
-
-def test_a_system_that_cannot_reserve_room_writes_the_same_shard(tmp_path, monkeypatch):
-    expected = write_shard(tmp_path / "reserved.h5", features(names(5)), SPEC)
-    monkeypatch.delattr("storage.shard.os.posix_fallocate")
+    if call == "refused":
+        monkeypatch.setattr("storage.shard.os.posix_fallocate", refuse)
+    else:
+        monkeypatch.delattr("storage.shard.os.posix_fallocate")
     assert write_shard(tmp_path / "shard.h5", features(names(5)), SPEC) == expected
 
 
-def test_a_disk_without_the_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", ["os.posix_fallocate", "os.pwrite"])
+def test_a_disk_without_the_room_is_explained_and_nothing_stays(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("storage.shard.os.posix_fallocate", full)
-    monkeypatch.setattr("storage.shard.os.pwrite", None)
+    monkeypatch.setattr(f"storage.shard.{call}", full)
     with pytest.raises(ResourceError, match=r"s\.h5: the disk is full"):
         write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
     assert list(tmp_path.iterdir()) == []
@@ -187,20 +150,20 @@ def test_the_shape_of_each_tap():
     assert settings.tap_shape("cls", 7) == settings.tap_shape("ln2_cls", 7) == (4, 7, 8)
     assert settings.tap_shape("grid", 7) == (4, 7, 9, 8)
     assert settings.tap_shape("embedding", 7) == (7, 5)
+    for tap, array in features(names(3)).items():
+        assert array.shape == SPEC.tap_shape(tap, 3)
+        assert array.shape[image_axis(tap)] == 3
     with pytest.raises(ValueError, match="no patch grid"):
         CLS.tap_shape("grid", 7)
 
 
-def test_of_several_broken_images_the_first_is_named():
-    values = np.ones((2, 4, 3), np.float32)
+def test_of_several_broken_images_the_first_is_named_and_the_largest_float16_is_kept():
+    values = np.full((2, 4, 3), 65504, np.float32)
+    values[0, 0] = 0  # an image may be zero in some blocks
+    assert (to_stored(values, names(4), "cls") == values).all()
     values[1, 1:3, 0] = np.inf
     with pytest.raises(DataError, match=r"of 'fake/001\.png' is not finite"):
         to_stored(values, names(4), "cls")
-
-
-def test_the_largest_float16_is_kept():
-    values = np.full((1, 1, 2), 65504, np.float32)
-    assert (to_stored(values, ["a"], "cls") == values).all()
 
 
 @pytest.mark.parametrize("cut", [1, 100, 5000])
@@ -247,3 +210,109 @@ def test_a_file_of_another_kind_or_number_format_is_refused_by_name(tmp_path):
     for name in ("text.h5", "wide.h5", "bare.h5", "none.h5"):
         with pytest.raises(DataError, match=name):
             Shard.open(tmp_path / name)
+
+
+# What every form of shard must do for its readers, whoever wrote it.
+
+IMAGES = 9
+ARRAYS = features(names(IMAGES))
+
+
+class ShardContract:
+    """The contract; a subclass says how a shard of this form is written."""
+
+    @staticmethod
+    def write(path, arrays, spec) -> None:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory):
+        return tmp_path_factory.mktemp("shard")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shard(cls, folder):
+        cls.write(folder / "shard-00000.h5", ARRAYS, SPEC)
+        return Shard.open(folder / "shard-00000.h5")
+
+    def test_it_holds_the_taps_of_its_settings(self, shard):
+        shard.check(SPEC, IMAGES)
+
+    def test_a_shard_of_other_settings_is_refused_by_name(self, shard):
+        with pytest.raises(DataError, match=r"shard-00000\.h5.*key"):
+            shard.check(spec(precision="fp16"), IMAGES)
+        with pytest.raises(DataError, match=r"shard-00000\.h5.*'cls'.*expected \(4, 10, 8\)"):
+            shard.check(SPEC, IMAGES + 1)
+
+    def test_whole_taps_come_back_as_written(self, shard):
+        for tap, array in ARRAYS.items():
+            assert np.array_equal(shard.map(tap), array)
+
+    @settings(suppress_health_check=[HealthCheck.differing_executors])  # inherited on purpose
+    @given(
+        st.sampled_from(["cls", "grid", "embedding"]),
+        st.lists(st.integers(0, 3), max_size=4),
+        st.sets(st.integers(0, IMAGES - 1)),
+        st.sampled_from([1, 40, 160, 1 << 17]),
+    )
+    def test_any_blocks_and_rows_can_be_read_in_pieces_of_any_size(self, shard, tap, layers, rows, piece_bytes):
+        rows = np.array(sorted(rows), dtype=np.int64)
+        layers = None if tap == "embedding" else layers
+        array = ARRAYS[tap]
+        expected = array[rows] if layers is None else array[layers][:, rows].swapaxes(0, 1)
+        out = np.full(expected.shape, np.nan, np.float16)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("storage.shard_reader._PIECE_BYTES", piece_bytes)
+            shard.read(tap, layers, rows, out)
+        assert np.array_equal(out, expected)
+
+    def test_rows_are_read_into_a_part_of_a_larger_array(self, shard):
+        out = np.zeros((2, IMAGES + 2, 3, 8), np.float16)
+        shard.read("cls", [1, 3], np.arange(IMAGES), out[1, 1:-1, :2])
+        assert np.array_equal(out[1, 1:-1, :2], ARRAYS["cls"][[1, 3]].swapaxes(0, 1))
+        assert not out[0].any()
+        assert not out[1, [0, -1]].any()
+        assert not out[1, :, 2].any()
+
+
+class TestOurShard(ShardContract):
+    @staticmethod
+    def write(path, arrays, spec):
+        write_shard(path, arrays, spec)
+
+    def test_all_taps_are_read_at_their_place_in_the_file(self, shard):
+        assert all(place.offset is not None for place in shard.taps.values())
+
+
+class TestChunkedShardOfAnotherProgram(ShardContract):
+    @staticmethod
+    def write(path, arrays, spec):
+        write_foreign(path, arrays, spec, chunks=True, compression="gzip")
+
+    def test_no_tap_has_a_place(self, shard):
+        assert all(place.offset is None for place in shard.taps.values())
+
+
+class TestContiguousShardOfAnotherProgram(ShardContract):
+    @staticmethod
+    def write(path, arrays, spec):
+        write_foreign(path, arrays, spec)
+
+
+class TestShardOnAnotherFileSystem(ShardContract):
+    @staticmethod
+    def write(path, arrays, spec):
+        write_shard(path, arrays, spec)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, other_file_system):
+        return other_file_system
+
+
+def write_foreign(path, arrays, spec, **form):
+    with h5py.File(path, "w") as file:
+        file.attrs["key"] = spec.key
+        for tap, array in arrays.items():
+            file.create_dataset(tap, data=array, **form)

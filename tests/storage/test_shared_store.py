@@ -2,83 +2,99 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import signal
 from pathlib import Path
 
-import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.commands.data import extract, scan
-from pipeline.commands.store import store, verify
-from running import PROJECT
-from stages.train.checkpoint import Checkpoint
-from storage.store import training_folder
+from pipeline.commands import COMMANDS
+from running import PROJECT, start_held, wait_for
+from storage.index import INDEX_NAME, read_index
+from storage.store import stored_corpora, training_folder
+
+COMMAND = {command.name: command for command in COMMANDS}
+EXTRACT = ("extract", "--corpus", "toy", "--shard-size", "10", "--loaders", "0")
+VIEW = Path("data/features/toy/clean")
+IMAGES = 20
 
 
-def run(command, *arguments):
-    return CliRunner().invoke(command, arguments, catch_exceptions=False).output
+def run(*arguments):
+    return CliRunner().invoke(COMMAND[arguments[0]], arguments[1:], catch_exceptions=False).output
 
 
 def make_project(folder, level):
-    (folder / "images" / "fake").mkdir(parents=True)
-    for number in range(2):
-        Image.new("RGB", (8, 8), (level, number, 0)).save(folder / "images" / "fake" / f"{number}.bmp")
+    for number in range(IMAGES):
+        path = folder / "images" / ("real" if number % 2 else "fake") / f"{number:02}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (level, 10 * number, 200 * (number % 2))).save(path)
     params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
     params["corpora"] |= {"toy": {"root": "images"}}
-    params["extract"] = {"backbone": "demo-vit", "taps": ["cls"], "blocks": [0, 1]}
+    params |= {"train_on": ["toy"], "heads": {"linear": {"type": "linear", "block": "last"}}}
+    params["extract"] = {"backbone": "demo-vit", "taps": ["cls"], "blocks": [22, 23]}
+    params["train"] |= {"epochs": 1, "validation_share": 0.5}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def extracted():
-    run(scan, "--corpus", "toy")
-    run(extract, "--corpus", "toy", "--shard-size", "1", "--loaders", "0")
+def killed(store):
+    """A real SIGKILL in mid-extraction: one shard of two is finished."""
+    run("scan", "--corpus", "toy")
+    before = set(store.glob("*/*/shard-00000.parquet"))
+    process = start_held("stages.extract.shards:Encoder:encode", 1, *EXTRACT, cwd=Path.cwd())
+    while set(store.glob("*/*/shard-00000.parquet")) == before:
+        wait_for(process, store, "*")
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not VIEW.exists()
 
 
-def stopped():
-    """Extraction as a kill leaves it: shards, no index, nothing published."""
-    extracted()
-    for path in Path("data").rglob("*"):
-        if path.is_file():
-            path.unlink()
+def extracted(_store):
+    assert f"{IMAGES} images usable, {IMAGES - 10} extracted now" in run(*EXTRACT)
 
 
-def repaired():
-    extracted()
-    shard = next(Path("data/features/toy/clean").glob("*.h5"))
-    shard.chmod(0o644)
-    shard.write_bytes(b"damaged")
-    run(verify, "--corpus", "toy", "--repair")
+def repaired(_store):
+    harmed = VIEW / "shard-00001.h5"
+    harmed.chmod(0o644)
+    harmed.write_bytes(b"damaged")  # in place: also the store's, through the link
+    assert "10 images extracted again" in run("verify", "--corpus", "toy", "--repair")
 
 
-def trained():
+def trained(_store):
+    run("train", "--trained-on", "toy", "--head", "linear", "--seed", "0")
     training_folder().mkdir(parents=True, exist_ok=True)
-    state = training_folder() / "head.safetensors"
-    state.write_text("unfinished")
-    Checkpoint(state, print).remove()
+    (training_folder() / "stopped.safetensors").write_text("unfinished")
 
 
-def pruned():
-    run(store, "prune", "--yes")
+def pruned(_store):
+    run("store", "prune", "--yes")
 
 
-def content(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+def of(project, store):
+    """Path -> bytes of all files of a project, and of those in the store that belong to it."""
+    folders = [project, *(each.directory for each in stored_corpora(store) if each.owner == str(project))]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {path: path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [*itertools.product((extracted, stopped, repaired, trained, pruned), repeat=2)]
-)
-def test_what_one_project_does_touches_nothing_of_the_other(tmp_path, own_store, monkeypatch, first, second):
-    for level, name in enumerate(("a", "b")):
-        make_project(tmp_path / name, 100 * level)
-    monkeypatch.chdir(tmp_path / "a")
-    first()
-    before = content(own_store) | content(tmp_path / "a")
-    monkeypatch.chdir(tmp_path / "b")
-    second()
-    if second is not pruned:
-        pruned()
-    after = content(own_store) | content(tmp_path / "a")
-    assert {path: after.get(path) for path in before} == before
+def test_what_one_project_does_touches_nothing_of_the_other(tmp_path, own_store, monkeypatch):
+    projects = [tmp_path / name for name in "ab"]
+    for level, project in enumerate(projects):
+        make_project(project, 100 * level)
+    for step in (killed, pruned, extracted, repaired, trained, pruned):
+        projects.reverse()
+        for project, other in (projects, projects[::-1]):
+            before = of(other, own_store)
+            monkeypatch.chdir(project)
+            step(own_store)
+            assert of(other, own_store) == before
+            assert any(path.is_relative_to(own_store) for path in of(project, own_store))
+    for project in projects:
+        monkeypatch.chdir(project)
+        assert (training_folder() / "stopped.safetensors").exists()
+        rows = read_index(project / VIEW / INDEX_NAME).table
+        for path, sha256 in zip(rows["path"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+            assert hashlib.sha256((project / "images" / path).read_bytes()).hexdigest() == sha256
+        assert f"{VIEW}: sound" in run("verify", "--corpus", "toy")

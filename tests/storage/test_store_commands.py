@@ -93,13 +93,20 @@ def test_verify_passes_sound_features(project):
     assert f"{VIEW}: sound" in run(verify, str(VIEW))
 
 
-@pytest.mark.parametrize("name", ["shard-00001.h5", "shard-00001.parquet", INDEX_NAME])
-def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(project, name):
+@pytest.mark.parametrize(
+    ("name", "where", "again"),
+    [
+        ("shard-00001.h5", ["--corpus", "toy"], "ltdpipe verify"),
+        (INDEX_NAME, ["--corpus", "toy"], "ltdpipe verify"),
+        ("shard-00001.parquet", [str(VIEW)], f"ltdpipe verify {VIEW}"),
+    ],
+)
+def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(project, name, where, again):
     before = (VIEW / name).read_bytes()
     harm(VIEW / name, "overwritten")
-    with pytest.raises(DataError, match="1 files are damaged"):
-        run(verify)
-    said = run(verify, "--corpus", "toy", "--repair")
+    with pytest.raises(DataError, match=f"1 files are damaged; `{again} --repair`"):
+        run(verify, *where)
+    said = run(verify, *where, "--repair")
     assert f"{VIEW / name}: restored" in said
     assert (VIEW / name).read_bytes() == before
     assert f"{VIEW}: sound" in run(verify)
@@ -111,14 +118,6 @@ def test_repair_puts_a_lost_index_together_without_extracting(project):
     (project / SPEC.key / "toy" / INDEX_NAME).unlink()
     assert "put together from the sidecars" in run(verify, "--corpus", "toy", "--repair")
     assert (VIEW / INDEX_NAME).read_bytes() == before
-
-
-def test_damage_in_a_folder_is_told_with_the_command_that_mends_that_folder(project):
-    (VIEW / "shard-00001.h5").unlink()
-    with pytest.raises(DataError, match=f"1 files are damaged; `ltdpipe verify {VIEW} --repair`"):
-        run(verify, str(VIEW))
-    run(verify, str(VIEW), "--repair")
-    assert f"{VIEW}: sound" in run(verify)
 
 
 def test_repair_of_a_folder_without_a_sound_copy_says_which_command_goes_on(project):

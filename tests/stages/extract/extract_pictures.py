@@ -59,11 +59,9 @@ def twice_killed_task(work, plan):
 
 def task_on_another_worker(work, plan):
     """A Dask task on a worker that differs from the first one in what the variable DIFFERS names."""
-    from stages.extract import backbone, cluster, views
+    from stages.extract import cluster, views
 
     match os.environ["DIFFERS"]:
-        case "extractor":
-            backbone.EXTRACTOR_VERSION = 0
         case "view.decoder":
             views.decoder_name = lambda apply_exif: "another decoder"
         case attribute:

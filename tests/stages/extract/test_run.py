@@ -50,7 +50,7 @@ def test_one_picture_in_six_formats_beside_a_text(tiny, folder, extract, reporte
     assert sum(row.images for row in summary.formats) == 6
 
 
-@pytest.mark.parametrize("loaders", [0, 1, 2])
+@pytest.mark.parametrize("loaders", [0, 2])
 def test_one_cut_file_of_twenty(tiny, folder, extract, loaders):
     for number in range(20):
         save(folder / f"{number:02d}.jpg", seed=number)
@@ -62,8 +62,7 @@ def test_one_cut_file_of_twenty(tiny, folder, extract, loaders):
     assert table.failed["error"][0].as_py().startswith("truncated: ")
 
 
-@pytest.mark.parametrize("broken", [2, 5])
-@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize(("broken", "batch"), [(2, 1), (2, 4), (5, 2)])
 def test_a_broken_file_shifts_no_other_ones_vector(tiny, folder, extract, broken, batch):
     names = [f"{'1_fake' if number == 3 else '0_real'}/{number}.png" for number in range(6)]
     for number, name in enumerate(names):
@@ -91,16 +90,16 @@ def test_loaders_change_no_byte(tiny, folder, extract, tmp_path):
         save(folder / f"{number}.png", seed=number)
     cut(folder / "5.png")
     views = ["clean", "train:2", "jpeg:70"]
-    for loaders in (0, 1, 3):
+    for loaders in (0, 2):
         runtime = Runtime(loaders=loaders, batch=4, shard_size=10)
         extract(folder, out=f"out{loaders}", store=f"store{loaders}", views=views, runtime=runtime)
     for view in ("clean", "train-0", "train-1", "jpeg-70"):
-        first, *others = (published(tmp_path / f"out{loaders}" / view) for loaders in (0, 1, 3))
+        first, other = (published(tmp_path / f"out{loaders}" / view) for loaders in (0, 2))
         assert len(first) == 2 * 3 + 1
-        assert all(first == other for other in others)
+        assert first == other
 
 
-@pytest.mark.parametrize("batch", [1, 7, 32, 33])
+@pytest.mark.parametrize("batch", [1, 33])
 def test_batch_size_changes_rounding_alone(tiny, folder, extract, batch):
     for number in range(35):
         save(folder / f"{number}.png", seed=number)
@@ -204,9 +203,9 @@ def test_a_new_view_on_an_old_corpus_extracts_that_view_alone(tiny, folder, extr
 def test_views_of_one_run_equal_those_of_runs_of_their_own(tiny, folder, extract, tmp_path):
     for number in range(4):
         save(folder / f"{number}.png", seed=number)
-    views = ["clean", "train:2", "val", "blur:2+noise:4", "tencrop"]
+    views = ["clean", "train:2", "val", "blur:2+noise:4"]
     summary, _ = extract(folder, views=views)
-    assert len(summary.keys) == 15
+    assert len(summary.keys) == 5
     for view in views:
         extract(folder, out="alone", store="alone", views=[view])
     for name in summary.keys:
@@ -276,8 +275,6 @@ def test_small_images_and_formats_are_counted(tiny, folder, extract):
 
 
 def test_a_model_without_class_token_says_what_its_tap_holds(folder, extract, reporter, monkeypatch, tiny):
-    import dataclasses
-
     monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, token="patch-mean"))
     save(folder / "a.png")
     for tap, told in {"cls": True, "ln2_cls": True, "embedding": False}.items():
@@ -315,8 +312,6 @@ def test_memory_error_of_the_gpu_halves_the_batch(tiny, folder, extract, monkeyp
 
 def test_features_are_those_of_the_picture(tiny, folder, extract):
     """The vector of a row is what the backbone says of that file's pixels."""
-    from stages.extract.backbone import load_backbone
-
     save(folder / "a.png", seed=1, size=(32, 32))
     _, table = extract(folder)
     pixels = np.array(picture(32, 32, seed=1))[None]
