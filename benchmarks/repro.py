@@ -1,9 +1,9 @@
-"""How long `dvc repro` takes when there is nothing to do: beside a large corpus, and on the graph of the paper's study.
+"""How long `dvc repro` takes when there is nothing to do on the graph of the paper's study.
 
 The outs of the study are small files in their real number, taken into the cache by `dvc commit`: what DVC does to find
 that nothing has changed depends on how many stages and files there are, not on what is in them.
 
-python -m benchmarks.repro [--rows 100000] [--profile paper] [--folder DIR]
+python -m benchmarks.repro [--profile paper] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -16,40 +16,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from dvc.repo import Repo
 
-from benchmarks.storage import SPEC as LARGE
 from pipeline.params import load_params
-from storage.corpus_folder import CorpusFolder
-from storage.manifest import manifest_table, write_manifest
 from storage.views import view_directories
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipeline.params import Params
 
 # Images that the manifests of the paper's corpora list, by the published sizes (stages/scan/protocols.yaml).
 IMAGES = {"progan": 72_000, "sdv14": 236_000, "ufd": 73_000, "genimage": 100_000, "drct2m": 70_000}
 SHARD = 1024
 PROJECT = Path(__file__).resolve().parents[1]
-SPEC = replace(LARGE, blocks=4, stored_blocks=(0, 1, 2, 3), width=128, embedding=1)
 
 
 def main() -> None:
-    """Make the corpus and time the command."""
+    """Make the study and time the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="Where to write; default: the temporary folder.")
     parser.add_argument("--profile", default="paper", help="Whose graph is timed.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        no_op_corpus(project_in(Path(folder, "corpus")), options.rows)
         no_op_study(project_in(Path(folder, "study")), options.profile)
 
 
@@ -88,33 +78,6 @@ def seconds_of_repro(folder: Path) -> float:
     return statistics.median(times)
 
 
-def no_op_corpus(folder: Path, rows: int) -> None:
-    """Time `dvc repro` with nothing to do, after the features of a corpus were published and taken into the cache.
-
-    The features are synthetic, so that no image is read; the stage is that of dvc.yaml, with its command left out.
-    """
-    store = CorpusFolder(folder / ".ltdpipe" / "store" / SPEC.key / "big", SPEC, corpus="big")
-    manifest = big_manifest(rows)
-    random = np.random.default_rng(0)
-    with store.lock(print):
-        for number, start in enumerate(range(0, rows, SHARD)):
-            part = manifest.slice(start, SHARD).to_pylist()
-            cls = random.standard_normal((4, len(part), 128), dtype=np.float32).astype(np.float16)
-            store.add(number, {"cls": cls}, [row | {"status": "ok", "row": at} for at, row in enumerate(part)])
-        store.clean(print)
-        published = store.write_index(manifest)
-        store.publish(folder / "data" / "features" / "big" / "clean", published.shards, print)
-    (folder / "corpora").mkdir()
-    write_manifest(manifest, folder / "corpora" / "big.parquet")
-    (folder / "dvc.yaml").write_text(
-        "stages:\n  extract:\n    cmd: ltdpipe extract --corpus big\n"
-        "    deps: [stages/extract, storage, corpora/big.parquet]\n    outs: [data/features/big]\n"
-    )
-    run(folder, "dvc", "commit", "-q", "--force")
-    seconds = seconds_of_repro(folder)
-    print(f"no-op dvc repro, {rows} rows in {len(store.shards)} shards: {seconds:.2f} s")
-
-
 def no_op_study(folder: Path, profile: str) -> None:
     """Time `dvc repro` with nothing to do on all stages of a profile, with as many files as the benchmarks give."""
     shutil.copy(PROJECT / "dvc.yaml", folder)
@@ -151,15 +114,6 @@ def fabricate(out: Path, params: Params) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path))
     return len(paths)
-
-
-def big_manifest(rows: int) -> pa.Table:
-    """Return a manifest of ``rows`` images."""
-    return manifest_table(
-        {"path": f"fake/{i:07d}.png", "label": 1, "generator": "synthetic", "sets": ["synthetic"]}
-        | {"size_bytes": i, "mtime_ns": i}
-        for i in range(rows)
-    )
 
 
 if __name__ == "__main__":

@@ -10,47 +10,34 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from runpy import run_path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.timing import compare
 from storage.atomic import fsync
 from storage.checked import remember_sound
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
 from storage.shard import write_shard
 from storage.shard_reader import Shard
-from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
 PROJECT = Path(__file__).resolve().parents[1]
 BLOCKS = range(11, 20)
-SPEC = FeatureSpec(
-    backbone="synthetic",
-    weights="0" * 64,
-    activation="quickgelu",
-    blocks=24,
-    stored_blocks=tuple(range(24)),
-    width=1024,
-    embedding=768,
-    taps=("cls",),
-    view={},
-    mean=(0, 0, 0),
-    std=(1, 1, 1),
-    precision="fp32",
-    extractor=0,
-)
+SPEC = replace(run_path(str(PROJECT / "tests" / "planted.py"))["SPEC"], width=1024, embedding=768, taps=("cls",))
 
 
 def main() -> None:
@@ -83,28 +70,19 @@ def shards(folder: Path, images: int, rounds: int) -> None:
         numpys.unlink(missing_ok=True)
         os.sync()  # else whoever writes first also waits for the removal to reach the disk
 
-    compare(
-        "write + fsync",
-        {"shard": lambda: write_shard(ours, {"cls": cls}, SPEC), "np.save": save_numpy},
-        rounds,
-        baseline="np.save",
-        before=remove,
-        once_a_round=True,
-    )
+    writing = {"shard": lambda: write_shard(ours, {"cls": cls}, SPEC), "np.save": save_numpy}
+    compare("write + fsync", writing, rounds=rounds, baseline="np.save", before=remove, before_each=False)
     with h5py.File(chunked, "w") as file:
         file.create_dataset("cls", data=np.ascontiguousarray(cls.transpose(1, 0, 2)), chunks=(16, 24, 1024))
     fsync(chunked)
-    size = ours.stat().st_size / cls.nbytes
-    print(f"  size on disk: {size:.4f} of the raw bytes")
+    print(f"  size on disk: {ours.stat().st_size / cls.nbytes:.4f} of the raw bytes")
 
-    shard = Shard.open(ours)
-    every = np.arange(images)
+    shard, every = Shard.open(ours), np.arange(images)
     scattered = np.sort(random.choice(images, min(256, images // 2), replace=False))
-    layers = list(BLOCKS)
 
-    def read(rows: NDArray[np.int64], chosen: list[int]) -> NDArray[np.float16]:
-        out = np.empty((len(rows), len(chosen), 1024), np.float16)
-        shard.read("cls", chosen, rows, out)
+    def read(rows: NDArray[np.int64], blocks: range) -> NDArray[np.float16]:
+        out = np.empty((len(rows), len(blocks), 1024), np.float16)
+        shard.read("cls", list(blocks), rows, out)
         return out
 
     def chunked_rows() -> NDArray[np.float16]:
@@ -115,56 +93,23 @@ def shards(folder: Path, images: int, rounds: int) -> None:
         array = np.load(numpys, mmap_mode="r")[BLOCKS.start : BLOCKS.stop]
         return np.ascontiguousarray(array[:, rows].transpose(1, 0, 2))
 
-    whole = {
-        "shard": lambda: read(every, list(range(24))),
-        "np.load": lambda: np.load(numpys),
-    }
-    some_blocks = {
-        "shard": lambda: read(every, layers),
-        "np.load of the whole": lambda: np.load(numpys),
-        "np.memmap": lambda: numpy_map(slice(None)),
-    }
-    some_rows = {
-        "shard": lambda: read(scattered, layers),
-        "chunked h5py": chunked_rows,
-        "np.memmap": lambda: numpy_map(scattered),
+    readings: dict[str, dict[str, Callable[[], object]]] = {
+        "the whole": {"np.load": lambda: np.load(numpys), "shard": lambda: read(every, range(24))},
+        "blocks 11..19": {
+            "np.load of the whole": lambda: np.load(numpys),
+            "shard": lambda: read(every, BLOCKS),
+            "np.memmap": lambda: numpy_map(slice(None)),
+        },
+        f"{len(scattered)} random rows x 9 blocks": {
+            "chunked h5py": chunked_rows,
+            "shard": lambda: read(scattered, BLOCKS),
+            "np.memmap": lambda: numpy_map(scattered),
+        },
     }
     files = [ours, numpys, chunked]
     for state, before in (("cold", lambda: drop(files)), ("warm", lambda: None)):
-        compare(f"read the whole, {state}", whole, rounds, baseline="np.load", before=before)
-        compare(f"read blocks 11..19, {state}", some_blocks, rounds, baseline="np.load of the whole", before=before)
-        compare(
-            f"read {len(scattered)} random rows x 9 blocks, {state}",
-            some_rows,
-            rounds,
-            baseline="chunked h5py",
-            before=before,
-        )
-
-
-def compare(
-    what: str,
-    contestants: Mapping[str, Callable[[], object]],
-    rounds: int,
-    *,
-    baseline: str,
-    before: Callable[[], None] = lambda: None,
-    once_a_round: bool = False,
-) -> None:
-    """Time the contestants in turns and print medians, and how many times faster than the baseline each is."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds + 1):  # the first round warms up
-        for position, (name, work) in enumerate(contestants.items()):
-            if not (once_a_round and position):
-                before()
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
-    shown = [
-        f"{name} {1000 * seconds:.1f} ms (x{medians[baseline] / seconds:.2f})" for name, seconds in medians.items()
-    ]
-    print(f"  {what}: {', '.join(shown)}")
+        for what, programs in readings.items():
+            compare(f"read {what}, {state}", programs, rounds=rounds, baseline=next(iter(programs)), before=before)
 
 
 def drop(files: list[Path]) -> None:
@@ -204,9 +149,7 @@ def index(folder: Path, rows: int) -> None:
 
 def big_index(rows: int) -> tuple[pa.Table, tuple[ShardRecord, ...]]:
     """Return an index of 20 sets that share their real images, in shards of 1,024, and its shards."""
-    random = np.random.default_rng(0)
-    numbers = np.arange(rows)
-    digests = random.bytes(32 * rows).hex()
+    numbers, digests = np.arange(rows), np.random.default_rng(0).bytes(32 * rows).hex()
     failed = numbers % 100 == 99
     columns = {
         "path": [f"test/set-{i % 20}/1_fake/{i:07d}.png" for i in range(rows)],
@@ -214,15 +157,11 @@ def big_index(rows: int) -> tuple[pa.Table, tuple[ShardRecord, ...]]:
         "generator": [f"set-{i % 20}" if i % 2 else None for i in range(rows)],
         "split": ["test"] * rows,
         "sets": [[f"set-{i % 20}"] if i % 2 else [f"set-{j}" for j in range(1, 20, 2)] for i in range(rows)],
-        "size_bytes": random.integers(10_000, 1_000_000, rows),
-        "mtime_ns": random.integers(10**18, 2 * 10**18, rows),
+        "size_bytes": numbers,
+        "mtime_ns": numbers,
         "sha256": [digests[64 * i : 64 * i + 64] for i in range(rows)],
         "format": ["PNG"] * rows,
-        "width": np.full(rows, 256),
-        "height": np.full(rows, 256),
-        "mode": ["RGB"] * rows,
         "status": np.where(failed, "failed", "ok"),
-        "error": [None if i % 100 < 99 else "truncated" for i in range(rows)],
         "shard": [f"shard-{i // 1024:05d}.h5" for i in range(rows)],
         "row": pa.array(numbers % 1024, mask=failed),
     }
