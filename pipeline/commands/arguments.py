@@ -11,7 +11,7 @@ from storage import names
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -73,6 +73,23 @@ def comma_separated(_context: click.Context, _option: click.Parameter, value: st
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print lines whose names may hold anything, with what a terminal would obey spelled out."""
     click.echo("\n".join(map(names.printable, text.split("\n"))), err=err, nl=nl)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str, caption: str = "") -> None:
+    """Print a table; names (set, metric, corpus) are broken where they are long, numbers are never cut."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # no frame around it, so that it fits a terminal of 80 columns; nothing in a cell is taken for markup
+    table = Table(title=Text(names.printable(title)), caption=Text(caption), title_justify="left", show_edge=False)
+    table.pad_edge = False
+    for name in header:
+        number = name not in {"set", "metric", "corpus"}
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(names.printable(cell)) for cell in row))
+    Console().print(table)
 
 
 def refuse_both(folder: Path, corpus: str | None) -> None:

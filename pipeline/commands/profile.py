@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.arguments import PATH, echo
+from pipeline.commands.arguments import PATH, echo, print_table
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
@@ -65,20 +65,15 @@ def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing
 
 
 def _print_plan(params: Params, plan: Plan) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from pipeline.console import ConsoleReporter
     from stages.extract.bench import measure
     from stages.extract.settings import ExtractSettings, Runtime
-    from storage.names import printable
 
-    table = Table("corpus", "images", "views", "forward passes", "features", title="extraction")
-    for name, (images, views, size) in plan.corpora.items():
-        cells = (f"{images:,}", str(views), f"{images * views:,}", f"{size / 1e9:.2f} GB")
-        table.add_row(Text(printable(name)), *cells)
-    Console().print(table)
+    rows = [
+        (name, f"{images:,}", str(views), f"{images * views:,}", f"{size / 1e9:.2f} GB")
+        for name, (images, views, size) in plan.corpora.items()
+    ]
+    print_table(("corpus", "images", "views", "forward passes", "features"), rows, title="extraction")
     echo(f"features: {plan.bytes / 1e9:.2f} GB, free: {plan.free_bytes / 1e9:.1f} GB")
     settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
     measured = measure(settings, 16, Runtime(), ConsoleReporter())

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import workspace
-from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_overwriting, trained_on_option
+from pipeline.commands.arguments import PATH, corpus_option, echo, print_table, refuse_overwriting, trained_on_option
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from rich.table import Table as PrintedTable
+    from collections.abc import Sequence
 
     from pipeline.params import Params
-    from stages.report.table import Table
 
 
 @click.command()
@@ -36,8 +35,6 @@ def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) ->
     Sizes against the published ones, sets with one class, how well file format and size alone tell the classes apart,
     duplicates between training and test, unreadable and small images, labels that may be wrong.
     """
-    from rich.console import Console
-
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
 
@@ -55,32 +52,24 @@ def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) ->
         asked=settings.set_order,
         near=None if no_near else near,
     )
-    Console().print(audit_table(result))
+    print_table(
+        ("set", "real", "synthetic", "published", "small", "metadata AP", "chance", "matched"),
+        map(_audit_row, result["sets"]),
+        title=f"audit of {corpus}",
+        caption="small: below the crop; metadata AP: how well format, size and JPEG quality tell the classes apart",
+    )
     for warning in result["warnings"]:
         about = "" if warning["set"] is None else f"set {warning['set']}: "
         reporter.warn(f"{warning['kind']}: {about}{warning['text']}")
     echo(f"{out}: {len(result['warnings'])} warning(s)")
 
 
-def audit_table(audited: dict[str, Any]) -> PrintedTable:
-    """An audit's numbers for the terminal, one line a set."""
-    from rich.table import Table as PrintedTable
-    from rich.text import Text
-
-    from storage.names import printable
-
-    caption = "small: below the crop. metadata AP: how well format, size and quality of the file tell the classes apart"
-    table = PrintedTable(title=Text(f"audit of {audited['corpus']}"), caption=Text(caption), show_edge=False)
-    table.add_column("set")
-    for column in ("real", "synthetic", "published", "small", "metadata AP", "chance", "matched"):
-        table.add_column(column, justify="right")
-    for entry in audited["sets"]:
-        size, predictor = entry["expected"], entry["predictor"]
-        published = "" if size is None else str(size["images"] if size["real"] is None else _pair(size))
-        ap, guess = ("" if value is None else f"{value:.3f}" for value in (predictor["ap"], predictor["prevalence"]))
-        cells = [entry["name"], str(entry["real"]), str(entry["synthetic"]), published, _pair(entry["below_crop"])]
-        table.add_row(*(Text(printable(cell)) for cell in [*cells, ap, guess, str(entry["matched"]["jpeg+size"])]))
-    return table
+def _audit_row(entry: dict[str, Any]) -> list[str]:
+    size, predictor = entry["expected"], entry["predictor"]
+    published = "" if size is None else str(size["images"] if size["real"] is None else _pair(size))
+    ap, chance = ("" if value is None else f"{value:.3f}" for value in (predictor["ap"], predictor["prevalence"]))
+    counts = [entry["name"], str(entry["real"]), str(entry["synthetic"]), published, _pair(entry["below_crop"])]
+    return [*counts, ap, chance, str(entry["matched"]["jpeg+size"])]
 
 
 def _pair(counts: dict[str, int]) -> str:
@@ -183,8 +172,6 @@ def compare(*, one: str, other: str, out: Path | None) -> None:
     ONE and OTHER are heads of params.yaml, as the report calls them, or folders of scores, as `scores` of another
     checkout. Of two folders, heads of one name are compared.
     """
-    from rich.console import Console
-
     from stages.report.compare import run
     from stages.report.table import WRITERS
     from storage.atomic import write_text
@@ -200,8 +187,9 @@ def compare(*, one: str, other: str, out: Path | None) -> None:
 
         order = set_order(params)
     table = run(one=list(first), other=list(second), names=(one, other), heads_of=heads_of, set_order=order)
-    for printed in _printed(table):
-        Console().print(printed)
+    header = ("set", "metric", "first", "second", "difference", "95 % interval", "p (Holm)")
+    for block in table.blocks:
+        print_table(header, map(_compare_row, block.rows), title=block.title)
     if out is not None:
         write_text(out, WRITERS[out.suffix.removeprefix(".")](table))
 
@@ -222,28 +210,12 @@ def _scores_of(params: Params | None, side: str) -> dict[Path, str | None]:
     return dict.fromkeys(found)
 
 
-def _printed(table: Table) -> list[PrintedTable]:
-    from rich.table import Table as PrintedTable
-    from rich.text import Text
-
+def _compare_row(row: Sequence[object]) -> list[str]:
     from stages.report.table import Value
-    from storage.names import printable
 
-    printed = []
-    for block in table.blocks:
-        # no frame around it, so that it fits a terminal of 80 columns; a long name is broken, not cut
-        layout = PrintedTable(title=Text(printable(block.title)), title_justify="left", show_edge=False, pad_edge=False)
-        for name in ("set", "metric"):
-            layout.add_column(name, overflow="fold")
-        for name in ("first", "second", "difference", "95 % interval", "p (Holm)"):
-            layout.add_column(name, justify="right", no_wrap=True)
-        for row in block.rows:
-            texts = [
-                cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
-                for cell in row
-            ]
-            first, second, difference, low, high, _, p_holm, _ = texts[2:]
-            cells = [*texts[:2], first, second, difference, f"{low} to {high}", p_holm]
-            layout.add_row(*(Text(printable(cell)) for cell in cells))
-        printed.append(layout)
-    return printed
+    texts = [
+        cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+        for cell in row
+    ]
+    name, metric, first, second, difference, low, high, _, p_holm, _ = texts
+    return [name, metric, first, second, difference, f"{low} to {high}", p_holm]
