@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,10 @@ from stages.extract.views import Recipe
 from stages.heads.file import build_head
 from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
 from stages.predict.detector import Detector
-from stages.predict.looks import Looks
+from stages.predict.inputs import find_images
 from stages.predict.make import run as make_bundle
-from stages.predict.results import open_rows
-from stages.predict.run import run
+from stages.predict.results import open_results
+from stages.predict.run import predictions
 from storage.headfile import save_head
 from storage.sources import Sources
 from storage.views import View
@@ -44,14 +45,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 _TORCH = "import time; start = time.perf_counter(); import torch; print(time.perf_counter() - start)"
 _STEPS = """
 import time; start = time.perf_counter()
-from stages.predict.detector import Detector
-from stages.predict.looks import Looks, see
+from stages.predict.detector import Detector, read_any
 imports = time.perf_counter(); import sys
 detector = Detector.load(sys.argv[1], weights=sys.argv[2])
 load = time.perf_counter()
-seen = see(sys.argv[3], detector.job(Looks()))
+image = read_any(sys.argv[3], detector.read_spec(check=False))
 decode = time.perf_counter()
-print(next(detector.predictions([seen], Looks())).verdict, file=sys.stderr)
+print(next(detector.predictions([image], check=False)).verdict, file=sys.stderr)
 done = time.perf_counter()
 print(imports - start, load - imports, decode - load, done - decode)
 """
@@ -94,7 +94,7 @@ def memory(folder: Path, bundle: Path, count: int) -> None:
         else:
             Image.fromarray(draw.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path)
     started = time.perf_counter()
-    with open_rows(folder / "out.csv", check=False, resume=False) as (writer, _):
+    with open_results(folder / "out.csv", check=False, detector="measured", resume=False) as (writer, _):
         peaks = []
         for number, row in enumerate(results(bundle, images), 1):
             writer.write(row)
@@ -111,7 +111,7 @@ def memory(folder: Path, bundle: Path, count: int) -> None:
 def results(bundle: Path, images: Path) -> Iterator[Prediction]:
     """Yield the results of a folder."""
     detector = Detector.load(bundle)
-    yield from run(detector=detector, paths=[str(images)], stdin=sys.stdin.buffer, looks=Looks())
+    yield from predictions(detector, find_images([str(images)], sys.stdin.buffer, Counter()))
 
 
 def one_image(folder: Path, bundle: Path) -> None:

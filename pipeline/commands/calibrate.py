@@ -11,8 +11,8 @@ from pipeline import workspace
 from pipeline.commands.arguments import PATH, echo, refuse_overwriting
 
 if TYPE_CHECKING:
-    from stages.predict.calibrate import Classes
-    from stages.predict.calibration import Calibration
+    from stages.predict.calibration import Classes
+    from stages.predict.manifest import Calibration
 
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -54,7 +54,7 @@ def calibrate(
     HEAD is a bundle, or a head file together with --out. What the calibration promises is printed and kept in the
     bundle. Too few images are refused: --target-fpr 0.01 needs 99 real ones, --unsure 0.05 needs 19 synthetic ones.
     """
-    from stages.predict.calibrate import run
+    from stages.predict.calibration import run
     from storage.errors import SettingError
 
     is_bundle = head.suffix != ".safetensors"

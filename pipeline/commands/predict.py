@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.commands.arguments import PATH, echo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-    from stages.predict.results import Prediction
-    from stages.reporter import Progress
+    from stages.predict.manifest import Calibration
+    from stages.predict.run import Summary
 
 
 @click.command()
 @click.argument("bundle", type=PATH)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, help="A result file: .csv, .jsonl or .parquet.")
-@click.option("--resume", type=PATH, metavar="OUT", help="Go on with the result file of a stopped run.")
+@click.option("--resume", type=PATH, metavar="OUT", help="Go on with the .csv or .jsonl file of a stopped run.")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", help="Without --out.")
 @click.option("--check", is_flag=True, help="Also score mild re-encodings and rescalings; a flip becomes unsure.")
-@click.option("--tta", type=click.Choice(["tencrop"]), help="The mean logit over ten crops.")
-@click.option("--features", type=PATH, help="An extracted view whose features are used where they hold an image.")
 @click.option(
     "--weights", default="default", show_default=True, help="Backbone: default, random:SEED, or a local file."
 )
@@ -44,8 +39,6 @@ def predict(
     resume: Path | None,
     form: str,
     check: bool,
-    tta: str | None,
-    features: Path | None,
     weights: str,
     follow_links: bool,
     strict: bool,
@@ -59,102 +52,59 @@ def predict(
     was, and with --strict 3 when any could not be read.
     """
     from stages.predict.inputs import check_paths
-    from stages.predict.looks import Looks
-    from stages.predict.results import RowWriter, open_rows
     from storage.errors import DataError, SettingError
 
-    looks = Looks(check, tta is not None)
     if out is not None and resume is not None and out != resume:
         raise SettingError("--resume names the result file; leave --out out")
-    if features is not None and (check or tta is not None):
-        raise SettingError("--features holds one view of each image, and --check and --tta need others; choose one")
-
     check_paths(paths)
 
     from pipeline.console import ConsoleReporter
     from stages.predict.detector import Detector
-    from stages.predict.features import CachedFeatures
     from stages.predict.run import run
 
-    target = resume or out
-    counts: Counter[str] = Counter()
-    with ExitStack() as stack:
-        done: Iterable[dict[str, object]] = ()
-        writer: RowWriter | _Table
-        progress: Progress | None = None  # rows on the terminal show it themselves
-        detector = Detector.load(bundle, weights=weights)
-        cached = None if features is None else CachedFeatures.open(features, detector.card)
-        if target is not None:
-            writer, done = stack.enter_context(open_rows(target, check=check, resume=resume is not None))
-            progress = stack.enter_context(ConsoleReporter().progress("predict", None, "images"))
-        elif form == "table":
-            writer = _Table(sys.stdout, detector.calibration.synthetic_above)
-        else:
-            writer = RowWriter(sys.stdout, form, check=check)
-        predictions = run(
+    out = resume or out
+    detector = Detector.load(bundle, weights=weights)
+    try:
+        summary = run(
             detector=detector,
             paths=paths,
             stdin=sys.stdin.buffer,
-            looks=looks,
-            done=_counted(done, counts),
-            features=cached,
+            stream=sys.stdout,
+            form=form,
+            out=out,
+            resume=resume is not None,
+            check=check,
             follow_links=follow_links,
             loaders=loaders,
             batch=batch,
+            reporter=ConsoleReporter(),
         )
-        try:
-            for prediction in predictions:
-                writer.write(prediction)
-                counts[prediction.verdict or "failed"] += 1
-                if progress is not None:
-                    progress.advance(1, failed=int(prediction.verdict is None))
-        except KeyboardInterrupt as stop:
-            stop.add_note(_how_to_go_on(target))
-            raise
-        except BrokenPipeError:  # whoever read the output, such as `head`, has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
-    echo(_summary(counts, target), err=True)
-    scored = sum(counts[word] for word in ("real", "synthetic", "unsure", "there already"))
-    if not scored or (strict and counts["failed"]):
-        raise DataError(f"{counts['failed']} of {sum(counts.values())} images could not be read; their rows say why")
+    except KeyboardInterrupt as stop:
+        stop.add_note(_how_to_go_on(out))
+        raise
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    echo(_footer(summary, detector.calibration, out), err=True)
+    if summary.failed == summary.total or (strict and summary.failed):
+        raise DataError(f"{summary.failed} of {summary.total} images could not be read; their rows say why")
 
 
-def _how_to_go_on(target: Path | None) -> str:
-    if target is None:
+def _how_to_go_on(out: Path | None) -> str:
+    if out is None:
         return "rows that were printed are not kept; with --out a run can be gone on with"
-    return f"the rows of {target} are kept, to go on run the same command with --resume {target} in place of --out"
+    if out.suffix.lower() == ".parquet":
+        return f"nothing of {out} is kept; a run that writes a .csv or .jsonl file can be gone on with"
+    return f"the rows of {out} are kept, to go on run the same command with --resume {out} in place of --out"
 
 
-class _Table:
-    """Results as lines for a person."""
-
-    def __init__(self, stream: IO[str], synthetic_above: float) -> None:
-        self._stream, self._synthetic_above = stream, synthetic_above
-        self._has_header = False
-
-    def write(self, prediction: Prediction) -> None:
-        from storage.names import printable
-
-        if not self._has_header:
-            limit = f"(synthetic above p = {self._synthetic_above:.4f})"
-            self._stream.write(f"{'verdict':<9}  {'p(synthetic)':>12}  path  {limit}\n")
-            self._has_header = True
-        value = "" if prediction.probability is None else f"{prediction.probability:.4f}"
-        reason = f"  ({prediction.error})" if prediction.error else ""
-        reason += f"  (flips under {prediction.flipped})" if prediction.flipped else ""
-        line = f"{prediction.path or ''}{reason}"
-        self._stream.write(f"{prediction.verdict or 'failed':<9}  {value:>12}  {printable(line)}\n")
-        self._stream.flush()
-
-
-def _counted(rows: Iterable[dict[str, object]], counts: Counter[str]) -> Iterable[dict[str, object]]:
-    for row in rows:
-        counts["there already" if row["status"] == "ok" else "failed"] += 1
-        yield row
-
-
-def _summary(counts: Counter[str], target: Path | None) -> str:
+def _footer(summary: Summary, calibration: Calibration, out: Path | None) -> str:
+    counts = {**summary.verdicts, "failed": summary.failed, "there already": summary.there["ok"]}
     words = ("real", "synthetic", "unsure", "failed", "there already")
-    parts = ", ".join(f"{counts[word]} {word}" for word in words if counts[word])
-    return f"{'' if target is None else f'{target}: '}{parts or 'no image'}"
+    listed = ", ".join(f"{counts[word]} {word}" for word in words if counts.get(word))
+    line = f"{summary.total} images" + (f" ({listed})" if listed else "")
+    line += f"; synthetic above p = {calibration.synthetic_above:.4f} (logit {calibration.threshold:.4f}), "
+    line += calibration.source
+    if summary.left_out:
+        line += "; left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(summary.left_out.items()))
+    return f"{'' if out is None else f'{out}: '}{line}"

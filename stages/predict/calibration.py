@@ -1,4 +1,4 @@
-"""Calibration: how a bundle reads logits, and how that is fitted on images that its head was not trained on.
+"""Calibration: a bundle's threshold, band and probabilities, from images that its head was not trained on.
 
 The threshold and the lower edge of the band are split-conformal quantiles: their guarantee needs no model of the
 scores, only that a new image is exchangeable with the calibration images of its class. It is marginal: it holds on
@@ -8,115 +8,81 @@ average over the draw of the calibration images, and says nothing of images from
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ValidationError
+from scipy.stats import beta
+from sklearn.linear_model import LogisticRegression
 
-from stages.evaluate.scores import sigmoid
-from stages.measure.metrics import unlabelled_threshold
-from storage.errors import DataError
+from stages.evaluate.scores import HELD_OUT, read_scores
+from stages.heads.file import score
+from stages.heads.settings import TrainSettings
+from stages.measure.metrics import UNLABELLED, unlabelled_threshold
+from stages.predict.bundle import Bundle, read_bundle, write_bundle
+from stages.predict.make import make, open_features
+from stages.predict.manifest import Calibration, Platt
+from stages.predict.results import read_rows
+from stages.train.data import split_rows
+from storage.errors import DataError, SettingError
+from storage.names import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
-
-_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-_Share = Annotated[float, Field(gt=0, lt=1)]
-_Count = Annotated[int, Field(ge=0)]
+Classes = Literal["labelled", "real", "unlabelled"]
+# Logits (N,), labels (N,) where they are known, and what the images are.
+_Images = tuple["NDArray[np.float64]", "NDArray[np.int64] | None", str]
 
 
-class Platt(BaseModel):
-    """Probability = sigmoid(slope * logit + offset) (Platt 1999)."""
+def run(
+    *,
+    bundle: Path,
+    on: Path,
+    out: Path,
+    classes: Classes = "labelled",
+    target_fpr: float = 0.01,
+    unsure: float | None = None,
+    share: float = 0.5,
+) -> Calibration:
+    """Write a bundle with a new calibration; nothing is written where it cannot be made.
 
-    model_config = _CONFIG
-
-    slope: Annotated[float, Field(gt=0)]
-    offset: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_version_1(cls, stated: Any) -> Any:
-        """Read what bundles of version 1 state: a temperature is a slope without an offset."""
-        if isinstance(stated, dict) and stated.get("kind") == "isotonic":
-            raise ValueError("isotonic scaling is no longer read; make the bundle again with `ltdpipe bundle`")
-        match stated:
-            case {"kind": "temperature", "value": float(value)} if value > 0:
-                return {"slope": 1 / value, "offset": 0.0}
-        return stated
-
-
-class Calibration(BaseModel):
-    """How logits are read: synthetic above ``threshold``, real up to ``real_up_to``, unsure between.
-
-    Attributes:
-        threshold: a logit.
-        real_up_to: a logit, at most the threshold; None: no band, everything up to the threshold is real.
-        scaling: logit -> probability where both classes are equally likely; None: sigmoid(logit - threshold), which is
-            0.5 at the threshold and otherwise not calibrated.
-        target_fpr: alpha, the share of real images that may be called synthetic; None: not calibrated on reals.
-        unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
-        source: what it was calibrated on, in words.
-        n_real: real images used.
-        n_fake: synthetic images used.
-        n_unlabelled: images used without their class.
-        guarantee: what is promised, and under which condition.
-    """
-
-    model_config = _CONFIG
-
-    threshold: float = 0.0
-    real_up_to: float | None = None
-    scaling: Platt | None = None
-    target_fpr: _Share | None = None
-    unsure: _Share | None = None
-    source: str = "not calibrated"
-    n_real: _Count = 0
-    n_fake: _Count = 0
-    n_unlabelled: _Count = 0
-    guarantee: str = "none: the threshold is logit 0, as the head was trained"
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Calibration:
-        if self.real_up_to is not None and self.real_up_to > self.threshold:
-            raise ValueError(f"real_up_to {self.real_up_to} lies above the threshold {self.threshold}")
-        return self
-
-    def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (N,) probabilities that images are synthetic; they rise with the logits."""
-        if self.scaling is None:
-            return sigmoid(logits - self.threshold)
-        return sigmoid(self.scaling.slope * logits + self.scaling.offset)
-
-    @property
-    def synthetic_above(self) -> float:
-        """The probability of an image at the threshold: above it the verdict is synthetic."""
-        return float(self.probabilities(np.array([self.threshold]))[0])
-
-    def verdicts(self, logits: NDArray[np.float64]) -> list[str]:
-        """Return N words of "real", "synthetic" and "unsure"."""
-        low = self.threshold if self.real_up_to is None else self.real_up_to
-        return [SYNTHETIC if logit > self.threshold else REAL if logit <= low else UNSURE for logit in logits]
-
-
-def conformal_threshold(reals: NDArray[np.float64], target_fpr: float) -> float:
-    """Return the least logit above which a new image like ``reals`` (n,) lies with probability at most ``target_fpr``.
+    Args:
+        bundle: the bundle; or a head file (.safetensors), which becomes one.
+        on: a scores file of ``ltdpipe evaluate``, the folder of an extracted view, or a result file of
+            ``ltdpipe predict`` (.csv, .jsonl).
+        out: the calibrated bundle; may be ``bundle``.
+        classes: "labelled": as the scores or the index state; "real": every image is; "unlabelled": nobody knows.
+        target_fpr: the share of real images that may be called synthetic.
+        unsure: the share of synthetic images that may be called real; None: there is no band.
+        share: with "unlabelled", the share of the images that is synthetic.
 
     Raises:
-        DataError: there are too few of them; the message says how many are needed.
+        DataError: too few images (the message says how many are needed), images that trained the head, another head's
+            scores, or a damaged file.
+        SettingError: nothing says which of the images are real.
     """
-    return float(np.sort(reals)[len(reals) - _allowed(len(reals), target_fpr, "target-fpr", "real")])
-
-
-def conformal_low(fakes: NDArray[np.float64], unsure: float) -> float:
-    """Return the greatest logit up to which a new image like ``fakes`` (n,) lies with probability at most ``unsure``.
-
-    Raises:
-        DataError: there are too few of them; the message says how many are needed.
-    """
-    place = _allowed(len(fakes), unsure, "unsure", "synthetic")
-    return float(np.nextafter(np.sort(fakes)[place - 1], -np.inf))
+    loaded = make(head=bundle) if bundle.suffix == ".safetensors" else read_bundle(bundle)
+    if not on.exists():
+        raise DataError(f"{on} does not exist; expected a scores file, an extracted view or results of predict")
+    if on.is_dir():
+        logits, labels, source = _of_features(loaded, on)
+    elif on.suffix == ".parquet":
+        logits, labels, source = _of_scores(loaded, on)
+    else:
+        logits, labels, source = _of_results(loaded, on)
+    if classes == "real":
+        labels = np.zeros(len(logits), np.int64)
+    if classes == "unlabelled":
+        calibration = calibrate_unlabelled(logits, source=source, share=share)
+    elif labels is None:
+        raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
+    else:
+        calibration = calibrate(labels, logits, source=source, target_fpr=target_fpr, unsure=unsure)
+    write_bundle(out, loaded.head, loaded.manifest.model_copy(update={"calibration": calibration}))
+    return calibration
 
 
 def calibrate(
@@ -142,7 +108,7 @@ def calibrate(
     """
     reals, fakes = logits[labels == 0], logits[labels == 1]
     threshold = conformal_threshold(reals, target_fpr)
-    low = None if unsure is None else min(conformal_low(fakes, unsure), threshold)
+    low = None if unsure is None else min(conformal_lower_threshold(fakes, unsure), threshold)
     _check_spread(logits, source)
     return Calibration(
         threshold=threshold,
@@ -157,15 +123,15 @@ def calibrate(
     )
 
 
-def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: float, at_least: int) -> Calibration:
-    """Set the threshold from ``logits`` (N,) of the target of which a ``share`` is synthetic, nobody knows which.
+def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: float) -> Calibration:
+    """Set the threshold from ``logits`` (N,) of images of which a ``share`` is synthetic, nobody knows which.
 
     Raises:
-        DataError: there are fewer than ``at_least`` of them, or their logits are all the same or not finite.
+        DataError: they are fewer than 100, or their logits are all the same or not finite.
     """
-    if len(logits) < at_least:
+    if len(logits) < UNLABELLED:
         raise DataError(
-            f"{source} has {len(logits)} unlabelled images, and a threshold from them needs at least {at_least}; add "
+            f"{source} has {len(logits)} unlabelled images, and a threshold from them needs at least {UNLABELLED}; add "
             "images of the target"
         )
     _check_spread(logits, source)
@@ -181,6 +147,25 @@ def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: flo
     )
 
 
+def conformal_threshold(reals: NDArray[np.float64], target_fpr: float) -> float:
+    """Return the least logit above which a new image like ``reals`` (n,) lies with probability at most ``target_fpr``.
+
+    Raises:
+        DataError: there are too few of them; the message says how many are needed.
+    """
+    return float(np.sort(reals)[len(reals) - _allowed(len(reals), target_fpr, "target-fpr", "real")])
+
+
+def conformal_lower_threshold(fakes: NDArray[np.float64], unsure: float) -> float:
+    """Return the greatest logit up to which a new image like ``fakes`` (n,) lies with probability at most ``unsure``.
+
+    Raises:
+        DataError: there are too few of them; the message says how many are needed.
+    """
+    place = _allowed(len(fakes), unsure, "unsure", "synthetic")
+    return float(np.nextafter(np.sort(fakes)[place - 1], -np.inf))
+
+
 def fit_platt(reals: NDArray[np.float64], fakes: NDArray[np.float64], source: str) -> Platt:
     """Fit probabilities to logits (n,) of real and (m,) of synthetic images, both classes counting the same.
 
@@ -190,8 +175,6 @@ def fit_platt(reals: NDArray[np.float64], fakes: NDArray[np.float64], source: st
     Raises:
         DataError: the mean logit of synthetic images is not greater than that of real ones.
     """
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import, and only calibration needs it
-
     if fakes.mean() <= reals.mean():
         raise DataError(
             f"{source}: the mean logit is {fakes.mean():.4g} for synthetic images, {reals.mean():.4g} for real ones, "
@@ -257,8 +240,53 @@ def _guarantee(n_real: int, n_fake: int, target_fpr: float, unsure: float | None
 
 def _range(images: int, rate: float, option: str, word: str) -> tuple[float, float]:
     """The range that holds the rate of errors of 95 % of calibrations."""
-    from scipy.stats import beta  # noqa: PLC0415 - slow to import, and only calibration needs it
-
     allowed = _allowed(images, rate, option, word)
     low, high = beta.ppf([0.025, 0.975], allowed, images + 1 - allowed)
     return float(low), float(high)
+
+
+def _of_scores(bundle: Bundle, path: Path) -> _Images:
+    scores, manifest = read_scores(path), bundle.manifest
+    card = scores.card
+    if card.head_sha256 != manifest.head_sha256:
+        raise DataError(
+            f"{path} has the scores of another head ({printable(card.head)}, seed {card.seed}) than {bundle.source} "
+            f"holds ({printable(manifest.name)}, seed {manifest.seed}); evaluate the head that the bundle was made from"
+        )
+    if card.corpus == manifest.provenance.get("corpus") and card.view != HELD_OUT:
+        raise DataError(
+            f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
+            f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
+        )
+    return scores.logit, scores.label.astype(np.int64), printable(f"scores of corpus {card.corpus}, {card.view}")
+
+
+def _of_features(bundle: Bundle, directory: Path) -> _Images:
+    manifest = bundle.manifest
+    table = open_features(directory, manifest.spec)
+    rows, source = np.arange(len(table)), printable(f"features of corpus {table.corpus}, {directory.name}")
+    if table.corpus == manifest.provenance.get("corpus"):  # then only those that chose the best epoch
+        try:
+            settings = TrainSettings.model_validate(manifest.provenance.get("train"))
+        except ValidationError as error:
+            raise DataError(
+                f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another "
+                "corpus"
+            ) from error
+        rows, source = split_rows(table, settings).validation, f"{source}, the images held out of training"
+    labels = table.index["label"].take(rows)
+    known = None if labels.null_count else labels.to_numpy().astype(np.int64)
+    return score(bundle.head, table, rows), known, source
+
+
+def _of_results(bundle: Bundle, path: Path) -> _Images:
+    logits = []
+    for row in read_rows(path, check=False):
+        if row["detector"] != bundle.identity:
+            raise DataError(
+                f"{path} was made by detector {printable(str(row['detector']))}, {bundle.source} is {bundle.identity}; "
+                "predict again with this bundle"
+            )
+        if row["logit"] is not None:
+            logits.append(row["logit"])
+    return np.array(logits, dtype=np.float64), None, printable(f"results in {path.name}")

@@ -2,9 +2,8 @@
 
 LTD ends in a LayerNorm over the joined outputs of its branches and a linear layer. With the LayerNorm's mean and
 standard deviation of this image held fixed, the logit is a sum over coordinates, and a branch's contribution is the sum
-over its coordinates. The split is exact, but the mean and standard deviation are of both branches together: it does not
-say what the logit would be without one of them. A linear probe is a sum over its blocks, or of the
-embedding alone, as it is.
+over its own. The split is exact, but mean and deviation are of both branches together: it does not say what the logit
+would be without one of them. A linear probe is a sum over its blocks, or over the embedding, as it is.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ def contributions(head: Head, features: Tensor) -> dict[str, Tensor]:
 
 
 def _of_ltd(head: LtdHead, features: Tensor) -> dict[str, Tensor]:
-    seen: list[Tensor] = []
-    hook = head.norm.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    joined_outputs: list[Tensor] = []
+    hook = head.norm.register_forward_hook(lambda _module, inputs, _output: joined_outputs.append(inputs[0]))
     try:
         head(features)
     finally:
         hook.remove()
-    (joined,) = seen  # (N, B D), the branches' outputs side by side
+    (joined,) = joined_outputs  # (N, B D), the branches' outputs side by side
     normed = torch.nn.functional.layer_norm(joined, joined.shape[1:], eps=head.norm.eps)
     weight = head.classifier.weight[0]  # (B D,)
     names = list(head.branches)

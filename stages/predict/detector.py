@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from stages.extract.backbone import Backbone, feature_spec, load_backbone
-from stages.extract.read_image import ReadSpec
+from stages.extract.read_image import ReadResult, ReadSpec, Task, decode, decode_opened, make_views, read_image
 from stages.extract.settings import ExtractSettings
 from stages.extract.views import Recipe
-from stages.predict.bundle import Bundle, read_bundle
-from stages.predict.card import difference
-from stages.predict.looks import Looks, Seen, see
+from stages.predict.bundle import Bundle, read_bundle, spec_difference
+from stages.predict.inputs import spelled
+from stages.predict.manifest import REAL, SYNTHETIC, UNSURE, Calibration
+from stages.predict.results import Prediction
+from storage import names
 from storage.errors import DataError, SettingError
 from storage.sources import Sources
-from storage.views import View
+from storage.views import View, expand_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from stages.predict.looks import AnyImage
-    from stages.predict.results import Prediction
+    AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
+
+# Mild changes that an image meets on its way through platforms; a sound verdict survives them.
+CHECK_VIEWS = ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")
 
 
 class Detector:
@@ -43,12 +50,13 @@ class Detector:
 
     def __init__(self, bundle: Bundle, backbone: Backbone) -> None:
         self.bundle, self.backbone = bundle, backbone
-        self.card, self.calibration = bundle.card, bundle.card.calibration
-        settings = ExtractSettings(backbone=backbone.card.name, taps=(self.card.tap,))
-        differing = difference(self.card.spec, feature_spec(backbone, settings, self.job(Looks()), View("clean")))
-        if differing:
+        self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
+        settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
+        local = feature_spec(backbone, settings, self.read_spec(check=False), View("clean"))
+        difference = spec_difference(self.manifest.spec, local)
+        if difference:
             raise DataError(
-                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {differing}; name the "
+                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {difference}; name the "
                 "weights it was made with in --weights, or make a bundle from a head trained on this backbone"
             )
         self.head = bundle.head.to(backbone.device)
@@ -69,30 +77,22 @@ class Detector:
             ResourceError: the backbone's weights can neither be found nor downloaded.
         """
         bundle = read_bundle(Path(path))
-        spec = bundle.card.spec
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if spec.precision == "fp16" and place.type != "cuda":
+        spec = bundle.manifest.spec
+        kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+        if spec.precision == "fp16" and kind != "cuda":
             raise DataError(
                 f"{bundle.source} was made for another precision: fp16 there, fp32 here (fp16 needs a CUDA device, and "
                 "the two give different features); run it on a GPU, or train a head on features in fp32"
             )
         return cls(bundle, load_backbone(spec.backbone, weights=weights, precision=spec.precision, device=device))
 
-    def score(
-        self,
-        images: Iterable[AnyImage],
-        *,
-        check: bool = False,
-        tencrop: bool = False,
-        batch: int | None = None,
-    ) -> list[Prediction]:
+    def score(self, images: Iterable[AnyImage], *, check: bool = False, batch: int | None = None) -> list[Prediction]:
         """Score images; the order is kept, and an image that cannot be read is a result with a reason.
 
         Args:
             images: several of PIL images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), paths of image files, or bytes:
                 the content of a file. All are read as files are; names of results are those of paths alone.
             check: also score mild re-encodings and rescalings; a verdict that flips becomes "unsure".
-            tencrop: the mean logit over ten crops.
             batch: forward passes of so many images; None for what suits the device. Changes nothing beyond rounding.
 
         Raises:
@@ -103,60 +103,150 @@ class Detector:
             raise SettingError(
                 f"expected several images, found one {type(images).__name__}; put it in a list: score([x])"
             )
-        looks = Looks(check, tencrop)
-        job = self.job(looks)
-        return list(self.predictions((see(image, job) for image in images), looks, batch))
+        spec = self.read_spec(check=check)
+        return list(self.predictions((read_any(image, spec) for image in images), check=check, batch=batch))
 
-    def job(self, looks: Looks) -> ReadSpec:
-        """Return what readers of image files need to make the pixels of ``looks``."""
-        recipe = Recipe(self.card.geometry, self.backbone.card.size)
-        return ReadSpec(Sources.of("/"), looks.views, recipe, self.card.apply_exif)
+    def read_spec(self, *, check: bool) -> ReadSpec:
+        """Return how image files are read, the plain view first; their paths are relative to ``/``."""
+        views = expand_views(["clean", *(CHECK_VIEWS if check else ())])
+        recipe = Recipe(self.manifest.geometry, self.backbone.card.size)
+        return ReadSpec(Sources.of("/"), views, recipe, self.manifest.apply_exif)
 
-    def predictions(self, seen: Iterable[Seen], looks: Looks, batch: int | None = None) -> Iterator[Prediction]:
+    def name(self, *, check: bool) -> str:
+        """Return what results call this detector."""
+        return f"{self.bundle.identity}+check" if check else self.bundle.identity
+
+    def predictions(
+        self, reads: Iterable[tuple[str | None, ReadResult]], *, check: bool, batch: int | None = None
+    ) -> Iterator[Prediction]:
         """Yield the results of images in their order; the first comes after one image, later ones in full batches.
 
+        On a GPU a batch is handed over before the results of the one before are waited for.
+
         Args:
-            seen: the images, read lazily; at most a batch of them is held.
-            looks: which views their pixels are.
+            reads: name of each image and what reading it gave; taken lazily, and at most two batches are held.
+            check: whether they were read in the views of the check.
             batch: pictures a forward pass, all views counted; None for what suits the device.
         """
-        most, now = max(1, (batch or self.backbone.auto_batch) // len(looks.views)), 1
-        waiting: list[Seen] = []
-        for one in seen:
-            waiting.append(one)
-            if len(waiting) >= now:
-                yield from self._judged(waiting, looks)
-                waiting, now = [], min(2 * now, most)
-        yield from self._judged(waiting, looks)
+        limit, size = (batch or self.backbone.auto_batch), 1
+        if check:
+            limit = max(1, limit // (1 + len(CHECK_VIEWS)))
+        waiting: list[tuple[str | None, ReadResult]] = []
+        running: deque[tuple[list[tuple[str | None, ReadResult]], torch.Tensor | None]] = deque()
+        for name, read in reads:
+            # a reader uses the place of its pixels again
+            waiting.append((name, read if read.pixels is None else replace(read, pixels=read.pixels.copy())))
+            if len(waiting) >= size:
+                running.append((waiting, self._forward(waiting)))
+                waiting, size = [], min(2 * size, limit)
+                if self.backbone.device.type == "cpu" or len(running) > 1:
+                    yield from self._results(*running.popleft(), check=check)
+        running.append((waiting, self._forward(waiting)))
+        for started in running:
+            yield from self._results(*started, check=check)
 
-    def _judged(self, waiting: list[Seen], looks: Looks) -> Iterator[Prediction]:
-        logits = np.full((len(waiting), len(looks.views)), np.nan)
-        pictures = [(at, view) for at, one in enumerate(waiting) for view in one.made]
-        if pictures:
-            pixels = np.stack([waiting[at].pixels[view] for at, view in pictures])  # type: ignore[index]
-            logits[tuple(np.array(pictures).T)] = self.logits(self.features(pixels))
-        cached = [at for at, one in enumerate(waiting) if one.features is not None]
-        if cached:
-            logits[cached, 0] = self.logits(np.stack([waiting[at].features for at in cached]))  # type: ignore[misc]
-        for one, row in zip(waiting, logits, strict=True):
-            yield looks.judge(one, row, self.calibration, self.bundle.identity)
+    def features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Return what the head reads of pixels (N, S, S, 3): (N, L', D) or (N, E) float32, on the device.
 
-    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Return what the head reads of pixels (N, S, S, 3), rounded as features on disk are: (N, L', D) or (N, E).
-
-        They are not finite where float16 cannot hold them: the row of that image says so, and the others go on.
+        Values are rounded to float16 as in features on disk; they are infinite where float16 cannot hold them.
         """
         tap = self.head.reads.tap
-        with np.errstate(over="ignore"):
-            stored = self.backbone.taps(pixels, [tap], self.head.reads.blocks)[tap].cpu().numpy().astype(np.float16)
-        return stored if tap == "embedding" else stored.swapaxes(0, 1)
+        stored = self.backbone.taps(pixels, [tap], self.head.reads.blocks)[tap].half()
+        return (stored if tap == "embedding" else stored.transpose(0, 1)).float().contiguous()
 
     @torch.inference_mode()
-    def logits(self, features: NDArray[np.float16]) -> NDArray[np.float64]:
-        """Return (N,) logits of features (N, L', D) or (N, E); not finite where an image's features are not."""
-        logits: NDArray[np.float64] = self.head(self.tensor(features)).cpu().numpy().astype(np.float64)
-        return logits
+    def _forward(self, reads: list[tuple[str | None, ReadResult]]) -> torch.Tensor | None:
+        """Return the logits of all pictures of a batch, image by image and view by view; None where there are none."""
+        pictures = [read.pixels[view] for _, read in reads if read.pixels is not None for view in _made(read)]
+        return self.head(self.features(np.stack(pictures))) if pictures else None
 
-    def tensor(self, features: NDArray[np.float16]) -> torch.Tensor:
-        """Return features as the head takes them: float32, on its device."""
-        return torch.from_numpy(np.ascontiguousarray(features)).to(self.backbone.device).float()
+    def _results(
+        self, reads: list[tuple[str | None, ReadResult]], logits: torch.Tensor | None, *, check: bool
+    ) -> Iterator[Prediction]:
+        given = iter(() if logits is None else logits.double().tolist())
+        for name, read in reads:
+            of_views = np.full(1 + len(CHECK_VIEWS) if check else 1, np.nan)
+            for view in _made(read):
+                of_views[view] = next(given)
+            error = read.metadata["error"] or next(iter(read.view_errors.values()), None)
+            result = to_prediction(of_views, self.calibration, error)
+            yield replace(result, path=name, detector=self.name(check=check))
+
+
+def to_prediction(logits: NDArray[np.float64], calibration: Calibration, error: str | None = None) -> Prediction:
+    """Return what is said of one image.
+
+    Args:
+        logits: (V,) of its plain view and, with the check, of the others; NaN where a view could not be made, not
+            finite where the features are not.
+        calibration: how logits are read.
+        error: why the image, or a view of it, could not be read.
+    """
+    logit = float(logits[0])
+    if not np.isfinite(logit):
+        reason = error or "features: the backbone gives values for it that are not finite"
+        return Prediction(status="failed", error=reason)
+    (verdict,) = calibration.verdicts(np.array([logit]))
+    spread = flipped = None
+    if len(logits) > 1:
+        made = np.flatnonzero(np.isfinite(logits))
+        probabilities, verdicts = calibration.probabilities(logits[made]), calibration.verdicts(logits[made])
+        spread = float(probabilities.max() - probabilities.min())
+        opposite = {REAL: SYNTHETIC, SYNTHETIC: REAL}.get(verdict)
+        flipped = " ".join(CHECK_VIEWS[at - 1] for at, word in zip(made, verdicts, strict=True) if word == opposite)
+    return Prediction(
+        status="ok",
+        verdict=UNSURE if flipped else verdict,
+        probability=float(calibration.probabilities(np.array([logit]))[0]),
+        synthetic_above=calibration.synthetic_above,
+        logit=logit,
+        error=error,
+        spread=spread,
+        flipped=flipped,
+    )
+
+
+def task_of(name: str, spec: ReadSpec) -> Task:
+    """Return the task of reading one file, or member of an archive, in all views of a spec that begins at ``/``.
+
+    ``name`` is text of :mod:`storage.names`, relative to the working directory or absolute.
+    """
+    path = os.path.join(Path.cwd(), names.to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
+    return Task(names.to_text(path).lstrip("/"), tuple(range(len(spec.views))))
+
+
+def _made(read: ReadResult) -> list[int]:
+    """Return the numbers of the views that there are pixels of."""
+    return [] if read.pixels is None else [view for view in range(len(read.pixels)) if view not in read.view_errors]
+
+
+def read_any(image: AnyImage, spec: ReadSpec) -> tuple[str | None, ReadResult]:
+    """Read one image from memory or from a file.
+
+    Raises:
+        SettingError: it is neither an image, nor an array of one, nor a path, nor the content of a file.
+    """
+    out = np.zeros(spec.shape, np.uint8)
+    if isinstance(image, (str, os.PathLike)):
+        name = spelled(os.fsdecode(image))
+        return name, read_image(spec, task_of(name, spec), out)
+    if isinstance(image, bytes):
+        decoded = decode(lambda: image, apply_exif=spec.apply_exif)
+    else:
+        opened = image if isinstance(image, Image.Image) else _from_array(image)
+        decoded = decode_opened(opened, apply_exif=spec.apply_exif)
+    return None, make_views(decoded, spec, Task("", tuple(range(len(spec.views)))), out)
+
+
+def _from_array(array: object) -> Image.Image:
+    if not isinstance(array, np.ndarray):
+        raise SettingError(
+            f"expected PIL images, uint8 arrays, paths or bytes of image files, found {type(array).__name__}"
+        )
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {3, 4})
+    if array.dtype != np.uint8 or not is_image or 0 in array.shape:
+        raise SettingError(
+            f"expected an array (H, W), (H, W, 3) or (H, W, 4) of uint8, found {array.shape} of {array.dtype}; scale "
+            "it to 0..255 and convert"
+        )
+    return Image.fromarray(array)

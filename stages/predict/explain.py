@@ -15,7 +15,7 @@ from PIL import Image
 from stages.analyse.transitions import transitions
 from stages.heads.ltd import LtdHead
 from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
-from stages.predict.looks import CHECK_VIEWS, Looks, see
+from stages.predict.detector import CHECK_VIEWS, read_any
 from stages.report import html
 from stages.report.figures import Chart, Curve, Line, band_chart, common_scale
 from storage.atomic import write_text
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.predict.card import Bands, Card
     from stages.predict.detector import Detector
+    from stages.predict.manifest import Bands, BundleManifest
     from stages.predict.results import Prediction
 
 _QUANTITIES = (
@@ -51,9 +51,10 @@ class Explanation:
     Attributes:
         prediction: the verdict, with the stability check.
         pixels: (S, S, 3) uint8, what the backbone saw.
-        cosine: similarity of the class token after blocks k and k + 1, for each transition k of the backbone.
+        cosine: similarity of the class tokens after blocks k and k + 1, for each transition k of the backbone.
         l2: their distance.
-        window: first and last block that decide; None where the head reads no blocks.
+        window: first and last block that decide: the chosen window, or all blocks that are read where the head chooses
+            none; None where it reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
     """
 
@@ -66,60 +67,46 @@ class Explanation:
 
 
 def run(*, detector: Detector, image: Path, out: Path) -> Explanation:
-    """Write the page about one image.
-
-    Args:
-        detector: a loaded bundle.
-        image: the image file.
-        out: the HTML page, self-contained.
+    """Write the page about one image, self-contained HTML, to ``out``.
 
     Raises:
         DataError: the image cannot be read.
     """
     explanation = explain(detector, image)
-    write_text(out, render(explanation, detector.card, detector.bundle.identity))
+    write_text(out, render(explanation, detector.manifest, detector.bundle.identity))
     return explanation
 
 
 def explain(detector: Detector, image: Path) -> Explanation:
     """Return what there is to say of one image; see :func:`run`."""
-    looks = Looks(check=True)
-    seen = see(image, detector.job(looks))
-    if seen.pixels is None:
-        raise DataError(f"{seen.path} cannot be explained: {seen.error}")
-    prediction = next(detector.predictions([seen], looks))
-    if prediction.verdict is None:
-        raise DataError(f"{seen.path} cannot be explained: {prediction.error}")
-    pixels = seen.pixels[:1]
+    name, read = read_any(image, detector.read_spec(check=True))
+    (prediction,) = detector.predictions([(name, read)], check=True)
+    if read.pixels is None or prediction.verdict is None:
+        raise DataError(f"{name} cannot be explained: {prediction.error}")
+    pixels, head = read.pixels[:1], detector.head
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
     moved = transitions(cls, blocks)[0]  # (T, 2)
-    read = detector.tensor(detector.features(pixels))
+    window = head.reads.blocks
+    if isinstance(head, LtdHead):
+        start = head.selection.start()
+        window = window[start : start + head.selection.window]
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],
         cosine=moved[:, 0].tolist(),
         l2=moved[:, 1].tolist(),
-        window=_window(detector),
-        parts={name: float(values[0]) for name, values in contributions(detector.head, read).items()},
+        window=(window[0], window[-1]) if window else None,
+        parts={part: float(values[0]) for part, values in contributions(head, detector.features(pixels)).items()},
     )
 
 
-def _window(detector: Detector) -> tuple[int, int] | None:
-    """First and last block that decide: the chosen window, or all blocks read where the head chooses none."""
-    head, blocks = detector.head, detector.head.reads.blocks
-    if isinstance(head, LtdHead):
-        start = head.selection.start()
-        blocks = blocks[start : start + head.selection.window]
-    return (blocks[0], blocks[-1]) if blocks else None
-
-
-def render(explanation: Explanation, card: Card, identity: str) -> str:
+def render(explanation: Explanation, manifest: BundleManifest, identity: str) -> str:
     """Return the page's HTML; the same arguments give the same bytes.
 
     Args:
         explanation: of one image.
-        card: of the bundle.
+        manifest: of the bundle.
         identity: of the bundle.
     """
     picture = io.BytesIO()
@@ -128,12 +115,12 @@ def render(explanation: Explanation, card: Card, identity: str) -> str:
         "prediction": explanation.prediction,
         "picture": f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}",
         "side": explanation.pixels.shape[0],
-        "card": card,
+        "manifest": manifest,
         "identity": identity,
         "window": explanation.window,
-        "charts": list(_charts(explanation, card.bands)),
-        "rows": list(_transitions(explanation, card.bands)),
-        "parts": list(_parts(explanation, card)),
+        "charts": list(_charts(explanation, manifest.bands)),
+        "rows": list(_transitions(explanation, manifest.bands)),
+        "parts": list(_parts(explanation, manifest)),
         "views": ", ".join(CHECK_VIEWS),
     }
     return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))
@@ -177,9 +164,9 @@ def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict
         yield {"k": k, "read": read, "cosine": cosine, "bands": compared}
 
 
-def _parts(explanation: Explanation, card: Card) -> Iterator[dict[str, Any]]:
-    bands, names = card.bands, dict(_PARTS)
-    if card.settings.type == "layer-transformer":
+def _parts(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:
+    bands, names = manifest.bands, dict(_PARTS)
+    if manifest.settings.type == "layer-transformer":
         names["raw"] = "attention over the tokens of all blocks"
     classes = [] if bands is None else [bands.real.contributions, bands.synthetic.contributions]
     for name, value in explanation.parts.items():

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from stages.scan.packed import is_image
 from stages.scan.walk import LEADS_OUT, UNREADABLE, walk
 from storage import names
-from storage.archives import ARCHIVE_EXTENSIONS, MOST_IMAGE_BYTES
+from storage.archives import ARCHIVE_EXTENSIONS
 from storage.errors import DataError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Sequence
 
 STDIN = "-"
-MOST_LINE_BYTES = 4096  # what POSIX systems take for a path
+MAX_LINE_BYTES = 4096  # what POSIX systems take for a path
 
 # What the walk calls an image that is none -> what the row says.
 _PROBLEMS = {
@@ -35,8 +34,7 @@ _PROBLEMS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One image to look at.
 
     Attributes:
@@ -48,12 +46,15 @@ class Item:
     error: str | None = None
 
 
-def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = False) -> Iterator[Item]:
+def find_images(
+    paths: Sequence[str], stdin: IO[bytes], left_out: Counter[str], *, follow_links: bool = False
+) -> Iterator[Item]:
     """Yield the images of all paths in order; folders and archives in order of their names.
 
     Args:
         paths: files, folders, archives (.zip, .tar, .parquet), or "-" for paths of files on ``stdin``, one a line.
         stdin: where "-" reads.
+        left_out: kind -> entries of folders and archives that are none of the images; added to.
         follow_links: whether links inside a folder may lead out of it.
 
     Raises:
@@ -64,9 +65,9 @@ def find_images(paths: Sequence[str], stdin: IO[bytes], *, follow_links: bool = 
         if path == STDIN:
             yield from _listed(stdin)
         elif os.path.isdir(path) or (path.lower().endswith(ARCHIVE_EXTENSIONS) and os.path.isfile(path)):  # noqa: PTH112, PTH113
-            yield from _some(path, _walked(path, follow_links=follow_links))
+            yield from _some(path, _walked(path, left_out, follow_links=follow_links))
         else:
-            yield image_file(path)
+            yield Item(spelled(path))
 
 
 def check_paths(paths: Sequence[str]) -> None:
@@ -90,15 +91,13 @@ def _printable(text: str) -> str:
 
 
 def _listed(stdin: IO[bytes]) -> Iterator[Item]:
-    number = 0
-    while line := stdin.readline(MOST_LINE_BYTES + 2):
-        number += 1
+    for number, line in enumerate(iter(lambda: stdin.readline(MAX_LINE_BYTES + 2), b""), 1):
         path = line.rstrip(b"\r\n")
-        if len(path) > MOST_LINE_BYTES or b"\0" in path:
-            what = f"is longer than {MOST_LINE_BYTES} bytes" if len(path) > MOST_LINE_BYTES else "holds a zero byte"
+        if len(path) > MAX_LINE_BYTES or b"\0" in path:
+            what = f"is longer than {MAX_LINE_BYTES} bytes" if len(path) > MAX_LINE_BYTES else "holds a zero byte"
             raise DataError(f"line {number} of the list on standard input {what}: expected one path a line")
         if path:
-            yield image_file(os.fsdecode(path))
+            yield Item(spelled(os.fsdecode(path)))
 
 
 def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
@@ -109,44 +108,25 @@ def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
         raise DataError(f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png")
 
 
-def _walked(path: str, *, follow_links: bool) -> Iterator[Item]:
+def _walked(path: str, left_out: Counter[str], *, follow_links: bool) -> Iterator[Item]:
     """Yield the images of a folder or an archive, and a row for each that cannot be read."""
     refused: list[Item] = []
     prefix = names.to_text(os.path.dirname(path) if os.path.isfile(path) else path.rstrip("/") or "/")  # noqa: PTH113, PTH120
 
-    def left_out(kind: str, entry: str) -> None:
+    def note(kind: str, entry: str) -> None:
         what, _, archive = kind.partition(" in ")  # a link in x.tar
         if kind in {UNREADABLE, LEADS_OUT} or (is_image(entry) and kind in _PROBLEMS):
             refused.append(Item(_printable(entry), f"unreadable: {_PROBLEMS[kind]}"))
         elif is_image(entry) and archive and entry.startswith(f"{archive}!/"):
             refused.append(Item(_printable(entry), f"unreadable: {what} in the archive"))
-
-    for folder in walk(path, left_out, prefix=prefix, follow_links=follow_links):
-        if not len(folder) and is_image(folder.prefix):
-            found = [Item(_printable(folder.prefix), "unreadable: no regular file")]
-        elif folder.error is not None:
-            found = [Item(_printable(folder.path(folder.names[0])), f"unreadable: {folder.error}")]
         else:
-            packed = ".parquet!" in folder.prefix.lower()  # a Parquet row has the size of its file
-            found = [
-                Item(_printable(folder.path(name)), None if packed else _too_large(size))
-                for name, size in zip(folder.names, folder.sizes, strict=True)
-            ]
+            left_out[kind] += 1
+
+    for folder in walk(path, note, prefix=prefix, follow_links=follow_links):
+        if not len(folder) and is_image(folder.prefix):
+            refused.append(Item(_printable(folder.prefix), "unreadable: no regular file"))
+        error = None if folder.error is None else f"unreadable: {folder.error}"
+        found = (Item(_printable(folder.path(name)), error) for name in folder.names)
         yield from sorted([*refused, *found], key=lambda item: item.name)
         refused.clear()
     yield from refused
-
-
-def image_file(path: str) -> Item:
-    """Return one image file, with the reason why it is not to be read where it is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        return Item(spelled(path), f"unreadable: {(error.strerror or str(error)).lower()}")
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device would wait, or never end
-        return Item(spelled(path), "unreadable: no regular file")
-    return Item(spelled(path), _too_large(status.st_size))
-
-
-def _too_large(size: int) -> str | None:
-    return f"too large: {size} bytes, at most {MOST_IMAGE_BYTES} are read" if size > MOST_IMAGE_BYTES else None

@@ -1,7 +1,7 @@
 """What is said of one image, and the result files: CSV, JSON lines and Parquet, written as the results come.
 
-A row is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut off
-when the run goes on. A Parquet file cannot be appended to: its rows are kept as JSON lines beside it until the end.
+A row of text is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut
+off when the run goes on. A Parquet file cannot be appended to: it is there when the run is complete.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import csv
 import io
 import json
 import math
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from storage.atomic import atomic_path, explained
 from storage.csv_text import csv_line, unescaped
@@ -21,14 +23,14 @@ from storage.errors import DataError, SettingError
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
-FORMS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet")
 _NUMBERS = ("probability", "synthetic_above", "logit", "spread")
-_MOST_TORN = 1 << 20  # bytes of a line that a killed run did not finish
+_MAX_LINE = 1 << 20
 _PARQUET_ROWS = 8192
 
 
@@ -45,12 +47,12 @@ class Prediction:
             keep a false-positive rate.
         logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores.
         error: why it could not be read, or which view of the check could not be made of it.
-        detector: which bundle, and how it looked.
+        detector: which bundle, and with which options.
         spread: greatest minus least probability over the views of the check; None without it.
         flipped: views of the check in which the verdict is the opposite one.
     """
 
-    path: str | None
+    path: str | None = None
     status: str
     verdict: str | None = None
     probability: float | None = None
@@ -74,89 +76,151 @@ def columns(*, check: bool) -> tuple[str, ...]:
     return (*COLUMNS, *CHECK_COLUMNS) if check else COLUMNS
 
 
-def form_of(out: Path) -> str:
-    """Return the form of a result file by its name: one of ``FORMS``.
+def format_of(out: Path) -> str:
+    """Return the format of a result file by its name: one of ``FORMATS``.
 
     Raises:
         SettingError: the name has another extension.
     """
-    form = out.suffix.lower().removeprefix(".")
-    if form not in FORMS:
-        known = ", ".join(f".{name}" for name in FORMS)
+    suffix = out.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
         raise SettingError(f"{out}: expected a name that ends in {known}, found {out.suffix or 'no extension'!r}")
-    return form
+    return suffix
 
 
-def journal_of(out: Path) -> Path:
-    """Return where rows go as they come: the file itself, or what becomes a Parquet file at the end."""
-    return out.with_name(f"{out.name}.rows.jsonl") if form_of(out) == "parquet" else out
-
-
-class RowWriter:
-    """Writes results as text lines to a stream.
+class TextWriter:
+    """Writes each result as a line at once.
 
     Args:
         stream: where they go.
-        form: "csv" or "jsonl".
+        kind: "csv" or "jsonl".
         check: whether they have the columns of the stability check.
-        goes_on: whether the stream holds rows already; else CSV begins with the names of the columns.
+        header: whether CSV begins with the names of the columns.
 
     Attributes:
         rows: how many were written.
     """
 
-    def __init__(self, stream: IO[str], form: str, *, check: bool, goes_on: bool = False) -> None:
-        self._stream, self._check, self._is_csv = stream, check, form == "csv"
+    def __init__(self, stream: IO[str], kind: str, *, check: bool, header: bool = True) -> None:
+        self._stream, self._check, self._is_csv = stream, check, kind == "csv"
         self.rows = 0
-        if self._is_csv and not goes_on:
+        if self._is_csv and header:
             stream.write(csv_line(columns(check=check)))
 
     def write(self, prediction: Prediction) -> None:
-        """Write one result, at once."""
+        """Write one result."""
         self.rows += 1
         row = prediction.row(check=self._check)
         self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
 
 
+class TableWriter:
+    """Writes each result as a line for a person; ``synthetic_above`` stands in the heading."""
+
+    def __init__(self, stream: IO[str], synthetic_above: float) -> None:
+        self._stream = stream
+        self._heading = f"{'verdict':<9}  {'p(synthetic)':>12}  path  (synthetic above p = {synthetic_above:.4f})\n"
+
+    def write(self, prediction: Prediction) -> None:
+        """Write one result."""
+        probability = "" if prediction.probability is None else f"{prediction.probability:.4f}"
+        reason = f"  ({prediction.error})" if prediction.error else ""
+        flips = f"  (flips under {prediction.flipped})" if prediction.flipped else ""
+        line = printable(f"{prediction.path or ''}{reason}{flips}")
+        self._stream.write(f"{self._heading}{prediction.verdict or 'failed':<9}  {probability:>12}  {line}\n")
+        self._stream.flush()
+        self._heading = ""
+
+
+class ParquetWriter:
+    """Writes results to a Parquet file, which is whole when it is closed."""
+
+    def __init__(self, path: Path, *, check: bool) -> None:
+        self._check, self._rows = check, list[dict[str, Any]]()
+        names = columns(check=check)
+        self._schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
+        self._file = pq.ParquetWriter(path, self._schema, write_page_checksum=True)
+
+    def write(self, prediction: Prediction) -> None:
+        """Write one result."""
+        self._rows.append(prediction.row(check=self._check))
+        if len(self._rows) == _PARQUET_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left and the end of the file."""
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows = []
+
+
 @contextmanager
-def open_rows(out: Path, *, check: bool, resume: bool) -> Iterator[tuple[RowWriter, Iterator[dict[str, Any]]]]:
+def open_results(
+    out: Path, *, check: bool, detector: str, resume: bool
+) -> Iterator[tuple[TextWriter | ParquetWriter, Mapping[str, str]]]:
     """Open a result file; it is complete when the block ends well.
 
     Args:
-        out: its name tells its form.
+        out: its name tells its format.
         check: whether it has the columns of the stability check.
+        detector: what made its rows, as they state it.
         resume: go on with what a stopped run left.
 
     Yields:
-        The writer, and the rows that are there already; take all of these before the first is written.
+        The writer, and path -> status of the rows that are there already.
 
     Raises:
-        SettingError: the file exists and is not to be gone on with.
-        DataError: what is there is no result file of this form.
+        SettingError: the file exists and is not to be gone on with, or is a Parquet file and is to be.
+        DataError: what is there is no result file of this format, or of another detector.
     """
-    journal = journal_of(out)
-    there = next((path for path in (out, journal) if path.exists()), None)
-    if there is not None and not resume:
-        raise SettingError(f"{there} exists; go on with it by --resume {out}, name another file, or delete it")
-    if journal != out and out.exists():
-        raise SettingError(f"{out} is complete: nothing is left to be resumed")
-    with explained(journal):
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not journal.exists()
-        with journal.open("a", encoding="utf-8", newline="") as stream:
-            goes_on = stream.tell() > 0
-            done = _kept(journal, check=check) if goes_on else iter(())
-            writer = RowWriter(stream, form_of(journal), check=check, goes_on=goes_on)
+    is_parquet = format_of(out) == "parquet"
+    if resume and is_parquet:
+        raise SettingError(f"{out}: a Parquet file cannot be gone on with; name a .csv or .jsonl file")
+    if out.exists() and not resume:
+        raise SettingError(f"{out} exists; go on with it by --resume {out}, name another file, or delete it")
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if is_parquet:
+            with atomic_path(out) as partial, closing(ParquetWriter(partial, check=check)) as rows:
+                yield rows, {}
+            return
+        is_new = not out.exists()
+        there = {} if is_new else _written(out, check=check, detector=detector)
+        with out.open("a", encoding="utf-8", newline="") as stream:
+            writer = TextWriter(stream, format_of(out), check=check, header=out.stat().st_size == 0)
             try:
-                yield writer, done
+                yield writer, there
             except BaseException:
                 if is_new and not writer.rows:
-                    journal.unlink()  # nothing is in it that a run could go on with
+                    out.unlink()  # nothing is in it that a run could go on with
                 raise
-        if journal != out:
-            _to_parquet(journal, out, check=check)
-            journal.unlink()
+
+
+def _written(out: Path, *, check: bool, detector: str) -> dict[str, str]:
+    """Return path -> status of the whole rows of a stopped run, and cut the file after the last one."""
+    if not out.stat().st_size:
+        return {}
+    statuses = {}
+    for number, row in enumerate(read_rows(out, check=check, torn=True), 1):
+        if row["detector"] != detector:
+            raise DataError(
+                f"{out}: row {number} was made by detector {printable(str(row['detector']))}, this is {detector}; "
+                "resume with the same bundle and options, or name another file"
+            )
+        statuses[str(row["path"])] = str(row["status"])
+    with out.open("r+b") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _MAX_LINE))
+        tail = file.read()
+        if b"\n" not in tail:  # no value of ours holds a line break, and none is so long
+            raise DataError(f"{out} holds no whole line, so it is no result file; name another file, or delete it")
+        file.truncate(size - len(tail) + tail.rindex(b"\n") + 1)
+    return statuses
 
 
 def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[str, Any]]:
@@ -173,9 +237,9 @@ def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[s
     names = columns(check=check)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            pieces = iter(lambda: stream.readline(_MOST_TORN), "")  # a foreign file may be one line of any length
+            pieces = iter(lambda: stream.readline(_MAX_LINE), "")  # a foreign file may be one line of any length
             whole = (line for line in pieces if line.endswith("\n") or not torn)
-            if form_of(path) == "csv":
+            if format_of(path) == "csv":
                 lines = csv.reader(whole)
                 header = next(lines, [])
                 if tuple(header) != names:
@@ -207,27 +271,3 @@ def _typed(row: dict[str, Any]) -> dict[str, Any]:
             if not math.isfinite(row[name]):
                 raise ValueError(value)
     return row
-
-
-def _kept(journal: Path, *, check: bool) -> Iterator[dict[str, Any]]:
-    """The rows of a stopped run; the file is cut behind the last whole one when all are known to be ours."""
-    yield from read_rows(journal, check=check, torn=True)
-    with journal.open("r+b") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - _MOST_TORN))
-        tail = file.read()
-        if b"\n" not in tail:  # no value of ours holds a line break, and none is so long
-            raise DataError(f"{journal} holds no whole line, so it is no result file; name another file, or delete it")
-        file.truncate(size - len(tail) + tail.rindex(b"\n") + 1)
-
-
-def _to_parquet(journal: Path, out: Path, *, check: bool) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - only this form needs it
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    kinds = [pa.field(name, pa.float64() if name in _NUMBERS else pa.string()) for name in columns(check=check)]
-    schema = pa.schema(kinds)
-    with atomic_path(out) as partial, pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
-        rows = read_rows(journal, check=check)
-        while group := list(islice(rows, _PARQUET_ROWS)):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import chain, groupby, islice
-from typing import IO, TYPE_CHECKING, Any
+from collections import Counter, deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import IO, TYPE_CHECKING
 
 from stages.extract.loaders import open_loaders
+from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
+from stages.predict.detector import task_of
 from stages.predict.inputs import Item, find_images
-from stages.predict.looks import Seen, seen_of, task_of
-from storage.errors import DataError
+from stages.predict.results import ParquetWriter, TableWriter, TextWriter, open_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from stages.extract.read_image import ReadResult, ReadSpec, Task
+    from stages.extract.read_image import ReadSpec, Task
     from stages.predict.detector import Detector
-    from stages.predict.features import CachedFeatures
-    from stages.predict.looks import Looks
     from stages.predict.results import Prediction
+    from stages.reporter import Reporter
 
 _FEW = 8  # images that are decoded here before a loader process would have started
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        verdicts: "real", "synthetic", "unsure" and "failed" -> images scored now.
+        there: status -> images that had a row before, of a run that is gone on with.
+        left_out: kind -> entries of folders and archives that are no images to score.
+    """
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    there: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """How many images could not be read."""
+        return self.verdicts["failed"] + self.there["failed"]
+
+    @property
+    def total(self) -> int:
+        """How many images have a row."""
+        return self.verdicts.total() + self.there.total()
 
 
 def run(
@@ -29,83 +57,97 @@ def run(
     detector: Detector,
     paths: Sequence[str],
     stdin: IO[bytes],
-    looks: Looks,
-    done: Iterable[dict[str, Any]] = (),
-    features: CachedFeatures | None = None,
+    stream: IO[str],
+    form: str = "table",
+    out: Path | None = None,
+    resume: bool = False,
+    check: bool = False,
     follow_links: bool = False,
     loaders: int | None = None,
     batch: int | None = None,
-) -> Iterator[Prediction]:
-    """Yield the results of all images below ``paths``, in order.
+    reporter: Reporter,
+) -> Summary:
+    """Score all images below ``paths``, in order, and write a row for each.
 
     Args:
         detector: what scores.
         paths: files, folders, archives, or "-" for a list on ``stdin``.
         stdin: where "-" reads.
-        looks: which views are scored.
-        done: rows of a stopped run: these images are passed over.
-        features: extracted features to use where they hold an image.
+        stream: where rows go where there is no ``out``.
+        form: "table", "csv" or "jsonl", of rows on ``stream``.
+        out: the result file; its name tells its format.
+        resume: go on with what a stopped run left in ``out``: images that have a row are passed over.
+        check: also score mild re-encodings and rescalings.
         follow_links: whether links inside a folder may lead out of it.
         loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.
         batch: pictures a forward pass; None for what suits the device.
+        reporter: gets the progress of a result file; rows on a terminal show it themselves.
 
     Raises:
-        DataError: a path does not exist or holds no image, or ``done`` is not the beginning of the images now found.
+        DataError: a path does not exist or holds no image, or ``out`` holds other rows.
+        SettingError: ``out`` exists, or cannot be gone on with.
     """
-    items = find_images(paths, stdin, follow_links=follow_links)
-    _pass_over(done, items, looks.named(detector.bundle.identity))
-    job = detector.job(looks)
-    size = batch or detector.backbone.auto_batch
+    summary = Summary()
+    with ExitStack() as stack:
+        writer: TextWriter | ParquetWriter | TableWriter
+        there: Mapping[str, str] = {}
+        progress = None
+        if out is not None:
+            opened = open_results(out, check=check, detector=detector.name(check=check), resume=resume)
+            writer, there = stack.enter_context(opened)
+            summary.there.update(there.values())
+            progress = stack.enter_context(reporter.progress("predict", None, "images"))
+        elif form == "table":
+            writer = TableWriter(stream, detector.calibration.synthetic_above)
+        else:
+            writer = TextWriter(stream, form, check=check)
+        images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
+        images = (item for item in images if item.name not in there)
+        for prediction in predictions(detector, images, check=check, loaders=loaders, batch=batch):
+            writer.write(prediction)
+            summary.verdicts[prediction.verdict or "failed"] += 1
+            if progress is not None:
+                progress.advance(1, failed=int(prediction.verdict is None))
+    return summary
+
+
+def predictions(
+    detector: Detector,
+    images: Iterable[Item],
+    *,
+    check: bool = False,
+    loaders: int | None = None,
+    batch: int | None = None,
+) -> Iterator[Prediction]:
+    """Yield the results of images in their order; see :func:`run` for the arguments."""
+    spec, size = detector.read_spec(check=check), batch or detector.backbone.auto_batch
     if loaders is None:
-        first = list(islice(items, _FEW))
+        images = iter(images)
+        first = list(islice(images, _FEW))
         loaders = auto_loaders(detector.backbone.device.type) if len(first) == _FEW else 0
-        items = chain(first, items)
-    with open_loaders(job, loaders, ahead=2 * size) as read:
-        yield from detector.predictions(_seen(items, job, read, features), looks, size)
+        images = chain(first, images)
+    with open_loaders(spec, loaders, ahead=2 * size) as read:
+        yield from detector.predictions(_reads(images, spec, read), check=check, batch=size)
 
 
-def _pass_over(done: Iterable[dict[str, Any]], items: Iterator[Item], detector: str) -> None:
-    """Take from ``items`` those that have a row."""
-    for number, row in enumerate(done, 1):
-        if row["detector"] != detector:
-            raise DataError(
-                f"row {number} was made by detector {row['detector']}, this is {detector}; resume with the same bundle "
-                "and options, or name another file"
-            )
-        item = next(items, None)
-        if item is None or item.name != row["path"]:
-            found = "there is no such image" if item is None else f"the image there is now {item.name!r}"
-            raise DataError(
-                f"row {number} is of {row['path']!r}, but {found}: the images changed since the run was stopped; name "
-                "another file"
-            )
+def _reads(
+    images: Iterable[Item], spec: ReadSpec, read: Callable[[Iterable[Task]], Iterator[ReadResult]]
+) -> Iterator[tuple[str, ReadResult]]:
+    """Read the images in order; those that are not to be read go past the loaders."""
+    ahead: deque[Item] = deque()  # of which nothing was yielded yet
 
+    def tasks() -> Iterator[Task]:
+        for image in images:
+            ahead.append(image)
+            if image.error is None:
+                yield task_of(image.name, spec)
 
-def _seen(
-    items: Iterable[Item],
-    job: ReadSpec,
-    read: Callable[[Iterable[Task]], Iterator[ReadResult]],
-    features: CachedFeatures | None,
-) -> Iterator[Seen]:
-    """Read the images; runs of them that need no decoding, because they are known or refused, go past the loaders."""
-    known = ((item, _known(item, job, features)) for item in items)
-    for is_known, group in groupby(known, key=lambda pair: pair[1] is not None):
-        if is_known:
-            yield from (seen for _, seen in group if seen is not None)
-            continue
-        ahead: deque[str] = deque()  # names of the images that loaders have
-        for result in read(_tasks((item for item, _ in group), job, ahead)):
-            yield seen_of(ahead.popleft(), result)
+    def refused() -> Iterator[tuple[str, ReadResult]]:
+        while ahead and ahead[0].error is not None:
+            image = ahead.popleft()
+            yield image.name, ReadResult(NO_METADATA | {"status": "failed", "error": image.error}, None)
 
-
-def _tasks(items: Iterable[Item], job: ReadSpec, ahead: deque[str]) -> Iterator[Task]:
-    for item in items:
-        ahead.append(item.name)
-        yield task_of(item.name, job)
-
-
-def _known(item: Item, job: ReadSpec, features: CachedFeatures | None) -> Seen | None:
-    if item.error is not None:
-        return Seen(item.name, error=item.error)
-    found = None if features is None else features.find(job.sources, task_of(item.name, job).path)
-    return None if found is None else Seen(item.name, features=found)
+    for result in read(tasks()):
+        yield from refused()
+        yield ahead.popleft().name, result
+    yield from refused()

@@ -9,13 +9,12 @@ from scipy.stats import norm
 from stages.evaluate.scores import sigmoid
 from stages.measure.metrics import UNLABELLED_DRAWS, measure
 from stages.predict.calibration import (
-    Calibration,
-    Platt,
     calibrate,
     calibrate_unlabelled,
-    conformal_low,
+    conformal_lower_threshold,
     conformal_threshold,
 )
+from stages.predict.manifest import Calibration, Platt
 from storage.errors import DataError
 
 DRAWS = 400
@@ -34,7 +33,7 @@ def test_needs_one_over_the_rate_less_one_images(rate, needed):
     with pytest.raises(DataError, match=f"at least {needed} are needed"):
         conformal_threshold(np.arange(needed - 1, dtype=float), rate)
     with pytest.raises(DataError, match=f"synthetic .* at least {needed} are needed"):
-        conformal_low(np.arange(needed - 1, dtype=float), rate)
+        conformal_lower_threshold(np.arange(needed - 1, dtype=float), rate)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
@@ -44,7 +43,7 @@ def test_new_images_of_the_same_kind_are_wrong_at_most_at_the_rate_on_average(ra
     for seed in range(DRAWS):
         reals, fakes = draw(seed)
         alarms.append((fresh_reals > conformal_threshold(reals, rate)).mean())
-        misses.append((fresh_fakes <= conformal_low(fakes, rate)).mean())
+        misses.append((fresh_fakes <= conformal_lower_threshold(fakes, rate)).mean())
     for rates in (alarms, misses):
         error = 3 * np.std(rates) / np.sqrt(DRAWS)
         assert np.mean(rates) <= rate + error + 0.003  # the fresh images are a sample too
@@ -54,7 +53,7 @@ def test_new_images_of_the_same_kind_are_wrong_at_most_at_the_rate_on_average(ra
 def test_ties_only_make_it_safer():
     tied = np.repeat([0.0, 1.0], 50)
     assert (tied > conformal_threshold(tied, 0.05)).mean() <= 0.05
-    assert (tied <= conformal_low(tied, 0.05)).mean() <= 0.05
+    assert (tied <= conformal_lower_threshold(tied, 0.05)).mean() <= 0.05
 
 
 @pytest.mark.parametrize(("images", "fpr", "unsure"), [(99, 0.05, 0.05), (500, 0.01, 0.1)])
@@ -126,7 +125,7 @@ def test_the_verdict_is_synthetic_just_where_the_probability_exceeds_what_it_is_
         Calibration(),
         calibrate(labels, logits, source="x", target_fpr=0.01, unsure=unsure),
         calibrate(labels[:200], logits[:200], source="x", target_fpr=0.01),
-        calibrate_unlabelled(logits, source="x", share=0.3, at_least=100),
+        calibrate_unlabelled(logits, source="x", share=0.3),
     ):
         around = np.concatenate([logits, found.threshold + np.array([-1e-3, 0, 1e-3])])
         called = np.array(found.verdicts(around)) == "synthetic"
@@ -157,7 +156,7 @@ def test_heads_that_cannot_be_calibrated_are_refused():
         with pytest.raises(DataError, match="x: the head gives"):
             calibrate(labels, refused, source="x", target_fpr=0.05)
         with pytest.raises(DataError, match="x: the head gives"):
-            calibrate_unlabelled(refused, source="x", share=0.5, at_least=100)
+            calibrate_unlabelled(refused, source="x", share=0.5)
     with pytest.raises(DataError, match="0 held-out real images are too few"):
         calibrate(np.ones(99, int), fakes, source="x", target_fpr=0.05)
 
@@ -180,11 +179,11 @@ def test_without_a_calibration_the_probability_is_the_score():
 def test_unlabelled_images_set_the_threshold_between_the_parts_that_their_share_makes(share):
     fakes = round(400 * share)
     logits = np.random.default_rng(5).permutation(np.append(np.full(400 - fakes, -7.0), np.full(fakes, 1.0)))
-    found = calibrate_unlabelled(logits, source="x", share=share, at_least=100)
+    found = calibrate_unlabelled(logits, source="x", share=share)
     assert (found.threshold, found.n_unlabelled, found.synthetic_above) == (-3.0, 400, 0.5)
     assert found.guarantee.startswith("none")
     with pytest.raises(DataError, match="at least 100"):
-        calibrate_unlabelled(logits[:99], source="x", share=share, at_least=100)
+        calibrate_unlabelled(logits[:99], source="x", share=share)
 
 
 def test_the_unlabelled_threshold_is_that_of_the_report():
@@ -195,7 +194,7 @@ def test_the_unlabelled_threshold_is_that_of_the_report():
     accuracies = []
     for _ in range(UNLABELLED_DRAWS):
         rows = drawn.choice(400, 100, replace=False)
-        found = calibrate_unlabelled(np.sort(logits)[rows], source="x", share=0.5, at_least=100)
+        found = calibrate_unlabelled(np.sort(logits)[rows], source="x", share=0.5)
         rest = np.setdiff1d(np.arange(400), rows)
         called = np.array(found.verdicts(np.sort(logits)[rest])) == "synthetic"
         accuracies.append((called == labels[np.argsort(logits)][rest]).mean())

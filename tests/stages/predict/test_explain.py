@@ -106,7 +106,7 @@ def test_the_profile_is_that_of_the_features(study, detector):
 
 
 def test_bands_are_those_of_the_training_corpus(study, detector):
-    bands = detector.card.bands
+    bands = detector.manifest.bands
     assert (bands.corpus, bands.real.images, bands.synthetic.images) == ("train", 40, 40)
     table = FeatureTable.open(study.features("train"))
     real = table.index["label"].to_numpy() == 0
@@ -150,7 +150,7 @@ def test_without_bands_the_page_says_so(study, image, tmp_path):
 def test_a_head_file_that_says_too_little_needs_a_card(study, tmp_path):
     weights, metadata = load_head(study.head)
     save_head(tmp_path / "poor.safetensors", weights, {key: metadata[key] for key in ("settings", "feature_spec")})
-    with pytest.raises(DataError, match="name one by --card"):
+    with pytest.raises(DataError, match="name one with --card"):
         make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd")
     assert make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd", about="x").name == "poor"
 
@@ -164,8 +164,7 @@ def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path)
 
 
 def test_an_image_whose_features_are_not_finite_is_said(detector, image, monkeypatch):
-    broken = np.full((1, 9, 128), np.nan, np.float16)
-    monkeypatch.setattr(type(detector), "features", lambda _, pixels: broken.repeat(len(pixels), axis=0))
+    monkeypatch.setattr(type(detector), "features", lambda _, pixels: torch.full((len(pixels), 9, 128), torch.nan))
     with pytest.raises(DataError, match=r"00001\.png cannot be explained: features: .* not finite"):
         explain(detector, image)
 

@@ -63,11 +63,11 @@ def test_the_facts_are_those_of_the_prediction(page, explained, detector):
     numbers = [f"{prediction.probability:.4f}", f"{prediction.logit:.4f}"]
     assert shown == [prediction.verdict, *numbers, f"{first} to {last}"]
     assert f"spread {prediction.spread:.4f}" in texts(page, ".facts small")[1]
-    assert detector.card.calibration.guarantee in texts(page, "main > p")[0]
+    assert detector.manifest.calibration.guarantee in texts(page, "main > p")[0]
 
 
 def test_the_curves_are_those_of_the_image_and_of_the_bands(page, explained, detector):
-    explanation, bands = explained[0], detector.card.bands
+    explanation, bands = explained[0], detector.manifest.bands
     for curves, name in zip(page.execute_script(READ_CURVES), ("cosine", "l2"), strict=True):
         expected = {
             "image": getattr(explanation, name),
@@ -117,7 +117,7 @@ def test_the_tables_are_those_of_the_explanation(page, explained, detector):
     cells = texts(page, "#contributions tbody td:nth-child(2)")
     assert cells == [f"{value:+.4f}" for value in explanation.parts.values()]
     assert texts(page, "#contributions tfoot td")[0] == f"{sum(explanation.parts.values()):+.4f}"
-    real = detector.card.bands.real.contributions
+    real = detector.manifest.bands.real.contributions
     assert texts(page, "#contributions tbody td:nth-child(3)")[:2] == [
         f"{real[name][0]:.3f} ±{real[name][1]:.3f}" for name in ("raw", "delta")
     ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from stages.predict.bundle import MOST_HEADER_BYTES, read_bundle, write_bundle
+from stages.predict.bundle import MAX_HEADER_BYTES, read_bundle, write_bundle
 from stages.predict.detector import Detector
 from storage.errors import DataError
 
@@ -56,13 +56,13 @@ def with_card(content, **changes):
 
 def test_the_good_one_loads(study):
     bundle = read_bundle(study.bundle)
-    assert bundle.card.name == "ltd"
+    assert bundle.manifest.name == "ltd"
     assert not bundle.head.training
 
 
 def test_writing_again_gives_the_same_bytes(study, tmp_path):
     bundle = read_bundle(study.bundle)
-    write_bundle(tmp_path / "again.ltd", bundle.head, bundle.card)
+    write_bundle(tmp_path / "again.ltd", bundle.head, bundle.manifest)
     assert (tmp_path / "again.ltd").read_bytes() == study.bundle.read_bytes()
 
 
@@ -72,10 +72,10 @@ def test_truncated(good, refused, kept):
     refused(good[:size], r"is damaged, or no bundle")
 
 
-@pytest.mark.parametrize("length", [MOST_HEADER_BYTES + 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [MAX_HEADER_BYTES + 1, 2**63, 2**64 - 1])
 def test_huge_header(good, refused, length, tmp_path):
     refused(struct.pack("<Q", length) + good[8:], "its header states")
-    big = struct.pack("<Q", MOST_HEADER_BYTES + 1) + b"{" + b" " * (MOST_HEADER_BYTES + 8)
+    big = struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{" + b" " * (MAX_HEADER_BYTES + 8)
     refused(big, "its header states")
 
 
@@ -172,7 +172,7 @@ def test_a_feature_setting_that_is_not_known_is_refused(good, refused):
 def test_probabilities_of_an_older_bundle_are_kept_where_they_can_be(good, refused, tmp_path):
     old = {"version": 1, "calibration": {"threshold": -4.0, "scaling": {"kind": "temperature", "value": 4.0}}}
     (tmp_path / "old.ltd").write_bytes(with_card(good, **old))
-    card = read_bundle(tmp_path / "old.ltd").card
+    card = read_bundle(tmp_path / "old.ltd").manifest
     assert card.version == 2
     assert card.calibration.probabilities(np.array([8.0])) == 1 / (1 + np.exp(-2))
     for scaling in ({"kind": "isotonic", "logits": [0.0], "values": [0.5]}, {"kind": "temperature", "value": -1.0}):

@@ -1,0 +1,159 @@
+"""Result files: what is in them, and how a stopped run goes on."""
+
+import csv
+import json
+from contextlib import suppress
+
+import pyarrow.parquet as pq
+import pytest
+
+from stages.predict.results import COLUMNS, Prediction, format_of, open_results, read_rows
+from storage.errors import DataError, SettingError
+
+
+def results(count):
+    names = ['a "quoted", name.png', "=1+1.png", "c.png", *(f"{number}.png" for number in range(count))]
+    made = [
+        Prediction(path=name, status="ok", verdict="real", probability=0.25, logit=-1.0986122886681098, detector="d")
+        for name in names[:count]
+    ]
+    made[1] = Prediction(path=names[1], status="failed", error="truncated: gone", detector="d")
+    return made
+
+
+def write(out, predictions, *, resume=False, stop=None, check=False, detector="d"):
+    with open_results(out, check=check, detector=detector, resume=resume) as (writer, there):
+        for number, prediction in enumerate(predictions):
+            if number == stop:
+                raise KeyboardInterrupt
+            if prediction.path not in there:
+                writer.write(prediction)
+    return there
+
+
+def read(out, *, check=False):
+    if out.suffix == ".parquet":
+        return pq.read_table(out).to_pylist()
+    return list(read_rows(out, check=check))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_all_values_come_back(tmp_path, form):
+    facts = {"status": "ok", "verdict": "real", "probability": 0.25, "logit": -1.0, "detector": "d+check"}
+    checked = [Prediction(path="a.png", spread=0.125, flipped="", **facts)]
+    checked += [Prediction(path="b.png", spread=0.5, flipped="jpeg:95 webp:90", **facts)]
+    for check, made in ((False, results(5)), (True, checked)):
+        out = tmp_path / f"{check}.{form}"
+        write(out, made, check=check)
+        assert read(out, check=check) == [one.row(check=check) for one in made]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", "'=a", "''=a", "'a", "a=1"])
+def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
+    out = tmp_path / "out.csv"
+    write(out, [Prediction(path=name, status="failed", error=name, detector="d")])
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert not row["path"].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert not row["error"].startswith(("=", "+", "-", "@"))
+    assert [row["path"] for row in read(out)] == [name]
+
+
+def test_a_reason_is_one_line_that_no_terminal_obeys():
+    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(check=False)["error"]
+    assert reason == "odd:\\x1b[31m\\nx"
+
+
+def test_a_row_is_in_the_file_at_once(tmp_path):
+    out = tmp_path / "out.csv"
+    with open_results(out, check=False, detector="d", resume=False) as (writer, _):
+        writer.write(results(2)[0])
+        assert [row["path"] for row in read(out)] == [results(2)[0].path]
+
+
+def test_other_programs_read_them(tmp_path):
+    write(tmp_path / "out.csv", results(4))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ['a "quoted", name.png', "'=1+1.png", "c.png", "0.png"]
+    assert rows[1]["verdict"] == ""
+    write(tmp_path / "out.jsonl", results(4))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [tuple(line) for line in lines] == [COLUMNS] * 4
+    assert lines[1]["verdict"] is None
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("torn", ["", '{"path": "c.p', 'c.png,ok,re"'])
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, form, torn):
+    out = tmp_path / f"out.{form}"
+    with pytest.raises(KeyboardInterrupt):
+        write(out, results(6), stop=3)
+    with out.open("a") as file:
+        file.write(torn)
+    there = write(out, results(6), resume=True)
+    assert dict(there) == {one.path: one.status for one in results(3)}
+    assert read(out) == [one.row(check=False) for one in results(6)]
+
+
+def test_resuming_what_is_not_there_or_empty_starts_and_leaves_nothing_when_stopped_at_once(tmp_path):
+    out = tmp_path / "new.csv"
+    with suppress(KeyboardInterrupt):
+        write(out, results(3), resume=True, stop=0)
+    assert not out.exists()
+    assert write(out, results(3), resume=True) == {}
+    (tmp_path / "empty.csv").touch()
+    write(tmp_path / "empty.csv", results(3), resume=True)
+    assert len(read(out)) == len(read(tmp_path / "empty.csv")) == 3
+
+
+def test_nothing_is_overwritten(tmp_path):
+    for form in ("csv", "parquet"):
+        out = tmp_path / f"out.{form}"
+        write(out, results(3))
+        before = out.read_bytes()
+        with pytest.raises(SettingError, match="exists; go on with it by --resume"):
+            write(out, results(3))
+        assert out.read_bytes() == before
+
+
+def test_a_parquet_file_is_whole_or_not_there(tmp_path):
+    with suppress(KeyboardInterrupt):
+        write(tmp_path / "out.parquet", results(6), stop=3)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SettingError, match=r"cannot be gone on with; name a \.csv or \.jsonl file"):
+        write(tmp_path / "out.parquet", results(6), resume=True)
+
+
+def test_the_name_says_the_format(tmp_path):
+    with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.parquet"):
+        format_of(tmp_path / "out.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("odd.csv", b"a,b\n1,2\n"),
+        ("odd.csv", b"\xff\xfe\n1"),
+        ("odd.csv", b"x" * 3_000_000),
+        ("odd.jsonl", b'{"a": 1}'),
+        ("odd.jsonl", b'{"path": 1}\n'),
+        ("odd.jsonl", b"[" * 5000 + b"\n"),
+        ("odd.jsonl", json.dumps(results(2)[0].row(check=False) | {"logit": float("nan")}).encode() + b"\n"),
+    ],
+)
+def test_resuming_a_foreign_file_leaves_it_as_it_is(tmp_path, name, content):
+    out = tmp_path / name
+    out.write_bytes(content)
+    with pytest.raises(DataError, match=r"odd\..* (holds|has the columns)"):
+        write(out, results(3), resume=True)
+    assert out.read_bytes() == content
+
+
+def test_rows_of_another_detector_or_with_other_columns_are_not_gone_on_with(tmp_path):
+    out = tmp_path / "out.csv"
+    write(out, results(3))
+    with pytest.raises(DataError, match="row 1 was made by detector d, this is e"):
+        write(out, results(3), resume=True, detector="e")
+    with pytest.raises(DataError, match="has the columns"):
+        write(out, results(3), resume=True, check=True)
