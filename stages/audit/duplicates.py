@@ -1,8 +1,7 @@
-"""Pictures that are there twice, in training and in test or with both labels: by their bytes and by embeddings."""
+"""Images that occur twice, in training and in test or with both labels: by their bytes and by their embeddings."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,34 +33,31 @@ def exact_copies(usable: pa.Table, others: FeatureTable | None) -> tuple[dict[st
     Returns:
         Numbers and examples; kind of warning -> text.
     """
-    hashes, paths = usable["sha256"].to_pylist(), usable["path"].to_pylist()
-    label = usable["label"].to_numpy()
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, sha256 in enumerate(hashes):
-        rows_of[sha256].append(row)
-    groups = [rows for rows in rows_of.values() if len(rows) > 1]
-    contrary = [rows for rows in groups if len(set(label[rows])) > 1]
+    groups = usable.group_by("sha256", use_threads=False).aggregate([("path", "list"), ("label", "count_distinct")])
+    groups = groups.filter(pc.greater(pc.list_value_length(groups["path_list"]), 1))
+    copies = groups["path_list"].to_pylist()
+    contrary = groups.filter(pc.equal(groups["label_count_distinct"], 2))["path_list"].to_pylist()
     sides = _Sides.of(usable, others)
     trained = dict(zip(*(sides.training[name].to_pylist() for name in ("sha256", "path")), strict=True))
     tested = zip(*(sides.test[name].to_pylist() for name in ("sha256", "path")), strict=True)
     pairs = [{"test": path, "train": trained[sha256]} for sha256, path in tested if sha256 in trained]
     warnings = {}
-    if groups:
-        extra = sum(len(rows) - 1 for rows in groups)
+    if copies:
+        extra = sum(len(paths) - 1 for paths in copies)
         warnings["duplicates"] = f"{extra} files are byte for byte copies of another file"
     if contrary:
-        shown = " and ".join(paths[row] for row in contrary[0][:2])
         warnings["label-noise"] = (
-            f"{len(contrary)} files are listed as real and as synthetic, with the same bytes: {shown}"
+            f"{len(contrary)} files are listed as real and as synthetic, with the same bytes: "
+            f"{' and '.join(contrary[0][:2])}"
         )
     if pairs:
         warnings["train-test-duplicates"] = (
             f"{len(pairs)} test images are byte for byte in the training images, such as {pairs[0]['test']}"
         )
     numbers = {
-        "groups": len(groups),
-        "examples": [[paths[row] for row in rows] for rows in groups[:_FILES]],
-        "with_both_labels": [[paths[row] for row in rows] for rows in contrary[:_FILES]],
+        "groups": len(copies),
+        "examples": copies[:_FILES],
+        "with_both_labels": contrary[:_FILES],
         "train_test": len(pairs),
         "train_test_examples": pairs[:_FILES],
     }
@@ -94,7 +90,7 @@ def near_copies(
     embeddings = table.read("embedding")
     sides = _Sides.of(table.index, others)
     label, content = sides.test["label"].to_numpy(), np.array(sides.test["sha256"].to_pylist(), object)
-    pairs_in_test, contrary, across = 0, Alike(), Alike()
+    pairs_in_test, contrary, across = 0, SimilarPairs(), SimilarPairs()
     for first, second, cosine in near_pairs(embeddings[sides.tested], None, near, reporter):
         pairs_in_test += len(first)
         differ = (label[first] != label[second]) & (content[first] != content[second])
@@ -108,12 +104,13 @@ def near_copies(
     warnings = {}
     if across.count:
         warnings["train-test-near-duplicates"] = (
-            f"{len(across.first)} test images nearly look like training images (cosine {near} or more)"
+            f"{len(across.first)} test images look nearly the same as training images (cosine {near} or more)"
         )
     if contrary.count:
         images = len(contrary.first | contrary.second)
         warnings["label-noise"] = (
-            f"{images} images nearly look like one of the other class (cosine {near} or more): labels may be wrong"
+            f"{images} images look nearly the same as one of the other class (cosine {near} or more): their labels may "
+            "be wrong"
         )
     numbers = {
         "near_duplicates": {
@@ -153,14 +150,14 @@ class _Sides:
         return cls(tested, usable.take(tested), trained, usable.take(trained))
 
 
-class Alike:
-    """Pairs of images that look the same: all of them counted, the most similar kept, as N images make up to N² pairs.
+class SimilarPairs:
+    """Pairs of similar images: all of them counted, the 50 most similar kept, as N images make up to N² pairs.
 
     Attributes:
         count: number of pairs.
         first: rows that are the first of a pair.
         second: rows that are the second of a pair, in the second table where two were compared.
-        most_similar: (first, second, cosine) of at most 50 pairs, the most similar first.
+        most_similar: (first, second, cosine) of the most similar pairs, the most similar first.
     """
 
     def __init__(self) -> None:
@@ -175,8 +172,8 @@ class Alike:
         self.first.update(np.unique(first).tolist())
         self.second.update(np.unique(second).tolist())
         best = np.lexsort((second, first, -cosine))[:_PAIRS]
-        found = zip(first[best].tolist(), second[best].tolist(), cosine[best].tolist(), strict=True)
-        self.most_similar = sorted([*self.most_similar, *found], key=lambda pair: (-pair[2], *pair[:2]))[:_PAIRS]
+        pairs = zip(first[best].tolist(), second[best].tolist(), cosine[best].tolist(), strict=True)
+        self.most_similar = sorted([*self.most_similar, *pairs], key=lambda pair: (-pair[2], *pair[:2]))[:_PAIRS]
 
     def examples(self, table: pa.Table, others: pa.Table) -> list[dict[str, Any]]:
         """Return the most similar pairs as mappings of paths, labels and cosine."""
@@ -198,7 +195,7 @@ def near_pairs(
     threshold: float,
     reporter: Reporter,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Find images that nearly look the same: cosine of centred embeddings at least ``threshold``.
+    """Find images that look nearly the same: cosine of centred embeddings at least ``threshold``.
 
     Embeddings share a large common part, which makes any two alike; it is taken off as the mean of ``embeddings``.
     The work is N x M x E multiplications, done in blocks.

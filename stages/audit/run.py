@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
+import pyarrow.compute as pc
+
+from stages.audit.bias import predict_from_metadata
 from stages.audit.duplicates import exact_copies, near_copies
 from stages.audit.match import Match, matched_rows
-from stages.audit.predictor import predict_from_facts
-from stages.audit.sets import distributions, size_warnings, sizes, unreadable
+from stages.scan.protocols import published_sizes
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.index import INDEX_NAME, read_index, rows_of_set
+from storage.index import INDEX_NAME, read_index, rows_of_set, set_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
     from stages.reporter import Reporter
+
+
+_CLASSES = ((0, "real"), (1, "synthetic"))
+_EXAMPLES = 20
 
 
 def run(
@@ -74,14 +85,15 @@ def run(
             warn({"missing-set": "asked for, and the corpus has no image of it"}, name)
     for entry in sets:
         rows = rows_of_set(usable, entry["name"])
-        predictor = predict_from_facts(usable.take(rows))
+        predictor = predict_from_metadata(usable.take(rows))
         entry["predictor"] = asdict(predictor)
         entry["matched"] = {match: len(matched_rows(usable, rows, match)) for match in get_args(Match)}
         warn(predictor.warnings(), entry["name"])
-    broken = unreadable(index)
-    if broken["images"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in broken["reasons"].items())
-        warn({"unreadable": f"{broken['images']} images cannot be read ({reasons})"})
+    failed = index.filter(pc.not_equal(index["status"], "ok")).select(["path", "error"])
+    kinds = Counter((error or "unknown").partition(":")[0] for error in failed["error"].to_pylist())
+    if failed.num_rows:
+        reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        warn({"unreadable": f"{failed.num_rows} images cannot be read ({reasons})"})
     others = None if train is None or train.resolve() == features.resolve() else FeatureTable.open(train)
     exact, found = exact_copies(usable, others)
     warn(found)
@@ -91,13 +103,88 @@ def run(
         "corpus": corpus,
         "feature_key": table.key,
         "warnings": warnings,
-        "images": {"usable": usable.num_rows, "unreadable": broken["images"]},
+        "images": {"usable": usable.num_rows, "unreadable": failed.num_rows},
         "sets": sets,
-        "classes": distributions(usable),
-        "predictor": asdict(predict_from_facts(usable)),
-        "unreadable": broken,
+        "classes": {name: _describe(usable.filter(pc.equal(usable["label"], label))) for label, name in _CLASSES},
+        "predictor": asdict(predict_from_metadata(usable)),
+        "unreadable": {
+            "images": failed.num_rows,
+            "reasons": dict(sorted(kinds.items())),
+            "examples": failed.slice(0, _EXAMPLES).to_pylist(),
+        },
         "duplicates": exact,
         **near_duplicates,
     }
     write_text(out, json.dumps(audit, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return audit
+
+
+def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
+    """Count the images of every set.
+
+    Args:
+        index: all rows, failed ones among them.
+        layout: the corpus's layout, whose published sizes are looked up.
+        crop: side of the crop in pixels.
+
+    Returns:
+        One mapping a set: ``name``, ``real``, ``synthetic`` (usable or not), ``expected`` (published size or None),
+        ``unreadable``, and ``below_crop``: class -> images with a side shorter than the crop.
+    """
+    label = index["label"].to_numpy()
+    failed = pc.not_equal(index["status"], "ok").to_numpy()
+    shorter = pc.less(pc.min_element_wise(index["width"], index["height"]), crop).fill_null(False).to_numpy()
+    published = published_sizes(layout)
+    sets = []
+    for name in set_names(index):
+        rows = rows_of_set(index, name)
+        classes = {title: rows[label[rows] == number] for number, title in _CLASSES}
+        counts: dict[str, Any] = {title: len(members) for title, members in classes.items()}
+        sets.append(
+            {"name": name}
+            | counts
+            | {
+                "expected": asdict(published[name]) if name in published else None,
+                "unreadable": int(failed[rows].sum()),
+                "below_crop": {title: int(shorter[members].sum()) for title, members in classes.items()},
+            }
+        )
+    return sets
+
+
+def size_warnings(entry: dict[str, Any], layout: str, crop: int) -> dict[str, str]:
+    """Compare an entry of :func:`sizes` with the published size and the crop; return kind of warning -> text."""
+    real, synthetic, below = entry["real"], entry["synthetic"], entry["below_crop"]
+    published = published_sizes(layout).get(entry["name"])
+    warnings = {}
+    if not real or not synthetic:
+        lacks = "synthetic" if real else "real"
+        warnings["one-class"] = f"no {lacks} image: AP, AUC and accuracy are undefined, no mean covers this set"
+    if published is not None and not published.agrees(real, synthetic):
+        warnings["counts"] = f"{real} real and {synthetic} synthetic images; published: {published}"
+    if any(below.values()):
+        warnings["below-crop"] = (
+            f"{below['real']} of {real} real and {below['synthetic']} of {synthetic} synthetic images are smaller than "
+            f"the crop of {crop} pixels and are padded or enlarged; where the classes differ, that gives them away"
+        )
+    return warnings
+
+
+def _describe(rows: pa.Table) -> dict[str, Any]:
+    """Describe format, size and JPEG quality of one class."""
+    sizes = Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
+    bins = Counter((rows["jpeg_quality"].drop_null().to_numpy() // 5 * 5).tolist())
+    return {
+        "images": rows.num_rows,
+        "formats": dict(Counter(rows["format"].to_pylist()).most_common()),
+        "distinct_sizes": len(sizes),
+        "most_common_sizes": [[f"{width}x{height}", count] for (width, height), count in sizes.most_common(5)],
+        "width": _quartiles(rows["width"].to_numpy()),
+        "height": _quartiles(rows["height"].to_numpy()),
+        "jpeg_quality": {f"{low}-{low + 4}": bins[low] for low in sorted(bins)},
+    }
+
+
+def _quartiles(values: NDArray[np.integer[Any]]) -> list[float]:
+    """Minimum, quartiles and maximum; empty without values."""
+    return np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(values) else []

@@ -131,6 +131,7 @@ def test_duplicates_in_training_and_with_both_labels(corpora, reporter):
     ]
     assert near["pairs_in_test"] == 3  # with near-same and both
     assert found["unreadable"]["reasons"] == {"no image": 1}
+    assert [example["path"] for example in found["unreadable"]["examples"]] == ["test/fake/broken.png"]
     own = corpora / "features" / "copies" / "clean"
     assert audit(corpora, "copies", reporter, train=own) == found  # its own training split counts then
 
@@ -138,7 +139,7 @@ def test_duplicates_in_training_and_with_both_labels(corpora, reporter):
 def test_a_corpus_for_training_alone_is_audited_for_what_it_teaches(corpora, reporter):
     found = audit(corpora, "drill", reporter)
     assert kinds(found) == {"label-noise"}
-    assert found["warnings"][0]["text"].startswith("2 images nearly look like one of the other class")
+    assert found["warnings"][0]["text"].startswith("2 images look nearly the same as one of the other class")
     assert found["near_duplicates"]["pairs_train_test"] == found["duplicates"]["train_test"] == 0
 
 
@@ -195,6 +196,8 @@ def test_small_images_are_those_below_the_crop_of_the_features_themselves(tmp_pa
     write_features(tmp_path, [{"label": label, "width": side, "height": side} for label, side in sides], size=336)
     found = run(corpus="toy", features=tmp_path, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
     assert found["sets"][0]["below_crop"] == {"real": 1, "synthetic": 1}
+    assert found["classes"]["synthetic"]["width"] == [300.0, 309.0, 318.0, 327.0, 336.0]
+    assert found["classes"]["synthetic"]["most_common_sizes"] == [["336x336", 1], ["300x300", 1]]
     assert "smaller than the crop of 336 pixels" in found["warnings"][0]["text"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from audit_tables import index_of
 
-from stages.audit.duplicates import Alike, exact_copies, near_pairs
+from stages.audit.duplicates import SimilarPairs, exact_copies, near_pairs
 
 
 def pairs_of(*arguments):
@@ -73,13 +73,13 @@ def test_between_two_corpora(reporter):
 
 def test_all_pairs_are_counted_and_the_most_similar_are_kept():
     """Images that all look the same make N² pairs, which no memory holds."""
-    alike = Alike()
+    pairs = SimilarPairs()
     random = np.random.default_rng(0)
     made = []
     for start in (0, 1000):
         block = np.arange(start, start + 500), random.permutation(500), random.integers(0, 99, 500) / np.float32(99)
         made += zip(*(column.tolist() for column in block), strict=True)
-        alike.add(*block)
-    assert alike.count == 1000
-    assert (len(alike.first), len(alike.second)) == (1000, 500)
-    assert alike.most_similar == sorted(made, key=lambda pair: (-pair[2], pair[0], pair[1]))[:50]
+        pairs.add(*block)
+    assert pairs.count == 1000
+    assert (len(pairs.first), len(pairs.second)) == (1000, 500)
+    assert pairs.most_similar == sorted(made, key=lambda pair: (-pair[2], pair[0], pair[1]))[:50]

@@ -8,8 +8,8 @@ from audit_tables import index_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.audit.bias import predict_from_metadata
 from stages.audit.match import matched_sets
-from stages.audit.predictor import predict_from_facts
 from storage.errors import SettingError
 
 IMAGES = st.lists(
@@ -85,8 +85,8 @@ def test_a_biased_set_is_unbiased_after_matching():
         for label in [0, 1] * 100
     ]
     index = index_of(*images)
-    assert predict_from_facts(index).is_loud
-    assert not predict_from_facts(index.take(matched_sets(index, "jpeg")["s"])).is_loud
+    assert predict_from_metadata(index).warnings()
+    assert not predict_from_metadata(index.take(matched_sets(index, "jpeg")["s"])).warnings()
 
 
 def test_an_unknown_match_is_refused():

@@ -1,8 +1,8 @@
 """How well the format, size and JPEG quality of a file alone tell real from synthetic: one number for a data bias.
 
-Reals of GenImage are JPEG files of many sizes, its fakes PNG files of one size. A detector can learn that, and a test
-set of the same make rewards it ("Fake or JPEG?", Grommelt et al. 2024). The number is the cross-validated average
-precision of a small decision tree that sees nothing else.
+Reals of GenImage are JPEG files of many sizes, its synthetic images PNG files of one size. A detector can learn that,
+and a test set of the same make rewards it ("Fake or JPEG?", Grommelt et al. 2024). The number is the cross-validated
+average precision of a small decision tree that sees nothing else.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 FOLDS = 5
 DEPTH = 4
 MOST_IMAGES = 20_000  # of each class; a longer list is thinned evenly
-# A warning is due where the tree gets this far from chance (the share of synthetic images) towards 1.
+# Warn when the tree closes this share of the gap from chance (the share of synthetic images) to 1.
 LOUD = 0.3
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """What file facts alone predict.
+    """What file metadata alone predicts.
 
     Attributes:
         ap: average precision of the tree on held-out folds; None where it is undefined.
@@ -40,16 +40,9 @@ class Predictor:
     images: int
     reason: str | None = None
 
-    @property
-    def is_loud(self) -> bool:
-        """Whether a reader has to be warned."""
-        if self.ap is None or self.prevalence is None:
-            return False
-        return (self.ap - self.prevalence) / (1 - self.prevalence) >= LOUD
-
     def warnings(self) -> dict[str, str]:
         """Return kind of warning -> text: one, or none."""
-        if not self.is_loud:
+        if self.ap is None or self.prevalence is None or self.ap - self.prevalence < LOUD * (1 - self.prevalence):
             return {}
         text = (
             f"format, size and JPEG quality of the file alone tell the classes apart: AP {self.ap:.3f}, guessing "
@@ -59,7 +52,7 @@ class Predictor:
         return {"format-bias": text}
 
 
-def predict_from_facts(rows: pa.Table) -> Predictor:
+def predict_from_metadata(rows: pa.Table) -> Predictor:
     """Measure how well ``format``, ``width``, ``height`` and ``jpeg_quality`` predict ``label``.
 
     The same rows give the same number: folds and tree have fixed seeds, and thinning is even in the order of paths.
@@ -69,12 +62,11 @@ def predict_from_facts(rows: pa.Table) -> Predictor:
     """
     label = rows["label"].to_numpy()
     classes = [np.flatnonzero(label == number) for number in (0, 1)]
-    fewest = min(len(members) for members in classes)
-    if fewest < FOLDS:
+    if min(map(len, classes)) < FOLDS:
         reason = f"fewer than {FOLDS} images of a class"
         return Predictor(None, float(label.mean()) if len(label) else None, len(label), reason)
     chosen = np.sort(np.concatenate([_thinned(members) for members in classes]))
-    facts, fake = _facts(rows.take(chosen)), label[chosen]
+    metadata, synthetic = _columns(rows.take(chosen)), label[chosen]
 
     from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import
     from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415
@@ -82,8 +74,8 @@ def predict_from_facts(rows: pa.Table) -> Predictor:
 
     tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=max(2, len(chosen) // 100), random_state=0)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    told = cross_val_predict(tree, facts, fake, cv=folds, method="predict_proba")[:, 1]
-    return Predictor(float(average_precision_score(fake, told)), float(fake.mean()), len(chosen))
+    predicted = cross_val_predict(tree, metadata, synthetic, cv=folds, method="predict_proba")[:, 1]
+    return Predictor(float(average_precision_score(synthetic, predicted)), float(synthetic.mean()), len(chosen))
 
 
 def _thinned(members: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -92,7 +84,7 @@ def _thinned(members: NDArray[np.intp]) -> NDArray[np.intp]:
     return members[np.linspace(0, len(members) - 1, MOST_IMAGES).astype(np.intp)]
 
 
-def _facts(rows: pa.Table) -> NDArray[np.float64]:
+def _columns(rows: pa.Table) -> NDArray[np.float64]:
     """Return (N, F): one column a format, then width, height and JPEG quality (-1 for other formats)."""
     formats = rows["format"].combine_chunks()
     columns = [pc.equal(formats, name).to_numpy(zero_copy_only=False) for name in sorted(formats.unique().to_pylist())]
