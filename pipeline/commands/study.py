@@ -165,19 +165,22 @@ def report(*, quiet: bool) -> None:
 @click.command()
 @click.argument("one")
 @click.argument("other")
-@click.option("--out", type=PATH, help="Also write the table; its suffix says how: .csv, .json, .md or .tex.")
+@click.option(
+    "--out", type=PATH, help="Also write the table; its suffix says how: .csv, .json, .md, .tex or .html (with plots)."
+)
 def compare(*, one: str, other: str, out: Path | None) -> None:
     """Compare two heads, or two studies, on the same images, set by set, with paired tests.
 
     ONE and OTHER are heads of params.yaml, as the report calls them, or folders of scores, as `scores` of another
     checkout. Of two folders, heads of one name are compared.
     """
-    from stages.report.compare import run
+    from stages.report.compare import page, run
     from stages.report.table import WRITERS
     from storage.atomic import write_text
 
-    if out is not None and out.suffix.removeprefix(".") not in WRITERS:
-        raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(WRITERS)}")
+    writers = {**WRITERS, "html": page}
+    if out is not None and out.suffix.removeprefix(".") not in writers:
+        raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(writers)}")
     params = workspace.project_params() if workspace.PARAMS.exists() else None
     first, second = (_scores_of(params, side) for side in (one, other))
     heads_of = {path: head for path, head in (first | second).items() if head is not None}
@@ -191,7 +194,7 @@ def compare(*, one: str, other: str, out: Path | None) -> None:
     for block in table.blocks:
         print_table(header, map(_compare_row, block.rows), title=block.title)
     if out is not None:
-        write_text(out, WRITERS[out.suffix.removeprefix(".")](table))
+        write_text(out, writers[out.suffix.removeprefix(".")](table))
 
 
 def _scores_of(params: Params | None, side: str) -> dict[Path, str | None]:

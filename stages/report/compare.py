@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from stages.evaluate.scores import read_card
 from stages.measure.bootstrap import REPLICATES
 from stages.measure.metrics import METRICS
+from stages.report.figures import difference_chart
+from stages.report.html import table_page
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value
@@ -81,6 +83,19 @@ def run(
     title = f"{names[0]} against {names[1]}"
     of_pairs = [Block(f"{head} against {other}", rows) for (head, other), rows in blocks.items()]
     return Table(title, header, of_pairs, text_columns=2, block_name="pair", notes=notes)
+
+
+def page(table: Table) -> str:
+    """Return a page of what :func:`run` returned: a plot of the differences for each pair, and the table."""
+    charts = []
+    for block in table.blocks:
+        rows = []
+        for tested, metric, _, _, *cells in block.rows:
+            value, low, high = (cell.value or 0.0 for cell in cells[:3] if isinstance(cell, Value))
+            rows.append((f"{tested}, {metric}", value, low, high))
+        if rows:
+            charts.append(difference_chart(block.title, rows))
+    return table_page(table, charts)
 
 
 def _label(head: str, side: str) -> str:

@@ -25,7 +25,7 @@ UNIT = (0.0, 1.0)
 _LEFT, _RIGHT, _TOP = 44, 352, 24  # the frame of lines, heat maps and clouds
 _LOW_FLOOR, _FLOOR = 182, 222
 _BAR_END, _BAR_STEP, _LABEL_HEIGHT, _GROUP_GAP, _LONGEST_LABEL = 284, 12, 16, 9, 44
-_CELL_HEIGHT = 14
+_CELL_HEIGHT, _NAMES_END = 14, 150
 
 
 class Tick(NamedTuple):
@@ -82,17 +82,27 @@ class Cloud(NamedTuple):
     path: str
 
 
+class Difference(NamedTuple):
+    """A dot with its interval in a row of its own."""
+
+    label: str
+    y: float
+    at: float
+    ends: tuple[float, float]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """A figure as laid out.
 
     Attributes:
-        kind: "bars", "lines", "heats" or "clouds": the macro that draws it.
+        kind: "bars", "differences", "lines", "heats" or "clouds": the macro that draws it.
         title: what it shows.
         words: what can be seen in it, for those who do not see it.
         floor: y of the lower end of the frame.
         height: of the drawing.
-        marks: what is drawn: ``BarGroup``, ``Line``, ``Square`` or ``Cloud``.
+        marks: what is drawn: ``BarGroup``, ``Difference``, ``Line``, ``Square`` or ``Cloud``.
         legend: (style class, text) of what the marks stand for.
         caption: printed above; empty: the title.
         detail: printed beside the caption.
@@ -175,6 +185,21 @@ def bar_chart(
         kind="bars", title=title, words=" ".join(words), floor=y - 4, height=y + 26, marks=groups, x_label="percent",
         x_ticks=axis.ticks([0, 0.25, 0.5, 0.75, 1]), legend=[*kinds.items(), ("whisker", "95 % interval over images")],
         left=1, right=_BAR_END,
+    )  # fmt: skip
+
+
+def difference_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Chart:
+    """Lay out differences between shares, (label, difference, low, high), around zero."""
+    reach = max(0.001, *(abs(end) for _, *values in rows for end in values))
+    axis = _Axis(-reach, reach, _NAMES_END, _RIGHT, digits=2, percent=True)
+    marks, floor = [], _BAR_STEP * len(rows) + 6.0
+    for i, (label, value, low, high) in enumerate(rows):
+        text = f"{100 * value:+.2f}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
+        marks.append(Difference(label, 6.0 + _BAR_STEP * i, axis.at(value), (axis.at(low), axis.at(high)), text))
+    return Chart(
+        kind="differences", title=title, words="; ".join(f"{mark.label}: {mark.text}" for mark in marks), floor=floor,
+        height=floor + 36, marks=marks, x_ticks=axis.ticks(), x_label="difference, percentage points",
+        legend=[("whisker", "difference with its 95 % interval")], left=_NAMES_END,
     )  # fmt: skip
 
 

@@ -17,6 +17,9 @@ from storage.names import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from stages.report.figures import Chart
+    from stages.report.table import Table
+
 MOST_ROWS = 700  # of a table in a page; a longer one would fill it, and stands in a file beside it
 
 
@@ -53,6 +56,11 @@ def render(
         "script_hash": _csp_hash(script),
     }
     return environment.get_template(template).render(context) + "\n"
+
+
+def table_page(table: Table, charts: Sequence[Chart] = ()) -> str:
+    """Return the HTML of a page of figures and one table."""
+    return render("table_page.html.j2", {"table": table, "charts": charts})
 
 
 def _csp_hash(text: str) -> str:

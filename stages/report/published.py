@@ -27,7 +27,7 @@ MARKS = {
     "secondary": "published, read in a secondary source",
 }
 REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
-ONE_SEED = "not compared: outside the interval over images, and one seed tells nothing of the spread over trainings"
+ONE_SEED = "not compared: outside the interval of one seed"
 
 
 class Covered(NamedTuple):
@@ -204,7 +204,9 @@ def verdict(table: Table | None) -> str:
         return "This study tests no claim of the paper: it has other heads, training corpora or test sets."
     verdicts = [row[-1] for block in table.blocks for row in block.rows]
     kept, broken = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
-    return f"{kept} of {kept + broken} compared figures are reproduced within their interval."
+    left = len(verdicts) - kept - broken
+    text = f"{kept} of {kept + broken} compared figures are reproduced within their interval"
+    return f"{text}; {left} could not be compared." if left else f"{text}."
 
 
 def reproduction_page(study: str, table: Table | None, commands: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from stages.report.html import render
+from stages.report.html import table_page
 from stages.report.table import WRITERS, Block, Table, Value
 from storage.atomic import remove, write_texts
 
@@ -39,15 +39,11 @@ class Measured:
 def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
     """Write ``speed.html`` and its table in all formats; remove older ones where there is nothing to tell."""
     table = speed_table(list(runs), study)
-    files = {out / f"speed.{suffix}": write for suffix, write in {**WRITERS, "html": _page}.items()}
+    files = {out / f"speed.{suffix}": write for suffix, write in {**WRITERS, "html": table_page}.items()}
     if table is None:
         remove(*files)
     else:
         write_texts({file: write(table) for file, write in files.items()})
-
-
-def _page(table: Table) -> str:
-    return render("speed.html.j2", {"table": table})
 
 
 def speed_table(runs: Sequence[Measured], study: str) -> Table | None:

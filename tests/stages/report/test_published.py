@@ -213,7 +213,7 @@ def test_the_page_counts_what_was_reproduced_and_says_how_to_make_it_again(study
     about = Study(name="paper", set_lists=LISTS, reproduce=["dvc repro"])
     run(about, score_files=study.scores, profile_files=[], out=tmp_path / "out", replicates=50)
     page = (tmp_path / "out" / "REPRODUCTION.md").read_text()
-    assert "0 of 2 compared figures are reproduced" in page
+    assert "0 of 2 compared figures are reproduced within their interval" in page
     assert "$ dvc repro" in page
     assert page.count("\n# ") == 0
     assert (tmp_path / "out" / "tables" / "reproduction.tex").exists()
