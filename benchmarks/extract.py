@@ -77,7 +77,7 @@ def compare(name: str, count: int, rounds: int) -> None:
     import torch
 
     from stages.extract.backbone import load_backbone
-    from stages.extract.bench import make_photographs
+    from stages.extract.doctor import make_photographs
     from storage.features import FeatureTable
 
     variables = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}  # this project sets it

@@ -11,13 +11,13 @@ from storage.errors import SettingError
 @click.command()
 def doctor() -> None:
     """Look at versions, device, cores, decoders, disk, locking and weights, and say what to change."""
-    from stages.extract.machine import examine
+    from stages.extract.doctor import examine
     from storage.store import store_root
 
     findings = list(examine(store_root()))
-    width = max(len(finding.what) for finding in findings)
+    width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        echo(f"{finding.what:{width}}  {finding.found}")
+        echo(f"{finding.subject:{width}}  {finding.text}")
         if finding.advice:
             echo(f"{'':{width}}  -> {finding.advice}")
 

@@ -66,7 +66,7 @@ def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing
 
 def _print_plan(params: Params, plan: Plan) -> None:
     from pipeline.console import ConsoleReporter
-    from stages.extract.bench import measure
+    from stages.extract.doctor import measured_rate
     from stages.extract.settings import ExtractSettings, Runtime
 
     rows = [
@@ -76,8 +76,7 @@ def _print_plan(params: Params, plan: Plan) -> None:
     print_table(("corpus", "images", "views", "forward passes", "features"), rows, title="extraction")
     echo(f"features: {plan.bytes / 1e9:.2f} GB, free: {plan.free_bytes / 1e9:.1f} GB")
     settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
-    measured = measure(settings, 16, Runtime(), ConsoleReporter())
-    rate = measured.from_files
-    echo(f"{params.extract.backbone} on this machine ({measured.device}): {rate:.2f} images/s from files")
+    device, rate = measured_rate(settings, 16, Runtime(), ConsoleReporter())
+    echo(f"{params.extract.backbone} on this machine ({device}): {rate:.2f} images/s from files")
     hours = plan.passes / rate / 3600
     echo(f"backbone: {plan.passes:,} forward passes, about {hours:.1f} hours where none is cached yet")

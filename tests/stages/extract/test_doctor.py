@@ -13,8 +13,9 @@ from extract_pictures import save
 
 from pipeline.cli import ltdpipe
 from stages.extract import settings
+from stages.extract.doctor import examine, measured_rate
 from stages.extract.registry import BACKBONES
-from stages.extract.settings import Runtime, auto_loaders
+from stages.extract.settings import ExtractSettings, Runtime, auto_loaders
 from storage.errors import SettingError
 
 
@@ -34,11 +35,9 @@ def test_doctor_tells_what_it_found_and_leaves_nothing(run, tmp_path):
 
 
 def test_doctor_sees_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
-    from stages.extract import machine
-
-    monkeypatch.setattr(machine.os, "access", lambda *_arguments: False)
-    findings = {finding.what: finding for finding in machine.examine(tmp_path)}
-    assert "may not be written to" in findings["disk"].found
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)  # tests may run as root, who may write anywhere
+    findings = {finding.subject: finding for finding in examine(tmp_path)}
+    assert "may not be written to" in findings["disk"].text
     assert "LTDPIPE_STORE" in (findings["disk"].advice or "")
 
 
@@ -65,14 +64,10 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
     assert "patch-mean" in lines["siglip2-vit-b-16"]
 
 
-def test_bench_measures_files_and_memory(run, tiny, reporter):
-    from stages.extract.bench import measure
-    from stages.extract.settings import ExtractSettings
-
-    measured = measure(ExtractSettings(backbone="tiny", weights="random:0"), 5, Runtime(loaders=0), reporter)
-    assert reporter.done == 5
-    assert measured.from_files > 0 < measured.from_memory
-    assert measured.timing.decode > 0 < measured.timing.write
+def test_a_rate_is_measured_from_made_photographs(run, tiny, reporter):
+    device, rate = measured_rate(ExtractSettings(backbone="tiny", weights="random:0"), 5, Runtime(loaders=0), reporter)
+    assert (reporter.done, rate > 0) == (5, True)
+    assert device in {"cpu", "cuda"}
 
 
 def test_folder_called_by_dots_or_in_no_utf8_has_a_name_of_its_own_in_the_store(run, tiny, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a machine can do for an extraction: what ``ltdpipe doctor`` tells."""
+"""What this machine can do for an extraction: its findings for ``ltdpipe doctor``, and a backbone's measured rate."""
 
 from __future__ import annotations
 
@@ -11,42 +11,89 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
-from PIL import features
+from PIL import Image, features
 
 from stages.extract.registry import BACKBONES
+from stages.extract.run import run
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
+from stages.scan.run import run as scan
 from storage.errors import ResourceError
 from storage.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stages.extract.settings import ExtractSettings, Runtime
+    from stages.reporter import Reporter
+
 _PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
 _FORMATS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
 _PROBE_BYTES = 64 << 20
+PHOTOGRAPH = (500, 375)  # pixels; the median of ImageNet, of which most published corpora's reals are
 
 
 class Finding(NamedTuple):
-    """One line of the report: the thing looked at, what it is, and what to do about it where it is not fine."""
+    """One line of the report: its subject, what was found, and what to do where it is not fine."""
 
-    what: str
-    found: str
+    subject: str
+    text: str
     advice: str | None = None
 
 
 def examine(store: Path) -> Iterator[Finding]:
-    """Look at the machine; the store's disk is written to and cleaned up."""
+    """Yield findings on the machine; the store's disk is written to and cleaned up."""
     yield Finding("versions", ", ".join(f"{package} {_version(package) or 'missing'}" for package in _PACKAGES))
     yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield _device()
-    yield _cores()
+    loaders = auto_loaders("cuda" if torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    advice = f"set OMP_NUM_THREADS={cores()}: more threads than cores stall" if threads > cores() else None
+    yield Finding("cores", f"{cores()} for this process, torch uses {threads}, {loaders} loader processes", advice)
     yield _formats()
     yield from _disk(store)
     present = [card.name for card in BACKBONES.values() if card.library != "demo" and present_weights(card)]
     advice = "`ltdpipe fetch clip-vit-l-14` on a machine with internet; demo-vit needs none"
     yield Finding("weights", ", ".join(present) or "none on this machine", None if present else advice)
+
+
+def measured_rate(settings: ExtractSettings, count: int, runtime: Runtime, reporter: Reporter) -> tuple[str, float]:
+    """Extract ``count`` made photographs into a temporary store.
+
+    Returns:
+        The device ("cuda" or "cpu"), and images a second from JPEG files to written shards.
+    """
+    with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder:
+        images = Path(folder, "images")
+        make_photographs(images, count)
+        summary = run(
+            corpus="rate",
+            root=images,
+            manifest=scan(corpus="rate", root=images, layout="auto")[0],
+            settings=settings,
+            geometry="crop224-pad",
+            store=Path(folder, "store"),
+            out=Path(folder, "out"),
+            reporter=reporter,
+            runtime=runtime,
+        )
+    return "cuda" if torch.cuda.is_available() else "cpu", count / summary.timing.wall
+
+
+def make_photographs(folder: Path, count: int) -> None:
+    """Write JPEG files of a photograph's size with a photograph's spectrum (amplitude falls with frequency)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width, height = PHOTOGRAPH
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    falling = 1 / np.maximum(frequency, 1 / width)
+    for number in range(count):
+        noise = np.random.default_rng(number).standard_normal((3, height, width))
+        smooth = np.fft.irfft2(np.fft.rfft2(noise) * falling, s=(height, width))
+        pixels = 128 + 48 * smooth / smooth.std()
+        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+        image.save(folder / f"{number:05d}.jpg", quality=90)
 
 
 def _version(package: str) -> str | None:
@@ -59,35 +106,24 @@ def _version(package: str) -> str | None:
 def _device() -> Finding:
     if not torch.cuda.is_available():
         return Finding("device", "CPU, fp32", "no CUDA device: ViT-L/14 runs at about an image a second and core here")
-    count, name = torch.cuda.device_count(), torch.cuda.get_device_name()
     free, total = torch.cuda.mem_get_info()
-    room = f"{free >> 30} of {total >> 30} GB free"
-    return Finding("device", f"{count} x {name}, {room}, fp16 and fp32; `--precision auto` takes fp16")
-
-
-def _cores() -> Finding:
-    loaders = auto_loaders("cuda" if torch.cuda.is_available() else "cpu")
-    found = f"{cores()} for this process, torch uses {torch.get_num_threads()}, {loaders} loader processes"
-    too_many = torch.get_num_threads() > cores()
-    return Finding(
-        "cores", found, f"set OMP_NUM_THREADS={cores()}: more threads than cores stall" if too_many else None
-    )
+    text = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, {free >> 30} of {total >> 30} GB free"
+    return Finding("device", f"{text}, fp16 and fp32; `--precision auto` takes fp16")
 
 
 def _formats() -> Finding:
-    there = [name for feature, name in _FORMATS.items() if features.check(feature)]
-    missing = [name for name in _FORMATS.values() if name not in there]
+    present = [name for feature, name in _FORMATS.items() if features.check(feature)]
+    missing = [name for name in _FORMATS.values() if name not in present]
     heif = _version("pillow-heif")
     heic = f"HEIC by pillow-heif {heif}" if heif else "no HEIC (`pip install pillow-heif` adds it)"
     advice = f"no decoder for {', '.join(missing)}: such files will be recorded as failed" if missing else None
-    return Finding("image formats", ", ".join([*there, heic]), advice)
+    return Finding("image formats", ", ".join([*present, heic]), advice)
 
 
 def _disk(store: Path) -> Iterator[Finding]:
     folder = next(each for each in (store, *store.absolute().parents) if each.is_dir())
     room = shutil.disk_usage(folder).free
-    # ViT-L/14: 24 blocks x 1024 x 2 bytes, and the embedding
-    images = room // (24 * 1024 * 2 + 768 * 2)
+    images = room // (24 * 1024 * 2 + 768 * 2)  # ViT-L/14: 24 blocks x 1024 x 2 bytes, and the embedding
     low = "less than 10 GB: set LTDPIPE_STORE to a larger disk" if room < 10 << 30 else None
     yield Finding("room", f"{room >> 30} GB at {folder}, {images:,} images of ViT-L/14 in one view", low)
     if not os.access(folder, os.W_OK):
