@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.commands.bundle import bundle
-from pipeline.commands.calibrate import calibrate
 from pipeline.commands.data import demo_images, extract, scan
-from pipeline.commands.explain import explain
+from pipeline.commands.detector import bundle, calibrate, explain, predict, show
 from pipeline.commands.heads import import_head, sweep, train
 from pipeline.commands.machine import backbones, doctor, fetch
-from pipeline.commands.predict import predict
 from pipeline.commands.profile import profile
-from pipeline.commands.show import show
 from pipeline.commands.store import status, store, verify
 from pipeline.commands.study import analyse, audit, compare, evaluate, report
 

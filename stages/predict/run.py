@@ -85,7 +85,7 @@ def run(
 
     Raises:
         DataError: a path does not exist or holds no image, or ``out`` holds other rows.
-        SettingError: ``out`` exists, or cannot be gone on with.
+        SettingError: ``out`` exists, or cannot be resumed.
     """
     summary = Summary()
     with ExitStack() as stack:
