@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from stages.measure.frame import mean_of
 from stages.measure.metrics import METRICS
@@ -19,14 +21,16 @@ from storage.csv_text import unescaped
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from stages.report.figures import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 
-_COORDINATES = {"window": ("n", "start"), "layer": ("block",)}
+_COORDINATES = {"window": ["n", "start"], "layer": ["block"]}
 
 # Where a head lies in its sweep: (n, first block), or (block,).
 Place = tuple[int, ...]
@@ -38,13 +42,13 @@ class Column(NamedTuple):
     Attributes:
         trained_on: corpus of the training.
         corpus: corpus of the test sets.
-        sets: how many of the study's sets of that corpus are in the means, of how many.
+        coverage: how many of the study's sets of that corpus are in the means: "2 of 3 sets".
         by_seed: metric -> place in the sweep -> mean over those sets for each seed, in order of the seeds.
     """
 
     trained_on: str
     corpus: str
-    sets: tuple[int, int]
+    coverage: str
     by_seed: Mapping[str, Mapping[Place, Sequence[float]]]
 
     def at(self, metric: str, place: Place) -> Value:
@@ -64,28 +68,124 @@ def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> dict
     """
     columns: dict[str, list[Column]] = defaultdict(list)
     for (kind, trained_on), path in files.items():
-        measured = _read(kind, trained_on, path)
-        for corpus in dict.fromkeys(tested.corpus for tested in results.sets):
-            wanted = [tested.name for tested in (*results.sets, *results.missing) if tested.corpus == corpus]
-            runs = measured.get(corpus, {})
-            covered = [name for name in wanted if runs and all(name in sets for sets in runs.values())]
+        frame, place = _read(kind, trained_on, path), _COORDINATES[kind]
+        for corpus in results.corpora:
+            here = frame[frame["corpus"] == corpus]
+            heads, sizes = here.groupby([*place, "seed"]).ngroups, here["set"].value_counts()
+            wanted = [tested.name for tested in results.sets_of(corpus)]
+            covered = [name for name in wanted if sizes.get(name, 0) == heads > 0]
+            if not covered:
+                continue
+            rows = here[here["set"].isin(covered)]
+            means = rows.groupby([*place, "seed"])[list(PAPER_METRICS)].agg(fmean)
             by_seed: dict[str, dict[Place, list[float]]] = {metric: defaultdict(list) for metric in PAPER_METRICS}
-            for (place, _), sets in sorted(runs.items()) if covered else ():
-                for metric in PAPER_METRICS:
-                    by_seed[metric][place].append(fmean(sets[name][metric] for name in covered))
-            if covered:
-                columns[kind].append(Column(trained_on, corpus, (len(covered), len(wanted)), by_seed))
+            for (*at, _), *values in means.itertuples():
+                for metric, value in zip(PAPER_METRICS, values, strict=True):
+                    by_seed[metric][tuple(at)].append(value)
+            columns[kind].append(Column(trained_on, corpus, f"{len(covered)} of {len(wanted)} sets", by_seed))
     return dict(columns)
+
+
+def _read(kind: str, trained_on: str, path: Path) -> pd.DataFrame:
+    """Return a sweep's table: coordinates, ``seed``, ``corpus``, ``set`` and metrics."""
+    text, numbers = ["corpus", "set"], list(PAPER_METRICS)
+    types = dict.fromkeys([*_COORDINATES[kind], "seed"], pa.int64())
+    types |= dict.fromkeys(text, pa.string()) | dict.fromkeys(numbers, pa.float64())
+    try:
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("its end is missing")
+        table = pa_csv.read_csv(
+            path,
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
+        )
+    except FileNotFoundError as error:
+        command = f"ltdpipe sweep {kind} --trained-on {trained_on}"
+        raise DataError(f"{path} does not exist; run `{command}`, or `dvc repro`") from error
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path} is no table of `ltdpipe sweep {kind}`: {error}; delete it and sweep again") from error
+    frame: pd.DataFrame = table.to_pandas()
+    frame[text] = frame[text].map(unescaped)
+    return frame
 
 
 def sweep_tables(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, Table]:
     """Return name -> table of every sweep that the study has."""
     tables: dict[str, Table] = {}
-    if "window" in sweeps:
-        tables |= {"window_length": _length_table(sweeps["window"]), "window_sweep": _window_table(sweeps["window"])}
-    if "layer" in sweeps:
-        tables["layer_sweep"] = _layer_table(sweeps["layer"])
+    claim = published()["windows"]
+    n, start = claim["length"], claim["start"]
+    source = f"{MARKS[claim['mark']]}: {claim['source']}."
+    if columns := sweeps.get("window"):
+        notes = [
+            "The best start is chosen on the very images that it is tested on: nobody has it. ± is over seeds.",
+            f"As published (ViT-L/14): {n} blocks are best. {source}",
+        ]
+        blocks = list(_length_blocks(columns, n))
+        tables["window_length"] = _table("Window length", ["blocks in the window", "starts"], columns, blocks, notes)
+        lines = {place: ([*place, sum(place) - 1], "best" if place == (n, start) else "") for place in _places(columns)}
+        header = ["blocks in the window", "first block", "last block"]
+        notes = [f"As published (ViT-L/14): blocks {start} to {start + n - 1} are best."]
+        tables["window_sweep"] = _table("Every window", header, columns, _place_blocks(columns, lines), notes)
+    if columns := sweeps.get("layer"):
+        first, last = claim["candidates"]
+        places = _places(columns)
+        full = len(places) == claim["blocks"]  # the paper's backbone, or one as deep
+        lines = {place: ([*place], "candidate" if full and first <= place[0] <= last else "") for place in places}
+        notes = [
+            "As published (ViT-L/14): the middle blocks tell most; the authors' heads choose their window among "
+            f"{first} to {last}. {source}"
+        ]
+        title = "Single blocks: a linear probe on each"
+        tables["layer_sweep"] = _table(title, ["block"], columns, _place_blocks(columns, lines), notes)
     return tables
+
+
+def _length_blocks(columns: Sequence[Column], published_best: int) -> Iterator[Block]:
+    """Lengths of the window, as means over every start, and at the start that is best on the test images."""
+    by_length: dict[int, list[Place]] = defaultdict(list)
+    for place in _places(columns):
+        by_length[place[0]].append(place)
+    for metric in PAPER_METRICS:
+        for best in (False, True):
+            rows: list[Sequence[Cell]] = []
+            for n, places in by_length.items():
+                values = [_of_length(column, metric, places, best=best) for column in columns]
+                rows.append([n, len(places), *values, "best" if n == published_best else ""])
+            yield Block(f"{METRICS[metric].title}, {'best start' if best else 'mean over starts'}", rows)
+
+
+def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bool) -> Value:
+    """The best window of a length, or the mean over its windows with the spread over seeds of that mean."""
+    found = [place for place in places if place in column.by_seed[metric]]
+    if best:
+        return max((column.at(metric, place) for place in found), key=lambda at: at.value or 0.0, default=Value(None))
+    of_seeds = zip(*(column.by_seed[metric][place] for place in found), strict=True)
+    return Value.of(mean_of(mean_of(values).value or 0.0 for values in of_seeds))
+
+
+def _place_blocks(columns: Sequence[Column], lines: Mapping[Place, tuple[Sequence[int], str]]) -> list[Block]:
+    """A row a place: its ``lines`` begin with numbers and end with a mark."""
+    return [
+        Block(
+            METRICS[metric].title,
+            [[*numbers, *(column.at(metric, place) for column in columns), mark]
+             for place, (numbers, mark) in lines.items()],
+        )
+        for metric in PAPER_METRICS
+    ]  # fmt: skip
+
+
+def _table(
+    title: str, header: list[str], columns: Sequence[Column], blocks: Sequence[Block], notes: Sequence[str]
+) -> Table:
+    titles = _titles(columns)
+    seeds = max(len(values) for column in columns for values in column.by_seed["ap"].values())
+    trained = ", ".join(dict.fromkeys(column.trained_on for column in columns))
+    covered = "; ".join(f"{name}: {column.coverage}" for name, column in zip(titles, columns, strict=True))
+    about = f"Percent, means over test sets and {seeds} seed(s), ± over seeds; heads trained on {trained}. {covered}."
+    ranked = range(len(header), len(header) + len(columns))
+    names = [*header, *titles, "as published"]
+    return Table(title, names, blocks, 1, ranked, block_name="metric", notes=[about, *notes])
 
 
 def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Chart]]:
@@ -123,7 +223,7 @@ def _curve(number: int, label: str, values: Mapping[Place, float]) -> Curve:
     return Curve(f"head-{number % MOST_HEADS}", label, x, y, note=note)
 
 
-def _places(columns: Iterable[Column]) -> list[Place]:
+def _places(columns: Sequence[Column]) -> list[Place]:
     return sorted({place for column in columns for place in column.by_seed["ap"]})
 
 
@@ -131,109 +231,3 @@ def _titles(columns: Sequence[Column]) -> list[str]:
     """What columns are called: their corpus, and that of the training where there are several."""
     several = len({column.trained_on for column in columns}) > 1
     return [f"{column.corpus} ({column.trained_on})" if several else column.corpus for column in columns]
-
-
-def _length_table(columns: Sequence[Column]) -> Table:
-    """Lengths of the window, as means over every start, and at the start that is best on the test images."""
-    claim = published()["windows"]
-    by_length: dict[int, list[Place]] = defaultdict(list)
-    for place in _places(columns):
-        by_length[place[0]].append(place)
-    blocks = []
-    for metric in PAPER_METRICS:
-        for best in (False, True):
-            rows: list[Sequence[Cell]] = []
-            for n, places in by_length.items():
-                values = [_of_length(column, metric, places, best=best) for column in columns]
-                rows.append([n, len(places), *values, "best" if n == claim["length"] else ""])
-            blocks.append(Block(f"{METRICS[metric].title}, {'best start' if best else 'mean over starts'}", rows))
-    notes = [
-        "The best start is chosen on the very images that it is tested on: nobody has it. ± is over seeds.",
-        f"As published (ViT-L/14): {claim['length']} blocks are best. {MARKS[claim['mark']]}: {claim['source']}.",
-    ]
-    return _table("Window length", ["blocks in the window", "starts"], columns, blocks, notes)
-
-
-def _of_length(column: Column, metric: str, places: Sequence[Place], *, best: bool) -> Value:
-    """The best window of a length, or the mean over its windows with the spread over seeds of that mean."""
-    found = [place for place in places if place in column.by_seed[metric]]
-    if best:
-        return max((column.at(metric, place) for place in found), key=lambda at: at.value or 0.0, default=Value(None))
-    of_seeds = zip(*(column.by_seed[metric][place] for place in found), strict=True)
-    return Value.of(mean_of(mean_of(values).value or 0.0 for values in of_seeds))
-
-
-def _window_table(columns: Sequence[Column]) -> Table:
-    claim = published()["windows"]
-    best = (claim["length"], claim["start"])
-    lines = {place: ([*place, sum(place) - 1], "best" if place == best else "") for place in _places(columns)}
-    note = f"As published (ViT-L/14): blocks {best[1]} to {sum(best) - 1} are best."
-    return _place_table("Every window", ["blocks in the window", "first block", "last block"], columns, lines, note)
-
-
-def _layer_table(columns: Sequence[Column]) -> Table:
-    claim = published()["windows"]
-    first, last = claim["candidates"]
-    places = _places(columns)
-    full = len(places) == claim["blocks"]  # the paper's backbone, or one as deep
-    lines = {place: ([*place], "candidate" if full and first <= place[0] <= last else "") for place in places}
-    note = (
-        f"As published (ViT-L/14): the middle blocks tell most; the authors' heads choose their window among "
-        f"{first} to {last}. {MARKS[claim['mark']]}: {claim['source']}."
-    )
-    return _place_table("Single blocks: a linear probe on each", ["block"], columns, lines, note)
-
-
-def _place_table(
-    title: str,
-    header: list[str],
-    columns: Sequence[Column],
-    lines: Mapping[Place, tuple[Sequence[int], str]],
-    note: str,
-) -> Table:
-    """A row a place: its ``lines`` begin with numbers and end with a mark."""
-    blocks = []
-    for metric in PAPER_METRICS:
-        rows: list[Sequence[Cell]] = []
-        for place, (numbers, mark) in lines.items():
-            rows.append([*numbers, *(column.at(metric, place) for column in columns), mark])
-        blocks.append(Block(METRICS[metric].title, rows))
-    return _table(title, header, columns, blocks, [note])
-
-
-def _table(
-    title: str, header: list[str], columns: Sequence[Column], blocks: Sequence[Block], notes: Sequence[str]
-) -> Table:
-    titles = _titles(columns)
-    seeds = max(len(values) for column in columns for values in column.by_seed["ap"].values())
-    trained = ", ".join(dict.fromkeys(column.trained_on for column in columns))
-    covered = [
-        f"{name}: {column.sets[0]} of {column.sets[1]} sets" for name, column in zip(titles, columns, strict=True)
-    ]
-    about = (
-        f"Percent, means over test sets and {seeds} seed(s), ± over seeds; heads trained on {trained}. "
-        f"{'; '.join(covered)}."
-    )
-    ranked = range(len(header), len(header) + len(columns))
-    names = [*header, *titles, "as published"]
-    return Table(title, names, blocks, 1, ranked, block_name="metric", notes=[about, *notes])
-
-
-def _read(kind: str, trained_on: str, path: Path) -> dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]]:
-    """Return corpus -> (place, seed) -> set -> metric -> value."""
-    measured: dict[str, dict[tuple[Place, int], dict[str, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(file)
-            if not lines or not lines[-1].endswith("\n"):
-                raise ValueError("its end is missing")
-            for row in csv.DictReader(lines):
-                at = tuple(int(row[name]) for name in _COORDINATES[kind]), int(row["seed"])
-                corpus, name = unescaped(row["corpus"]), unescaped(row["set"])
-                measured[corpus][at][name] = {metric: float(row[metric]) for metric in PAPER_METRICS}
-    except FileNotFoundError as error:
-        command = f"ltdpipe sweep {kind} --trained-on {trained_on}"
-        raise DataError(f"{path} does not exist; run `{command}`, or `dvc repro`") from error
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no table of `ltdpipe sweep {kind}`: {error}; delete it and sweep again") from error
-    return measured

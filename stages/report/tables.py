@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from stages.measure.frame import mean_of
 from stages.measure.metrics import METRICS, shown_in
 from stages.report.results import NOT_SCORED, NamedSet
 from stages.report.table import Block, Table, Value
@@ -183,7 +182,7 @@ def _numbers(metric: str, mean: Mean) -> dict[str, float]:
 def _mean_of_means(means: Sequence[Mean]) -> Value:
     """The mean of the benchmarks' means; undefined where one of them is."""
     values = [mean.value for mean in means if mean.value is not None]
-    return Value(mean_of(values).value if len(values) == len(means) else None)
+    return Value(sum(values) / len(values) if len(values) == len(means) else None)
 
 
 def _ablated(results: Results, settings: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[bool, bool, bool]]:
