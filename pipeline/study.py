@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import workspace
 from pipeline.speed import recorded
-from stages.report.metrics_file import result_table
 from stages.report.run import run
 from stages.report.speed import write_speed
 from stages.report.study import Study
+from stages.report.terminal import result_table
 from stages.scan.protocols import set_lists
 from storage.errors import DataError
 from storage.sources import Sources

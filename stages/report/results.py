@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
+from stages.evaluate.scores import HELD_OUT, ScoreCard, read_card, read_scores
 from stages.measure.frame import Mean, mean_of, mean_over_sets, measure_sets
 from stages.measure.metrics import METRICS, UNLABELLED, calibrated_threshold
+from stages.report.sample import Sample
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 CLEAN = "clean"
 NOT_SCORED = "not scored"
@@ -35,65 +33,6 @@ class NamedSet(NamedTuple):
     def key(self) -> str:
         """``corpus/name``: unique in a study."""
         return f"{self.corpus}/{self.name}"
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """The images of one corpus view in order of path, and what every head and seed says about each of them.
-
-    Attributes:
-        source: the scores file that they were first read from.
-        corpus: name of the corpus.
-        view: name of the view.
-        failed: how many images could not be read.
-        path: (N,) object, str.
-        generator: (N,) object, str or None.
-        label: (N,) int8, 0 real, 1 synthetic.
-        members: named test set -> its row numbers, ascending.
-        logits: (head, seed) -> (N,) float64; of undegraded images.
-    """
-
-    source: Path
-    corpus: str
-    view: str
-    failed: int
-    path: NDArray[np.object_]
-    generator: NDArray[np.object_]
-    label: NDArray[np.int8]
-    members: Mapping[str, NDArray[np.int64]]
-    logits: dict[tuple[str, int], NDArray[np.float64]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.path)
-
-    @property
-    def n_fake(self) -> int:
-        """Number of synthetic images."""
-        return int((self.label == 1).sum())
-
-    @property
-    def in_no_set(self) -> int:
-        """Number of images that no test set names."""
-        return len(self) - len(np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.members.values()])))
-
-    def size(self, name: str) -> tuple[int, int]:
-        """Return (real, synthetic) image counts of a set."""
-        labels = self.label[self.members[name]]
-        return int((labels == 0).sum()), int((labels == 1).sum())
-
-    def seeds(self, head: str) -> list[int]:
-        """Return the seeds of a head that scored these images, ascending."""
-        return sorted(seed for name, seed in self.logits if name == head)
-
-    def strata(self) -> NDArray[np.int64]:
-        """Return (N,) a number for each combination of label and test sets."""
-        codes = self.label.astype(np.int64)
-        for rows in self.members.values():
-            inside = np.zeros(len(self), dtype=np.int64)
-            inside[rows] = 1
-            # renumbered each time: no number of sets can overflow them
-            codes = np.unique(codes * 2 + inside, return_inverse=True)[1]
-        return codes
 
 
 class BySeed(NamedTuple):
@@ -238,8 +177,8 @@ def load_results(
     frames = []
     for path, card in tested.items():
         scores = replace(read_scores(path), card=card)
-        sample = samples.setdefault((card.corpus, card.view), _sample_of(scores))
-        _check_same_images(sample, scores)
+        sample = samples.setdefault((card.corpus, card.view), Sample.of(scores))
+        sample.check_same(scores)
         measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
         if card.view == shown[card.corpus]:
             sample.logits[card.head, card.seed] = scores.logit
@@ -326,21 +265,3 @@ def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
     for card in cards:
         views[card.corpus].add(card.view)
     return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}
-
-
-def _sample_of(scores: Scores) -> Sample:
-    card = scores.card
-    about = (scores.source, card.corpus, card.view, card.failed)
-    return Sample(*about, scores.path, scores.generator, scores.label, scores.members)
-
-
-def _check_same_images(sample: Sample, scores: Scores) -> None:
-    """Heads and seeds are only comparable on the same images with the same labels in the same sets."""
-    pairs = [(sample.path, scores.path), (sample.label, scores.label)]
-    known = sample.members.keys() == scores.members.keys()
-    pairs += [(rows, scores.members[name]) for name, rows in sample.members.items()] if known else []
-    if not known or not all(np.array_equal(one, other) for one, other in pairs):
-        raise DataError(
-            f"{sample.source} and {scores.source} score different images of corpus {sample.corpus!r} "
-            f"({len(sample)} and {len(scores)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
-        )

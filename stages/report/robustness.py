@@ -11,6 +11,7 @@ from stages.measure.metrics import METRICS
 from stages.report.figures import UNIT, Curve, band_chart, common_scale
 from stages.report.set_figures import MOST_HEADS, head_kind
 from stages.report.table import Block, Table, Value
+from stages.report.tables import HEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from stages.report.results import Results
     from stages.report.table import Cell
 
-_METRICS = ("ap", "accuracy")
 _VIEW = re.compile(r"^([a-z]+)-(\d+(?:\.\d+)?)$")
 
 
@@ -27,25 +27,24 @@ class Degradation(NamedTuple):
     """A kind of degradation.
 
     Attributes:
-        kind: what view names begin with.
         title: what it is called.
         falling: whether a smaller number degrades more.
-        paper: the range of strengths that the paper plots, if it does.
+        paper: the range of strengths that the paper plots; empty where it plots none.
     """
 
-    kind: str
     title: str
     falling: bool
-    paper: tuple[float, float] | None = None
+    paper: tuple[float, float] = (1, 0)
 
 
-_DEGRADATIONS = (
-    Degradation("jpeg", "JPEG quality", falling=True, paper=(60, 100)),
-    Degradation("webp", "WebP quality", falling=True),
-    Degradation("blur", "Gaussian blur, sigma in pixels", falling=False),
-    Degradation("scale", "Downscaling, factor", falling=True, paper=(0.5, 1.0)),
-    Degradation("noise", "Gaussian noise, sigma", falling=False),
-)
+# What view names begin with -> the degradation.
+_DEGRADATIONS = {
+    "jpeg": Degradation("JPEG quality", falling=True, paper=(60, 100)),
+    "webp": Degradation("WebP quality", falling=True),
+    "blur": Degradation("Gaussian blur, sigma in pixels", falling=False),
+    "scale": Degradation("Downscaling, factor", falling=True, paper=(0.5, 1.0)),
+    "noise": Degradation("Gaussian noise, sigma", falling=False),
+}
 
 
 def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
@@ -59,7 +58,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
         None where the study has no degraded view.
     """
     blocks = []
-    for metric in _METRICS:
+    for metric in HEADLINE:
         rows: list[Sequence[Cell]] = []
         for head, corpus in product(results.heads, results.corpora):
             for kind, view, strength in _views(results, paper=paper):
@@ -79,20 +78,19 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
 def robustness_figures(results: Results) -> list[Chart]:
     """One figure per corpus, metric and degradation: means over sets from the clean view to the strongest one."""
     figures = []
-    for metric, corpus in product(_METRICS, results.corpora):
+    for metric, corpus in product(HEADLINE, results.corpora):
         drawn = []
         for degradation, views in _degraded(results).items():
             places = {"": "clean"} | {view: f"{strength:g}" for view, strength in views}
             curves = []
             for head in results.heads[:MOST_HEADS]:
-                seen = [view for view in places if results.scored(head, corpus, view)]
-                means = [results.of_corpus(head, metric, corpus, view) for view in seen]
+                means = [results.of_corpus(head, metric, corpus, view) for view in places]
                 # means over different numbers of sets do not belong on one line
-                if len(seen) == len(places) and len({mean.count for mean in means}) == 1 and means[0].count:
+                if len({mean.count for mean in means}) == 1 and means[0].count:
                     values, spreads = [mean.value or 0.0 for mean in means], [mean.std for mean in means]
                     curves.append(Curve(head_kind(results, head), head, range(len(places)), values, spreads))
             if curves:
-                drawn.append((degradation.title, list(places.values()), curves))
+                drawn.append((_DEGRADATIONS[degradation].title, list(places.values()), curves))
         every = [curve for _, _, curves in drawn for curve in curves]
         scale = common_scale(every, UNIT) if every else UNIT
         of = f"{corpus}: " if len(results.corpora) > 1 else ""
@@ -104,29 +102,27 @@ def robustness_figures(results: Results) -> list[Chart]:
     return figures
 
 
-def _degraded(results: Results) -> dict[Degradation, list[tuple[str, float]]]:
+def _degraded(results: Results) -> dict[str, list[tuple[str, float]]]:
     """Return the degradations that the study has views of -> (view, strength), from the weakest to the strongest."""
-    parsed = [(view, match) for view in results.views if (match := _VIEW.match(view))]
+    parsed = [(match[1], view, float(match[2])) for view in results.views if (match := _VIEW.match(view))]
     found = {}
-    for degradation in _DEGRADATIONS:
-        views = [(view, float(match[2])) for view, match in parsed if match[1] == degradation.kind]
+    for kind, degradation in _DEGRADATIONS.items():
+        views = [(view, strength) for of, view, strength in parsed if of == kind]
         if views:
-            found[degradation] = sorted(views, key=lambda item: item[1], reverse=degradation.falling)
+            found[kind] = sorted(views, key=lambda item: item[1], reverse=degradation.falling)
     return found
 
 
 def _views(results: Results, *, paper: bool) -> list[tuple[str, str, float | None]]:
     """Return (degradation, view, strength), the clean view first under an empty name, several at once last."""
-    single = _degraded(results)
+    single = [(kind, view, at) for kind, views in _degraded(results).items() for view, at in views]
     rows: list[tuple[str, str, float | None]] = [("none", "", None)]
-    for degradation, views in single.items():
-        low, high = degradation.paper or (1, 0)
-        rows += [(degradation.kind, view, at) for view, at in views if not paper or low <= at <= high]
-    if not paper:
-        known = {view for views in single.values() for view, _ in views}
-        several = [view for view in results.views if view not in known]
-        rows += [("files alike" if view.startswith(MATCHED) else "several", view, None) for view in several]
-    return rows
+    if paper:
+        grid = {kind: degradation.paper for kind, degradation in _DEGRADATIONS.items()}
+        return rows + [row for row in single if grid[row[0]][0] <= row[2] <= grid[row[0]][1]]
+    several = [view for view in results.views if view not in {name for _, name, _ in single}]
+    return [*rows, *single,
+            *(("files alike" if view.startswith(MATCHED) else "several", view, None) for view in several)]  # fmt: skip
 
 
 def _loss(results: Results, head: str, corpus: str, view: str, metric: str) -> Value:

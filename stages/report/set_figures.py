@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from stages.report.figures import Chart
     from stages.report.intervals import Uncertainty
-    from stages.report.results import NamedSet, Results, Sample
+    from stages.report.results import NamedSet, Results
+    from stages.report.sample import Sample
 
 BAR_METRICS = shown_in("bars")
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stages.report.results import Results, Sample
+    from stages.report.results import Results
+    from stages.report.sample import Sample
     from storage.sources import Sources
 
 SIDE = 96

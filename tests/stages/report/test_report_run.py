@@ -10,11 +10,11 @@ from rich.console import Console
 
 from stages.measure.metrics import METRICS
 from stages.report.intervals import resample
-from stages.report.metrics_file import result_table
 from stages.report.results import load_results
 from stages.report.run import run
 from stages.report.set_figures import MOST_HEADS
 from stages.report.study import Study
+from stages.report.terminal import result_table
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
