@@ -70,8 +70,8 @@ class CorpusFolder:
         Args:
             directory: where it is.
             spec: settings of its features; None: those of its sidecars.
-            corpus: name of the corpus, which :meth:`lock` writes down; None: as written down.
-            owner: whose it is, as ``corpus``.
+            corpus: name of the corpus, written down by :meth:`lock` with its ``owner``; None: as written down.
+            owner: see the class.
         """
         self.directory = directory
         self._spec = spec
@@ -164,7 +164,7 @@ class CorpusFolder:
         return np.flatnonzero(pc.is_null(self.locate(manifest)))
 
     def add(self, number: int, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
-        """Write one shard, then its sidecar, each atomically; :meth:`read` finds them.
+        """Write one shard, then its sidecar, each atomically.
 
         Args:
             number: one of :meth:`free_numbers`.
@@ -229,15 +229,10 @@ class CorpusFolder:
         return index
 
     def publish(self, target: Path, shards: Sequence[ShardRecord], notify: Callable[[str], None]) -> None:
-        """Make ``target`` show this folder's index and its shards with their sidecars.
+        """Make ``target`` show this folder's index and the shards that it uses; what it showed before is removed.
 
         The old index goes first and the new one comes last: whatever stops this half-way, a target with an index is
-        complete, and one without is refused.
-
-        Args:
-            target: folder to fill; what it showed before and is no longer wanted is removed.
-            shards: those that the index uses.
-            notify: called with one line when files had to be copied.
+        complete, and one without is refused. ``notify`` is called with one line when files had to be copied.
 
         Raises:
             DataError: the target holds files that are not ours.

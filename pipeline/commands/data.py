@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,7 +197,7 @@ def extract(
     runtime = Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content)
     summary = extract_corpus(ref, settings, reporter, runtime)
     if as_json:
-        echo(json.dumps({"corpus": ref.name} | summary.to_json()))
+        echo(json.dumps({"corpus": ref.name} | asdict(summary)))
     else:
         for line in _summary_lines(ref.name, summary):
             echo(line)

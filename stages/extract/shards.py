@@ -6,6 +6,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from storage.index import IDENTITY_FIELDS
 from storage.spec import image_axis, to_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -168,16 +169,7 @@ class Encoder:
         self._most = batch  # images that fit the device
 
     def encode(self, plan: ShardPlan, reads: Iterator[ReadResult], progress: Progress) -> dict[int, _Shard]:
-        """Encode the images of ``plan``.
-
-        Args:
-            plan: its images, and the views wanted.
-            reads: gives what was read of each image, in order; exactly ``len(plan.images)`` are taken.
-            progress: counts images done.
-
-        Returns:
-            Number of a view -> its shard.
-        """
+        """Encode the images of ``plan``, the next ones of ``reads``; return number of a view -> its shard."""
         size, spec = self._backbone.card.size, self._spec
         shards = {
             view: _Shard(
@@ -186,20 +178,19 @@ class Encoder:
             )
             for view in plan.shards
         }
-        pending: tuple[_Shard, int, dict[str, torch.Tensor]] | None = None
+        late: list[Callable[[], None]] = []  # storing the last batch, done while the GPU runs the next
         for shard in self._full_batches(plan, shards, reads, progress):
             started = time.perf_counter()
             for first, taps in self._taps(shard):
-                if pending:
-                    pending[0].store(*pending[1:])
-                pending = shard, first, taps  # stored while the GPU runs the next batch
+                while late:
+                    late.pop()()
+                late.append(partial(shard.store, first, taps))
             shard.waiting = 0
-            if pending and self._backbone.device.type == "cpu":
-                pending[0].store(*pending[1:])
-                pending = None
+            while late and self._backbone.device.type == "cpu":
+                late.pop()()
             self._timing.backbone += time.perf_counter() - started
-        if pending:
-            pending[0].store(*pending[1:])
+        for store in late:
+            store()
         return shards
 
     def _full_batches(

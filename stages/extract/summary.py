@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -62,24 +61,17 @@ class ExtractSummary:
     @property
     def failed_kinds(self) -> dict[str, int]:
         """Kind of failure -> number of images."""
-        kinds: Counter[str] = Counter()
+        kinds: dict[str, int] = {}
         for reason, count in self.failed.items():
-            kinds[reason.partition(":")[0]] += count
-        return dict(kinds)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return asdict(self)
+            kind = reason.partition(":")[0]
+            kinds[kind] = kinds.get(kind, 0) + count
+        return kinds
 
 
 def summarise(indexes: Mapping[str, Index], *, made: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
-    """Count what the indexes of all views hold.
+    """Count what the indexes of all views (by folder) hold, of which ``made`` images were encoded in this run.
 
-    Args:
-        indexes: view folder -> its index; all over the same images.
-        made: view folder -> images encoded in this run.
-        size: S, the backbone's input side.
-        timing: where the seconds went.
+    ``size`` is S, the backbone's input side.
     """
     tables = [index.table for index in indexes.values()]
     first = tables[0]
