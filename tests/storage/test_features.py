@@ -148,12 +148,6 @@ def test_a_damaged_shard_is_refused_by_name(directory, damage, in_place):
         FeatureTable.open(directory)
 
 
-def test_a_missing_index_is_refused_by_name(directory):
-    (directory / INDEX_NAME).unlink()
-    with pytest.raises(DataError, match=r"index\.parquet does not exist"):
-        FeatureTable.open(directory)
-
-
 def test_a_shard_overwritten_within_the_same_second_is_refused_by_name(directory):
     shard = directory / "shard-00002.h5"
     at = shard.stat().st_mtime_ns
@@ -227,9 +221,11 @@ def test_an_index_that_points_outside_its_shards_is_refused_by_name(directory, c
         FeatureTable.open(directory)
 
 
-def test_an_index_of_other_settings_than_its_shards_is_refused(directory):
+def test_a_missing_index_or_one_of_other_settings_than_its_shards_is_refused(directory):
     index = read_index(directory / INDEX_NAME)
     (directory / INDEX_NAME).unlink()
+    with pytest.raises(DataError, match=r"index\.parquet does not exist"):
+        FeatureTable.open(directory)
     other = spec(activation="gelu")
     write_index(directory / INDEX_NAME, Index(index.table, other, index.corpus, index.shards))
     with pytest.raises(DataError, match=r"shard-0000\d\.h5 has the feature key"):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import SPEC, extract, manifest, names, shard_rows, spec
 
@@ -44,6 +44,7 @@ def rows_of(schema):
     return st.lists(st.fixed_dictionaries(columns), max_size=5)
 
 
+@settings(max_examples=30)
 @given(rows_of(SIDECAR_SCHEMA), RECORD)
 def test_sidecars_come_back(tmp_path_factory, rows, record):
     path = tmp_path_factory.mktemp("sidecar") / "s.parquet"
@@ -52,6 +53,7 @@ def test_sidecars_come_back(tmp_path_factory, rows, record):
     assert (table.to_pylist(), read_record, read_spec) == (rows, record, SPEC)
 
 
+@settings(max_examples=30)
 @given(rows_of(INDEX_SCHEMA), st.lists(RECORD, max_size=3), NAME)
 def test_indexes_come_back(tmp_path_factory, rows, records, corpus):
     path = tmp_path_factory.mktemp("index") / "i.parquet"
@@ -70,9 +72,9 @@ def test_indexes_come_back(tmp_path_factory, rows, records, corpus):
         extractor=st.integers(), grid=st.none() | st.integers(1, 16),
     )
 )  # fmt: skip
-def test_settings_come_back_with_their_key(settings):
-    again = FeatureSpec.from_json(settings.to_json())
-    assert (again, again.key, again.difference(settings)) == (settings, settings.key, "")
+def test_settings_come_back_with_their_key(made):
+    again = FeatureSpec.from_json(made.to_json())
+    assert (again, again.key, again.difference(made)) == (made, made.key, "")
 
 
 # One changed value for every setting in the key.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import DataError
@@ -25,6 +25,7 @@ ROW = st.fixed_dictionaries(
 ROWS = st.lists(ROW, max_size=6, unique_by=lambda row: row["path"])
 
 
+@settings(max_examples=40)
 @given(ROWS, st.randoms())
 def test_rows_come_back_sorted_by_path_whatever_their_order(tmp_path_factory, rows, random):
     folder = tmp_path_factory.mktemp("manifest")

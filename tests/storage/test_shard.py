@@ -249,7 +249,7 @@ class ShardContract:
         for tap, array in ARRAYS.items():
             assert np.array_equal(shard.map(tap), array)
 
-    @settings(suppress_health_check=[HealthCheck.differing_executors])  # inherited on purpose
+    @settings(suppress_health_check=[HealthCheck.differing_executors], max_examples=40)  # inherited on purpose
     @given(
         st.sampled_from(["cls", "grid", "embedding"]),
         st.lists(st.integers(0, 3), max_size=4),
@@ -298,17 +298,6 @@ class TestContiguousShardOfAnotherProgram(ShardContract):
     @staticmethod
     def write(path, arrays, spec):
         write_foreign(path, arrays, spec)
-
-
-class TestShardOnAnotherFileSystem(ShardContract):
-    @staticmethod
-    def write(path, arrays, spec):
-        write_shard(path, arrays, spec)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, other_file_system):
-        return other_file_system
 
 
 def write_foreign(path, arrays, spec, **form):
