@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from stages.scan.classes import ClassNames
     from storage.archives import Member
 
+    LeftOut = Callable[[str, str], None]
+    _Image = tuple[str, str, int, FolderLabels | None]  # folder, name, size in bytes, what is stated of it
+
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jfif", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif", "avif", "jp2", "heic", "heif"}
 )
@@ -58,9 +61,7 @@ def kind_of(name: str) -> str:
     return f".{name.rpartition('.')[2].lower()}" if "." in name else "no extension"
 
 
-def archive_folders(
-    location: str, prefix: str, left_out: Callable[[str, str], None], classes: ClassNames | None
-) -> Iterator[Folder]:
+def archive_folders(location: str, prefix: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
     """Yield the folders of image files inside an archive, or the rows of a Parquet file by what it states of them.
 
     An archive without images gives one empty folder.
@@ -76,18 +77,34 @@ def archive_folders(
         DataError: a label in it is not known.
         OSError: it may not be read.
     """
-    stamp = stamp_of(location)
+    size, mtime_ns = stamp_of(location)
     if location.lower().endswith(".parquet"):
-        yield from _rows(location, prefix, stamp, left_out, classes)
-        return
+        images = _rows(location, prefix, size, left_out, classes)
+    else:
+        images = _members(location, prefix, left_out, classes)
+    found: dict[tuple[str, FolderLabels | None], Folder] = {}
+    for inner, name, size_bytes, labels in images:
+        at = f"{prefix}!/{inner}" if inner else f"{prefix}!"
+        if labels is not None and labels.label == LEFT_OUT:
+            left_out(BY_CLASS, f"{at}/{name}")
+            continue
+        if (at, labels) not in found:
+            found[at, labels] = Folder(at, labels)
+        found[at, labels].add(name, size_bytes, mtime_ns)
+    yield from found.values() or (Folder(f"{prefix}!"),)
+
+
+def _members(location: str, prefix: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[_Image]:
+    """Yield the images of a zip or tar file in its own order."""
     images: list[tuple[str, str, int, str]] = []  # folder, name, size, key
-    stating: dict[str, list[Member]] = {}  # key of the image -> members that may state its label
+    stating: dict[str, list[Member]] = {}  # key of an image -> members that may state its label
     seen: set[str] = set()
+    may_state = classes is not None and location.lower().endswith(".tar")
     for member in list_members(location):
         # the exact spelling of the member, so that it is found again: "./a/1.png" stays
         spelled = names.to_text(member.name)
         inner, _, name = spelled.rpartition("/")
-        is_label = classes is not None and name.endswith(_LABEL_EXTENSIONS) and location.lower().endswith(".tar")
+        is_label = may_state and name.endswith(_LABEL_EXTENSIONS)
         if any(is_hidden(part) and part != "." for part in (*inner.split("/"), name)):
             left_out("hidden", f"{prefix}!/{spelled}")
         elif member.kind:
@@ -110,28 +127,8 @@ def archive_folders(
     stated = {} if classes is None else _stated_labels(location, prefix, of_images, classes)
     for member in (member for key, members in stating.items() if key not in stated for member in members):
         left_out(kind_of(member.name), f"{prefix}!/{member.name}")
-    yield from _by_label(images, stated, prefix, stamp[1], left_out)
-
-
-def _by_label(
-    images: list[tuple[str, str, int, str]],
-    stated: dict[str, FolderLabels],
-    prefix: str,
-    mtime_ns: int,
-    left_out: Callable[[str, str], None],
-) -> Iterator[Folder]:
-    """Yield images (folder, name, size, key) by their folder and by what is stated of their key."""
-    found: dict[tuple[str, FolderLabels | None], Folder] = {}
     for inner, name, size, key in images:
-        labels = stated.get(key, FolderLabels(None)) if stated else None
-        at = f"{prefix}!/{inner}" if inner else f"{prefix}!"
-        if labels is not None and labels.label == LEFT_OUT:
-            left_out(BY_CLASS, f"{at}/{name}")
-            continue
-        if (at, labels) not in found:
-            found[at, labels] = Folder(at, labels)
-        found[at, labels].add(name, size, mtime_ns)
-    yield from found.values() or (Folder(f"{prefix}!"),)
+        yield inner, name, size, stated.get(key, FolderLabels(None)) if stated else None
 
 
 def _key(name: str) -> str:
@@ -197,20 +194,14 @@ def _labels(value: str, classes: ClassNames) -> FolderLabels | None:
     return FolderLabels(label, value if label == 1 and classes.is_generator(value) else None)
 
 
-def _rows(
-    location: str,
-    prefix: str,
-    stamp: tuple[int, int],
-    left_out: Callable[[str, str], None],
-    classes: ClassNames | None,
-) -> Iterator[Folder]:
+def _rows(location: str, prefix: str, size: int, left_out: LeftOut, classes: ClassNames | None) -> Iterator[_Image]:
+    """Yield the rows of a Parquet file of images, each with the size of the file."""
     with readable(location), opened(location) as file:
         parquet = pq.ParquetFile(file)
         schema = parquet.schema_arrow
         column, others = image_column(schema, location)
         if column is None:
             left_out(".parquet without images", prefix)
-            yield Folder(f"{prefix}!")
             return
         columns = [next((name for name in spelled if name in schema.names), None) for spelled in _STATED_COLUMNS]
         if classes is None:
@@ -223,20 +214,16 @@ def _rows(
     values = [[None] * count if name is None else table[name].to_pylist() for name in columns]
     class_names = _class_names(schema, columns[0])
     known: dict[Any, FolderLabels] = {}
-    found: dict[tuple[Any, Any, Any], Folder] = {}
     for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
         if label not in known:
             known[label] = _row_labels(label, class_names, f"{location}, row {row}", classes)
-        if known[label].label == LEFT_OUT:
-            left_out(BY_CLASS, f"{prefix}!/{row:08d}")
-            continue
-        key = (label, generator, split)
-        if key not in found:
-            stated = FolderLabels(known[label].label, str(generator or "") or known[label].generator, split)
-            found[key] = Folder(f"{prefix}!", stated)
+        labels = FolderLabels(
+            known[label].label,
+            known[label].generator if generator is None else str(generator),
+            None if split is None else str(split),
+        )
         name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
-        found[key].add(f"{row:08d}{name}", *stamp)
-    yield from found.values() or (Folder(f"{prefix}!"),)
+        yield "", f"{row:08d}{name}", size, labels
 
 
 def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:

@@ -16,11 +16,10 @@ from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS, ArchiveError
 from storage.sources import is_one_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from stages.scan.classes import ClassNames
-
-    LeftOut = Callable[[str, str], None]
+    from stages.scan.packed import LeftOut
 
 UNREADABLE = "folder that may not be read"
 LEADS_OUT = "a link that leads out of the folder"
@@ -75,19 +74,15 @@ def _local(
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = entry.name
-                path = inside(prefix, names.to_text(name))
-                if is_hidden(name):
-                    left_out("hidden", path)
-                    continue
-                status, problem = _look_at(entry, top)
+                name, text = entry.name, names.to_text(entry.name)
+                status, problem = (None, "hidden") if is_hidden(name) else _look_at(entry, top)
                 if status is None:
-                    left_out(problem, path)
+                    left_out(problem, inside(prefix, text))
                 elif stat.S_ISDIR(status.st_mode):
                     below.append(name)
                 elif is_image(name):
-                    found.add(names.to_text(name), status.st_size, status.st_mtime_ns)
-                elif _is_archive(name, path, left_out):
+                    found.add(text, status.st_size, status.st_mtime_ns)
+                elif _is_archive(name, inside(prefix, text), left_out):
                     archives.append(name)
     except PermissionError:
         left_out(UNREADABLE, prefix)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import miniatures
@@ -325,7 +326,7 @@ def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_pa
         "link in fake/links.zip": 1,
     }
     assert "3 link in fake/all.tar" in str(summary)
-    items = list(find_images([str(folder / "fake" / "links.zip"), str(folder / "real")], io.BytesIO()))
+    items = list(find_images([str(folder / "fake" / "links.zip"), str(folder / "real")], io.BytesIO(), Counter()))
     assert [(item.name.removeprefix(f"{folder}/"), item.error) for item in items] == [
         ("fake/links.zip!/soft.png", "unreadable: link in the archive"),
         ("real/1.png", None),

@@ -31,7 +31,7 @@ def patterns(real="", synthetic="", leave_out=""):
         ("T/set/real T/set/photo", patterns("*", "photo"), "01", ["T/set"]),
         ("real-vs-fake/realA real-vs-fake/fakeA", patterns("real*", "fake*"), "01", ["real-vs-fake/fakeA"]),
         ("human fakes/photo", patterns("human"), "01", ["photo"]),
-        ("camera sdxl tampered/x", patterns("camera", "sdxl", "tamp*"), "01", ["sdxl"]),
+        ("camera sdxl tampered/sdxl", patterns("camera", "sdxl", "tamp*"), "01", ["sdxl"]),
     ],
 )
 def test_patterns_tell_the_class_of_folders(tmp_path, folders, given, expected, sets):
