@@ -31,7 +31,7 @@ from storage.features import FeatureTable
 
 FIRST, WIDTH, BLOCKS = 8, 256, 24
 CANDIDATES = {5: (6, 14), 20: (0, 23)}
-TRAIN = TrainSettings(lr=1e-3, epochs=16, batch=64)  # 450 steps
+TRAIN = TrainSettings(lr=1e-3, epochs=10, batch=64)  # 280 steps
 FIXED = "fixed on the planted window"
 SELECTIONS: dict[str, dict[str, Any]] = {
     FIXED: {"selection": f"fixed:{FIRST}"},

@@ -111,6 +111,36 @@ def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
     return table if single else None
 
 
+def selection_table(results: Results) -> Table | None:
+    """Held-out loss of every window that a head chose among by it; None without such a head."""
+    blocks = {}
+    for card in results.cards:
+        if selection := card.facts.get("window_selection"):
+            lines: list[Sequence[Cell]] = []
+            for window in selection["windows"]:
+                start, losses = window["start"], window["held_out_losses"]
+                chosen = "chosen" if start == card.facts["window_start"] else ""
+                epochs, loss = selection["epochs"][len(losses) - 1], Value(losses[-1], scale=1, digits=4)
+                lines.append([f"{start} to {start + card.facts['window'] - 1}", chosen, epochs, loss])
+            blocks[f"{card.head}, seed {card.seed}"] = lines
+    notes = [
+        "Every window trains a head of its own; the loss on images held out of training drops and chooses windows. It "
+        "is that of the epoch that would be kept, after as many epochs as the window was trained for."
+    ]
+    return (
+        Table(
+            "Windows chosen by held-out loss",
+            ["blocks", "", "epochs", "held-out loss"],
+            [Block(title, lines) for title, lines in blocks.items()],
+            text_columns=2,
+            block_name="head",
+            notes=notes,
+        )
+        if blocks
+        else None
+    )
+
+
 def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Chart]:
     """Heat maps of how much each window tells, all generators together and each; chosen windows are framed."""
     figures = []

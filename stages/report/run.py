@@ -9,7 +9,7 @@ from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
 from stages.report import tables
 from stages.report.intervals import resample
-from stages.report.observation import read_analyses, transition_table
+from stages.report.observation import read_analyses, selection_table, transition_table
 from stages.report.page import render_page
 from stages.report.published import (
     ablation_reference,
@@ -84,6 +84,7 @@ def run(
         "ablation_published": ablation and ablation_reference(),
         **sweep_tables(sweeps),
         "layer_transitions": transition_table(analyses.windows),
+        "window_selection": selection_table(results),
         "reproduction": claims,
         **{f"published_{number}": table for number, table in enumerate(published, 1)},
     }

@@ -340,3 +340,13 @@ def test_curves_are_drawn_for_the_first_heads_and_the_page_says_so(study, tmp_pa
     assert f"Drawn for the first {MOST_HEADS} heads" in page
     assert "logits of head0" in page
     assert f"logits of head{MOST_HEADS}" not in page
+
+
+def test_windows_chosen_by_held_out_loss_are_a_table_of_the_page(study, tmp_path):
+    windows = [{"start": 3, "held_out_losses": [0.7]}, {"start": 4, "held_out_losses": [0.5, 0.25]}]
+    facts = {"window_start": 4, "window": 5, "window_selection": {"epochs": [2, 8], "windows": windows}}
+    study.add_scores("ltd", 1, SETS, facts=facts)
+    _run(study, tmp_path / "out")
+    rows = _csv(tmp_path / "out" / "tables" / "window_selection.csv")
+    assert [list(row.values())[-4:] for row in rows] == [["3 to 7", "", "2", "0.7"], ["4 to 8", "chosen", "8", "0.25"]]
+    assert "Windows chosen by held-out loss" in (tmp_path / "out" / "report.html").read_text()
