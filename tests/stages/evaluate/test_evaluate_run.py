@@ -151,12 +151,6 @@ def test_scoring_draws_nothing_and_counts_what_could_not_be_read(tmp_path, make_
     assert card.facts == {"window_start": 0, "window": 2, "trained_on": "training"}  # of what training noted, this
 
 
-def test_without_a_clean_view_nothing_is_matched(tmp_path, head):
-    write_view(tmp_path / "features" / "jpeg-70")
-    counts = run_views(features=tmp_path / "features", head=head, out=tmp_path / "out", match=["jpeg"])
-    assert counts == {"jpeg-70": 60}
-
-
 def _add_a_set(view):
     """Put three of four images into a second set, in which other images are alike than in the first."""
     index = read_index(view / INDEX_NAME)

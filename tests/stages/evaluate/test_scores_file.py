@@ -74,19 +74,6 @@ def test_other_programs_find_the_documented_columns_and_metadata(tmp_path):
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
 
-def test_equal_scores_give_equal_bytes_and_no_partial_file_stays(tmp_path):
-    for name in ("one", "two"):
-        write_scores(tmp_path / name, card=CARD, images=_images(), logits=np.arange(4.0))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-
-
-def test_an_image_that_lists_a_set_twice_counts_once(tmp_path):
-    images = _images(sets=[["one", "one"], [], ["one"], []])
-    write_scores(tmp_path / "s", card=CARD, images=images, logits=np.zeros(4))
-    assert read_scores(tmp_path / "s").members["one"].tolist() == [0, 2]
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_logit_that_is_not_finite_is_an_error_naming_image_and_file(tmp_path, bad):
     with pytest.raises(DataError, match=r"s\.parquet: the logit of 'c\.png' is (nan|-?inf)"):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.func import vmap
 
 from stages.heads.head import Dropout
 
@@ -37,11 +36,3 @@ def test_nothing_is_dropped_in_evaluation_and_odd_shapes_are_torchs_own() -> Non
     found = Dropout(0.5)(x)
     torch.manual_seed(0)
     assert torch.equal(found, torch.nn.Dropout(0.5)(x))
-
-
-def test_batched_heads_draw_apart() -> None:
-    x = torch.ones(3, 50, 8)
-    masks = vmap(Dropout(0.5), randomness="different")(x)
-    assert masks.shape == x.shape
-    assert not torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[1], masks[2])

@@ -2,8 +2,6 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from stages.heads.settings import (
@@ -46,10 +44,6 @@ def test_lists_of_yaml_become_tuples_and_come_back() -> None:
     assert adapter.validate_json(settings.model_dump_json()) == settings
     assert adapter.validate_python(settings.model_dump(mode="json")) == settings
     assert hash(settings) == hash(adapter.validate_python(given_settings))
-
-
-def test_a_whole_number_is_good_where_a_real_one_is_expected() -> None:
-    assert LtdSettings.model_validate({"temperature": 2, "dropout": 0}).temperature == 2.0
 
 
 @pytest.mark.parametrize(
@@ -105,27 +99,9 @@ def test_branches_are_kept_in_the_classifiers_order() -> None:
     assert LtdSettings(branches=("delta", "raw")) == LtdSettings()
 
 
-def test_settings_are_frozen() -> None:
-    with pytest.raises(ValidationError):
-        LtdSettings().window = 3
-
-
-@given(st.integers(min_value=1, max_value=200))
-def test_candidates_of_any_depth_are_its_middle_to_upper_blocks(blocks: int) -> None:
-    first, last = LtdSettings().candidates_for(blocks)
-    assert 0 <= first <= last <= blocks - 1
-    assert abs(first - 11 / 23 * (blocks - 1)) <= 0.5
-    assert abs(last - 19 / 23 * (blocks - 1)) <= 0.5
-
-
 @pytest.mark.parametrize(("blocks", "candidates"), [(24, (11, 19)), (12, (5, 9)), (32, (15, 26))])
 def test_candidates_of_known_depths(blocks: int, candidates: tuple[int, int]) -> None:
     assert LtdSettings().candidates_for(blocks) == candidates
-
-
-def test_fixed_start() -> None:
-    assert LtdSettings(selection="fixed:14").fixed_start == 14
-    assert LtdSettings().fixed_start is None
 
 
 def test_a_method_trains_as_its_authors_did_and_a_head_may_say_otherwise() -> None:

@@ -45,21 +45,6 @@ def test_initialised_as_univfd() -> None:
     assert head.classifier.bias.item() == 0
 
 
-def test_learns_a_linear_boundary() -> None:
-    torch.manual_seed(0)
-    head = build("embedding")
-    features = torch.randn(256, 24)
-    labels = (features[:, 3] > 0).float()
-    optimizer = torch.optim.AdamW(head.parameter_groups(0.05))
-    for step in range(60):
-        head.advance(step)
-        optimizer.zero_grad()
-        torch.nn.functional.binary_cross_entropy_with_logits(head(features), labels).backward()
-        optimizer.step()
-    assert ((head(features) > 0) == labels.bool()).float().mean() > 0.9
-    assert head.describe() == {}
-
-
 def test_a_block_beyond_the_backbone_is_a_setting_error() -> None:
     with pytest.raises(SettingError, match=r"block 12 is beyond the backbone's last, 11; choose 0\.\.11"):
         build(12)

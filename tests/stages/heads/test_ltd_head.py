@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.heads.file import build_head
-from stages.heads.ltd import GumbelSelection, LtdHead
+from stages.heads.ltd import LtdHead
 from stages.heads.settings import LtdSettings
 from storage.errors import SettingError
 
@@ -90,25 +90,6 @@ def test_initial_statistics() -> None:
     assert torch.equal(head.norm.weight, torch.ones(1024))
 
 
-def test_the_seed_decides_initialisation_and_training_noise() -> None:
-    def run() -> Tensor:
-        torch.manual_seed(3)
-        x = features()
-        return build().train()(x)  # type: ignore[no-any-return]
-
-    assert torch.equal(run(), run())
-
-
-def test_dropout_of_a_training_logit_has_the_spread_of_the_plain_one() -> None:
-    head, plain = pair(dropout=0.3)
-    assert isinstance(head.selection, GumbelSelection)
-    x = features(1).expand(10_000, -1, -1)
-    with torch.no_grad():
-        found, expected = head(x), plain(x)
-    assert found.std().item() == pytest.approx(expected.std().item(), rel=0.04)
-    assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.06 * expected.std().item())
-
-
 @pytest.mark.parametrize("selection", ["gumbel", "fixed:12"])
 def test_evaluation_draws_nothing_and_treats_images_one_by_one(selection: str) -> None:
     torch.manual_seed(0)
@@ -163,31 +144,6 @@ def test_every_ablation_trains(branches: list[str], position: bool, selection: s
         assert torch.equal(parameter, before[name]) is still, name
 
 
-def test_one_block_is_enough_for_the_raw_branch() -> None:
-    head = build(branches=["raw"], window=1, candidates=[3, 3])
-    assert head.reads.blocks == (3,)
-    assert head(torch.randn(4, 1, 64)).shape == (4,)
-
-
-def test_learns_jumps_between_blocks_that_single_blocks_do_not_show() -> None:
-    torch.manual_seed(0)
-    head = build(blocks=12, width=32, dropout=0.1, selection="fixed:3", heads=4)
-    optimizer = torch.optim.AdamW(head.parameter_groups(2e-3), weight_decay=0)
-
-    def batch(n_images: int) -> tuple[Tensor, Tensor]:
-        y = labels(n_images)
-        smooth = torch.randn(n_images, 1, 32) + 0.1 * torch.randn(n_images, 5, 32)
-        return torch.where(y[:, None, None] > 0, torch.randn(n_images, 5, 32), smooth), y
-
-    for _ in range(60):
-        x, y = batch(64)
-        optimizer.zero_grad()
-        binary_cross_entropy_with_logits(head(x), y).backward()
-        optimizer.step()
-    x, y = batch(256)
-    assert ((head.eval()(x) > 0) == y.bool()).float().mean() > 0.9
-
-
 def test_window_logits_have_their_own_learning_rate() -> None:
     head = build(selection_lr=0.5)
     rest, own = head.parameter_groups(0.1)
@@ -196,14 +152,6 @@ def test_window_logits_have_their_own_learning_rate() -> None:
     assert len(rest["params"]) + 1 == len(list(head.parameters()))
     (group,) = build().parameter_groups(0.1)
     assert (group["lr"], len(group["params"])) == (0.1, len(list(head.parameters())))
-
-
-def test_advance_anneals_the_temperature() -> None:
-    head = build(temperature=2.0, anneal=[1.0, 10])
-    assert isinstance(head.selection, GumbelSelection)
-    head.advance(5)
-    assert head.selection.temperature == pytest.approx(1.5)
-    build(selection="fixed:11").advance(5)
 
 
 def test_description_tells_the_window_and_its_logits_and_survives_a_reload() -> None:
@@ -220,10 +168,6 @@ def test_description_tells_the_window_and_its_logits_and_survives_a_reload() -> 
     assert other.describe() != told
     other.load_state_dict(head.state_dict())
     assert other.describe() == told
-
-
-def test_description_without_learned_windows() -> None:
-    assert build(selection="fixed:13").describe() == {"window_start": 13}
 
 
 @pytest.mark.parametrize(

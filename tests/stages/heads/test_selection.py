@@ -70,12 +70,6 @@ def test_annealing_is_linear_and_then_stays() -> None:
     assert temperatures == pytest.approx([1.0, 0.775, 0.55, 0.1, 0.1])
 
 
-def test_without_annealing_the_temperature_stays() -> None:
-    selection = GumbelSelection(9, 5, temperature=0.5)
-    selection.advance(1000)
-    assert selection.temperature == 0.5
-
-
 def test_evaluated_windows() -> None:
     gumbel = GumbelSelection(9, 5)
     with torch.no_grad():
@@ -90,8 +84,3 @@ def test_pi_starts_as_standard_normal_and_is_all_that_is_stored() -> None:
     assert selection.pi.mean().item() == pytest.approx(0, abs=0.05)
     assert selection.pi.std().item() == pytest.approx(1, abs=0.05)
     assert list(selection.state_dict()) == ["pi"]
-
-
-def test_a_fixed_window_is_all_that_is_read() -> None:
-    features = torch.randn(4, 5, 3)
-    assert torch.equal(FixedWindow(5, 5).draw(features), features)

@@ -24,7 +24,6 @@ from stages.sweep import run as sweep_run
 from stages.sweep import tested
 from stages.sweep.variants import Variant, layer_sweep, window_sweep
 from stages.train import run as train_run
-from stages.train.batches import FeatureBatches
 from stages.train.loop import fit
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -172,30 +171,6 @@ def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_on
     assert reporter.warnings == [f"{some}: sets of one class have no accuracy or AP here: fakes"]
     without = tested.TestCorpus.open(write_view(tmp_path / "none", tokens, labels), trained, reporter)
     assert {name: len(rows) for name, rows in without.sets.items()} == {"planted": 40}
-
-
-def test_what_is_held_of_all_corpora_together_is_within_the_memory(
-    corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    budgets: list[int] = []
-    make = FeatureBatches.__init__
-
-    def recording(feed: FeatureBatches, *arguments: Any, budget: int, **more: Any) -> None:
-        budgets.append(budget)
-        make(feed, *arguments, budget=budget, **more)
-
-    monkeypatch.setattr(FeatureBatches, "__init__", recording)
-    tests = [corpora / "test" / "clean", corpora / "train" / "clean"]
-    sweep(corpora, tmp_path, reporter, layer_sweep(LinearSettings(), 1), seeds=[0], evaluation=tests, memory=10**6)
-    assert 0.5 * 10**6 < sum(budgets) <= 10**6
-
-
-def test_results_found_under_other_coordinates_are_shown_under_those_of_this_sweep(
-    corpora: Path, tmp_path: Path, reporter: Any
-) -> None:
-    sweep(corpora, tmp_path, reporter, [Variant(LinearSettings(block=1), {"head": "x"})], seeds=[0])
-    again = sweep(corpora, tmp_path, reporter, [Variant(LinearSettings(block=1), {"head": "z"})], seeds=[0])
-    assert {(*row, row["head"]) for row in again} == {(*again[0], "z")}
 
 
 def command(*arguments: str) -> Result:

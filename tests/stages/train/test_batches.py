@@ -56,23 +56,6 @@ def test_only_what_fits_is_resident(tables: list[FeatureTable]) -> None:
     assert feed(tables, 10**9).resident_bytes == 3 * VIEW_BYTES
 
 
-@pytest.mark.parametrize(("budget", "readings"), [(10**9, [0, 1, 2]), (2 * VIEW_BYTES, [0, 1, 2, 1, 2])])
-def test_a_view_that_has_a_place_is_read_once(
-    tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch, budget: int, readings: list[int]
-) -> None:
-    read, seen = FeatureTable.read, []
-
-    def counting(table: FeatureTable, *arguments: object, **more: object) -> object:
-        seen.append([other.directory for other in tables].index(table.directory))
-        return read(table, *arguments, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(FeatureTable, "read", counting)
-    source = feed(tables, budget)
-    for epoch in range(6):
-        list(source.batches(epoch, torch.arange(len(ROWS)), 64))
-    assert seen == readings
-
-
 def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch) -> None:
     read, seen = FeatureTable.read, []
 
@@ -97,12 +80,6 @@ def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
         source = FeatureBatches(tables, ROWS, HeadInput("embedding"), device=torch.device("cpu"), budget=budget)
         ((features, _),) = source.batches(2, torch.arange(len(ROWS)), 1000)
         assert torch.equal(features, torch.from_numpy(tables[2].read("embedding", rows=ROWS)).float())
-
-
-def test_an_error_of_the_reading_thread_arrives(tables: list[FeatureTable]) -> None:
-    source = FeatureBatches(tables, ROWS, HeadInput("cls", (3, 24)), device=torch.device("cpu"), budget=0)
-    with pytest.raises(ValueError, match="24"):
-        list(source.batches(0, torch.arange(len(ROWS)), 32))
 
 
 def test_union_holds_each_block_once() -> None:

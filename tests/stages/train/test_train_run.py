@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -283,12 +282,6 @@ def test_threads_and_memory_are_those_of_the_machine() -> None:
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # 60 % of what is free, in bytes: less than of all, more than if it were counted in kilobytes
     assert 0.6 * installed / 1024 < default_budget(torch.device("cpu")) < 0.59 * installed
-
-
-def test_the_memory_that_counts_is_what_can_be_had_without_swapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = psutil.virtual_memory()._replace(available=1_000_000)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: told)
-    assert default_budget(torch.device("cpu")) == 600_000
 
 
 def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:

@@ -27,12 +27,6 @@ def test_held_out_images_are_chosen_by_content_alone(tmp_path: Path) -> None:
     assert {row for row in of_large if row < 150} == some  # paths, and so contents here, are the same
 
 
-def test_both_sides_are_disjoint_and_complete(tmp_path: Path) -> None:
-    split = split_rows(table(tmp_path / "a"), TrainSettings(validation_share=0.2))
-    assert sorted([*split.training, *split.validation]) == list(range(200))
-    assert "0.2" in split.rule
-
-
 def test_every_image_needs_a_label(tmp_path: Path) -> None:
     labels = labels_of(200)
     labels[7] = -1
@@ -44,15 +38,6 @@ def test_every_image_needs_a_label(tmp_path: Path) -> None:
 def with_splits(table: FeatureTable, *splits: str) -> FeatureTable:
     index = table.index.to_pydict() | {"split": list(splits)}
     return replace(table, index=pa.table(index, schema=table.index.schema))
-
-
-def test_images_that_validate_need_a_label_too(tmp_path: Path) -> None:
-    labels = labels_of(200)
-    labels[150] = -1
-    write_view(tmp_path / "a", noise(200, blocks=3), labels)
-    mixed = with_splits(FeatureTable.open(tmp_path / "a"), *["train"] * 120, *["val"] * 80)
-    with pytest.raises(DataError, match="a holds images without a label"):
-        split_rows(mixed, TrainSettings(validation="val"))
 
 
 def test_images_of_a_split_that_neither_trains_nor_validates_are_left_out(tmp_path: Path) -> None:
@@ -80,13 +65,6 @@ def test_validation_on_the_test_split_is_called_what_it_is(tmp_path: Path) -> No
     unsplit = table(tmp_path / "b")
     with pytest.raises(DataError, match=r"no real image on the validation side .* is split 'val' of the corpus"):
         split_rows(unsplit, TrainSettings(validation="val"))
-
-
-def test_a_split_of_the_corpus_validates(tmp_path: Path) -> None:
-    mixed = with_splits(table(tmp_path / "a"), *["train"] * 120, *["test"] * 80)
-    split = split_rows(mixed, TrainSettings(validation="test"))
-    assert (list(split.training), list(split.validation)) == (list(range(120)), list(range(120, 200)))
-    assert "as the LTD authors do" in split.rule
 
 
 def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -> None:
