@@ -231,15 +231,21 @@ def explain(*, bundle: Path, image: Path, out: Path, weights: str) -> None:
 
 
 @click.command()
-@click.argument("head", type=PATH)
+@click.argument("head", metavar="HEAD|BUNDLE", type=PATH)
 @click.option("--out", type=PATH, help="Write the card here instead of printing it.")
 def show(*, head: Path, out: Path | None) -> None:
-    """Print the model card of a HEAD file, in Markdown."""
-    from stages.heads.model_card import model_card
+    """Print the model card of a head file or a bundle, in Markdown; a bundle's says how it is calibrated."""
     from storage.atomic import write_text
 
     refuse_overwriting(out, head)
-    card = model_card(head)
+    if head.suffix == ".safetensors":
+        from stages.heads.model_card import model_card
+
+        card = model_card(head)
+    else:
+        from stages.predict.bundle import bundle_card
+
+        card = bundle_card(head)
     if out is None:
         echo(card, nl=False)
     else:

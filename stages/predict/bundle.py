@@ -104,6 +104,34 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, head, sha256_of(path)[:12])
 
 
+def bundle_card(path: Path) -> str:
+    """Return the model card of a bundle in Markdown, with its calibration and the backbone it needs.
+
+    Raises:
+        DataError: as :func:`read_bundle`.
+    """
+    bundle = read_bundle(path)
+    manifest, calibration = bundle.manifest, bundle.manifest.calibration
+    spec = manifest.spec
+    threshold = f"{calibration.threshold:.4f} (probability {calibration.synthetic_above:.4f})"
+    counts = {"real": calibration.n_real, "synthetic": calibration.n_fake, "unlabelled": calibration.n_unlabelled}
+    images = "".join(f", {count} {kind}" for kind, count in counts.items() if count)
+    rows = {
+        "Detector": bundle.identity,
+        "Synthetic above logit": threshold,
+        "Real up to logit": "the threshold" if calibration.real_up_to is None else f"{calibration.real_up_to:.4f}",
+        "Calibrated on": f"{calibration.source}{images}",
+        "Guarantee": calibration.guarantee,
+        "Trained on": str(manifest.provenance.get("corpus") or "see the card below"),
+        "Backbone": f"{spec.backbone}, weights sha256 {spec.weights}, {spec.precision}",
+        "Geometry": f"{manifest.geometry}, EXIF orientation {'applied' if manifest.apply_exif else 'ignored'}",
+        "Bands of the training corpus": "none" if manifest.bands is None else manifest.bands.corpus,
+    }
+    lines = [f"| {name} | {printable(value).replace('|', '/')} |" for name, value in rows.items()]
+    heading = f"# Bundle of {printable(manifest.name)}, seed {manifest.seed}"
+    return "\n".join([heading, "", "| | |", "|---|---|", *lines, "", manifest.about.rstrip(), ""])
+
+
 def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
     """Say in one line which settings of two specs differ, whatever else is stored; empty where none does."""
     stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "grid": None}
