@@ -17,7 +17,8 @@ from stages.heads.ltd import LtdHead
 from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
 from stages.predict.detector import CHECK_VIEWS, read_any
 from stages.report import html
-from stages.report.figures import Chart, Curve, Line, band_chart, common_scale
+from stages.report.chart import Chart, Line
+from stages.report.figures import Curve, band_chart, common_scale
 from storage.atomic import write_text
 from storage.errors import DataError
 

@@ -1,133 +1,40 @@
-"""Geometry of figures: numbers in, coordinates out; ``template/plots.html.j2`` draws them.
-
-Small figures of one width (``WIDTH`` units, drawn at about one pixel per unit) stay readable on a phone and on paper.
-Coordinates are rounded, so that equal data give equal bytes. An axis from 0 to 1 is a share, printed in percent.
-"""
+"""Geometry of figures: numbers in, charts out; ``template/plots.html.j2`` draws them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from stages.report.chart import (
+    LEFT,
+    RIGHT,
+    TOP,
+    UNIT,
+    Axis,
+    Bar,
+    BarGroup,
+    Chart,
+    Cloud,
+    Difference,
+    Line,
+    Square,
+    Tick,
+    rounded_step,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from stages.measure.frame import Mean
 
-WIDTH = 360
-UNIT = (0.0, 1.0)
-
-_LEFT, _RIGHT, _TOP = 44, 352, 24  # the frame of lines, heat maps and clouds
 _LOW_FLOOR, _FLOOR = 182, 222
 _BAR_END, _BAR_STEP, _LABEL_HEIGHT, _GROUP_GAP, _LONGEST_LABEL = 284, 12, 16, 9, 44
 _CELL_HEIGHT, _NAMES_END = 14, 150
-
-
-class Tick(NamedTuple):
-    """A mark on an axis: its position and text."""
-
-    at: float
-    text: str
-
-
-class Bar(NamedTuple):
-    """A horizontal bar; ``width`` is None for an undefined value, ``whisker`` None where there is no interval."""
-
-    kind: str
-    name: str
-    y: float
-    width: float | None
-    whisker: tuple[float, float] | None
-    text: str
-
-
-class BarGroup(NamedTuple):
-    """The bars of one head under its name."""
-
-    label: str
-    y: float
-    bars: Sequence[Bar]
-
-
-class Line(NamedTuple):
-    """A drawn curve and its band, as lists of SVG points."""
-
-    kind: str
-    label: str
-    points: str
-    band: str = ""
-
-
-class Square(NamedTuple):
-    """A square of a heat map; ``strength`` 0..1 on the side of ``kind`` ("more" or "less"), or a "frame" around one."""
-
-    kind: str
-    x: float
-    y: float
-    width: float
-    strength: float
-    text: str
-
-
-class Cloud(NamedTuple):
-    """Points of one kind, as one SVG path of dots."""
-
-    kind: str
-    label: str
-    path: str
-
-
-class Difference(NamedTuple):
-    """A dot with its interval in a row of its own."""
-
-    label: str
-    y: float
-    at: float
-    ends: tuple[float, float]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A figure as laid out.
-
-    Attributes:
-        kind: "bars", "differences", "lines", "heats" or "clouds": the macro that draws it.
-        title: what it shows.
-        words: what can be seen in it, for those who do not see it.
-        floor: y of the lower end of the frame.
-        height: of the drawing.
-        marks: what is drawn: ``BarGroup``, ``Difference``, ``Line``, ``Square`` or ``Cloud``.
-        legend: (style class, text) of what the marks stand for.
-        caption: printed above; empty: the title.
-        detail: printed beside the caption.
-    """
-
-    kind: str
-    title: str
-    words: str
-    floor: float
-    height: float
-    marks: Sequence[Any]
-    x_ticks: Sequence[Tick] = ()
-    y_ticks: Sequence[Tick] = ()
-    x_label: str = ""
-    y_label: str = ""
-    legend: Sequence[tuple[str, str]] = ()
-    caption: str = ""
-    detail: str = ""
-    left: float = _LEFT
-    right: float = _RIGHT
-    top: float = _TOP
-
-    def captioned(self, caption: str, detail: str = "") -> Chart:
-        """Return the chart with these words above it."""
-        return replace(self, caption=caption, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -165,7 +72,7 @@ def bar_chart(
         title: what the figure shows.
         heads: head name -> (kind for the colour, metric name, value, interval) of each bar.
     """
-    axis = _Axis(*UNIT, 1, _BAR_END, digits=2, percent=True)
+    axis = Axis(*UNIT, 1, _BAR_END, digits=2, percent=True)
     groups, words, kinds, y = [], [], {}, 0.0
     for head, values in heads:
         bars = []
@@ -191,7 +98,7 @@ def bar_chart(
 def difference_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Chart:
     """Lay out differences between shares, (label, difference, low, high), around zero."""
     reach = max(0.001, *(abs(end) for _, *values in rows for end in values))
-    axis = _Axis(-reach, reach, _NAMES_END, _RIGHT, digits=2, percent=True)
+    axis = Axis(-reach, reach, _NAMES_END, RIGHT, digits=2, percent=True)
     marks, floor = [], _BAR_STEP * len(rows) + 6.0
     for i, (label, value, low, high) in enumerate(rows):
         text = f"{100 * value:+.2f}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
@@ -226,8 +133,8 @@ def band_chart(
     """
     x = curves[0].x
     percent = limits == UNIT
-    along = _Axis(x[0], max(x[-1], x[0] + 1), _LEFT, _RIGHT, digits=2)
-    up = _Axis(*scale, _LOW_FLOOR, _TOP, digits=2, percent=percent)
+    along = Axis(x[0], max(x[-1], x[0] + 1), LEFT, RIGHT, digits=2)
+    up = Axis(*scale, _LOW_FLOOR, TOP, digits=2, percent=percent)
     lines, words = [], []
     for curve in curves:
         low, high = curve.band(limits)
@@ -266,9 +173,9 @@ def curve_chart(
         y_scale: values at the ends of the y axis.
         diagonal: what the line from corner to corner means; empty: none is drawn.
     """
-    along = _Axis(*x_scale, _LEFT, _RIGHT, percent=x_scale == UNIT)
-    up = _Axis(*y_scale, _FLOOR, _TOP, percent=True)
-    lines = [Line("chance", diagonal, f"{_LEFT},{_FLOOR} {_RIGHT},{_TOP}")] if diagonal else []
+    along = Axis(*x_scale, LEFT, RIGHT, percent=x_scale == UNIT)
+    up = Axis(*y_scale, _FLOOR, TOP, percent=True)
+    lines = [Line("chance", diagonal, f"{LEFT},{_FLOOR} {RIGHT},{TOP}")] if diagonal else []
     lines += [Line(curve.kind, curve.label, _points(along.at(curve.x), up.at(curve.y))) for curve in curves]
     words = " ".join(f"{curve.label}: {curve.note}." for curve in curves if curve.note)
     return Chart(
@@ -286,24 +193,24 @@ def heat_map(title: str, cells: Sequence[tuple[int, int, float]], frames: Sequen
         frames: (first block, n, whose window it is).
     """
     starts, lengths = sorted({start for start, _, _ in cells}), sorted({n for _, n, _ in cells})
-    width = min(30.0, (_RIGHT - _LEFT) / (starts[-1] - starts[0] + 1))
+    width = min(30.0, (RIGHT - LEFT) / (starts[-1] - starts[0] + 1))
     squares, framed = [], []
     for start, n, auc in cells:
-        place = round(_LEFT + (start - starts[0]) * width, 2), _TOP + (n - lengths[0]) * _CELL_HEIGHT, round(width, 2)
+        place = round(LEFT + (start - starts[0]) * width, 2), TOP + (n - lengths[0]) * _CELL_HEIGHT, round(width, 2)
         kind, strength = "more" if auc >= 0.5 else "less", round(min(1.0, abs(auc - 0.5) * 2), 3)
         squares.append(Square(f"heat {kind}", *place, strength, f"blocks {start} to {start + n - 1}: {auc:.3f}"))
         owners = [owner for first, length, owner in frames if (first, length) == (start, n)]
         if owners:
             framed.append(Square("frame", *place, 1.0, f"read by {', '.join(owners)}"))
     start, n, auc = max(cells, key=lambda cell: abs(cell[2] - 0.5))
-    floor = _TOP + len(lengths) * _CELL_HEIGHT
+    floor = TOP + len(lengths) * _CELL_HEIGHT
     legend = [("heat more", "AUC near 1"), ("heat less", "AUC near 0")]
     shown = starts[:: 1 if len(starts) <= 12 else 2]
     return Chart(
         kind="heats", title=title, words=f"Separates best: blocks {start} to {start + n - 1}, AUC {auc:.3f}.",
         floor=floor, height=floor + 34, marks=[*squares, *framed],
-        x_ticks=[Tick(round(_LEFT + (start - starts[0] + 0.5) * width, 2), str(start)) for start in shown],
-        y_ticks=[Tick(_TOP + (n - lengths[0] + 0.5) * _CELL_HEIGHT, str(n)) for n in lengths],
+        x_ticks=[Tick(round(LEFT + (start - starts[0] + 0.5) * width, 2), str(start)) for start in shown],
+        y_ticks=[Tick(TOP + (n - lengths[0] + 0.5) * _CELL_HEIGHT, str(n)) for n in lengths],
         x_label="first block of the window", y_label="blocks in the window",
         legend=[*legend, ("frame", "read by a head")] if framed else legend,
     )  # fmt: skip
@@ -314,14 +221,14 @@ def cloud_chart(title: str, clouds: Sequence[tuple[str, str, NDArray[np.float64]
     every = np.concatenate([points for _, _, points in clouds])
     low, high = every.min(axis=0), every.max(axis=0)
     high = np.where(high > low, high, low + 1)
-    along, up = _Axis(low[0], high[0], 8, _RIGHT), _Axis(low[1], high[1], _FLOOR, _TOP)
+    along, up = Axis(low[0], high[0], 8, RIGHT), Axis(low[1], high[1], _FLOOR, TOP)
     drawn = []
     for kind, label, points in clouds:
         places = zip(along.at(points[:, 0]), up.at(points[:, 1]), strict=True)
         drawn.append(Cloud(kind, label, "".join(f"M{x:g} {y:g}h0" for x, y in places)))
     return Chart(
         kind="clouds", title=title, words=words, floor=_FLOOR + 6, height=_FLOOR + 24, marks=drawn,
-        x_label="first component", y_label="second component", left=2, right=_RIGHT + 6, top=_TOP - 6,
+        x_label="first component", y_label="second component", left=2, right=RIGHT + 6, top=TOP - 6,
         legend=[(f"dots {cloud.kind}", cloud.label) for cloud in drawn],
     )  # fmt: skip
 
@@ -330,7 +237,7 @@ def common_scale(curves: Sequence[Curve], limits: tuple[float, float]) -> tuple[
     """Return a y scale that holds all curves and bands, ending on round numbers."""
     ends = np.concatenate([np.concatenate(curve.band(limits)) for curve in curves])
     low, high = float(ends.min()), float(ends.max())
-    step = _step(low, high)
+    step = rounded_step(low, high)
     low, high = (round(end * step, 12) for end in (math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)))
     return (low, high) if high > low else (low, low + step)
 
@@ -341,34 +248,3 @@ def _legend(lines: Iterable[Line]) -> list[tuple[str, str]]:
 
 def _points(x: Sequence[float], y: Sequence[float]) -> str:
     return " ".join(f"{across:g},{above:g}" for across, above in zip(x, y, strict=True))
-
-
-class _Axis(NamedTuple):
-    """Places values between ``low`` and ``high`` between two coordinates."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    digits: int = 1
-    percent: bool = False
-
-    def at(self, values: ArrayLike) -> Any:
-        """Return the coordinates of values, a float or a list; those outside lie on the ends."""
-        share = (np.clip(np.asarray(values, dtype=np.float64), self.low, self.high) - self.low) / (self.high - self.low)
-        return np.round(self.start + share * (self.end - self.start), self.digits).tolist()
-
-    def ticks(self, values: Sequence[float] = (), texts: Sequence[str] = ()) -> list[Tick]:
-        """Place these values, or three to eight round numbers."""
-        if not values:
-            step = _step(self.low, self.high)
-            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-            values = [round(i * step, 12) for i in range(first, last + 1)]
-        shown = texts or [f"{value * (100 if self.percent else 1):g}" for value in values]
-        return [Tick(at, text) for at, text in zip(self.at(values), shown, strict=True)]
-
-
-def _step(low: float, high: float) -> float:
-    span = (high - low) or abs(low) or 1.0
-    power = 10.0 ** math.floor(math.log10(span))
-    return next(factor * power for factor in (0.2, 0.25, 0.5, 1.0, 2.0) if span / (factor * power) <= 5 + 1e-9)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.report.figures import WIDTH
+from stages.report.chart import WIDTH
 from stages.report.table import Value
 from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.report.figures import Chart
+    from stages.report.chart import Chart
     from stages.report.table import Table
 
 MOST_ROWS = 700  # of a table in a page; a longer one would fill it, and stands in a file beside it

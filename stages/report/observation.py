@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
-    from stages.report.figures import Chart
+    from stages.report.chart import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 

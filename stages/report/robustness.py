@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.evaluate.scores import MATCHED
 from stages.measure.metrics import METRICS
-from stages.report.figures import UNIT, Curve, band_chart, common_scale
+from stages.report.chart import UNIT
+from stages.report.figures import Curve, band_chart, common_scale
 from stages.report.set_figures import MOST_HEADS, head_kind
 from stages.report.table import Block, Table, Value
 from stages.report.tables import HEADLINE
@@ -16,7 +17,7 @@ from stages.report.tables import HEADLINE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stages.report.figures import Chart
+    from stages.report.chart import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 

@@ -13,7 +13,7 @@ from stages.report.figures import Curve, bar_chart, curve_chart
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.report.figures import Chart
+    from stages.report.chart import Chart
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
     from stages.report.sample import Sample

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from stages.report.figures import Chart
+    from stages.report.chart import Chart
     from stages.report.results import Results
     from stages.report.table import Cell
 

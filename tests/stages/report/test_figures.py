@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.measure.frame import Mean
-from stages.report.figures import UNIT, Curve, band_chart, bar_chart, cloud_chart, common_scale, curve_chart, heat_map
+from stages.report.chart import UNIT
+from stages.report.figures import Curve, band_chart, bar_chart, cloud_chart, common_scale, curve_chart, heat_map
 
 ANY = (0.0, float("inf"))
 
