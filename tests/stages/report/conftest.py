@@ -98,3 +98,14 @@ def hostile_study(tmp_path_factory):
             files.add_scores(head, seed, {"x": True}, view="held-out", corpus="train", shift=shift)
     files.add_profile(["plain", HOSTILE["generator"]])
     return files
+
+
+@pytest.fixture(scope="session")
+def plain_study(tmp_path_factory):
+    """Two heads, two seeds, three sets of which one has no real images."""
+    files = StudyFiles(tmp_path_factory.mktemp("plain"))
+    for head in ("ltd", "linear"):
+        for seed in (1, 2):
+            files.add_scores(head, seed, {"one": True, "two": True, "fakes only": False})
+    files.add_profile(["one", "two"])
+    return files

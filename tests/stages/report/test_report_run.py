@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import numpy as np
@@ -35,44 +36,37 @@ def _printed(table, width=100):
     return console.export_text()
 
 
-@pytest.fixture
-def plain(study):
-    for head in ("ltd", "linear"):
-        for seed in (1, 2):
-            study.add_scores(head, seed, SETS)
-    study.add_profile(["one", "two"])
-    return study
+@pytest.fixture(scope="module")
+def made(plain_study, tmp_path_factory):
+    """The report of the plain study: its folder, and what metrics.json holds."""
+    out = tmp_path_factory.mktemp("made")
+    (out / "tables").mkdir()
+    (out / "tables" / "robustness.csv").write_text("of an earlier run")
+    metrics = _run(plain_study, out, head_order=["ltd"], set_order=["two", "one"])
+    return SimpleNamespace(out=out, metrics=metrics, page=(out / "report.html").read_text())
 
 
-def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain, tmp_path):
-    settings = {"notes": ["a note"], "versions": {"torch": "2"}, "head_cards": {"ltd": {"lr": 0.1}}}
-    _run(plain, tmp_path / "one", **settings)
-    plain.scores.reverse()
-    _run(plain, tmp_path / "two", **settings)
-    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain_study, made, tmp_path):
+    about = Study(name="demo", head_order=["ltd"], set_order=["two", "one"])
+    shuffled = {"score_files": plain_study.scores[::-1], "profile_files": plain_study.profiles}
+    run(about, **shuffled, out=tmp_path, replicates=100)
+    files = sorted(path.relative_to(made.out) for path in made.out.rglob("*.*"))
     named, formats = ("main", "per_set", "tests", "layer_transitions"), ("csv", "json", "md", "tex")
     expected = [f"tables/{name}.{suffix}" for name in named for suffix in formats]
     expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
+    # the table of an earlier run is gone
     assert sorted(map(str, files)) == sorted(
         ["metrics.json", "plots/sets.csv", "report.html", "REPRODUCTION.md", *expected]
     )
-    assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
+    assert all((made.out / path).read_bytes() == (tmp_path / path).read_bytes() for path in files)
 
 
-def test_tables_of_an_earlier_run_do_not_stay(plain, tmp_path):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "robustness.csv").write_text("of another run")
-    _run(plain, tmp_path)
-    assert not (tmp_path / "tables" / "robustness.csv").exists()
-
-
-def test_metrics_json_holds_numbers_only_and_no_undefined_one(plain, tmp_path):
-    returned = _run(plain, tmp_path)
-    written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written == returned
+def test_metrics_json_holds_numbers_only_and_no_undefined_one(made):
+    written = json.loads((made.out / "metrics.json").read_text())
+    assert written == made.metrics
     leaves = [value for lines in written.values() for line in lines.values() for value in line.values()]
     assert all(isinstance(value, (int, float)) for value in leaves)
-    assert list(written["ltd"]) == ["demo", "demo/fakes only", "demo/one", "demo/two"]
+    assert list(written["ltd"]) == ["demo", "demo/two", "demo/one", "demo/fakes only"]
     assert "ap" not in written["ltd"]["demo/fakes only"]
     assert (written["ltd"]["demo"]["ap_sets"], written["ltd"]["demo"]["sets"]) == (2, 3)
     assert written["ltd"]["demo"]["ap"] == pytest.approx(
@@ -80,9 +74,8 @@ def test_metrics_json_holds_numbers_only_and_no_undefined_one(plain, tmp_path):
     )
 
 
-def test_the_full_metrics_hold_every_seed_and_the_reasons(plain, tmp_path):
-    _run(plain, tmp_path)
-    full = json.loads((tmp_path / "tables" / "metrics.json").read_text())
+def test_the_full_metrics_hold_every_seed_and_the_reasons(made):
+    full = json.loads((made.out / "tables" / "metrics.json").read_text())
     ap = full["linear"]["demo/one"]["ap"]
     assert ap["mean"] == pytest.approx(sum(ap["seeds"].values()) / 2)
     assert full["linear"]["demo/fakes only"]["ap"] == {
@@ -93,16 +86,16 @@ def test_the_full_metrics_hold_every_seed_and_the_reasons(plain, tmp_path):
     assert low < high
 
 
-def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_covers(plain, tmp_path):
-    metrics = _run(plain, tmp_path, set_order=["two", "one"], head_order=["ltd"])
-    rows = _csv(tmp_path / "tables" / "main.csv")
+def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_covers(made):
+    metrics = made.metrics
+    rows = _csv(made.out / "tables" / "main.csv")
     assert [(row["head"], row["metric"]) for row in rows[:4]] == [
         ("ltd", "AP"), ("linear", "AP"), ("ltd", "accuracy"), ("linear", "accuracy"),
     ]  # fmt: skip
     assert list(rows[0])[3:6] == ["two", "one", "fakes only"]
     assert (rows[0]["fakes only"], rows[0]["sets_in_mean"], rows[0]["sets"]) == ("", "2", "3")
     assert float(rows[0]["mean"]) == metrics["ltd"]["demo"]["ap"]
-    text = (tmp_path / "tables" / "main.md").read_text()
+    text = (made.out / "tables" / "main.md").read_text()
     best = max(metrics, key=lambda head: metrics[head]["demo"]["ap"])
     assert f"| **{100 * metrics[best]['demo']['ap']:.2f}** |" in text
     assert "| head | seeds | two | one | fakes only | mean | mean\\_std | sets\\_in\\_mean | sets |" in text
@@ -110,10 +103,10 @@ def test_the_main_table_has_a_line_per_head_and_metric_and_says_what_the_mean_co
     assert "one: 12 real, 10 synthetic" in text
 
 
-def test_the_long_tables_hold_every_value(plain, tmp_path):
-    metrics = _run(plain, tmp_path)
-    per_set = _csv(tmp_path / "tables" / "per_set.csv")
-    per_seed = _csv(tmp_path / "tables" / "per_seed.csv")
+def test_the_long_tables_hold_every_value(made):
+    metrics = made.metrics
+    per_set = _csv(made.out / "tables" / "per_set.csv")
+    per_seed = _csv(made.out / "tables" / "per_seed.csv")
     assert (len(per_set), len(per_seed)) == (2 * 3 * len(METRICS), 2 * 3 * 2)
     row = next(row for row in per_set if (row["head"], row["set"], row["metric"]) == ("ltd", "one", "ap"))
     assert float(row["mean"]) == metrics["ltd"]["demo/one"]["ap"]
@@ -169,8 +162,8 @@ def test_a_test_on_training_images_is_said_to_be_one(study, tmp_path):
     assert "linear (elsewhere): tested images" not in text
 
 
-def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path):
-    results = load_results(plain.scores)
+def test_the_headline_interval_is_narrower_than_that_of_one_set(plain_study):
+    results = load_results(plain_study.scores)
     uncertainty = resample(results, replicates=300)
     head = results.heads[0]
     low, high = uncertainty.of_sets(head, "ap", results.sets)
@@ -180,9 +173,8 @@ def test_the_headline_interval_is_narrower_than_that_of_one_set(plain, tmp_path)
     assert uncertainty.of_set(head, results.sets[0], "ece") is None
 
 
-def test_heads_are_tested_in_pairs_and_corrected_over_the_sets(plain, tmp_path):
-    _run(plain, tmp_path, head_order=["ltd"])
-    rows = _csv(tmp_path / "tables" / "tests.csv")
+def test_heads_are_tested_in_pairs_and_corrected_over_the_sets(made):
+    rows = _csv(made.out / "tables" / "tests.csv")
     assert {(row["head"], row["other"], row["set"]) for row in rows} == {
         ("ltd", "linear", "one"), ("ltd", "linear", "two"),
     }  # fmt: skip
@@ -222,10 +214,9 @@ def test_the_best_head_is_named_first_and_bold(study, tmp_path):
         assert np.isclose(bold, value, rtol=1e-12).any() == is_bold
 
 
-def test_a_head_whose_interval_overlaps_that_of_the_best_is_not_separable_from_it(plain, tmp_path):
-    _run(plain, tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert re.search(r"over 2 of 3 sets, but is not separable from (ltd|linear): the 95 % intervals overlap", page)
+def test_a_head_whose_interval_overlaps_that_of_the_best_is_not_separable_from_it(made):
+    pattern = r"over 2 of 3 sets, but is not separable from (ltd|linear): the 95 % intervals overlap"
+    assert re.search(pattern, made.page)
 
 
 def test_nobody_is_best_where_means_cover_different_sets(study, tmp_path):
@@ -247,10 +238,9 @@ def test_a_generator_called_real_is_not_taken_for_the_real_images(study, tmp_pat
     assert "10 real, 10 synthetic" in page
 
 
-def test_plot_data_names_each_bar(plain, tmp_path):
-    _run(plain, tmp_path)
-    rows = _csv(tmp_path / "plots" / "sets.csv")
-    assert [row["result"] for row in rows if row["set"] == "one"] == ["one: linear", "one: ltd"]
+def test_plot_data_names_each_bar(made):
+    rows = _csv(made.out / "plots" / "sets.csv")
+    assert [row["result"] for row in rows if row["set"] == "one"] == ["one: ltd", "one: linear"]
     assert all(0 <= float(row["accuracy"]) <= 1 for row in rows if row["set"] != "fakes only")
 
 
@@ -287,15 +277,13 @@ def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path
     assert not re.search(r"<(img|b onmouseover|svg onload)\b", page)
 
 
-def test_the_page_asks_for_nothing_from_anywhere(plain, tmp_path):
-    _run(plain, tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert not re.search(r"(src|href|url|@import|xlink)\s*[=(:]\s*[\"']?(?!#)(https?:|//|file:)", page)
-    assert "http" not in page.replace("http-equiv", "")
+def test_the_page_asks_for_nothing_from_anywhere(made):
+    assert not re.search(r"(src|href|url|@import|xlink)\s*[=(:]\s*[\"']?(?!#)(https?:|//|file:)", made.page)
+    assert "http" not in made.page.replace("http-equiv", "")
 
 
-def test_the_terminal_table_shows_what_metrics_json_holds(plain, tmp_path):
-    metrics = _run(plain, tmp_path)
+def test_the_terminal_table_shows_what_metrics_json_holds(made):
+    metrics = made.metrics
     text = _printed(result_table(json.loads(json.dumps(metrics))))
     line = metrics["ltd"]["demo/one"]
     assert f"{line['ap']:.3f} / {line['accuracy']:.3f}" in text
@@ -323,9 +311,9 @@ def test_the_terminal_obeys_no_name(study, tmp_path):
     assert "\x1b" not in text
 
 
-def test_tables_too_long_for_a_page_are_left_to_the_files_beside_it(plain, tmp_path, monkeypatch):
+def test_tables_too_long_for_a_page_are_left_to_the_files_beside_it(plain_study, tmp_path, monkeypatch):
     monkeypatch.setattr("stages.report.html.MOST_ROWS", 1)
-    _run(plain, tmp_path)
+    _run(plain_study, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "rows, too many for a page: see tables/per_set.csv" in page
     assert "rows, too many for a page: see tables/tests.csv" in page
