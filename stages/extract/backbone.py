@@ -109,9 +109,9 @@ class Backbone(BackboneIdentity):
         class_only = class_only and ("embedding" not in taps or tower.embeds_class_token)
         found: dict[str, list[Tensor]] = {tap: [] for tap in taps if tap != "embedding"}
         with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
-            tokens, beside = tower.start(self._normalise(images))
+            tokens, block_kwargs = tower.start(self._normalise(images))
             for block in range(depth):
-                tokens, normed = tower.run(block, tokens, beside, class_only=class_only and block == depth - 1)
+                tokens, normed = tower.run(block, tokens, block_kwargs, class_only=class_only and block == depth - 1)
                 if block in blocks:
                     for tap, parts in found.items():
                         if tap == "grid":

@@ -1,8 +1,9 @@
-"""Image towers of open_clip and timm behind one face, so that the backbone can stop, or look inside, at any block.
+"""Image towers of open_clip and timm behind one interface that can stop, or look inside, at any block.
 
-The libraries build the models and hold their weights. CLIP's forward pass is here, since open_clip's own can neither
-stop at a block nor spare the patches in the last one; tests/stages/extract/test_backbone.py compares the two. Both
-libraries are imported where one of their models is built; the demo's backbone needs neither.
+The libraries build the models and hold their weights; the blocks are run here. ``forward_intermediates`` of both can
+stop at a block too, but gives nothing from inside it (the tap "ln2_cls"), computes all tokens of the last block, and
+runs open_clip's attention by MKL. tests/stages/extract/test_backbone.py compares all taps with it. Both libraries are
+imported where one of their models is built; the demo's backbone needs neither.
 
 N images, T tokens (class and register tokens first, then patches), D width, E embedding.
 """
@@ -16,17 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from stages.extract.demo_vit import demo_vit
-from stages.extract.layers import QuickGELU, linear, use_onednn
+from stages.extract.layers import QuickGELU, linear, use_inference_linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stages.extract.registry import BackboneCard
-
-    # (block, (N, T, D), beside, wanted) -> (N, wanted, D) twice: the first tokens behind the block, and behind its norm
-    # in front of the feed-forward layers
-    _Block = Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]]
-    _Pass = Callable[[Any, Tensor, Any, int], tuple[Tensor, Tensor]]
 
 
 class Tower:
@@ -41,28 +37,29 @@ class Tower:
         activation: of the feed-forward layers as built, "quickgelu" or "gelu".
     """
 
-    module: nn.Module
     blocks: list[nn.Module]
     prefix: int
     has_class_token: bool
     embeds_class_token: bool
     activation: str
 
-    def __init__(self, run: _Pass) -> None:
-        self._whole: _Block = lambda block, tokens, beside: run(block, tokens, beside, tokens.shape[1])
-        self._class_token: _Block = lambda block, tokens, beside: run(block, tokens, beside, 1)
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._run_all: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._all_tokens
+        self._run_class: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._class_token
+        use_inference_linear(module)
 
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
-        """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and what the blocks need beside them."""
+        """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and the blocks' other arguments."""
         raise NotImplementedError
 
-    def run(self, block: int, tokens: Tensor, beside: Any, *, class_only: bool = False) -> tuple[Tensor, Tensor]:
+    def run(self, block: int, tokens: Tensor, block_kwargs: Any, *, class_only: bool = False) -> tuple[Tensor, Tensor]:
         """(N, T, D) -> (N, T, D) behind one block, and the same behind its norm in front of the feed-forward layers.
 
         With ``class_only`` both are (N, 1, D), the class token's, and nothing is computed of the others where that can
         be spared.
         """
-        return (self._class_token if class_only else self._whole)(self.blocks[block], tokens, beside)
+        return (self._run_class if class_only else self._run_all)(self.blocks[block], tokens, block_kwargs)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens behind the last block -> (N, E), after final norm and projection."""
@@ -72,7 +69,18 @@ class Tower:
         """Run the blocks through torch.compile from now on."""
         # torch gives up on a function that it had to compile eight times: for other numbers of images or threads, say.
         # So all blocks share one compiled function, and the last block's has its own count
-        self._whole, self._class_token = torch.compile(self._whole), torch.compile(self._class_token)
+        self._run_all, self._run_class = torch.compile(self._all_tokens), torch.compile(self._class_token)
+
+    def _all_tokens(self, block: Any, tokens: Tensor, block_kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self._block(block, tokens, block_kwargs, tokens.shape[1])
+
+    def _class_token(self, block: Any, tokens: Tensor, block_kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self._block(block, tokens, block_kwargs, 1)
+
+    @staticmethod
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:
+        """(N, T, D) -> (N, wanted, D) twice: the first tokens behind the block, and behind its second norm."""
+        raise NotImplementedError
 
 
 def build_tower(card: BackboneCard, seed: int = 0) -> Tower:
@@ -99,7 +107,7 @@ def _timm_tower(card: BackboneCard) -> Tower:
 
 def _open_clip_tower(card: BackboneCard) -> Tower:
     import open_clip  # noqa: PLC0415 - slow to import
-    from open_clip.model import _build_vision_tower  # noqa: PLC0415 - as above
+    from open_clip.model import _build_vision_tower  # noqa: PLC0415 - private: what is public builds the text tower too
     from open_clip.transformer import VisionTransformer  # noqa: PLC0415 - as above
 
     config = open_clip.get_model_config(card.model)
@@ -113,12 +121,10 @@ class ClipTower(Tower):
     prefix, has_class_token, embeds_class_token = 1, True, True
 
     def __init__(self, model: Any) -> None:
-        super().__init__(_clip_pass)
-        self.module: nn.Module = model
+        super().__init__(model)
         self._model = model
         self.blocks = list(model.transformer.resblocks)
         self.activation = type(model.transformer.resblocks[0].mlp.gelu).__name__.lower()
-        use_onednn(model)
         if self.activation == "quickgelu":
             for block in model.transformer.resblocks:
                 block.mlp.gelu = QuickGELU()
@@ -136,12 +142,11 @@ class ClipTower(Tower):
         embedding: Tensor = self._model.ln_post(tokens[:, 0]) @ self._model.proj
         return embedding
 
-
-def _clip_pass(block: Any, tokens: Tensor, _beside: None, wanted: int) -> tuple[Tensor, Tensor]:
-    """As ``_Pass``; keys and values are those of all tokens."""
-    own = tokens[:, :wanted] + block.ls_1(_attend(block.attn, block.ln_1(tokens), wanted))
-    normed = block.ln_2(own)
-    return own + block.ls_2(block.mlp(normed)), normed
+    @staticmethod
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        own = tokens[:, :wanted] + block.ls_1(_attend(block.attn, block.ln_1(tokens), wanted))
+        normed = block.ln_2(own)
+        return own + block.ls_2(block.mlp(normed)), normed
 
 
 def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
@@ -166,18 +171,16 @@ class TimmTower(Tower):
     activation = "gelu"  # timm builds these models with no other
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(_timm_pass)
-        self.module = model
+        super().__init__(model)
         self._trunk: Any = getattr(model, "trunk", model)
         self._head: Any = nn.Identity() if self._trunk is model else model.head
         self.blocks = list(self._trunk.blocks)
         self.prefix = int(self._trunk.num_prefix_tokens)
         self.has_class_token = self._trunk.cls_token is not None
         self.embeds_class_token = self._trunk.attn_pool is None and self._trunk.global_pool == "token"
-        use_onednn(model)
 
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
-        """See :class:`Tower`; beside the tokens, Eva's blocks need a rotary embedding."""
+        """See :class:`Tower`; Eva's blocks need a rotary embedding, which timm makes in no public function."""
         tokens = self._trunk._pos_embed(self._trunk.patch_embed(images))
         tokens, rotary = tokens if isinstance(tokens, tuple) else (tokens, None)
         return self._trunk.norm_pre(tokens), {"rope": rotary} if hasattr(self._trunk, "rope") else {}
@@ -187,13 +190,12 @@ class TimmTower(Tower):
         pooled: Tensor = self._head(self._trunk.forward_head(self._trunk.norm(tokens)))
         return pooled
 
-
-def _timm_pass(block: Any, tokens: Tensor, beside: dict[str, Any], wanted: int) -> tuple[Tensor, Tensor]:
-    """As ``_Pass``; attention is computed for all tokens, the feed-forward layers for those wanted."""
-    scales = (block.ls1, block.ls2) if hasattr(block, "ls1") else (_scaled(block.gamma_1), _scaled(block.gamma_2))
-    own = (tokens + scales[0](block.attn(block.norm1(tokens), **beside)))[:, :wanted]
-    normed = block.norm2(own)
-    return own + scales[1](block.mlp(normed)), normed
+    @staticmethod
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:
+        scales = (block.ls1, block.ls2) if hasattr(block, "ls1") else (_scaled(block.gamma_1), _scaled(block.gamma_2))
+        own = (tokens + scales[0](block.attn(block.norm1(tokens), **block_kwargs)))[:, :wanted]
+        normed = block.norm2(own)
+        return own + scales[1](block.mlp(normed)), normed
 
 
 def _scaled(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
