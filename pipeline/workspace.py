@@ -85,7 +85,7 @@ def images(root: str, data: Path | None = None) -> Path | str:
     Raises:
         DataError: it is nowhere; the message says where it was looked for.
     """
-    from storage.archives import is_url  # imports pyarrow
+    from storage.remote import is_url
 
     if is_url(root):
         return root

@@ -18,9 +18,10 @@ from functools import cached_property
 import fsspec
 
 from storage import names
-from storage.archives import ARCHIVE_EXTENSIONS, check_size, is_url, member_size, opened, read_member, stamp_of
+from storage.archives import ARCHIVE_EXTENSIONS, check_size, member_size, read_member
 from storage.errors import DataError
 from storage.names import REALS
+from storage.remote import is_url, opened, stamp_of
 
 MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
 

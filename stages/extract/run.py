@@ -18,9 +18,9 @@ from stages.extract.shards import make_shards, plan_shards
 from stages.extract.stale import check_on_disk, drop_stale, hash_content, roots_note
 from stages.extract.summary import ExtractSummary, summarise
 from stages.extract.views import Recipe
-from storage.archives import is_url
 from storage.corpus_folder import refuse_foreign
 from storage.errors import DataError, ResourceError
+from storage.remote import is_url
 from storage.sources import Sources
 from storage.store import corpus_folder
 from storage.views import VIEW, expand_views

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from stages.extract.read_image import UNREAD
-from storage.archives import ArchiveError, is_url
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.names import to_text
+from storage.remote import ArchiveError, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from stages.scan.layouts import set_at
+from stages.scan.benchmarks import set_at
 from stages.scan.protocols import known_sets
 from storage.errors import DataError
 

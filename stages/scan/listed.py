@@ -30,9 +30,10 @@ from stages.scan.classes import EXPECTED, LEFT_OUT, split_word
 from stages.scan.folder import Folder, FolderLabels
 from stages.scan.packed import BY_CLASS, is_image
 from storage import names
-from storage.archives import ArchiveError, opened, readable
+from storage.archives import readable
 from storage.errors import DataError
 from storage.names import REALS
+from storage.remote import ArchiveError, opened
 from storage.sources import MEMBER, base_of
 
 if TYPE_CHECKING:

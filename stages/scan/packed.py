@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from stages.scan.classes import EXPECTED, LEFT_OUT, how_to_name
 from stages.scan.folder import Folder, FolderLabels
 from storage import names
-from storage.archives import ArchiveError, identity, image_column, list_members, opened, readable, stamp_of
+from storage.archives import identity, image_column, list_members, readable
 from storage.errors import DataError
+from storage.remote import ArchiveError, opened, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

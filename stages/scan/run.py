@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,13 @@ from stages.scan.folder import FolderLabels, read_paths
 from stages.scan.layouts import LAYOUTS, layout_name, recognise, unnamed
 from stages.scan.listed import LIST_EXTENSIONS, is_list, read_list
 from stages.scan.packed import BY_CLASS
+from stages.scan.summary import KINDS_SHOWN, ScanSummary
 from stages.scan.walk import CLOSED, UNREADABLE, walk
-from storage.archives import ARCHIVE_EXTENSIONS, is_url
+from storage.archives import ARCHIVE_EXTENSIONS
 from storage.errors import DataError, SettingError
 from storage.manifest import MANIFEST_SCHEMA, manifest_table, write_manifest
 from storage.names import REALS
+from storage.remote import is_url
 from storage.sources import Sources, is_one_file
 
 if TYPE_CHECKING:
@@ -32,56 +34,6 @@ if TYPE_CHECKING:
     from stages.reporter import Progress, Reporter
     from stages.scan.classes import ClassPatterns
     from stages.scan.folder import Folder
-
-_KINDS_SHOWN = 20
-_SETS_SHOWN = 40
-
-
-@dataclass(frozen=True)
-class ScanSummary:
-    """What a scan found.
-
-    Attributes:
-        real: number of real images.
-        fake: number of synthetic images.
-        unlabelled: number of images without a label.
-        sets: names of the test sets.
-        skipped: what was left out: kind -> number of entries.
-        layout: the layout used.
-        decided: how it was chosen; empty where it was named.
-        warnings: what the user should look at before trusting numbers, one line each.
-        is_divided: whether any image is of a split, or no image could be trained on.
-    """
-
-    real: int
-    fake: int
-    unlabelled: int
-    sets: tuple[str, ...]
-    skipped: dict[str, int]
-    layout: str
-    decided: str = ""
-    warnings: tuple[str, ...] = ()
-    is_divided: bool = True
-
-    def __str__(self) -> str:
-        """A few lines for the terminal."""
-        counts = f"{self.real} real, {self.fake} synthetic"
-        counts += f", {self.unlabelled} unlabelled" if self.unlabelled else ""
-        kinds = [f"{count} {kind}" for kind, count in sorted(self.skipped.items())]
-        left_out = ", ".join(kinds[:_KINDS_SHOWN]) + (", ..." if len(kinds) > _KINDS_SHOWN else "")
-        more = f" and {len(self.sets) - _SETS_SHOWN} more" if len(self.sets) > _SETS_SHOWN else ""
-        sets = (
-            f"{len(self.sets)} {'set' if len(self.sets) == 1 else 'sets'}: {', '.join(self.sets[:_SETS_SHOWN])}{more}"
-        )
-        lines = [f"{counts}; {sets}" + (f"; left out: {left_out}" if left_out else "")]
-        if self.decided:
-            lines.insert(0, f"layout {self.layout}: {self.decided}")
-        if not self.is_divided:
-            lines.append(
-                "no split: if `train_on` names this corpus, all its images but the share held out for validation "
-                "are trained on; do not evaluate on it then (docs/data.md lists the names of splits)"
-            )
-        return "\n".join(lines)
 
 
 def run(
@@ -233,7 +185,7 @@ class _Scan:
         if not with_images:
             seen = [f"{count} {kind}" for kind, count in sorted(here.items())] + [str(each.error) for each in failed]
             raise DataError(
-                f"corpus {self.corpus!r}: no image file below {root} ({', '.join(seen[:_KINDS_SHOWN]) or 'it is empty'}"
+                f"corpus {self.corpus!r}: no image file below {root} ({', '.join(seen[:KINDS_SHOWN]) or 'it is empty'}"
                 "); expected files with an extension such as .jpg or .png, or archives of them; check the path"
             )
         self.skipped.update(here)

@@ -12,7 +12,8 @@ import fsspec
 from stages.scan.folder import Folder, inside
 from stages.scan.packed import archive_folders, is_hidden, is_image, kind_of
 from storage import names
-from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS, ArchiveError, is_url, mtime_ns, stamp_of
+from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS
+from storage.remote import ArchiveError, is_url, mtime_ns, stamp_of
 from storage.sources import is_one_file
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ import pytest
 
 from running import PROJECT
 from stages.scan.run import run
-from storage.archives import image_column, mtime_ns
+from storage.archives import image_column
 from storage.errors import DataError
+from storage.remote import mtime_ns
 from storage.sources import Sources, base_of
 
 CONTENT = {"a/1.png": b"one", "a/b.c/2.JPG": b"two two", "notes.txt": b"no image"}

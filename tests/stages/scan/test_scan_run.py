@@ -11,7 +11,8 @@ from miniatures import PROJECT, refusal, scanned
 
 from pipeline.cli import ltdpipe
 from stages.scan.assign import Selection
-from stages.scan.run import ScanSummary, run
+from stages.scan.run import run
+from stages.scan.summary import ScanSummary
 from storage.errors import DataError, SettingError
 from storage.manifest import read_manifest
 from storage.sources import Sources
