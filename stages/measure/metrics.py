@@ -1,9 +1,8 @@
 """Metrics of stored scores, over all images of a set at once, never averaged per batch.
 
-``METRICS`` is the one list of them. A metric that is not defined for a set (it has one class only, or too few images)
-has a reason in place of a value; it never enters a mean as 0. Ranks and thresholds are of logits in float64: sigmoid
-scores saturate near 0 and 1, where different logits become one score. An image is called synthetic where its logit is
-greater than the threshold.
+``METRICS`` lists them. One that is undefined for a set (of one class, or of too few images) has a reason in place of a
+value; it never enters a mean as 0. Ranks and thresholds are of logits in float64: sigmoid scores saturate near 0 and 1,
+where different logits become one score. An image is called synthetic where its logit is greater than the threshold.
 """
 
 from __future__ import annotations
@@ -143,7 +142,7 @@ def measure(
     if not np.isfinite(logits).all():
         raise ValueError(f"expected finite logits, got {int((~np.isfinite(logits)).sum())} that are not")
     ranked = Ranked.of(labels, logits, threshold, unlabelled)
-    sizes = {0: ranked.n_real, 1: ranked.n_fake}
+    sizes = ranked.n_real, ranked.n_fake
 
     def value(metric: Metric) -> float | str:
         if not len(labels):

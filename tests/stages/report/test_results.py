@@ -68,13 +68,14 @@ def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
 
 def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
     study.add_scores("ltd", 1, {"one": True}, corpus="first")
-    study.add_scores("ltd", 1, {"one": True}, corpus="second")
+    study.add_scores("ltd", 1, {"one": True}, corpus="second", view="another view")
     study.add_scores("ltd", 2, {"one": True}, corpus="first")
     study.add_scores("linear", 1, {"one": True}, corpus="first")
     results = load_results(study.scores)
     second = NamedSet("second", "one")
     assert results.why_undefined("ltd", second, "ap") == "not scored (seed 2)"
     assert results.why_undefined("linear", second, "ap") == "not scored"
+    assert results.views == ()  # the only view of a corpus stands for its undegraded images
     assert [results.of_corpus("ltd", "ap", corpus).count for corpus in ("first", "second")] == [1, 0]
     assert results.covered("ltd", "ap") == [NamedSet("first", "one")]
     assert {results.of_set("linear", second, metric).count for metric in METRICS} == {0}
@@ -107,14 +108,6 @@ def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
     assert second == pytest.approx(right.mean())
 
 
-def test_one_view_per_corpus_makes_no_extra_lines(study):
-    study.add_scores("ltd", 1, {"one": True}, corpus="first", view="crop")
-    study.add_scores("ltd", 1, {"one": True}, corpus="second", view="resized")
-    results = load_results(study.scores)
-    assert results.heads == ("ltd",)
-    assert [results.of_corpus("ltd", "ap", corpus).count for corpus in ("first", "second")] == [1, 1]
-
-
 def test_heads_and_sets_come_in_the_asked_order(study):
     for head in ("a", "b", "c"):
         study.add_scores(head, 1, SETS)
@@ -131,18 +124,13 @@ def test_images_are_counted_once_and_what_no_set_names_is_counted(study):
     assert (len(sample), sample.n_fake, sample.failed, sample.in_no_set) == (32, 20, 5, 12)
 
 
-@pytest.mark.parametrize("other", [{"reals": 11}, {"sets": {**SETS, "two": False}}])
-def test_scores_of_different_images_are_not_compared(study, other):
+@pytest.mark.parametrize(
+    ("other", "label"), [({"reals": 11}, None), ({"sets": {**SETS, "two": False}}, None), ({}, lambda label: 1 - label)]
+)
+def test_scores_of_other_images_sets_or_labels_are_not_compared(study, other, label):
     study.add_scores("ltd", 1, SETS)
-    study.add_scores("ltd", 2, **{"sets": SETS, **other})
+    rewrite(study.add_scores("ltd", 2, **{"sets": SETS, **other}), label=label)
     with pytest.raises(DataError, match="score different images of corpus 'demo'"):
-        load_results(study.scores)
-
-
-def test_scores_of_other_labels_are_not_compared(study):
-    study.add_scores("ltd", 1, SETS)
-    rewrite(study.add_scores("ltd", 2, SETS), label=lambda label: 1 - label)
-    with pytest.raises(DataError, match="score different images"):
         load_results(study.scores)
 
 
