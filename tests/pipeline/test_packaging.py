@@ -41,16 +41,10 @@ def libraries(*folders: str) -> set[str]:
     return names(distributions) - {"ltdpipe"}
 
 
-@pytest.mark.parametrize(
-    ("folders", "declared"),
-    [
-        (("pipeline", "stages", "storage"), DECLARED["dependencies"]),
-        (
-            ("pipeline", "stages", "storage", "tests", "benchmarks"),
-            DECLARED["dependencies"] + DECLARED["optional-dependencies"]["dev"],
-        ),
-    ],
-    ids=["at work", "in development"],
-)
-def test_what_is_imported_is_declared_and_the_other_way_round(folders, declared):
-    assert libraries(*folders) - BESIDE == names(declared) - BESIDE
+PRODUCT = ("pipeline", "stages", "storage")
+DEVELOPMENT = (*PRODUCT, "tests", "benchmarks", "docs")
+
+
+@pytest.mark.parametrize(("folders", "extra"), [(PRODUCT, []), (DEVELOPMENT, DECLARED["optional-dependencies"]["dev"])])
+def test_what_is_imported_is_declared_and_the_other_way_round(folders, extra):
+    assert libraries(*folders) - BESIDE == names(DECLARED["dependencies"] + extra) - BESIDE
