@@ -42,7 +42,7 @@ def backbones() -> None:
 @click.command()
 @click.argument("name", metavar="BACKBONE")
 def fetch(*, name: str) -> None:
-    """Download a backbone's weights ahead of time, go on where a download broke off, and check their sha256.
+    """Download a backbone's weights ahead of time, resume a download that broke off, and check their sha256.
 
     The last line is the file's path: on a machine without internet, copy it there and name it in extract.weights.
     """

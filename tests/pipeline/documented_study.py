@@ -46,7 +46,8 @@ def make(folder: Path) -> Path:
     picture = project / "PHOTOS" / "real" / "00000.png"
     with zipfile.ZipFile(project / "more.zip", "w") as archive:
         archive.write(picture, "a/1.png")
-    for place in ("archive", "RAISE", "Synthbuster/dalle2", "Synthbuster/firefly"):
+    classes = ("TestSet/real_a", "TestSet/b", *(f"shots/{name}" for name in ("camera", "sdxl", "flux", "tampered")))
+    for place in (*classes, "archive", "RAISE", "Synthbuster/dalle2", "Synthbuster/firefly"):
         (project / place).mkdir(parents=True)
         shutil.copy(picture, project / place)
     (project / "archive" / picture.name).rename(project / "archive" / "1.jpg")

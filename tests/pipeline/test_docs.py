@@ -30,8 +30,6 @@ BEFORE = {
     "data.md: audit": ("scan --corpus genimage", "extract --corpus genimage"),
     "predict.md: bundle": ("evaluate --corpus mine-test --head ltd --seed 0",),
 }
-# What is added to a command so that it needs no weights and little time.
-WITH = {"extract PHOTOS/": "--backbone demo-vit"}
 # What is understood but not run here, and why.
 NOT_RUN = {
     "fetch": "downloads weights; tests/stages/extract/test_weights.py does so from a server of its own",
@@ -131,7 +129,8 @@ def test_every_command_in_the_docs_runs(tmp_path, monkeypatch):
             if in_passing or any(each in typed for each in NOT_RUN):
                 continue
             before = [f"ltdpipe {each}" for each in BEFORE.get(f"{page.name}: {typed.split()[0]}", ())]
-            more = next((more for start, more in WITH.items() if typed.startswith(start)), "")
+            # so that it needs no weights
+            more = "--backbone demo-vit" if typed.startswith("extract") and "--corpus" not in typed else ""
             for each in (*before, f"{line} {more}"):
                 if each not in ran:
                     faults += [f"{page.name}: {fault}" for fault in fault_of(each)]
