@@ -13,9 +13,13 @@ from storage.names import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MOST_COLUMNS = 4  # of heads that fit a terminal of 80 columns
+
 
 def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") -> Table:
     """Lay out what metrics.json holds for the terminal: a row per set, a column per head, the mean below.
+
+    More heads than fit a terminal of 80 columns are rows, and the columns are the means of the benchmarks.
 
     Args:
         metrics: what :func:`short_metrics` returned, or ``json.loads`` of metrics.json.
@@ -23,11 +27,18 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") ->
     """
     # no frame around it: four heads then fit a terminal of 80 columns
     table = Table(title=Text(printable(title)), title_justify="left", show_edge=False, pad_edge=False)
+    keys = {key: None for lines in metrics.values() for key in lines}
+    corpora = [key for key in keys if "/" not in key]
+    if len(metrics) > _MOST_COLUMNS:
+        table.add_column("head", overflow="fold")
+        for corpus in corpora:
+            table.add_column(Text(f"mean of {printable(corpus)}"), justify="right")
+        for head, lines in metrics.items():
+            table.add_row(Text(printable(head)), *(Text(_pair(lines.get(corpus, {}))) for corpus in corpora))
+        return table
     table.add_column("set")
     for head in metrics:
         table.add_column(Text(printable(head)), justify="right")
-    keys = {key: None for lines in metrics.values() for key in lines}
-    corpora = [key for key in keys if "/" not in key]
     for corpus in corpora:
         means = [lines[corpus] for lines in metrics.values() if corpus in lines]
         for key in (key for key in keys if key.startswith(f"{corpus}/")):

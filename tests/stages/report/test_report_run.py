@@ -291,15 +291,18 @@ def test_the_terminal_table_shows_what_metrics_json_holds(made):
     assert "2 of 3" in text
 
 
-def test_four_heads_fit_a_terminal_of_80_columns():
+def test_four_heads_fit_a_terminal_of_80_columns_and_more_are_its_rows():
     line = {"ap": 1.0, "accuracy": 0.5}
     mean = line | {"ap_sets": 1, "accuracy_sets": 1, "sets": 1}
-    metrics = {
-        head: {"demo-test": mean, "demo-test/bilinear": line} for head in ("ltd", "ltd-raw", "ltd-delta", "linear")
-    }
-    text = _printed(result_table(metrics), width=80)
+    heads = ["ltd", "ltd-raw", "ltd-delta", "linear", *(f"head {number}" for number in range(20))]
+    few = {head: {"demo-test": mean, "demo-test/bilinear": line} for head in heads[:4]}
+    text = _printed(result_table(few), width=80)
     assert text.count("1.000 / 0.500") == 8
     assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
+    many = {head: {"demo-test": mean, "demo-test/bilinear": line, "ufd": mean} for head in heads}
+    text = _printed(result_table(many), width=80)
+    assert text.count("1.000 / 0.500") == 24 * 2
+    assert len(text.splitlines()) == 24 + 3
 
 
 def test_the_terminal_obeys_no_name(study, tmp_path):
