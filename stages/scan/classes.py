@@ -101,7 +101,7 @@ class ClassNames:
     def find(self, folders: Sequence[str], *, weak: bool = True) -> tuple[int, int] | None:
         """Return (position, label) of the class folder on a path, or None.
 
-        Of the user's patterns the innermost folder that one takes counts. Of the built-in names the outermost counts,
+        Of the user's patterns the innermost folder that one matches counts. Of the built-in names the outermost counts,
         and a name that categories have too gives way: ``nature/1_fake`` and ``1_fake/nature`` are both synthetic.
 
         Args:
@@ -109,7 +109,7 @@ class ClassNames:
             weak: use the weak built-in names too.
 
         Raises:
-            DataError: the path names both classes.
+            DataError: the path names both classes; with patterns, where a folder above is wholly named like the other.
         """
         found = [(at, *match) for at, name in enumerate(folders) if (match := self._match(name)) is not None]
         for at, label, _ in found:
@@ -119,9 +119,9 @@ class ClassNames:
             return _built_in_class(folders, weak=weak)
         if not found:
             return None
-        at, label, is_exact = found[-1]
-        for other, opposite, exact in found:
-            if opposite != label and is_exact and exact:
+        at, label, _ = found[-1]
+        for other, opposite, is_whole_name in found:
+            if opposite != label and is_whole_name:  # fake/real_esrgan, where real_* is real
                 raise _contradiction(folders, other, at)
         return at, label
 

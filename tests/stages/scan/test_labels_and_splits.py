@@ -51,6 +51,8 @@ def test_class_names_below_a_class_folder_are_styles_and_archives_count_as_folde
         "real/cats": 0,
         "real/synthetic": 0,
     }
+    found = labels(FIELD / "class-words" / "s1")
+    assert (found["dalle/1_fake/photo"], found["dalle/1_fake/painting"], found["dalle/0_real"]) == (1, 1, 0)
     content = miniatures.picture("x")
     miniatures.pack(tmp_path / "1_fake.zip", {"photo/1.png": content})
     miniatures.pack(tmp_path / "fake" / "sdxl.zip", {"nature/1.png": content})
@@ -115,6 +117,7 @@ def test_no_image_slips_into_training_by_the_name_of_its_split(tmp_path, name, l
     found, summary = placed(tmp_path, layout)
     assert {split for place, (_, split, _) in found.items() if place.startswith(f"{above}{name}")} <= {"val", "test"}
     assert [name.partition("/")[0] for name in summary.sets].count("train") == 1
+    assert scanned(FIELD / "split-words" / "c7")[1].sets == ("mini", "train/mini")
 
 
 @pytest.mark.parametrize(
