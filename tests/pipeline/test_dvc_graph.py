@@ -82,6 +82,20 @@ def test_a_stage_depends_on_all_the_code_that_it_runs_and_on_no_other(name):
     assert [dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in code)] == []
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("report/figures.py", "report/published.yaml", "report/template/report.html.j2"),
+        *("heads/model_card.py", "sweep/results.py", "measure/metrics.py", "predict/run.py"),
+    ],
+)
+def test_an_edit_of_words_and_tables_trains_and_scores_nothing(file):
+    path = f"stages/{file}"
+    assert (PROJECT / path).exists()
+    for name in ("extract", "train", "evaluate"):
+        assert [dep for dep in GRAPH[name]["deps"] if path == dep or path.startswith(f"{dep}/")] == [], name
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_of_storage_that_spells_its_texts(name):
     deps = GRAPH[name]["deps"]

@@ -115,8 +115,15 @@ def test_touched_images_are_not_trained_on_or_scored_again(study):
 
 @pytest.mark.usefixtures("restored")
 def test_words_in_plots_cards_tables_and_pages_train_and_score_nothing(study):
-    files = ("report/figures.py", "report/tables.py", "report/published.yaml", "heads/card.py", "sweep/results.py")
+    files = (
+        "report/figures.py",
+        "report/tables.py",
+        "report/published.yaml",
+        "heads/model_card.py",
+        "sweep/results.py",
+    )
     for name in files:
+        assert (study / "stages" / name).exists()
         with (study / "stages" / name).open("a") as file:
             file.write("# another word\n")
     with (study / "stages" / "report" / "template" / "report.html.j2").open("a") as file:
