@@ -4,8 +4,8 @@ Why not torch's DataLoader: its workers import torch, need room in /dev/shm and 
 behind or hang when one side is killed. Here a loader is a small program of its own, the shared memory has no name and
 no file that could be left behind, and either side's death closes the socket between them.
 
-A loader gets a ``ReadSpec``, then (number, slot, ``Task``) messages, and answers (number, facts, usable, view errors,
-timing) after it has written the pixels into its slot of the shared memory.
+A loader gets a ``ReadSpec``, then (number, slot, ``Task``) messages, and answers (number, metadata, usable, view
+errors, timing) after it has written the pixels into its slot of the shared memory.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NU
 
 
 @contextmanager
-def open_loaders(job: ReadSpec, count: int, ahead: int) -> Iterator[Callable[[Iterable[Task]], Iterator[ReadResult]]]:
+def open_loaders(spec: ReadSpec, count: int, ahead: int) -> Iterator[Callable[[Iterable[Task]], Iterator[ReadResult]]]:
     """Give a function that yields what reading each of its tasks gave, in order.
 
     Args:
-        job: what is the same for all images.
+        spec: what is the same for all images.
         count: loader processes, gone when the block ends; 0 reads in this process, each image when it is asked for.
         ahead: images that may be read before they are asked for.
 
@@ -56,10 +56,10 @@ def open_loaders(job: ReadSpec, count: int, ahead: int) -> Iterator[Callable[[It
         ResourceError: there is no room for the shared memory, or no process can be started.
     """
     if count == 0:
-        slot = np.zeros(job.shape, np.uint8)
-        yield lambda tasks: (read_image(job, task, slot) for task in tasks)
+        slot = np.zeros(spec.shape, np.uint8)
+        yield lambda tasks: (read_image(spec, task, slot) for task in tasks)
         return
-    with closing(Loaders(job, count, max(ahead, count))) as loaders:
+    with closing(Loaders(spec, count, max(ahead, count))) as loaders:
         yield loaders.read
 
 
@@ -72,8 +72,8 @@ def serve(socket: int, memory: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     parent = Connection(socket)
-    job: ReadSpec = parent.recv()
-    slots = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, *job.shape)
+    spec: ReadSpec = parent.recv()
+    slots = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(-1, *spec.shape)
     try:
         parent.send("ready")
         while True:
@@ -81,7 +81,7 @@ def serve(socket: int, memory: int) -> None:
                 number, slot, task = parent.recv()
             except (EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
                 return
-            result = read_image(job, task, slots[slot])
+            result = read_image(spec, task, slots[slot])
             parent.send((number, result.metadata, result.pixels is not None, result.view_errors, result.timing))
     except ConnectionError:
         pass
@@ -107,9 +107,9 @@ class _Loader:
 class Loaders:
     """A pool of loader processes that share a ring of slots, each with room for one image in all views."""
 
-    def __init__(self, job: ReadSpec, count: int, slots: int) -> None:
-        self._job = job
-        self._memory, self._slots = _shared_slots(job, slots)
+    def __init__(self, spec: ReadSpec, count: int, slots: int) -> None:
+        self._spec = spec
+        self._memory, self._slots = _shared_slots(spec, slots)
         self._free = list(range(slots))
         self._loaders: list[_Loader] = []
         self._tasks: dict[int, tuple[int, Task]] = {}  # number -> (slot, task), of all tasks under way
@@ -184,7 +184,7 @@ class Loaders:
                     f"cannot start a loader process ({error.strerror}); use fewer with --loaders, or --loaders 0"
                 ) from error
         with suppress(ConnectionError):  # it died at once; waiting until it is ready says so
-            ours.send(self._job)
+            ours.send(self._spec)
         return _Loader(process, ours)
 
     def _idlest(self) -> _Loader:
@@ -202,10 +202,10 @@ class Loaders:
                 continue
             if isinstance(message, str):
                 raise RuntimeError(f"a loader process failed:\n{message}")
-            number, facts, usable, errors, timing = message
+            number, metadata, usable, errors, timing = message
             loader.waiting.remove(number)
             pixels = self._slots[self._tasks[number][0]] if usable else None
-            self._results[number] = ReadResult(facts, pixels, errors, timing)
+            self._results[number] = ReadResult(metadata, pixels, errors, timing)
 
     def _replace(self, loader: _Loader) -> None:
         """Start another loader in the place of one that died, and give it what that one had."""
@@ -225,9 +225,9 @@ class Loaders:
             fresh.give(number, *self._tasks[number])
 
 
-def _shared_slots(job: ReadSpec, slots: int) -> tuple[int, NDArray[np.uint8]]:
+def _shared_slots(spec: ReadSpec, slots: int) -> tuple[int, NDArray[np.uint8]]:
     """Return a nameless file in memory and the (slots, V, S, S, 3) array on it; /dev/shm plays no part on Linux."""
-    size = slots * int(np.prod(job.shape))
+    size = slots * int(np.prod(spec.shape))
     try:
         memory = os.memfd_create("ltdpipe-pixels")
     except (AttributeError, OSError):  # not Linux, or refused by a sandbox
@@ -237,7 +237,7 @@ def _shared_slots(job: ReadSpec, slots: int) -> tuple[int, NDArray[np.uint8]]:
         os.ftruncate(memory, size)
         if hasattr(os, "posix_fallocate"):  # claim the memory now: an error here, not a killed process later
             os.posix_fallocate(memory, 0, size)
-        return memory, np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(slots, *job.shape)
+        return memory, np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(slots, *spec.shape)
     except OSError as error:
         os.close(memory)
         raise ResourceError(

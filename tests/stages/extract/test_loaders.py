@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
-from multiprocessing import Pipe
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from extract_pictures import DeadlySources, picture, save
 
 from running import PROJECT
 from stages.extract import loaders as loaders_module
-from stages.extract.loaders import Loaders, open_loaders
+from stages.extract.loaders import open_loaders
 from stages.extract.read_image import ReadSpec, Task
 from stages.extract.views import Recipe
 from storage.errors import ResourceError
@@ -43,12 +42,8 @@ def deadly(pictures, monkeypatch) -> DeadlySources:
     return DeadlySources(pictures)
 
 
-def job(sources) -> ReadSpec:
+def spec(sources) -> ReadSpec:
     return ReadSpec(sources, VIEWS, Recipe("crop224-pad", 32))
-
-
-def loader_pids() -> set[int]:
-    return {process.pid for process in loader_processes()}
 
 
 def loader_processes() -> list[psutil.Process]:
@@ -75,13 +70,13 @@ def tasks(*names: str) -> list[Task]:
 @pytest.mark.parametrize(("count", "ahead"), [(0, 1), (1, 1), (2, 3), (3, 100)])
 def test_results_come_in_order_with_the_pixels_of_all_views(pictures, count, ahead):
     names = [f"{number:02d}.png" for number in range(12)]
-    with open_loaders(job(Sources.of(pictures)), count, ahead) as read:
-        assert len(loader_pids()) == count
+    with open_loaders(spec(Sources.of(pictures)), count, ahead) as read:
+        assert len(loader_processes()) == count
         for number, result in enumerate(read(tasks(*names))):
             assert np.array_equal(result.pixels[0], np.asarray(picture(48, 40, seed=number))[4:36, 8:40])
             assert np.array_equal(result.pixels[1], np.asarray(picture(48, 40, seed=number))[8:, 16:])
         assert number == 11
-    assert not loader_pids()
+    assert not loader_processes()
 
 
 def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
@@ -92,74 +87,42 @@ def test_many_more_slots_than_a_socket_holds_messages_do_not_block(pictures):
 
 def test_image_that_crashes_its_decoder_twice_is_recorded_and_the_rest_read(deadly):
     names = ["00.png", "01.png", "deadly.png", "02.png", "03.png", "04.png"]
-    with open_loaders(job(deadly), 2, 6) as read:
+    with open_loaders(spec(deadly), 2, 6) as read:
         reads = [(result.metadata["status"], result.metadata["error"]) for result in read(tasks(*names))]
         assert [status for status, _ in reads] == ["ok", "ok", "failed", "ok", "ok", "ok"]
         assert reads[2][1].startswith("crashed the decoder: the loader process ended with status 86 on it, 2 times")
-        assert len(loader_pids()) == 2
+        assert len(loader_processes()) == 2
 
 
-def test_loader_that_dies_while_it_is_given_tasks(deadly):
-    with closing(Loaders(job(deadly), 1, 3)) as loaders:
-
-        class LateTask(Task):
-            """Is sent when the loader has died on the one before, which it does twice."""
-
-            def __reduce__(self):
-                if loaders._deaths.get(0, 0) < 2:
-                    os.waitid(os.P_PID, loaders._loaders[0].process.pid, os.WEXITED | os.WNOWAIT)
-                return Task, (self.path, self.views)
-
-        given = [Task("deadly.png", (0, 1)), LateTask("00.png", (0, 1)), LateTask("01.png", (0, 1))]
-        assert [read.metadata["status"] for read in loaders.read(given)] == ["failed", "ok", "ok"]
-
-
-def test_loader_that_dies_in_the_middle_of_an_answer_is_replaced(pictures):
-    with closing(Loaders(job(Sources.of(pictures)), 1, 1)) as loaders:
-        (loader,) = loaders._loaders
-        loader.process.kill()
-        loader.process.wait()
-        loader.socket.close()
-        loader.socket, theirs = Pipe()
-        os.write(theirs.fileno(), b"\0\0")  # half of the length that comes first
-        theirs.close()
-        assert [read.metadata["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
-
-
-def test_deaths_of_an_earlier_call_do_not_count(pictures):
-    with closing(Loaders(job(Sources.of(pictures)), 1, 1)) as loaders:
-        for _ in range(2):
-            loaders._loaders[0].process.kill()
-            loaders._loaders[0].process.wait()
-            assert [read.metadata["status"] for read in loaders.read(tasks("00.png"))] == ["ok"]
-
-
-def test_loader_that_is_killed_once_costs_no_image(pictures):
-    names = [f"{number:02d}.png" for number in range(12)] * 5
-    with open_loaders(job(Sources.of(pictures)), 1, 4) as read:
+def test_loader_that_is_killed_now_and_then_costs_no_image(pictures):
+    with open_loaders(spec(Sources.of(pictures)), 1, 4) as read:
+        for _ in range(3):  # also between two calls
+            (loader,) = loader_processes()
+            loader.kill()
+            assert [result.metadata["status"] for result in read(tasks("00.png"))] == ["ok"]
         results = []
-        for result in read(tasks(*names)):
+        for result in read(tasks(*[f"{number:02d}.png" for number in range(12)] * 5)):
             results.append(result.metadata["status"])
             if len(results) in {3, 20}:
-                (pid,) = loader_pids()
-                os.kill(pid, signal.SIGKILL)
+                (loader,) = loader_processes()
+                loader.kill()
         assert results == ["ok"] * 60
 
 
 def test_loader_that_cannot_start_is_no_failure_of_an_image(deadly, monkeypatch, capfd):
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # DeadlySources cannot be imported there
     message = r"ended with status 1 before it read an image.*--loaders 0"
-    with pytest.raises(ResourceError, match=message), open_loaders(job(deadly), 1, 2):
+    with pytest.raises(ResourceError, match=message), open_loaders(spec(deadly), 1, 2):
         pass
     assert "ModuleNotFoundError" in capfd.readouterr().err
-    assert not loader_pids()
+    assert not loader_processes()
 
 
 def test_modules_called_as_ours_where_the_user_works_are_not_imported(pictures, tmp_path, monkeypatch):
     for name in ("storage", "stages"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    with open_loaders(job(Sources.of(pictures)), 1, 1) as read:
+    with open_loaders(spec(Sources.of(pictures)), 1, 1) as read:
         assert [result.metadata["status"] for result in read(tasks("00.png"))] == ["ok"]
 
 
@@ -167,7 +130,7 @@ def test_a_loader_has_one_thread_whatever_the_main_process_has(pictures, monkeyp
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     for name in names:
         monkeypatch.setenv(name, "7")
-    with open_loaders(job(Sources.of(pictures)), 1, 1):
+    with open_loaders(spec(Sources.of(pictures)), 1, 1):
         (loader,) = loader_processes()
         assert [loader.environ()[name] for name in names] == ["1"] * 3
 
@@ -183,7 +146,7 @@ def pixel_memories() -> list[str]:
 
 
 def test_the_shared_memory_is_given_back(pictures):
-    with open_loaders(job(Sources.of(pictures)), 1, 2) as read:
+    with open_loaders(spec(Sources.of(pictures)), 1, 2) as read:
         assert [result.metadata["status"] for result in read(tasks("00.png"))] == ["ok"]
         assert pixel_memories()
     del read
@@ -196,33 +159,26 @@ def test_too_little_shared_memory_is_said_at_once(pictures, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     message = r"no 0 MB of shared memory for the loaders \(No space left on device\); use a smaller --batch"
-    with pytest.raises(ResourceError, match=message), open_loaders(job(Sources.of(pictures)), 1, 2):
+    with pytest.raises(ResourceError, match=message), open_loaders(spec(Sources.of(pictures)), 1, 2):
         pass
-    assert not loader_pids()
+    assert not loader_processes()
     assert not pixel_memories()
 
 
 def test_loader_that_hangs_is_killed_at_the_end(deadly, monkeypatch):
     monkeypatch.setattr(loaders_module, "_SECONDS_TO_END", 0.1)
-    with open_loaders(job(deadly), 1, 2) as read:
+    with open_loaders(spec(deadly), 1, 2) as read:
         results = read(tasks("00.png", "hanging.png"))
         next(results)
-    assert not loader_pids()
+    assert not loader_processes()
 
 
 def test_interrupt_of_the_whole_group_ends_no_loader(pictures):
-    with closing(Loaders(job(Sources.of(pictures)), 1, 4)) as loaders:
-        (before,) = loader_pids()
-        os.kill(before, signal.SIGINT)
-        assert [read.metadata["status"] for read in loaders.read(tasks("00.png", "01.png"))] == ["ok", "ok"]
-        assert loader_pids() == {before}
-
-
-def test_stopping_half_way_leaves_no_process(pictures):
-    with open_loaders(job(Sources.of(pictures)), 2, 4) as read:
-        next(read(tasks("00.png", "01.png", "02.png")))
-        assert len(loader_pids()) == 2
-    assert not loader_pids()
+    with open_loaders(spec(Sources.of(pictures)), 1, 4) as read:
+        before = loader_processes()
+        before[0].send_signal(signal.SIGINT)
+        assert [result.metadata["status"] for result in read(tasks("00.png", "01.png"))] == ["ok", "ok"]
+        assert loader_processes() == before
 
 
 def extracting(folder: Path, *options: str, **popen) -> subprocess.Popen:
@@ -274,15 +230,3 @@ def test_poor_machine(pictures, poor):
     )
     assert done.returncode == 0, done.stderr
     assert "12 extracted now" in done.stdout
-
-
-def test_broken_images_end_in_the_documented_status(pictures):
-    content = (pictures / "07.png").read_bytes()
-    (pictures / "07.png").write_bytes(content[: len(content) * 6 // 10])
-    for options, status in (([], 0), (["--strict"], 3)):
-        main = extracting(pictures, *options)
-        out, errors = main.communicate(timeout=300)
-        assert main.returncode == status, errors
-        assert "11 images usable" in out
-        assert "1 failed: 1 truncated" in out
-    assert "1 of images's images failed (--strict)" in errors
