@@ -34,6 +34,14 @@ def test_every_published_figure_has_its_list_its_source_and_a_plausible_value():
         assert set(line["values"]) <= set(LISTS[line["set_list"]]), line
 
 
+def test_each_published_figure_stands_under_its_metric_and_set():
+    line = next(line for line in published()["means"] if (line["method"], line["set_list"]) == ("LTD", "ufd16"))
+    assert (line["trained_on"], line["accuracy"], line["ap"]) == ("ProGAN, 2 classes", 96.9, 99.51)
+    line = next(line for line in published()["sets"] if line["method"] == "Effort" and line["set_list"] == "ufd20")
+    assert (line["values"]["stylegan"], line["values"]["dalle"]) == ((95.05, 99.77), (98.05, None))
+    assert "stylegan2" not in line["values"]  # not published
+
+
 def test_all_peers_are_there():
     methods = " ".join(line["method"] for line in published()["means"])
     peers = "CNNSpot UnivFD FreqNet NPR RINE FatFormer ForgeLens Effort C2P-CLIP DRCT LTD"
