@@ -1,8 +1,9 @@
 """The features of one corpus in one view: a folder of shards that grows in the store, and is published when complete.
 
 A folder belongs to one feature key. A shard is done when its sidecar is there and the shard is what the sidecar says.
-Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer and
-made again. Writers hold the folder's lock. Two projects, or two folders extracted by hand, never share a folder.
+Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer, and
+its images are extracted again. Writers hold the folder's lock. Two projects, or two folders extracted by hand, never
+share a folder.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class CorpusFolder:
         """Read the folder and remove what killed runs left. The caller holds the lock.
 
         Args:
-            notify: called with one line for each damaged file that is removed and will be made again.
+            notify: called with one line for each damaged file that is removed.
 
         Raises:
             DataError: as :meth:`read`.

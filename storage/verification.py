@@ -63,7 +63,7 @@ def restore_from_store(
 ) -> dict[Path, str]:
     """Replace each damaged file by the store's copy of it where that is sound, and delete it everywhere where not.
 
-    What is deleted is made again by the next extraction, and nothing else is. A damaged file that is hard-linked into
+    The next extraction makes what is deleted, and nothing else. A damaged file that is hard-linked into
     a cache is deleted there too: the cache would put it back when it sees the same content announced. The store's
     folder is locked meanwhile.
 

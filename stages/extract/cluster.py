@@ -22,6 +22,7 @@ from stages.extract.backbone import Backbone, BackboneIdentity, feature_spec, lo
 from stages.extract.read_image import Timing
 from stages.extract.settings import ExtractSettings, cores
 from stages.extract.shards import make_shards
+from stages.reporter import SilentReporter
 from storage.atomic import write_text
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, ResourceError
@@ -45,7 +46,7 @@ class _Work:
 
     settings: ExtractSettings
     runtime: Runtime
-    job: ReadSpec
+    read_spec: ReadSpec
     folders: Sequence[CorpusFolder]
 
 
@@ -96,7 +97,7 @@ def describe_on_worker(client: Client, settings: ExtractSettings, runtime: Runti
 
 def make_shards_on(
     client: Client,
-    job: ReadSpec,
+    read_spec: ReadSpec,
     folders: Sequence[CorpusFolder],
     plans: Sequence[ShardPlan],
     *,
@@ -116,7 +117,7 @@ def make_shards_on(
     started = time.perf_counter()
     absolute = settings.model_copy(update={"weights": _backbone_settings(settings).weights})
     empty = [CorpusFolder(folder.directory, folder.spec) for folder in folders]  # without the rows of finished shards
-    work = _Work(absolute, runtime, job, empty)
+    work = _Work(absolute, runtime, read_spec, empty)
     timing, deadly = Timing(), []
     rest = iter(plans)
     under_way: dict[Any, tuple[Any, ShardPlan]] = {}
@@ -181,15 +182,15 @@ def _identity(settings: ExtractSettings, compiled: bool) -> BackboneIdentity:
 
 def _task(work: _Work, plan: ShardPlan) -> Timing:
     backbone = _backbone(_backbone_settings(work.settings), work.runtime.compiled)
-    for view, folder in zip(work.job.views, work.folders, strict=True):
-        differing = feature_spec(backbone, work.settings, work.job, view).difference(folder.spec)
+    for view, folder in zip(work.read_spec.views, work.folders, strict=True):
+        differing = feature_spec(backbone, work.settings, work.read_spec, view).difference(folder.spec)
         if differing:
             raise ResourceError(
                 f"worker {get_worker().name} at {get_worker().address} would make other features than this run's "
                 f"({differing}); give all workers the same weights file and installation, and all a GPU or "
                 "extract.precision fp32"
             )
-    return make_shards(backbone, work.job, work.folders, [plan], progress=_Silent(), runtime=work.runtime)
+    return make_shards(backbone, work.read_spec, work.folders, [plan], progress=SilentReporter(), runtime=work.runtime)
 
 
 @cache
@@ -202,10 +203,3 @@ def _backbone(settings: ExtractSettings, compiled: bool) -> Backbone:
     return load_backbone(
         settings.backbone, weights=settings.weights, precision=settings.precision, device=device, compiled=compiled
     )
-
-
-class _Silent:
-    """On a worker: the client counts, a shard at a time."""
-
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Count nothing."""

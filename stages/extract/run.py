@@ -80,15 +80,15 @@ def run(
     if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
-    job = ReadSpec(sources, expand_views(views), recipe, settings.apply_exif)
-    names = [view.directory for view in job.views]
+    read_spec = ReadSpec(sources, expand_views(views), recipe, settings.apply_exif)
+    names = [view.directory for view in read_spec.views]
     for name in names:
         refuse_foreign(out / name)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
 
         def folders_of(backbone: BackboneIdentity) -> list[CorpusFolder]:
-            specs = [feature_spec(backbone, settings, job, view) for view in job.views]
+            specs = [feature_spec(backbone, settings, read_spec, view) for view in read_spec.views]
             return [corpus_folder(store, corpus, spec, project=owner, roots=roots_note(sources)) for spec in specs]
 
         if settings.precision == "auto":
@@ -109,7 +109,7 @@ def run(
             total = sum(len(plan.images) for plan in plans)
             _check_precision(backbone, corpus, total)
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(backbone, job, folders, plans, progress=progress, runtime=runtime)
+                timing = make(backbone, read_spec, folders, plans, progress=progress, runtime=runtime)
             for folder in folders:
                 folder.clean(reporter.warn)
         indexes = [folder.write_index(manifest) for folder in folders]

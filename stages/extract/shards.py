@@ -72,7 +72,7 @@ def plan_shards(
 
 def make_shards(
     backbone: Backbone,
-    job: ReadSpec,
+    read_spec: ReadSpec,
     folders: Sequence[CorpusFolder],
     plans: Sequence[ShardPlan],
     *,
@@ -83,7 +83,7 @@ def make_shards(
 
     Args:
         backbone: what encodes.
-        job: how images are read; its views are numbered as ``folders``.
+        read_spec: how images are read; its views are numbered as ``folders``.
         folders: per view, where its shards go.
         plans: what to make.
         progress: counts images done.
@@ -107,7 +107,10 @@ def make_shards(
             folders[view].add(plan.shards[view], shard.stored(), shard.rows)
         return time.perf_counter() - begun
 
-    with open_loaders(job, runtime.loaders_on(backbone.device.type), ahead) as read, ThreadPoolExecutor(1) as writer:
+    with (
+        open_loaders(read_spec, runtime.loaders_on(backbone.device.type), ahead) as read,
+        ThreadPoolExecutor(1) as writer,
+    ):
         reads = read(tasks)
         for plan in plans:
             writing.append(writer.submit(write, plan, encoder.encode(plan, reads, progress)))

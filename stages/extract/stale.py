@@ -39,7 +39,7 @@ def drop_stale(
     content_hash: ContentHash,
     check_content: bool,
 ) -> None:
-    """Read a folder, and drop from it what has to be made again. The caller holds its lock.
+    """Read a folder, and drop from it what has to be extracted again. The caller holds its lock.
 
     Dropped are images that could not be read when they were extracted and can be now: a permission or a network that
     failed once must not leave an image out for ever. And, where contents are compared, images whose content is no
@@ -53,7 +53,7 @@ def drop_stale(
         folder: of one view.
         manifest: the images wanted.
         sources: where they lie.
-        reporter: gets a note of what is made again.
+        reporter: gets a note of what is dropped.
         content_hash: of an image; one for all views of a run, so that each image is read once.
         check_content: read and hash every image.
     """

@@ -105,7 +105,7 @@ def test_one_relative_root_in_two_places_is_two_roots(tiny, tmp_path, extract, m
         assert features(table) == features(extract(tmp_path / place / "images", out="alone", store=place)[1])
 
 
-def test_shared_reals_of_another_root_are_other_images(tiny, folder, tmp_path, reporter):
+def test_in_a_project_images_of_another_root_are_other_images(tiny, folder, tmp_path, reporter):
     row = {"label": 0, "generator": None, "split": None, "sets": [], "category": None}
     for seed, reals in enumerate((tmp_path / "reals", tmp_path / "other")):
         for number in range(3):
@@ -116,7 +116,13 @@ def test_shared_reals_of_another_root_are_other_images(tiny, folder, tmp_path, r
         )
         settings = ExtractSettings(backbone="tiny", weights="random:0")
         where = {"root": folder, "reals": reals, "manifest": manifest, "geometry": "crop224-pad"}
-        places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
+        places = {
+            "store": tmp_path / "store",
+            "out": tmp_path / "out",
+            "reporter": reporter,
+            "runtime": HERE,
+            "owner": tmp_path,
+        }
         assert run(corpus="c", settings=settings, **where, **places).extracted == 3
 
 
