@@ -115,14 +115,8 @@ def test_in_a_project_images_of_another_root_are_other_images(tiny, folder, tmp_
             row | {"path": f"@reals/{number}.bmp", "size_bytes": size, "mtime_ns": 10**18} for number in range(3)
         )
         settings = ExtractSettings(backbone="tiny", weights="random:0")
-        where = {"root": folder, "reals": reals, "manifest": manifest, "geometry": "crop224-pad"}
-        places = {
-            "store": tmp_path / "store",
-            "out": tmp_path / "out",
-            "reporter": reporter,
-            "runtime": HERE,
-            "owner": tmp_path,
-        }
+        where = {"root": folder, "reals": reals, "manifest": manifest, "geometry": "crop224-pad", "owner": tmp_path}
+        places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
         assert run(corpus="c", settings=settings, **where, **places).extracted == 3
 
 
