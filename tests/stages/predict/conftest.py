@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,25 +16,12 @@ from stages.extract.settings import ExtractSettings
 from stages.heads.settings import LtdSettings, TrainSettings
 from stages.predict.detector import Detector
 from stages.predict.make import run as make_bundle
+from stages.reporter import SilentReporter
 from stages.scan.run import run as scan
 from stages.train.run import run as train
 
 GEOMETRY = "crop224-pad"
 _CORPORA = {"train": ("left", 0, 40), "held": ("right", 1, 30), "test": ("right", 2, 20)}
-
-
-class _Quiet:
-    def note(self, line):
-        pass
-
-    warn = note
-
-    @contextmanager
-    def progress(self, what, total, unit):
-        yield self
-
-    def advance(self, count, **facts):
-        pass
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ class Study:
 def _make(made: Study) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(made.root / "store"))
-        reporter = _Quiet()
+        reporter = SilentReporter()
         for name, (half, seed, per_set) in _CORPORA.items():
             corpus = DemoCorpus(half=half, generators=("nearest",), per_set=per_set, seed=seed)
             make_images(corpus=corpus, out=made.images(name))
