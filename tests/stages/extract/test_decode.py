@@ -73,14 +73,10 @@ def webp_with(chunk: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "bmp"])
-def test_cut_file_is_truncated(tmp_path, suffix):
-    assert kind(cut(save(tmp_path / f"x.{suffix}", size=(200, 150)))) == "truncated"
-
-
-@pytest.mark.parametrize("suffix", ["webp", "jp2", "avif"])
-def test_cut_file_of_a_format_without_that_word_still_fails(tmp_path, suffix):
-    assert kind(cut(save(tmp_path / f"x.{suffix}", size=(200, 150)))) in {"damaged", "no image", "truncated"}
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "bmp", "webp", "jp2", "avif"])
+def test_cut_file_fails(tmp_path, suffix):
+    found = kind(cut(save(tmp_path / f"x.{suffix}", size=(200, 150))))
+    assert found in ({"damaged", "no image", "truncated"} if suffix in {"webp", "jp2", "avif"} else {"truncated"})
 
 
 def test_cut_file_fails_even_where_another_library_allows_it(tmp_path, monkeypatch):
@@ -141,6 +137,8 @@ def test_modes_become_rgb_as_pillow_converts_them(tmp_path):
         "alpha.png": rgba,
         "deep.png": Image.fromarray(np.arange(3000, dtype=np.uint16).reshape(50, 60)),
     }
+    picture().quantize(8).save(tmp_path / "transparent.png", transparency=bytes(range(8)))  # Pillow warns of it
+    assert decode(tmp_path / "transparent.png").metadata["status"] == "ok"
     for name, image in images.items():
         image.save(tmp_path / name)
         decoded = decode(tmp_path / name)
@@ -150,25 +148,10 @@ def test_modes_become_rgb_as_pillow_converts_them(tmp_path):
     assert np.array_equal(np.asarray(decode(tmp_path / "alpha.png").image), np.asarray(picture()))  # colour as stored
 
 
-def test_palette_with_transparency_gives_no_warning(tmp_path):
-    picture().quantize(8).save(tmp_path / "x.png", transparency=bytes(range(8)))
-    assert decode(tmp_path / "x.png").metadata["status"] == "ok"
-
-
 def test_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert np.asarray(decode(tmp_path / "x.gif").image)[0, 0].tolist() == [255, 0, 0]
-
-
-def test_exif_orientation_is_applied_only_on_request(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = save(tmp_path / "x.jpg", exif=exif)
-    assert decode(path).image.size == (64, 48)
-    turned = decode(path, apply_exif=True).image
-    assert turned.size == (48, 64)
-    assert np.array_equal(turned, decode(path).image.transpose(Image.Transpose.ROTATE_270))
 
 
 FIELD = Path(__file__).parents[2] / "data" / "field"
@@ -311,7 +294,9 @@ def test_no_other_format_is_turned_unasked(encoder):
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(encoder, exif=exif)
-    assert [decoded_bytes(content, apply_exif=turn).image.size for turn in (False, True)] == [(200, 150), (150, 200)]
+    as_stored, turned = (decoded_bytes(content, apply_exif=turn).image for turn in (False, True))
+    assert (as_stored.size, turned.size) == ((200, 150), (150, 200))
+    assert np.array_equal(turned, as_stored.transpose(Image.Transpose.ROTATE_270))
 
 
 @pytest.mark.parametrize("encoder", ["PNG", "GIF", "BMP", "TIFF", "JPEG", "WEBP", "AVIF", "JPEG2000"])
