@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 from pathlib import Path
 
@@ -91,10 +92,16 @@ def test_what_one_project_does_touches_nothing_of_the_other(tmp_path, own_store,
             step(own_store)
             assert of(other, own_store) == before
             assert any(path.is_relative_to(own_store) for path in of(project, own_store))
-    for project in projects:
-        monkeypatch.chdir(project)
+    other, project = projects
+    for each in projects:
+        monkeypatch.chdir(each)
         assert (training_folder() / "stopped.safetensors").exists()
-        rows = read_index(project / VIEW / INDEX_NAME).table
+        rows = read_index(each / VIEW / INDEX_NAME).table
         for path, sha256 in zip(rows["path"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
-            assert hashlib.sha256((project / "images" / path).read_bytes()).hexdigest() == sha256
+            assert hashlib.sha256((each / "images" / path).read_bytes()).hexdigest() == sha256
         assert f"{VIEW}: sound" in run("verify", "--corpus", "toy")
+    shutil.rmtree(other / "data")  # nothing links to its features any more
+    before = of(other, own_store)
+    monkeypatch.chdir(project)
+    pruned(own_store)
+    assert of(other, own_store) == before

@@ -150,7 +150,13 @@ def test_published_and_unfinished_features_are_kept_and_the_rest_may_go(own_stor
         path.unlink()
     assert not free(toy, published={SPEC.key})
     assert free(toy)
+    others = {"published": (), "corpora": (), "owner": "/another/project", "own_store": False}
+    assert reason_to_keep(toy, **others) == f"belongs to {project_root()}"
+    toy.owner = None  # no owner.json
+    assert "nothing says whose it is" in reason_to_keep(toy, **others)
+    assert reason_to_keep(toy, **others | {"own_store": True}) is None
     (toy.directory / INDEX_NAME).unlink()
+    (toy,) = stored_corpora(own_store, "toy")
     assert not free(toy, corpora={"toy"})
     assert free(toy, corpora={"other"})
     delete(toy)
