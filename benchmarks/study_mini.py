@@ -27,7 +27,7 @@ def main() -> None:
     """Make the clone where there is none yet, and run."""
     if not CLONE.exists():
         subprocess.run(["git", "clone", "--quiet", ".", str(CLONE)], check=True)
-        make_miniatures(root=CLONE / "miniatures", training_images=20)
+        make_miniatures(root=CLONE / "miniatures", test_images=6, training_images=20)
         profile = load_yaml((CLONE / "profiles" / "paper.yaml").read_text(encoding="utf-8"), "profiles/paper.yaml")
         profile["extract"]["backbone"] = "demo-vit"
         profile["train"] |= {"epochs": 2, "batch": 16}
