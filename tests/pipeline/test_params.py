@@ -19,6 +19,7 @@ from running import PROJECT
 from storage.errors import SettingError
 
 DEMO = (PROJECT / "profiles" / "demo.yaml").read_text()
+LTD = "{type: ltd, selection: halving}"
 
 
 def faults(folder: Path, text: str) -> list[str]:
@@ -60,12 +61,12 @@ def test_committed_parameters_are_the_demo_profile():
         ("layout: folder,", "layout: folder, protocol: ltd,", "says nothing about layout 'folder', only about ufd"),
         ("layout: folder,", "protocol: ltd,", "says nothing about layout 'folder', only about ufd"),
         ("seeds: [0, 1]", "seeds: 0", "seeds: expected a list, found 0"),
-        ("{type: ltd}", "ltd", "heads.ltd: expected a mapping of keys to values, found 'ltd'"),
+        (LTD, "ltd", "heads.ltd: expected a mapping of keys to values, found 'ltd'"),
         ("seeds: [0, 1]", "seeds: [0, x]", "seeds.1: input should be a valid integer, found 'x'"),
-        ("{type: ltd}", "{type: ltdd}", "heads.ltd: unknown type 'ltdd'; allowed: 'ltd', 'linear'"),
-        ("{type: ltd}", "{type: ltd, windoww: 4}", "heads.ltd.windoww: unknown key; did you mean 'window'?"),
-        ("{type: ltd}", "{type: ltd, window: 1}", "heads.ltd: the delta branch needs a window of 2 blocks or more"),
-        ("{type: ltd}", "{window: 4}", "heads.ltd: the key `type` is missing"),
+        (LTD, "{type: ltdd}", "heads.ltd: unknown type 'ltdd'; allowed: 'ltd', 'linear'"),
+        (LTD, "{type: ltd, windoww: 4}", "heads.ltd.windoww: unknown key; did you mean 'window'?"),
+        (LTD, "{type: ltd, window: 1}", "heads.ltd: the delta branch needs a window of 2 blocks or more"),
+        (LTD, "{window: 4}", "heads.ltd: the key `type` is missing"),
         ("train_on: [demo-train]", "train_on: [demo-trian]", "train_on.0: 'demo-trian' is no corpus"),
         ("[demo-test]", "[demo-tset]", "evaluate.corpora.0: 'demo-tset' is no corpus"),
         ("backbone: demo-vit", "backbone: demo-vitt", "extract.backbone: "),

@@ -243,7 +243,8 @@ def test_commands_import_and_show(features: Path, tmp_path: Path, monkeypatch: p
     assert card.startswith("# univfd, seed 0\n")
     assert "| Imported from | fc.pth (univfd), sha256 " in card
     assert UnivfdSettings().type in card
-    save_head(Path("bundle.ltd"), {}, {"settings": {}})
-    assert "does not say which features it reads" in str(CliRunner().invoke(ltdpipe, ["show", "bundle.ltd"]).exception)
+    save_head(Path("head.safetensors"), {}, {"settings": {}})
+    refused = CliRunner().invoke(ltdpipe, ["show", "head.safetensors"])
+    assert "does not say which features it reads" in str(refused.exception)
     CliRunner().invoke(ltdpipe, ["show", "heads/univfd/0.safetensors", "--out", "card.md"])
     assert (tmp_path / "card.md").read_text() == card
