@@ -169,20 +169,20 @@ def open_results(
         out: its name tells its format.
         check: whether it has the columns of the stability check.
         detector: what made its rows, as they state it.
-        resume: go on with what a stopped run left.
+        resume: continue what a stopped run left.
 
     Yields:
         The writer, and path -> status of the rows that are there already.
 
     Raises:
-        SettingError: the file exists and is not to be gone on with, or is a Parquet file and is to be.
+        SettingError: the file exists and ``resume`` is not given, or it is given for a Parquet file.
         DataError: what is there is no result file of this format, or of another detector.
     """
     is_parquet = format_of(out) == "parquet"
     if resume and is_parquet:
-        raise SettingError(f"{out}: a Parquet file cannot be gone on with; name a .csv or .jsonl file")
+        raise SettingError(f"{out}: a Parquet file cannot be resumed; name a .csv or .jsonl file")
     if out.exists() and not resume:
-        raise SettingError(f"{out} exists; go on with it by --resume {out}, name another file, or delete it")
+        raise SettingError(f"{out} exists; continue it with --resume {out}, name another file, or delete it")
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if is_parquet:
@@ -197,7 +197,7 @@ def open_results(
                 yield writer, there
             except BaseException:
                 if is_new and not writer.rows:
-                    out.unlink()  # nothing is in it that a run could go on with
+                    out.unlink()  # nothing is in it that a run could resume
                 raise
 
 

@@ -33,7 +33,7 @@ class Summary:
 
     Attributes:
         verdicts: "real", "synthetic", "unsure" and "failed" -> images scored now.
-        there: status -> images that had a row before, of a run that is gone on with.
+        there: status -> images that had a row before, of a run that is resumed.
         left_out: kind -> entries of folders and archives that are no images to score.
     """
 
@@ -76,7 +76,7 @@ def run(
         stream: where rows go where there is no ``out``.
         form: "table", "csv" or "jsonl", of rows on ``stream``.
         out: the result file; its name tells its format.
-        resume: go on with what a stopped run left in ``out``: images that have a row are passed over.
+        resume: continue what a stopped run left in ``out``: images that have a row are passed over.
         check: also score mild re-encodings and rescalings.
         follow_links: whether links inside a folder may lead out of it.
         loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.

@@ -94,7 +94,7 @@ def run(
                     torch.manual_seed(seed)
                     head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
                     head.to(device)
-                    _, best = fit(head, *feeds, variant.head.training(settings), seed=seed, progress=_Silent())
+                    _, best = fit(head, *feeds, variant.head.training(settings), seed=seed)
                     rows = [row for test, feed in zip(tests, scored, strict=True) for row in test.score(head, feed)]
                     facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
                     results.add(variant, seed, [{**row, **facts} for row in rows])
@@ -113,8 +113,3 @@ def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[He
         groups.setdefault(reads.tap, []).append((reads, variant))
     for members in groups.values():
         yield union_of([reads for reads, _ in members]), [variant for _, variant in members]
-
-
-class _Silent:
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Epochs are not shown: a sweep counts heads."""

@@ -53,7 +53,7 @@ def fit(
     settings: TrainSettings,
     *,
     seed: int,
-    progress: Progress,
+    progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     until: int | None = None,
 ) -> tuple[list[Epoch], Epoch]:
@@ -68,7 +68,7 @@ def fit(
         validation: the images that choose the best epoch.
         settings: those of this head.
         seed: of the image order.
-        progress: counts epochs.
+        progress: counts epochs; None: they are not shown.
         checkpoint: keeps the training after each epoch, to resume it with the same result as without a stop; the
             caller removes it.
         until: stop after so many epochs; a later call with the same checkpoint resumes there.
@@ -83,7 +83,8 @@ def fit(
     base = [group["lr"] for group in optimizer.param_groups]
     kept, best = checkpoint.restore(head, optimizer) if checkpoint is not None else ([], {})
     history = [Epoch(**epoch) for epoch in kept]
-    progress.advance(len(history))
+    if progress is not None:
+        progress.advance(len(history))
     while len(history) < (until or settings.epochs):
         factor = lr_factor(history, settings)
         if factor is None:
@@ -98,7 +99,8 @@ def fit(
         history.append(Epoch(number, settings.lr * factor, train_loss, loss, accuracy))
         if best_of(history).epoch == number:
             best = {name: weight.to("cpu", copy=True) for name, weight in head.state_dict().items()}
-        progress.advance(1)
+        if progress is not None:
+            progress.advance(1)
         if checkpoint is not None:
             checkpoint.save([asdict(epoch) for epoch in history], head, optimizer, best)
     head.load_state_dict(best)

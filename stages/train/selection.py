@@ -108,7 +108,6 @@ def choose_window(
             validation,
             settings,
             seed=seed,
-            progress=_Silent(),
             checkpoint=checkpoint_of(fixed[start]),
             until=until,
         )
@@ -143,8 +142,3 @@ def choose_window(
 def held_out_loss(history: Sequence[Epoch]) -> float:
     """Return the held-out loss of the epoch that would be kept."""
     return best_of(history).validation_loss
-
-
-class _Silent:
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
-        """Epochs are counted by the window."""

@@ -112,7 +112,7 @@ def test_nothing_is_overwritten(tmp_path):
         out = tmp_path / f"out.{form}"
         write(out, results(3))
         before = out.read_bytes()
-        with pytest.raises(SettingError, match="exists; go on with it by --resume"):
+        with pytest.raises(SettingError, match="exists; continue it with --resume"):
             write(out, results(3))
         assert out.read_bytes() == before
 
@@ -121,7 +121,7 @@ def test_a_parquet_file_is_whole_or_not_there(tmp_path):
     with suppress(KeyboardInterrupt):
         write(tmp_path / "out.parquet", results(6), stop=3)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(SettingError, match=r"cannot be gone on with; name a \.csv or \.jsonl file"):
+    with pytest.raises(SettingError, match=r"cannot be resumed; name a \.csv or \.jsonl file"):
         write(tmp_path / "out.parquet", results(6), resume=True)
 
 
