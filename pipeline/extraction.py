@@ -13,8 +13,6 @@ from storage.manifest import read_manifest
 from storage.store import project_root, store_root
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipeline.workspace import CorpusRef
     from stages.extract.settings import ExtractSettings, Runtime
     from stages.extract.summary import ExtractSummary
@@ -24,13 +22,25 @@ if TYPE_CHECKING:
 def extract_corpus(
     ref: CorpusRef, settings: ExtractSettings, reporter: Reporter, runtime: Runtime | None = None
 ) -> ExtractSummary:
-    """Extract what a corpus lacks; of one of params.yaml also write its fingerprint and how long it took."""
+    """Extract what a corpus lacks; of one of params.yaml also write its fingerprint and how long it took.
+
+    Its images are those of its manifest; where none is kept, they are listed now.
+    """
     out = needed(ref.features, "--out, where the features go")
+    if ref.manifest is not None:
+        manifest = read_manifest(ref.manifest)
+    else:
+        corpus = ref.settings
+        manifest, scanned = scan(corpus=ref.name, root=ref.root, layout=corpus.layout, classes=corpus.classes)
+        for line in str(scanned).splitlines():
+            reporter.note(f"{ref.name}: {line}")
+        for warning in scanned.warnings:
+            reporter.warn(f"{ref.name}: {warning}")
     summary = run(
         corpus=ref.name,
         root=ref.root,
         reals=ref.reals,
-        manifest=_manifest(ref, reporter),
+        manifest=manifest,
         settings=settings,
         geometry=ref.settings.geometry,
         views=ref.settings.views,
@@ -45,16 +55,3 @@ def extract_corpus(
         if summary.extracted:
             record("extraction", ref.name, seconds=summary.timing.wall, images=sum(summary.views.values()))
     return summary
-
-
-def _manifest(ref: CorpusRef, reporter: Reporter) -> pa.Table:
-    """The images of a corpus: as ``ltdpipe scan`` listed them, or listed now."""
-    if ref.manifest is not None:
-        return read_manifest(ref.manifest)
-    settings = ref.settings
-    manifest, summary = scan(corpus=ref.name, root=ref.root, layout=settings.layout, classes=settings.classes)
-    for line in str(summary).splitlines():
-        reporter.note(f"{ref.name}: {line}")
-    for warning in summary.warnings:
-        reporter.warn(f"{ref.name}: {warning}")
-    return manifest

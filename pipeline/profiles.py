@@ -6,16 +6,16 @@ Before one is put to use: are its images there, are they what was published, has
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from ruamel.yaml import YAML
 
 from pipeline import workspace
@@ -26,10 +26,13 @@ from stages.scan.run import run as scan
 from storage.atomic import all_or_none
 from storage.errors import DataError, ResourceError, SettingError
 from storage.manifest import write_manifest
+from storage.store import store_root
 from storage.views import expand_views
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    import pyarrow as pa
 
     from pipeline.params import Corpus, Params
     from stages.reporter import Reporter
@@ -44,11 +47,7 @@ def profile_names() -> list[str]:
 
 
 def profile_text(name: str, without: Collection[str] = ()) -> str:
-    """Return the text of a profile.
-
-    Args:
-        name: of the profile.
-        without: corpora that are left out.
+    """Return the text of a profile, with some corpora left out.
 
     Raises:
         SettingError: there is no such profile.
@@ -70,96 +69,11 @@ def profile_text(name: str, without: Collection[str] = ()) -> str:
     return written.getvalue()
 
 
-def use(
-    name: str, data: Path | None, reporter: Reporter, *, limit: int | None, skip_missing: bool, force: bool
-) -> tuple[Params, Plan | None]:
-    """Make a profile the project's params.yaml, after all checks have passed.
-
-    Args:
-        name: of the profile.
-        data: the folder below which its corpora lie: they are listed and compared with what is published.
-        reporter: gets what was found.
-        limit: so many images of each kind are enough.
-        skip_missing: leave out corpora that are only evaluated on and are not there.
-        force: also over edits of params.yaml that are not committed.
-
-    Returns:
-        The study, and what its extraction needs.
-
-    Raises:
-        SettingError: there is no such profile, it is not valid, or edits would be lost.
-        DataError: a corpus is missing.
-        ResourceError: the features cannot fit on the disk.
-    """
-    params, plan = params_from(profile_text(name), f"profile {name}"), None
-    if not force:
-        _check_replaceable()
-    manifests: dict[str, pa.Table] = {}
-    missing: list[str] = []
-    if data is not None:
-        for corpus, settings in params.corpora.items():
-            if corpus not in params.demo:
-                manifest, findings = check_corpus(corpus, settings, data, reporter, corpus in params.evaluate.corpora)
-                reporter.note(f"{corpus}: {'not found' if manifest is None else f'{len(manifest)} images'}")
-                for finding in findings:
-                    reporter.note(f"  {finding}")
-                if manifest is None:
-                    missing.append(corpus)
-                else:
-                    manifests[corpus] = manifest if limit is None else limited(manifest, limit)
-        _check_missing(missing, params, skip_missing=skip_missing)
-        params = params_from(profile_text(name, missing), f"profile {name}")
-        plan = Plan.of(params, {corpus: len(manifest) for corpus, manifest in manifests.items()})
-        plan.check_room()
-    with all_or_none() as partial:
-        for corpus, manifest in manifests.items():
-            write_manifest(manifest, partial(workspace.manifest(corpus)))
-        partial(workspace.PARAMS).write_text(profile_text(name, missing), encoding="utf-8", newline="")
-        if data is not None:
-            partial(workspace.DATA_ROOT).write_text(str(data.absolute()), encoding="utf-8")
-    return params, plan
-
-
-def check_corpus(
-    name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: bool
-) -> tuple[pa.Table | None, list[str]]:
-    """List a corpus below ``data`` as ``ltdpipe scan`` does, and compare it with what is published of its test sets.
-
-    Args:
-        name: of the corpus.
-        corpus: where it lies and how.
-        data: folder that its roots are relative to.
-        reporter: gets the progress.
-        is_test: whether heads are evaluated on it; sizes of training images are not published.
-
-    Returns:
-        Its images, None where nothing was found; and what a user should know before trusting numbers, one line each.
-    """
-    try:
-        manifest, summary = scan(
-            corpus=name,
-            root=workspace.images(corpus.root, data),
-            layout=corpus.layout,
-            reals=None if corpus.reals is None else workspace.images(corpus.reals, data),
-            classes=corpus.classes,
-            selection=corpus.selection,
-            reporter=reporter,
-        )
-    except DataError as error:
-        return None, [str(error)]
-    findings = list(summary.warnings)
-    if corpus.layout == "ufd":
-        findings += _distribution(manifest)
-    if is_test:
-        findings += _unexpected_sizes(manifest, summary.layout)
-    if corpus.set_order:
-        missing = [wanted for wanted in corpus.set_order if wanted not in summary.sets]
-        # what is missing stands in one line, not in one for each set
-        findings = [finding for finding in findings if not finding.endswith("was asked for and has no image")]
-        total = len(corpus.set_order)
-        lacking = f"; missing: {', '.join(missing)}" if missing else ""
-        findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
-    return manifest, findings
+def description(name: str) -> str:
+    """Return the first sentence of the comment at the top of a profile."""
+    comment = re.match(r"(?:#.*\n)*", profile_text(name))
+    words = " ".join((comment[0] if comment else "").replace("#", " ").split())
+    return re.split(r"(?<=\.)\s", words)[0]
 
 
 @dataclass(frozen=True)
@@ -177,8 +91,6 @@ class Plan:
     @classmethod
     def of(cls, params: Params, images: Mapping[str, int]) -> Plan:
         """Count forward passes and bytes of the corpora that ``images`` counts."""
-        from storage.store import store_root
-
         backbone, extract = BACKBONES[params.extract.backbone], params.extract
         tokens = len(extract.stored_blocks(backbone.blocks)) * backbone.width
         values = {"embedding": backbone.embedding, "grid": tokens * (extract.grid or 1) ** 2}
@@ -200,11 +112,7 @@ class Plan:
         return sum(size for *_, size in self.corpora.values())
 
     def check_room(self) -> None:
-        """Refuse a study whose features cannot fit.
-
-        Raises:
-            ResourceError: they cannot; the message has the numbers.
-        """
+        """Refuse a study whose features cannot fit on the disk."""
         if self.bytes > self.free_bytes:
             raise ResourceError(
                 f"the features need {self.bytes / 1e9:.1f} GB and {self.free_bytes / 1e9:.1f} GB are free; free some "
@@ -212,17 +120,124 @@ class Plan:
             )
 
 
+def use(
+    name: str, data: Path | None, reporter: Reporter, *, limit: int | None, skip_missing: bool, force: bool
+) -> tuple[Params, Plan | None]:
+    """Make a profile the project's params.yaml, after all checks have passed.
+
+    Args:
+        name: of the profile.
+        data: the folder below which its corpora lie: they are listed and compared with what is published.
+        reporter: gets what was found.
+        limit: so many images of each kind are enough.
+        skip_missing: leave out corpora that are only evaluated on and are not there.
+        force: also over edits of params.yaml that are not committed.
+
+    Returns:
+        The study, and with ``data`` what its extraction needs.
+
+    Raises:
+        SettingError: there is no such profile, it is not valid, or edits would be lost.
+        DataError: a corpus is missing.
+        ResourceError: the features cannot fit on the disk.
+    """
+    params, plan = params_from(profile_text(name), f"profile {name}"), None
+    if not force:
+        _check_replaceable()
+    manifests: dict[str, pa.Table] = {}
+    missing: list[str] = []
+    if data is not None:
+        for corpus in (each for each in params.corpora if each not in params.demo):
+            manifest = _listed(corpus, params.corpora[corpus], data, reporter, corpus in params.evaluate.corpora)
+            if manifest is None:
+                missing.append(corpus)
+            else:
+                manifests[corpus] = manifest if limit is None else limited(manifest, limit)
+        _check_missing(missing, params, skip_missing=skip_missing)
+        params = params_from(profile_text(name, missing), f"profile {name}")
+        plan = Plan.of(params, {corpus: len(manifest) for corpus, manifest in manifests.items()})
+        plan.check_room()
+    with all_or_none() as partial:
+        for corpus, manifest in manifests.items():
+            write_manifest(manifest, partial(workspace.manifest(corpus)))
+        partial(workspace.PARAMS).write_text(profile_text(name, missing), encoding="utf-8", newline="")
+        if data is not None:
+            partial(workspace.DATA_ROOT).write_text(str(data.absolute()), encoding="utf-8")
+    return params, plan
+
+
+def next_steps(name: str, params: Params) -> list[str]:
+    """Return what is to do before the study can run, in order, and how to run it; one line each."""
+    unlisted = [name for name in params.corpora if name not in params.demo and not workspace.manifest(name).exists()]
+    backbone, weights = BACKBONES[params.extract.backbone], params.extract.weights
+    steps = []
+    if unlisted:
+        steps.append(
+            f"list the images of {', '.join(unlisted)}: `ltdpipe profile use {name} --data ROOT`, where ROOT "
+            "holds their folders (docs/data.md says where to get them)"
+        )
+    if weights == "default" and backbone.library != "demo":
+        from stages.extract.weights import present_weights
+
+        if present_weights(backbone) is None:
+            steps.append(
+                f"get the weights of {backbone.name}, which are not on this machine: `ltdpipe fetch "
+                f"{backbone.name}`, or name a local file in `extract.weights`"
+            )
+    elif weights != "default" and not weights.startswith("random:") and not Path(weights).exists():
+        steps.append(f"put the weights file {weights} there, which `extract.weights` names")
+    return [*steps, "run the study: `dvc repro`"]
+
+
+def _listed(name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: bool) -> pa.Table | None:
+    """List a corpus below ``data`` as ``ltdpipe scan`` does, and note what a user should know before trusting numbers.
+
+    Returns:
+        Its images; None where nothing was found. Sizes of training images (not ``is_test``) are not published.
+    """
+    try:
+        manifest, summary = scan(
+            corpus=name,
+            root=workspace.images(corpus.root, data),
+            layout=corpus.layout,
+            reals=None if corpus.reals is None else workspace.images(corpus.reals, data),
+            classes=corpus.classes,
+            selection=corpus.selection,
+            reporter=reporter,
+        )
+    except DataError as error:
+        reporter.note(f"{name}: not found")
+        reporter.note(f"  {error}")
+        return None
+    reporter.note(f"{name}: {len(manifest)} images")
+    findings = list(summary.warnings)
+    if corpus.set_order:
+        missing = [wanted for wanted in corpus.set_order if wanted not in summary.sets]
+        # what is missing stands in one line, not in one for each set
+        findings = [finding for finding in findings if not finding.endswith("was asked for and has no image")]
+        total = len(corpus.set_order)
+        lacking = f"; missing: {', '.join(missing)}" if missing else ""
+        findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
+    if corpus.layout == "ufd":
+        findings += _distribution(manifest)
+    if is_test:
+        findings += _unexpected_sizes(manifest, summary.layout)
+    for finding in findings:
+        reporter.note(f"  {finding}")
+    return manifest
+
+
 def limited(manifest: pa.Table, limit: int) -> pa.Table:
     """Return at most ``limit`` images of each class, generator, split and category, and of each group of sets.
 
     Which ones depends on their paths alone, so a larger limit keeps what a smaller one chose.
     """
-    strata: dict[tuple[object, ...], list[tuple[bytes, int]]] = defaultdict(list)
-    names = ("path", "label", "generator", "split", "category", "sets")
-    for row, (path, *rest, sets) in enumerate(zip(*(manifest[name].to_pylist() for name in names), strict=True)):
-        strata[(*rest, tuple(sets))].append((hashlib.sha256(path.encode()).digest(), row))
-    chosen = [row for members in strata.values() for _, row in sorted(members)[:limit]]
-    return manifest.take(pa.array(np.sort(chosen)))
+    strata = ["label", "generator", "split", "category", "sets"]
+    images = manifest.select(["path", *strata]).to_pandas()
+    images["sets"] = images["sets"].map(tuple)
+    images["order"] = [hashlib.sha256(path.encode()).digest() for path in images["path"]]
+    chosen = images.sort_values("order").groupby(strata, dropna=False, sort=False).head(limit)
+    return manifest.take(np.sort(chosen.index))
 
 
 def _check_replaceable() -> None:
@@ -241,12 +256,10 @@ def _check_replaceable() -> None:
 def _check_missing(missing: Collection[str], params: Params, *, skip_missing: bool) -> None:
     """Refuse a study that lacks a corpus which it trains on, or one that nobody said to leave out."""
     if needed := [name for name in missing if name in params.train_on]:
-        raise DataError(
-            f"the study trains on {', '.join(needed)}, not found; docs/data.md says where to get each corpus"
-        )
+        raise DataError(f"training corpora not found: {', '.join(needed)}; docs/data.md says where to get each corpus")
     if missing and not skip_missing:
         raise DataError(
-            f"not found: {', '.join(missing)}; docs/data.md says where to get each; --skip-missing goes on without"
+            f"not found: {', '.join(missing)}; docs/data.md says where to get each; --skip-missing leaves them out"
         )
     if set(params.evaluate.corpora) <= set(missing):
         raise DataError(f"none of the corpora to evaluate on is there: {', '.join(missing)}")
@@ -263,10 +276,9 @@ def _distribution(manifest: pa.Table) -> list[str]:
 
 
 def _unexpected_sizes(manifest: pa.Table, layout: str) -> list[str]:
-    """One line for each test set whose size is not the published one."""
-    counts: Counter[tuple[str, int]] = Counter()
-    for sets, label in zip(manifest["sets"].to_pylist(), manifest["label"].to_pylist(), strict=True):
-        counts.update((name, label) for name in sets)
+    """Return one line for each test set whose size is not the published one."""
+    pairs = zip(manifest["sets"].to_pylist(), manifest["label"].to_pylist(), strict=True)
+    counts = Counter((name, label) for sets, label in pairs for name in sets)
     return [
         f"set {name}: {counts[name, 0]} real, {counts[name, 1]} synthetic; published: {size}"
         for name, size in published_sizes(layout).items()

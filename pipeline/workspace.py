@@ -15,6 +15,8 @@ from storage.errors import DataError, SettingError
 from storage.views import VIEW
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.params import Corpus, Params
     from stages.extract.settings import ExtractSettings
 
@@ -30,7 +32,7 @@ def manifest(corpus: str) -> Path:
 
 
 def features(corpus: str) -> Path:
-    """The extracted features of a corpus, one folder a view."""
+    """The extracted features of a corpus, one folder per view."""
     return Path("data", "features", corpus)
 
 
@@ -50,7 +52,7 @@ def head(trained_on: str, name: str, seed: int | str) -> Path:
 
 
 def scores(corpus: str, trained_on: str, name: str, seed: int | str) -> Path:
-    """The scores of a head on a corpus: a folder with one file a view."""
+    """The scores of a head on a corpus: a folder with one file per view."""
     return Path("scores", corpus, trained_on, f"{name}-{seed}")
 
 
@@ -78,24 +80,24 @@ def images(root: str, data: Path | None = None) -> Path | str:
     """Find a corpus's image folder, archive or list of images; a URL is returned as it is.
 
     Args:
-        root: as it is in params.yaml. Where it is relative it is looked for here, below LTDPIPE_DATA, below the folder
-            last given to ``ltdpipe profile use --data``, and below the main project of an experiment.
+        root: as in params.yaml. A relative one is looked for here, below LTDPIPE_DATA, below the folder last given to
+            ``ltdpipe profile use --data``, and below the main project of an experiment.
         data: look below this folder only.
 
     Raises:
-        DataError: it is nowhere; the message says where it was looked for.
+        DataError: it does not exist; the message says where it was looked for.
     """
     from storage.remote import is_url
 
     if is_url(root):
         return root
     project = Path(os.environ.get("DVC_ROOT", "."))
-    bases = [Path(), project]
-    if "LTDPIPE_DATA" in os.environ:
+    bases = [data] if data is not None else [Path(), project]
+    if data is None and "LTDPIPE_DATA" in os.environ:
         bases.append(Path(os.environ["LTDPIPE_DATA"]))
-    if (project / DATA_ROOT).exists():
+    if data is None and (project / DATA_ROOT).exists():
         bases.append(Path((project / DATA_ROOT).read_text(encoding="utf-8")))
-    candidates = list(dict.fromkeys((base / root).absolute() for base in (bases if data is None else [data])))
+    candidates = list(dict.fromkeys((base / root).absolute() for base in bases))
     existing = next((path for path in candidates if path.exists()), None)
     if existing is None:
         looked = ", ".join(map(str, candidates))
@@ -114,7 +116,7 @@ class CorpusRef:
         root: folder, archive, list or URL of its images.
         reals: the second root, of real images that sets share.
         manifest: the list of its images; None: it is not kept.
-        features: folder of its extracted features, one folder a view; None: it is only listed.
+        features: folder of its extracted features, one folder per view; None: it is only listed.
         fingerprint: the file that later stages depend on; None outside a study.
     """
 
@@ -153,7 +155,7 @@ def project_params() -> Params:
     return load_params(PARAMS)
 
 
-def defined(entries: dict[str, T], name: str, section: str) -> T:
+def defined(entries: Mapping[str, T], name: str, section: str) -> T:
     """Return an entry of a section of params.yaml.
 
     Raises:
@@ -217,77 +219,41 @@ def study_corpus(params: Params, name: str) -> CorpusRef:
     return CorpusRef(name, settings, images(settings.root), reals, manifest(name), features(name), contents(name))
 
 
-def corpus_to_scan(folder: str | None, *, corpus: str | None, out: Path | None, settings: dict[str, Any]) -> CorpusRef:
-    """Return the corpus that ``ltdpipe scan`` lists: FOLDER, or where it is None a corpus of params.yaml.
-
-    Args:
-        folder: anything that holds images.
-        corpus: its name.
-        out: where the manifest of FOLDER goes.
-        settings: fields of ``Corpus`` for FOLDER; those that are empty were not given.
-
-    Raises:
-        SettingError: neither is given, or an option is wrong or would do nothing.
-    """
-    if folder is None:
-        name = needed(corpus, "--corpus NAME or a FOLDER")
-        _refuse_idle(settings | {"out": out})
-        return study_corpus(project_params(), name)
-    return _corpus_by_hand(folder, corpus, settings, manifest=out)
-
-
-def corpus_to_extract(
-    folder: Path | None, *, corpus: str | None, out: Path | None, seen: dict[str, Any], made: dict[str, Any]
+def given_corpus(
+    folder: str | None, corpus: str | None, options: Mapping[str, Any], **out: Path | None
 ) -> tuple[CorpusRef, ExtractSettings]:
-    """Return the corpus that ``ltdpipe extract`` reads and how: FOLDER, or where it is None a corpus of params.yaml.
+    """Return the corpus that a command works on and how its features are made.
 
     Args:
-        folder: anything that holds images.
-        corpus: its name.
-        out: where the features of FOLDER go.
-        seen: fields of ``Corpus`` for FOLDER; those that are empty were not given.
-        made: fields of ``ExtractSettings`` for FOLDER, likewise.
+        folder: anything that holds images; None for a corpus of params.yaml.
+        corpus: its name; without it, a FOLDER is called as its last part is.
+        options: fields of ``Corpus``, its classes and ``ExtractSettings`` for FOLDER; empty ones were not given.
+        out: ``manifest`` or ``features`` of FOLDER.
 
     Raises:
-        SettingError: neither is given, or an option is wrong or would do nothing.
-    """
-    from pipeline.validation import settings_from
-    from stages.extract.settings import ExtractSettings
-
-    if folder is None:
-        name = needed(corpus, "--corpus NAME, or a FOLDER with --out")
-        _refuse_idle(seen | made | {"out": out})
-        params = project_params()
-        return study_corpus(params, name), params.extract
-    ref = _corpus_by_hand(str(folder), corpus, seen, features=out)
-    return ref, settings_from(ExtractSettings, _given(made), source="options: ")
-
-
-def _corpus_by_hand(folder: str, corpus: str | None, options: dict[str, Any], **files: Path | None) -> CorpusRef:
-    """Return the corpus of a folder, named by --corpus or as the folder or archive is.
-
-    Raises:
-        SettingError: an option is wrong, or the name cannot be that of a folder in the store.
+        SettingError: neither folder nor corpus is given, or an option is wrong or would do nothing.
     """
     from pipeline.params import Corpus
     from pipeline.validation import settings_from
+    from stages.extract.settings import ExtractSettings
+    from stages.scan.classes import ClassPatterns
 
-    settings = settings_from(Corpus, {"root": folder, "layout": "auto"} | _given(options), source="options: ")
-    path = folder.rstrip("/") if "://" in folder else os.path.abspath(folder)  # noqa: PTH100 - resolves `..`
-    name = names.to_text(path.rpartition("/")[2]) if corpus is None else corpus
+    given = {name: value for name, value in options.items() if value not in (None, False, ())}
+    if folder is None:
+        name = needed(corpus, "--corpus NAME or a FOLDER")
+        spelled = {"splits": "split", "categories": "category"}
+        idle = [f"--{spelled.get(each, each).replace('_', '-')}" for each in given] + ["--out"] * any(out.values())
+        if idle:
+            raise SettingError(f"{', '.join(idle)} needs a FOLDER; with --corpus edit {PARAMS} instead")
+        params = project_params()
+        return study_corpus(params, name), params.extract
+    made = {each: given.pop(each) for each in ExtractSettings.model_fields if each in given}
+    classes = {each: given.pop(each) for each in ClassPatterns.model_fields if each in given}
+    values = {"root": folder, "layout": "auto", "classes": classes or None} | given
+    settings = settings_from(Corpus, values, source="options: ")
+    last = (folder.rstrip("/") if "://" in folder else os.path.abspath(folder)).rpartition("/")[2]  # noqa: PTH100 - `..`
+    name = names.to_text(last) if corpus is None else corpus
     if name in {"", ".", ".."} or "/" in name:
         raise SettingError(f"{name!r} cannot name a corpus; give a name without slashes with --corpus NAME")
-    return CorpusRef(name, settings, folder, settings.reals, **files)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value not in (None, False, ())}
-
-
-def _refuse_idle(options: dict[str, Any]) -> None:
-    """Refuse options of a FOLDER that were given without one."""
-    spelled = {"splits": "split", "categories": "category", "classes": "real, --synthetic, --leave-out"}
-    idle = [f"--{spelled.get(name, name).replace('_', '-')}" for name in _given(options)]
-    if idle:
-        raise SettingError(f"{', '.join(idle)} needs a FOLDER; with --corpus edit {PARAMS} instead")
+    ref = CorpusRef(name, settings, folder, settings.reals, **out)
+    return ref, settings_from(ExtractSettings, made, source="options: ")

@@ -29,20 +29,11 @@ threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU
 
 
 def class_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --real, --synthetic and --leave-out, which :func:`class_patterns` reads."""
+    """Add --real, --synthetic and --leave-out."""
     for name, what in (("leave-out", "is not listed"), ("synthetic", "is synthetic"), ("real", "is real")):
-        command = click.option(
-            f"--{name}",
-            multiple=True,
-            metavar="PATTERN",
-            help=f"A folder of FOLDER, or a label, that {what}; repeatable.",
-        )(command)
+        about = f"A folder of FOLDER, or a label, that {what}; repeatable."
+        command = click.option(f"--{name}", multiple=True, metavar="PATTERN", help=about)(command)
     return command
-
-
-def class_patterns(**given: Sequence[str]) -> dict[str, Sequence[str]] | None:
-    """Return `classes` of a corpus from the options that were given; None for none."""
-    return {name: patterns for name, patterns in given.items() if patterns} or None
 
 
 def _bytes(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
@@ -93,21 +84,13 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
 
 
 def refuse_both(folder: Path, corpus: str | None) -> None:
-    """Refuse a corpus of params.yaml beside a folder.
-
-    Raises:
-        SettingError: a corpus is named.
-    """
+    """Refuse a corpus of params.yaml beside a folder."""
     if corpus is not None:
         raise SettingError(f"both the folder {folder} and --corpus {corpus} were given, expected one; leave one out")
 
 
 def refuse_overwriting(out: Path | None, *inputs: Path | None) -> None:
-    """Refuse an output that is one of the inputs, or lies in a folder of them.
-
-    Raises:
-        SettingError: it does.
-    """
+    """Refuse an output that is one of the inputs, or lies in a folder of them."""
     written = set() if out is None else {out.resolve(), *out.resolve().parents}
     for given in inputs:
         if given is not None and given.exists() and given.resolve() in written:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from pipeline import workspace
 from pipeline.commands.arguments import (
     PATH,
     class_options,
-    class_patterns,
     comma_separated,
     corpus_option,
     echo,
@@ -24,6 +23,7 @@ from storage.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.workspace import CorpusRef
     from stages.extract.summary import ExtractSummary
     from stages.reporter import Reporter
 
@@ -56,61 +56,59 @@ def demo_images(*, corpus: str) -> None:
     is_flag=True,
     help="Exit with 3, and write nothing, when an archive cannot be read or a listed file is missing.",
 )
-def scan(
-    *,
-    folder: str | None,
-    corpus: str | None,
-    layout: str | None,
-    real: tuple[str, ...],
-    synthetic: tuple[str, ...],
-    leave_out: tuple[str, ...],
-    reals: str | None,
-    sets: str | None,
-    splits: tuple[str, ...],
-    categories: tuple[str, ...],
-    out: Path | None,
-    strict: bool,
-) -> None:
+def scan(*, folder: str | None, corpus: str | None, out: Path | None, strict: bool, **options: Any) -> None:
     """List a corpus's images in its manifest; no image is opened.
 
-    With --corpus, everything comes from params.yaml and the manifest goes to corpora/NAME.parquet. With FOLDER (or an
-    archive, a list of images, or a URL), anything is listed, and written where --out says. An archive that cannot be
-    read is listed as one image, which extraction records as failed; with --strict the exit status is 3.
+    Without arguments, all corpora of params.yaml are listed, each in corpora/NAME.parquet; with --corpus one of them.
+    With FOLDER (or an archive, a list of images, or a URL), anything is listed, and written where --out says. An
+    archive that cannot be read is listed as one image, which extraction records as failed; with --strict the exit
+    status is 3.
 
     Where folders or labels have other names than the usual ones, --real and --synthetic say which are which, by shell
     patterns such as 'real_*'; '*' takes all others.
     """
+    if folder is None and corpus is None and not any((*options.values(), out)):
+        params = workspace.project_params()
+        corpora = [name for name in params.corpora if name not in params.demo]
+        refs = [workspace.study_corpus(params, name) for name in corpora or params.corpora]
+    else:
+        refs = [workspace.given_corpus(folder, corpus, options, manifest=out)[0]]
+    for ref in refs:
+        _scan(ref, named=len(refs) > 1, strict=strict)
+    if folder is None:
+        from pipeline.params import complete_params
+
+        for section in complete_params(workspace.PARAMS):
+            echo(f"{workspace.PARAMS}: added {section}, the default, for DVC")
+
+
+def _scan(ref: CorpusRef, *, named: bool, strict: bool) -> None:
     from pipeline.console import ConsoleReporter
     from stages.scan.protocols import set_list
     from stages.scan.run import run
 
-    settings: dict[str, object] = {
-        "layout": layout,
-        "reals": reals,
-        "sets": sets,
-        "splits": splits,
-        "categories": categories,
-    }
-    settings["classes"] = class_patterns(real=real, synthetic=synthetic, leave_out=leave_out)
-    ref = workspace.corpus_to_scan(folder, corpus=corpus, out=out, settings=settings)
     refuse_overwriting(ref.manifest, *(Path(root) for root in (ref.root, ref.reals) if root is not None))
-    reporter = ConsoleReporter()
+    reporter, settings = ConsoleReporter(), ref.settings
     _, summary = run(
         corpus=ref.name,
         root=ref.root,
-        layout=ref.settings.layout,
+        layout=settings.layout,
         reals=ref.reals,
-        classes=ref.settings.classes,
-        selection=ref.settings.selection,
+        classes=settings.classes,
+        selection=settings.selection,
         out=ref.manifest,
         reporter=reporter,
         strict=strict,
     )
+    if named:
+        echo(f"{ref.name}:")
     echo(str(summary))
-    if isinstance(ref.settings.sets, str):
-        echo(set_list(ref.settings.sets).covered(summary.sets))
+    if isinstance(settings.sets, str):
+        echo(set_list(settings.sets).covered(summary.sets))
     for warning in summary.warnings:
         reporter.warn(warning)
+    if ref.manifest is not None:
+        echo(f"manifest: {ref.manifest}")
 
 
 def _blocks(_context: click.Context, _option: click.Parameter, value: str | None) -> str | list[int] | None:
@@ -119,9 +117,9 @@ def _blocks(_context: click.Context, _option: click.Parameter, value: str | None
 
 
 @click.command()
-@click.argument("folder", required=False, type=PATH)
+@click.argument("folder", required=False)
 @corpus_option
-@click.option("--out", type=PATH, help="Where the features of FOLDER go, one folder a view.")
+@click.option("--out", type=PATH, help="Where the features of FOLDER go, one folder per view.")
 @click.option(
     "--layout", help="How FOLDER's sub-folders map to labels.  [default: auto, by their names, else unlabelled]"
 )
@@ -132,47 +130,22 @@ def _blocks(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option("--views", callback=comma_separated, help="For FOLDER: as in clean,train:5,jpeg:70,scale:0.5+jpeg:70.")
 @click.option("--taps", callback=comma_separated, help="For FOLDER: some of cls,ln2_cls,grid,embedding.")
 @click.option("--blocks", callback=_blocks, help="For FOLDER: all, a range such as 11-19, or numbers such as 3,11.")
-@click.option("--grid", type=click.IntRange(1, 64), help="For FOLDER: cells a side of the tap grid.")
+@click.option("--grid", type=click.IntRange(1, 64), help="For FOLDER: cells per side of the tap grid.")
 @click.option("--apply-exif", is_flag=True, help="For FOLDER: turn pictures as their EXIF orientation says.")
 @click.option("--precision", help="For FOLDER: auto (default), fp32 or fp16.")
-@click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images a shard.")
-@click.option("--batch", type=click.IntRange(1), help="Images a forward pass.  [default: what suits the device]")
-@click.option("--loaders", type=click.IntRange(0), help="Decoding processes of each worker.  [default: by the cores]")
+@click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images per shard.")
+@click.option("--batch", type=click.IntRange(1), help="Images per forward pass.  [default: what suits the device]")
+@click.option("--loaders", type=click.IntRange(0), help="Decoding processes per worker.  [default: by the cores]")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a local cluster.")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786; see docs/cluster.md.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
 @click.option(
-    "--check-content", is_flag=True, help="Hash every image; make again what changed under the same size and time."
+    "--check-content", is_flag=True, help="Hash every image; extract again what changed under the same size and time."
 )
 @click.option("--json", "as_json", is_flag=True, help="Progress as JSON lines on stderr, the summary on stdout.")
-@click.option("--strict", is_flag=True, help="Exit with 3 when any image failed; the features are there all the same.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when any image failed; the features are kept all the same.")
 def extract(
-    *,
-    folder: Path | None,
-    corpus: str | None,
-    out: Path | None,
-    layout: str | None,
-    real: tuple[str, ...],
-    synthetic: tuple[str, ...],
-    leave_out: tuple[str, ...],
-    backbone: str | None,
-    weights: str | None,
-    geometry: str | None,
-    views: list[str] | None,
-    taps: list[str] | None,
-    blocks: str | list[int] | None,
-    grid: int | None,
-    apply_exif: bool,
-    precision: str | None,
-    shard_size: int,
-    batch: int | None,
-    loaders: int | None,
-    workers: int,
-    scheduler: str | None,
-    compiled: bool,
-    check_content: bool,
-    as_json: bool,
-    strict: bool,
+    *, folder: str | None, corpus: str | None, out: Path | None, as_json: bool, strict: bool, **options: Any
 ) -> None:
     """Run the frozen backbone over a corpus and cache its features.
 
@@ -182,33 +155,29 @@ def extract(
 
     An image that cannot be read is recorded with its reason, and the exit status is 0 all the same, so that a corpus
     with a few broken files is of use; with --strict it is 3. It is 3 in any case when no image can be read, 4 when the
-    disk is full or the weights cannot be had.
+    disk is full or the weights are unavailable.
     """
     from pipeline.console import ConsoleReporter, JsonReporter
     from pipeline.extraction import extract_corpus
     from stages.extract.settings import Runtime
 
+    runtime = Runtime(**{name: options.pop(name) for name in Runtime.__dataclass_fields__})
+    ref, settings = workspace.given_corpus(folder, corpus, options, features=out)
     reporter: Reporter = JsonReporter() if as_json else ConsoleReporter()
-    seen: dict[str, object] = {"layout": layout, "geometry": geometry, "views": views}
-    seen["classes"] = class_patterns(real=real, synthetic=synthetic, leave_out=leave_out)
-    made = {"backbone": backbone, "weights": weights, "taps": taps, "blocks": blocks, "grid": grid}
-    made |= {"apply_exif": apply_exif, "precision": precision}
-    ref, settings = workspace.corpus_to_extract(folder, corpus=corpus, out=out, seen=seen, made=made)
-    runtime = Runtime(shard_size, batch, loaders, workers, scheduler, compiled, check_content)
     summary = extract_corpus(ref, settings, reporter, runtime)
     if as_json:
         echo(json.dumps({"corpus": ref.name} | asdict(summary)))
     else:
-        for line in _summary_lines(ref.name, summary):
+        for line in _summary_lines(ref, summary):
             echo(line)
     if strict and summary.failed:
         failed = sum(summary.failed.values())
         raise DataError(f"{failed} of {ref.name}'s images failed (--strict); the features are in {ref.features}")
 
 
-def _summary_lines(name: str, summary: ExtractSummary) -> Iterator[str]:
-    """Yield what a run did: counts, failures by kind and reason, formats per class, small images, time."""
-    failed = sum(summary.failed.values())
+def _summary_lines(ref: CorpusRef, summary: ExtractSummary) -> Iterator[str]:
+    """Yield what a run did: counts, failures by kind and reason, formats per class, small images, time, where it is."""
+    name, failed = ref.name, sum(summary.failed.values())
     yield f"{name}: {summary.usable} images usable, {summary.extracted} extracted now, key {summary.key}"
     if failed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.failed_kinds.items()))
@@ -230,3 +199,4 @@ def _summary_lines(name: str, summary: ExtractSummary) -> Iterator[str]:
         parts = ("read", "decode", "view", "backbone", "write", "waiting")
         split = ", ".join(f"{part} {getattr(seconds, part):.1f}" for part in parts)
         yield f"{name}: {summary.extracted / seconds.wall:.1f} images/s; seconds: {split}; wall {seconds.wall:.1f}"
+    yield f"{name}: features in {', '.join(str((ref.features or Path()) / view) for view in summary.keys)}"

@@ -23,11 +23,11 @@ def profile() -> None:
 
 @profile.command("list")
 def profile_list() -> None:
-    """List the profiles."""
-    from pipeline.profiles import profile_names
+    """List the profiles, each with what it studies."""
+    from pipeline.profiles import description, profile_names
 
     for name in profile_names():
-        echo(name)
+        echo(f"{name:12} {description(name)}")
 
 
 @profile.command("show")
@@ -43,25 +43,26 @@ def profile_show(*, name: str) -> None:
 @click.argument("name")
 @click.option("--data", type=PATH, help="Folder below which the corpora lie: check and scan them, and plan the study.")
 @click.option("--limit", type=click.IntRange(1), help="With --data: a small study, with N images of each kind.")
-@click.option("--skip-missing", is_flag=True, help="With --data: go on without corpora that are not there.")
+@click.option("--skip-missing", is_flag=True, help="With --data: leave out corpora that are not there.")
 @click.option("--force", is_flag=True, help="Also over edits of params.yaml that are not committed.")
 def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing: bool, force: bool) -> None:
-    """Write a profile to params.yaml.
+    """Write a profile to params.yaml, and say what to do next.
 
     With --data, every corpus is first looked for, listed and compared with what is published of it; the size of the
     features and the hours of the backbone are estimated; and a study that cannot fit on the disk is refused.
     docs/data.md says where to get each benchmark. Nothing is written before all checks have passed.
     """
     from pipeline.console import ConsoleReporter
-    from pipeline.profiles import use
+    from pipeline.profiles import next_steps, use
 
     if data is None and (limit is not None or skip_missing):
         raise SettingError("--limit and --skip-missing do nothing without --data, the folder of the corpora")
-    reporter = ConsoleReporter()
-    params, plan = use(name, data, reporter, limit=limit, skip_missing=skip_missing, force=force)
+    params, plan = use(name, data, ConsoleReporter(), limit=limit, skip_missing=skip_missing, force=force)
     if plan is not None:
         _print_plan(params, plan)
-    echo(f"params.yaml is now the study {params.study}; run it with `dvc repro`")
+    echo(f"params.yaml is now the study {params.study}; next:")
+    for number, step in enumerate(next_steps(name, params), start=1):
+        echo(f"  {number}. {step}")
 
 
 def _print_plan(params: Params, plan: Plan) -> None:

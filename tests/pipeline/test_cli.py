@@ -50,7 +50,7 @@ def test_help_imports_no_heavy_library():
         (["train"], 2, "--head"),
         (["train", "--head", "lt", "--seed", "0"], 2, "'lt' is not in `heads` of params.yaml"),
         (["scan", "--corpus", "nope"], 2, "'nope' is not in `corpora`"),
-        (["scan"], 2, "this command needs --corpus NAME or a FOLDER"),
+        (["extract"], 2, "this command needs --corpus NAME or a FOLDER"),
         (["scan", "nowhere"], 3, "nowhere does not exist"),
         (["evaluate", "--head-file", "a", "--features", "b", "--out", "c", "--seed", "1"], 2, "--seed, --trained-on"),
         (["evaluate", "--head-file", "a", "--out", "c"], 2, "--head-file, --features and --out belong together"),

@@ -106,7 +106,7 @@ def test_a_missing_benchmark_is_refused_before_anything_is_written_unless_it_may
 
 def test_a_study_without_its_training_images_is_refused(project, data, reporter):
     shutil.rmtree(data / "forensynths")
-    with pytest.raises(DataError, match="trains on progan, not found"):
+    with pytest.raises(DataError, match="training corpora not found: progan"):
         put_to_use(data, reporter, skip_missing=True)
 
 
@@ -166,7 +166,9 @@ def test_a_profile_that_is_not_valid_is_not_put_to_use(project):
 
 
 def test_profiles_are_listed_and_shown(project):
-    assert run("profile", "list").split() == sorted(path.stem for path in (PROJECT / "profiles").glob("*.yaml"))
+    listed = dict(line.split(maxsplit=1) for line in run("profile", "list").splitlines())
+    assert list(listed) == sorted(path.stem for path in (PROJECT / "profiles").glob("*.yaml"))
+    assert listed["genimage"] == "Trained on ProGAN (chair, tvmonitor), evaluated on the eight generators of GenImage."
     assert run("profile", "show", "demo") == (PROJECT / "profiles" / "demo.yaml").read_text()
 
 
