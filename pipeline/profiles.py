@@ -202,7 +202,9 @@ def _listed(name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: 
             layout=corpus.layout,
             reals=None if corpus.reals is None else workspace.images(corpus.reals, data),
             classes=corpus.classes,
-            selection=corpus.selection,
+            sets=corpus.set_order or None,
+            splits=corpus.splits,
+            categories=corpus.categories,
             reporter=reporter,
         )
     except DataError as error:

@@ -77,7 +77,7 @@ def report(study: str) -> Path:
 
 
 def images(root: str, data: Path | None = None) -> Path | str:
-    """Find a corpus's image folder, archive or list of images; a URL is returned as it is.
+    """Find a corpus's image folder, archive, list of images or pattern of archives; a URL is returned as it is.
 
     Args:
         root: as in params.yaml. A relative one is looked for here, below LTDPIPE_DATA, below the folder last given to
@@ -88,6 +88,7 @@ def images(root: str, data: Path | None = None) -> Path | str:
         DataError: it does not exist; the message says where it was looked for.
     """
     from storage.remote import is_url
+    from storage.sources import exists
 
     if is_url(root):
         return root
@@ -98,7 +99,7 @@ def images(root: str, data: Path | None = None) -> Path | str:
     if data is None and (project / DATA_ROOT).exists():
         bases.append(Path((project / DATA_ROOT).read_text(encoding="utf-8")))
     candidates = list(dict.fromkeys((base / root).absolute() for base in bases))
-    existing = next((path for path in candidates if path.exists()), None)
+    existing = next((path for path in candidates if exists(str(path))), None)
     if existing is None:
         looked = ", ".join(map(str, candidates))
         way_out = "set LTDPIPE_DATA to its parent" if data is None else "give the folder that holds it with --data"
@@ -237,6 +238,7 @@ def given_corpus(
     from pipeline.validation import settings_from
     from stages.extract.settings import ExtractSettings
     from stages.scan.classes import ClassPatterns
+    from storage.sources import base_of, is_pattern
 
     given = {name: value for name, value in options.items() if value not in (None, False, ())}
     if folder is None:
@@ -251,7 +253,8 @@ def given_corpus(
     classes = {each: given.pop(each) for each in ClassPatterns.model_fields if each in given}
     values = {"root": folder, "layout": "auto", "classes": classes or None} | given
     settings = settings_from(Corpus, values, source="options: ")
-    last = (folder.rstrip("/") if "://" in folder else os.path.abspath(folder)).rpartition("/")[2]  # noqa: PTH100 - `..`
+    top = base_of(folder) if is_pattern(folder) else folder
+    last = (top.rstrip("/") if "://" in top else os.path.abspath(top)).rpartition("/")[2]  # noqa: PTH100 - `..`
     name = names.to_text(last) if corpus is None else corpus
     if name in {"", ".", ".."} or "/" in name:
         raise SettingError(f"{name!r} cannot name a corpus; give a name without slashes with --corpus NAME")

@@ -13,6 +13,7 @@ import posixpath
 import stat
 import tarfile
 import threading
+import weakref
 import zipfile
 from bisect import bisect_right
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Member(NamedTuple):
     Attributes:
         name: as the archive spells it, with slashes.
         size: in bytes.
-        start: where its bytes begin in a tar file.
+        start: where its bytes begin in a tar file, its header in a zip file.
         kind: what it is, empty for a regular file.
     """
 
@@ -63,7 +64,7 @@ def list_members(location: str) -> list[Member]:
         OSError: it is not there, or may not be read.
     """
     with readable(location):
-        return _archive(location, stamp_of(location, again=False)).entries()
+        return _archive(location, stamp_of(location, again=False)).entries
 
 
 def read_member(location: str, member: str) -> bytes:
@@ -75,12 +76,9 @@ def read_member(location: str, member: str) -> bytes:
     """
     with readable(location):
         stamp = stamp_of(location, again=False)
-        if location.lower().endswith(".parquet"):
+        if _is_parquet(location):
             return _read_row(location, stamp, member)
-        content = _archive(location, stamp).read(member)
-    if content is None:
-        raise DataError(f"{location} has no member {member!r}")
-    return content
+        return _archive(location, stamp).read(member)
 
 
 def member_size(location: str, member: str) -> int | None:
@@ -92,10 +90,11 @@ def member_size(location: str, member: str) -> int | None:
     try:
         with readable(location):
             stamp = stamp_of(location, again=False)
-            if location.lower().endswith(".parquet"):
+            if _is_parquet(location):
                 is_row = member[:8].isdecimal() and int(member[:8]) < _row_starts(location, stamp)[-1]
                 return stamp[0] if is_row else None
-            return _archive(location, stamp).size(member)
+            found = _archive(location, stamp).member(member)
+            return None if found is None else found.size
     except OSError:
         return None
 
@@ -156,61 +155,55 @@ def readable(location: str) -> Iterator[None]:
         raise ArchiveError(f"archive {location} cannot be read ({reason}); fetch it again, or unpack it") from error
 
 
+def identity(name: str) -> str:
+    """Return what all spellings of a member's name have in common: ``./a//1.png`` and ``/a/1.png`` are ``a/1.png``."""
+    if "//" in name or "./" in name or name.startswith("/"):
+        return posixpath.normpath(name.lstrip("/"))
+    return name
+
+
 class _Archive:
-    """An opened zip or tar file and the places of its members; threads may share it."""
+    """An opened zip or tar file and its entries, folders left out; threads may share it."""
 
     def __init__(self, location: str) -> None:
         self._location, self._lock = location, threading.Lock()
         self._file = opened(location)
+        weakref.finalize(self, self._file.close)
         self._zip = zipfile.ZipFile(self._file) if location.lower().endswith(".zip") else None
-        infos = () if self._zip is None else self._zip.infolist()
-        self._in_zip = {identity(_slashes(info.filename)): info for info in infos}
-        self._entries = [] if self._zip is not None else list(_tar_members(self._file))
-        self._in_tar = {identity(member.name): member for member in self._entries if not member.kind}
+        self.entries = list(_tar_members(self._file) if self._zip is None else _zip_members(self._zip))
+        self._by_name = {identity(entry.name): entry for entry in self.entries if not entry.kind}
 
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
+    def member(self, name: str) -> Member | None:
+        """Return a regular file by any spelling of its name, None where there is none."""
+        return self._by_name.get(identity(name if self._zip is None else _slashes(name)))
 
-    def entries(self) -> list[Member]:
-        """Return what it holds, in its own order; folders are left out."""
-        return self._entries if self._zip is None else list(_zip_members(self._zip))
-
-    def size(self, name: str) -> int | None:
-        """Return the size of a regular file, None where there is none of this name, however it is spelled."""
-        if self._zip is not None:
-            info = self._in_zip.get(identity(_slashes(name)))
-            return None if info is None else info.file_size
-        member = self._in_tar.get(identity(name))
-        return None if member is None else member.size
-
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of a regular file, None where there is none of this name."""
-        size = self.size(name)
-        if size is None:
-            return None
-        check_size(size, f"{self._location}!/{name}")
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a regular file."""
+        member = self.member(name)
+        if member is None:
+            raise DataError(f"{self._location} has no member {name!r}")
+        check_size(member.size, f"{self._location}!/{name}")
         with self._lock:
             if self._zip is not None:
-                info = self._in_zip[identity(_slashes(name))]
                 # up to the next member: the length of its own header is not known
-                prefetch(
-                    self._file, info.header_offset, lambda: self._starts[bisect_right(self._starts, info.header_offset)]
-                )
-                return self._zip.read(info)
-            start = self._in_tar[identity(name)].start
-            prefetch(self._file, start, lambda: start + size)
-            self._file.seek(start)
-            content = self._file.read(size)
-        if len(content) != size:
+                prefetch(self._file, member.start, lambda: self._starts[bisect_right(self._starts, member.start)])
+                return self._zip.read(self._infos[member.start])
+            prefetch(self._file, member.start, lambda: member.start + member.size)
+            self._file.seek(member.start)
+            content = self._file.read(member.size)
+        if len(content) != member.size:
             raise EOFError("it is cut off")
         return content
 
     @cached_property
+    def _infos(self) -> dict[int, zipfile.ZipInfo]:
+        """Where the header of a member of a zip file begins -> what the reader needs of it."""
+        return {} if self._zip is None else {info.header_offset: info for info in self._zip.infolist()}
+
+    @cached_property
     def _starts(self) -> list[int]:
         """Where the members of a zip file and the list of them begin, in order."""
-        starts = sorted(info.header_offset for info in self._in_zip.values())
-        return [*starts, 0 if self._zip is None else self._zip.start_dir]
+        return [*sorted(self._infos), 0 if self._zip is None else self._zip.start_dir]
 
 
 @lru_cache(maxsize=8)
@@ -218,11 +211,8 @@ def _archive(location: str, _stamp: tuple[int, int]) -> _Archive:
     return _Archive(location)
 
 
-def identity(name: str) -> str:
-    """Return what all spellings of a member's name have in common: ``./a//1.png`` and ``/a/1.png`` are ``a/1.png``."""
-    if "//" in name or "./" in name or name.startswith("/"):
-        return posixpath.normpath(name.lstrip("/"))
-    return name
+def _is_parquet(location: str) -> bool:
+    return location.lower().endswith(".parquet")
 
 
 def _slashes(name: str) -> str:
@@ -238,7 +228,7 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
         if info.flag_bits & 1:
             raise zipfile.BadZipFile("it is encrypted")
         kind = "link" if mode == stat.S_IFLNK else "" if mode in {0, stat.S_IFREG} else "device or pipe"
-        yield Member(name, info.file_size, 0, kind)
+        yield Member(name, info.file_size, info.header_offset, kind)
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Test sets are of the split test or, where a corpus has none, of the next one that it has.
 EVALUATION_ORDER = ("test", "val", "train")
+MISSING_KEY = b"missing"  # metadata: JSON list of the folders of classes, generators and sets that hold no image
 # 64-bit offsets: the paths of 22 million images have more than the 2 GiB that a `string` array can.
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -83,3 +84,13 @@ def read_manifest(path: Path) -> pa.Table:
     if missing:
         raise DataError(f"{path} is no manifest: it lacks the column(s) {', '.join(missing)}; `ltdpipe scan` makes one")
     return table.select(MANIFEST_SCHEMA.names)
+
+
+def changes(manifest: pa.Table, now: pa.Table) -> tuple[int, int, int]:
+    """Return how many images are new, gone, and of another size or time in ``now``, a later scan of the same corpus."""
+    columns = ["path", "size_bytes", "mtime_ns"]
+    at = pc.index_in(now["path"], value_set=manifest["path"])
+    same = now.select(columns).filter(pc.is_valid(at))
+    before = manifest.select(columns).take(at.drop_null())
+    touched = pc.or_(*(pc.not_equal(same[name], before[name]) for name in columns[1:]))
+    return at.null_count, len(manifest) - len(same), pc.sum(touched, min_count=0).as_py()

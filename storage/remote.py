@@ -1,4 +1,8 @@
-"""Files on disk and behind URLs of fsspec: size, time, and reading at random places, by byte ranges where remote."""
+"""Files on disk and behind URLs of fsspec: size, time, and reading at random places, by byte ranges where remote.
+
+fsspec's own caches of open files do not serve archives: their blocks have one size, and an archive has long reads of
+images between short reads of headers. With any of them one of both takes several times the requests or the bytes.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +93,7 @@ class _Remote:
         self._range = (0, b"")
 
     def read(self, start: int, length: int) -> memoryview:
-        """Return bytes from ``start`` on, at most ``length`` and none at the end only."""
+        """Return bytes from ``start`` on, at most ``length``; none at the end only."""
         stop = min(start + length, self.size)
         if stop <= start:
             return memoryview(b"")

@@ -2,13 +2,15 @@
 
 A ``path`` is relative to the corpus's root: ``progan/0_real/1.png``, ``images/sdxl.zip!/sdxl/1.png`` inside an archive,
 ``@reals/val2017/1.jpg`` below the second root that holds the real images several test sets share. The root is a local
-folder or a URL that fsspec knows (``s3://``, ``gs://``, ``https://``, where its extra is installed); when it is one
-file, an archive or a list of images, paths are relative to the folder of that file.
+folder or a URL that fsspec knows (``s3://``, ``gs://``, ``https://``, where its extra is installed). Where it is one
+file, an archive or a list of images, paths are relative to the folder of that file; where it is a pattern such as
+``shards/{000..012}.tar``, to the folder above its first wildcard.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import stat
@@ -24,6 +26,7 @@ from storage.names import REALS
 from storage.remote import is_url, opened, stamp_of
 
 MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}/]*,[^{}/]*))\}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Sources:
     """The roots of one corpus; small, and safe to hand to threads and to other processes.
 
     Attributes:
-        root: folder, archive or list file, local or URL.
+        root: folder, archive, list file or pattern, local or URL.
         reals: the second root, for the shared real images; None where there is none.
     """
 
@@ -120,15 +123,63 @@ class Sources:
         return None if self.reals is None else base_of(self.reals)
 
 
+def is_pattern(root: str) -> bool:
+    """Tell whether a root stands for several files or folders; what exists under this very name is none."""
+    if is_url(root):
+        return "*" in root or _BRACES.search(root) is not None
+    return (glob.has_magic(root) or _BRACES.search(root) is not None) and not os.path.lexists(root)
+
+
+def expand(root: str) -> list[str]:
+    """Return what a pattern stands for, relative to :func:`base_of` it: names with braces as stated, others as found.
+
+    ``{000..012}`` stands for all numbers from one to the other, ``{train,val}`` for each of the words; ``*`` and, where
+    local, ``?`` and ``[...]`` for what matches.
+    """
+    spelled = [root]
+    while any(map(_BRACES.search, spelled)):
+        spelled = [other for one in spelled for other in _without_braces(one)]
+    base = base_of(root)
+    found: list[str] = []
+    for each in spelled:
+        if is_url(each) and "*" in each:
+            filesystem, path = fsspec.core.url_to_fs(each)
+            top = fsspec.core.url_to_fs(base)[1]
+            found += (match.removeprefix(top).lstrip("/") for match in sorted(filesystem.glob(path)))
+        elif is_pattern(each):
+            found += sorted(glob.glob(each.removeprefix(f"{base}/"), root_dir=base))  # noqa: PTH207 - names may hold bytes
+        else:
+            found.append(each.removeprefix(f"{base}/"))
+    return list(dict.fromkeys(found))
+
+
+def exists(root: str) -> bool:
+    """Tell whether anything is there that a local root stands for."""
+    names_below = (f"{base_of(root)}/{name}" for name in expand(root)) if is_pattern(root) else [root]
+    return any(map(os.path.exists, names_below))
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Return the spellings that the first braces of a pattern stand for."""
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    first, last, words = braces.groups()
+    values = words.split(",") if words else [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)]
+    return [f"{pattern[: braces.start()]}{value}{pattern[braces.end() :]}" for value in values]
+
+
 def is_one_file(root: str) -> bool:
     """Tell whether a root is a file, such as an archive or a list of images, and no folder."""
     if is_url(root):
         return re.search(r"\.(zip|tar|parquet|csv|tsv)$", root, re.IGNORECASE) is not None
-    return os.path.isfile(root)  # noqa: PTH113 - as in read
+    return os.path.isfile(root)  # noqa: PTH113 - names may hold bytes that are not UTF-8
 
 
 def base_of(root: str) -> str:
-    """Return what paths are relative to: the root itself, or the folder of a root that is one file."""
-    if is_one_file(root):
-        return root.rpartition("/")[0] or "."
-    return root.rstrip("/") or "/"
+    """Return what paths are relative to: the root itself, or the folder of a root that is one file or a pattern."""
+    if is_pattern(root):
+        root = re.split(r"[*?[{]", root, maxsplit=1)[0]
+    elif not is_one_file(root):
+        return root.rstrip("/") or "/"
+    return root.rpartition("/")[0] or ("/" if root.startswith("/") else ".")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stages.scan.classes import is_class_spelling
 from stages.scan.folder import LSUN_CLASSES, FolderLabels
 from stages.scan.protocols import diffusion_sets, known_sets
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from stages.scan.folder import Folder
 
+CLASS_FOLDERS = frozenset({"0_real", "1_fake"})  # as the field's benchmarks call them
 # Folders of benchmarks and of their re-packs -> name of the set in tables.
 _OTHER_SPELLINGS = {
     "seeingdark": "sitd",
@@ -29,6 +29,7 @@ _OTHER_SPELLINGS = {
 # between mirrors.
 _GENIMAGE_INNER = re.compile(r"imagenet_(?:ai_\d+_)?(?P<name>[a-z0-9]+)")
 _RAISE_NAMES = frozenset({"real_raise_1k", "raise_1k", "raise-1k", "raise1k", "raise"})
+_FEW_SETS = 5  # of the nine of Synthbuster: folders called `glide` and `firefly` may hold anything
 
 
 def set_at(folders: Sequence[str], sets: Collection[str]) -> tuple[int, str] | None:
@@ -67,7 +68,7 @@ def forensynths(folder: Folder) -> FolderLabels | None:
     if labels is not None or folder.class_name is None or not folder.above:
         return labels
     # {cat,dog}/{real,fake} is anyone's corpus
-    if folder.above[-1].casefold() not in LSUN_CLASSES or not is_class_spelling(folder.class_name):
+    if folder.above[-1].casefold() not in LSUN_CLASSES or folder.class_name.casefold() not in CLASS_FOLDERS:
         return None
     return FolderLabels(folder.label, "progan" if folder.label else None, folder.split, ("progan",), folder.above[-1])
 
@@ -184,3 +185,9 @@ def synthbuster(folder: Folder) -> FolderLabels | None:
     if known is None:
         return FolderLabels(0, split=folder.split, pool="raise")
     return FolderLabels(1, known[1], folder.split, (known[1],), pool="raise")
+
+
+def is_synthbuster(folders: Sequence[Folder]) -> bool:
+    """Tell whether folders called like Synthbuster's generators are its own: the reals lie beside them, or most do."""
+    names = {name.casefold() for folder in folders for name in folder.parts}
+    return not names.isdisjoint(_RAISE_NAMES) or len(names & known_sets("synthbuster")) >= _FEW_SETS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LEFT_OUT = -1  # stands where a label would: neither real nor synthetic, by the user's word
-_WEAK = -2
-_NAMES_SHOWN = 8
 EXPECTED = "expected 0 or real, 1 or fake, another name of docs/data.md, or one of `classes` (--real, --synthetic)"
+_NAMES_SHOWN = 8
+_WEAK = -2
 # Name of a class -> (label, rank). Rank 2 is the field's own spelling of class folders, 1 a name that means the class
 # alone, 0 a name that categories, styles and generators have too. A weak one counts only where the names of all folders
 # tell a class, and both classes are there.
@@ -48,10 +48,7 @@ _BESIDE_SPLIT = frozenset(
 class ClassPatterns(BaseModel):
     """Shell patterns that say which names of folders, and which labels, are of which class.
 
-    Attributes:
-        real: patterns of real images; the built-in names where there are none.
-        synthetic: those of synthetic images; the built-in names where there are none.
-        leave_out: those of images that are neither, and are not listed.
+    A class without patterns has the built-in names; images of ``leave_out`` are neither, and are not listed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,31 +69,46 @@ class ClassPatterns(BaseModel):
 
 
 class ClassNames:
-    """The names of the classes of one corpus: the user's patterns, and the built-in names of a class without any."""
+    """The names of the classes of one corpus; remembers which of the user's patterns were of use."""
 
     def __init__(self, patterns: ClassPatterns | None = None) -> None:
-        self.patterns = patterns or ClassPatterns()
-        self.is_given = self.patterns != ClassPatterns()
+        patterns = patterns or ClassPatterns()
+        given = {LEFT_OUT: patterns.leave_out, 0: patterns.real, 1: patterns.synthetic}
+        self._patterns = [(pattern, label) for label, names in given.items() for pattern in names]
+        self._built_in = {label for label in (0, 1) if not given[label]}
+        self._rest = next((label for label in (0, 1) if "*" in given[label]), None)
         self._met: set[str] = set()
-        self._given = [
-            (pattern, label)
-            for label, given in (
-                (LEFT_OUT, self.patterns.leave_out),
-                (0, self.patterns.real),
-                (1, self.patterns.synthetic),
-            )
-            for pattern in given
-        ]
-        self._built_in = {
-            label for label, given in ((0, self.patterns.real), (1, self.patterns.synthetic)) if not given
-        }
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the user named any pattern."""
+        return bool(self._patterns)
 
     def label(self, value: str) -> int | None:
         """Return what a label in a table says: 0 real, 1 synthetic, ``LEFT_OUT``, or None where it is unknown."""
         found = self._match(value)
-        if found is None and value.strip() in {"0", "1"} and int(value) in self._built_in:
+        if found is not None:
+            return found[0]
+        if value.strip() in {"0", "1"} and int(value) in self._built_in:
             return int(value)
-        return self.rest_label(value) if found is None else found[0]
+        return self.rest_label(value)
+
+    def stated(self, value: str, where: str, known: Iterable[str] = ()) -> tuple[int, str | None]:
+        """Return the class that a label in a table states, and the generator where a pattern tells the class by it.
+
+        Args:
+            value: the label.
+            where: the file and the row, for messages.
+            known: all labels of the table, where it lists them.
+
+        Raises:
+            DataError: it says neither real nor synthetic.
+        """
+        label = self.label(value) if value else None
+        if label is None:
+            way_out = how_to_name(known or [value])
+            raise DataError(f"{where}: label {value!r} says neither real nor synthetic; {EXPECTED}{way_out}")
+        return label, value if label == 1 and self.is_generator(value) else None
 
     def find(self, folders: Sequence[str], *, weak: bool = True) -> tuple[int, int] | None:
         """Return (position, label) of the class folder on a path, or None.
@@ -115,7 +127,7 @@ class ClassNames:
         for at, label, _ in found:
             if label == LEFT_OUT:
                 return at, LEFT_OUT
-        if len(self._built_in) == len(("real", "synthetic")):
+        if self._built_in == {0, 1}:
             return _built_in_class(folders, weak=weak)
         if not found:
             return None
@@ -127,10 +139,10 @@ class ClassNames:
 
     def rest_label(self, name: str) -> int | None:
         """Return the class whose pattern is ``*``, that of all names that no other pattern takes; None for neither."""
-        label = 0 if "*" in self.patterns.real else 1 if "*" in self.patterns.synthetic else None
-        if label is not None and name:
-            self._met.add("*")
-        return label
+        if not name or self._rest is None:
+            return None
+        self._met.add("*")
+        return self._rest
 
     def is_generator(self, name: str) -> bool:
         """Tell whether a name by which a pattern tells synthetic images also names their generator."""
@@ -142,7 +154,7 @@ class ClassNames:
         Raises:
             DataError: one takes no name.
         """
-        idle = [pattern for pattern, _ in self._given if pattern not in self._met]
+        idle = [pattern for pattern, _ in self._patterns if pattern not in self._met]
         if idle:
             raise DataError(
                 f"corpus {corpus!r}: no folder or label of {root} matches the pattern {', '.join(map(repr, idle))} of "
@@ -153,7 +165,7 @@ class ClassNames:
         """Return (label, whether a whole name tells it) of a name, without the pattern ``*``."""
         word = name.strip().casefold()
         found: dict[int, str] = {}
-        for pattern, label in self._given:
+        for pattern, label in self._patterns:
             if pattern != "*" and fnmatchcase(word, pattern.casefold()):
                 self._met.add(pattern)
                 found.setdefault(label, pattern)
@@ -168,6 +180,21 @@ class ClassNames:
         return (known[0], True) if known is not None and known[0] in self._built_in else None
 
 
+def as_text(value: Any, what: str) -> str:
+    """Return a value of a table as text; other programs write whole numbers as 1.0, and a missing text as NaN.
+
+    Raises:
+        DataError: it is neither text nor a number.
+    """
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return ""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    if not isinstance(value, (str, int, float)):
+        raise DataError(f"{what} {value!r} is neither text nor a number")
+    return str(value).strip()
+
+
 def how_to_name(unknown: Iterable[str]) -> str:
     """Return what to write where names say no class; empty where there is no name."""
     known = sorted(set(unknown) - {""})
@@ -178,11 +205,6 @@ def how_to_name(unknown: Iterable[str]) -> str:
         f"; say which of {shown} are which with --real PATTERN and --synthetic PATTERN, or in params.yaml with "
         "`classes: {real: [PATTERN], synthetic: [PATTERN]}` (and leave_out for neither)"
     )
-
-
-def is_class_spelling(name: str) -> bool:
-    """Tell whether a folder is called as class folders are in the field's benchmarks."""
-    return name.casefold() in {"0_real", "1_fake"}
 
 
 @cache

@@ -14,11 +14,12 @@ from storage.errors import DataError
 from storage.names import REALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _ARCHIVE = re.compile(r"(?P<stem>.*)\.(?P<kind>zip|tar|parquet)!", re.IGNORECASE)
 # train-000012.tar, part-0.parquet, PublicEval-00000-of-00100.parquet: the number says nothing of the images
 _SHARD = re.compile(r"(?P<name>.*?)-?(?:\d{4,}|(?<=-)\d+)(?:-of-\d+)?")
+_NUMBER = re.compile(r"\d+")  # 012.tar
 # The categories of LSUN, as ProGAN was trained on them.
 LSUN_CLASSES = frozenset(
     {
@@ -30,12 +31,12 @@ LSUN_CLASSES = frozenset(
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """What is known of all images of a folder.
+    """What is known of all images of a folder, or what a list or an archive states of some images.
 
     Attributes:
         label: 0 real, 1 synthetic, None unknown, ``LEFT_OUT``.
         generator: what made the synthetic images; "" stands for the name of the corpus.
-        split: "train", "val", "test", or None where nothing tells.
+        split: "train", "val", "test", or None where nothing tells; as it is spelled, where an archive states it.
         sets: the test sets they belong to by themselves, without the name of their split; "" as above.
         category: what is depicted, where the layout tells.
         pool: real images of a pool belong to all test sets of the synthetic images of the same pool and split that have
@@ -101,9 +102,7 @@ class Folder:
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the folders from the root down, without that of the split."""
-        if self.class_name is None:
-            return self.above
-        return (*self.above, self.class_name, *self.below)
+        return self.above if self.class_name is None else (*self.above, self.class_name, *self.below)
 
     @cached_property
     def folders(self) -> tuple[str, ...]:
@@ -131,7 +130,9 @@ class Folder:
                 continue
             stem, is_parquet = archive["stem"], archive["kind"].lower() == "parquet"
             shard = _SHARD.fullmatch(stem)
-            if shard is not None and (is_parquet or re.search(r"\d{4,}", stem)):
+            if _NUMBER.fullmatch(stem):
+                found.append(("", True))
+            elif shard is not None and (is_parquet or re.search(r"\d{4,}", stem)):
                 found.append((shard["name"], True))
             elif is_parquet:
                 found.append((stem if split_word(stem) else "", True))
@@ -166,9 +167,8 @@ def read_paths(folders: Sequence[Folder], names: ClassNames, corpus: str, root: 
         DataError: a path names both classes; a Parquet file states another class than the folder it lies in; or, below
             the class folders, some images are divided into splits and others are not.
     """
-    weak = _weak_names_count(folders, names)
     try:
-        classes = [_class_folder(folder, names, weak=weak) for folder in folders]
+        classes = _class_folders(folders, names)
     except DataError as error:
         raise DataError(f"corpus {corpus!r}, {root}: {error}") from None
     above_class = {folder.folders[: found[0]] for folder, found in zip(folders, classes, strict=True) if found}
@@ -191,22 +191,25 @@ def read_paths(folders: Sequence[Folder], names: ClassNames, corpus: str, root: 
             )
 
 
-def _class_folder(folder: Folder, names: ClassNames, *, weak: bool) -> tuple[int, int] | None:
-    try:
-        return names.find(folder.folders, weak=weak)
-    except DataError:
-        if len(folder):
-            raise
-        return None
+def _class_folders(folders: Sequence[Folder], names: ClassNames) -> list[tuple[int, int] | None]:
+    """Return (position, label) of each folder's class folder; a path without images may contradict itself."""
 
+    def find(folder: Folder, *, weak: bool) -> tuple[int, int] | None:
+        try:
+            return names.find(folder.folders, weak=weak)
+        except DataError:
+            if len(folder):
+                raise
+            return None
 
-def _weak_names_count(folders: Iterable[Folder], names: ClassNames) -> bool:
-    """Tell whether with the weak names of classes every folder has a class, and both classes are there."""
-    try:
-        found = [names.find(folder.folders) for folder in folders if len(folder)]
+    try:  # the weak names count where with them every folder has a class, and both classes are there
+        found = [find(folder, weak=True) for folder in folders]
+        labels = {one and one[1] for one, folder in zip(found, folders, strict=True) if len(folder)}
+        if labels - {LEFT_OUT} == {0, 1}:
+            return found
     except DataError:
-        return False
-    return {None if one is None else one[1] for one in found} - {LEFT_OUT} == {0, 1}
+        pass
+    return [find(folder, weak=False) for folder in folders]
 
 
 def _split_folders(

@@ -15,18 +15,17 @@ and reals are in all sets. An image that is listed several times with different 
 
 from __future__ import annotations
 
-import csv
+import csv  # pandas knows neither the line of a row nor a line with too few values
 import io
 import posixpath
 import re
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.scan.classes import EXPECTED, LEFT_OUT, split_word
+from stages.scan.classes import LEFT_OUT, as_text, split_word
 from stages.scan.folder import Folder, FolderLabels
 from stages.scan.packed import BY_CLASS, is_image
 from storage import names
@@ -47,34 +46,26 @@ if TYPE_CHECKING:
 LIST_EXTENSIONS = (".csv", ".tsv", ".parquet")
 # Column -> what tables call it, in any case; the first name that is there counts.
 _COLUMNS = {
-    "path": (
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "image",
-        "image_path",
-        "img",
-        "img_path",
-    ),
-    "label": ("label", "class", "target", "is_fake", "y"),
-    "generator": ("generator", "model", "model_name"),
-    "split": ("split",),
-    "set": ("set", "sets"),
+    "path": [
+        *("path", "file", "filename", "file_name", "filepath", "file_path"),
+        *("image", "image_path", "img", "img_path"),
+    ],
+    "label": ["label", "class", "target", "is_fake", "y"],
+    "generator": ["generator", "model", "model_name"],
+    "split": ["split"],
+    "set": ["set", "sets"],
 }
 _DELIMITERS = (",", ";", "\t")
 
 
 def read_list(
-    sources: Sources, names_of_classes: ClassNames, skipped: Counter[str], progress: Progress
+    sources: Sources, classes: ClassNames, skipped: Counter[str], progress: Progress
 ) -> tuple[list[tuple[Folder, FolderLabels]], list[Folder], list[str]]:
     """Read the list of images that is a corpus's root, and look up size and time of each file.
 
     Args:
         sources: the corpus's roots.
-        names_of_classes: what the labels mean.
+        classes: what the labels mean.
         skipped: kind of image -> how many are left out; added to.
         progress: counts the images.
 
@@ -91,8 +82,8 @@ def read_list(
     seen: dict[str, tuple[str, FolderLabels, int]] = {}  # what is the same for all spellings of a file -> path ...
     for line, row in _rows(source):
         where = f"{source}, line {line}"
-        labels = _labels(row, where, names_of_classes)
-        if labels is None:
+        labels = _labels(row, where, classes)
+        if labels.label == LEFT_OUT:
             skipped[BY_CLASS] += 1
             continue
         path = _path(row["path"], base, sources, where)
@@ -102,7 +93,7 @@ def read_list(
             )
         row_of_file = re.sub(r"(?i)(\.parquet!/\d{8}).*", r"\1", path)
         path, known, before = seen.get(row_of_file, (path, labels, line))
-        if (known.label, known.generator, known.split) != (labels.label, labels.generator, labels.split):
+        if replace(known, sets=(), pool=None) != replace(labels, sets=(), pool=None):
             raise DataError(
                 f"{source}: lines {before} and {line} both name {path!r} and state different things of it; keep one"
             )
@@ -134,16 +125,13 @@ def read_list(
 
 def is_list(source: str) -> bool:
     """Tell whether a file is a list of images: the columns of a Parquet file are read."""
-    if not source.lower().endswith(LIST_EXTENSIONS):
-        return False
-    if source.lower().endswith(".parquet"):
-        with readable(source), opened(source) as file:
-            schema = pq.read_schema(file)
-        columns = _known_columns(schema.names)
-        if not {"path", "label"} <= set(columns):
-            return False
-        return schema.field(columns["path"]).type in (pa.string(), pa.large_string())  # not the bytes of images
-    return True
+    if not source.lower().endswith(".parquet"):
+        return source.lower().endswith(LIST_EXTENSIONS)
+    with readable(source), opened(source) as file:
+        schema = pq.read_schema(file)
+    columns = _known_columns(schema.names)
+    # not the bytes of images
+    return {"path", "label"} <= set(columns) and schema.types[columns["path"]] in (pa.string(), pa.large_string())
 
 
 def _rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -153,48 +141,43 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if source.lower().endswith(".parquet"):
                 parquet = pq.ParquetFile(file)
                 spelled = parquet.schema_arrow.names
-                columns = _columns(spelled, source)
-                batches = parquet.iter_batches(columns=[spelled[at] for at in columns.values()], use_threads=False)
+                columns = {name: spelled[at] for name, at in _columns(spelled, source).items()}
+                batches = parquet.iter_batches(columns=list(columns.values()), use_threads=False)
                 rows = (row for batch in batches for row in batch.to_pylist())
                 for number, row in enumerate(rows, start=1):
-                    yield number, {name: row[spelled[at]] for name, at in columns.items()}
-                return
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            lines = csv.reader(text, delimiter=_delimiter(text), strict=True)
-            header = next(lines, [])
-            number = 1
-            if _is_data(header):
-                columns, first = dict(zip(_COLUMNS, range(len(header)), strict=False)), [header]
+                    yield number, {name: row[spelling] for name, spelling in columns.items()}
             else:
-                columns, first = _columns(header, source), []
-                number = lines.line_num + 1
-            for line in chain(first, lines):
-                if len(line) not in {0, len(header)}:
-                    raise DataError(
-                        f"{source}, line {number}: {len(line)} values, expected {len(header)}; put those with "
-                        "a separator in them into quotes"
-                    )
-                if line:
-                    row = {name: line[at] for name, at in columns.items()}
-                    if header[columns["label"]].strip().casefold() == "is_fake":
-                        row["label"] = {"true": "1", "false": "0"}.get(row["label"].strip().casefold(), row["label"])
-                    yield number, row
-                number = lines.line_num + 1
+                with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                    yield from _csv_rows(text, source)
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
 
 
-def _delimiter(text: io.TextIOWrapper) -> str:
-    """Return what separates the values: the delimiter by which the header has most known columns, or most values."""
-    line = text.readline()
+def _csv_rows(text: io.TextIOWrapper, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    first = text.readline()
     text.seek(0)
-    cells = {delimiter: line.strip("\r\n").split(delimiter) for delimiter in _DELIMITERS}
-    return max(_DELIMITERS, key=lambda delimiter: (len(_known_columns(cells[delimiter])), len(cells[delimiter])))
-
-
-def _is_data(header: Sequence[str]) -> bool:
-    """Tell whether the first line names an image, so that there is no header."""
-    return len(header) > 1 and not _known_columns(header) and is_image(MEMBER.split(header[0].strip())[-1])
+    cells = {delimiter: first.strip("\r\n").split(delimiter) for delimiter in _DELIMITERS}
+    # by which most columns are known, or which parts most values
+    delimiter = max(_DELIMITERS, key=lambda each: (len(_known_columns(cells[each])), len(cells[each])))
+    lines = csv.reader(text, delimiter=delimiter, strict=True)
+    header = next(lines, [])
+    columns, number = dict(zip(_COLUMNS, range(len(header)), strict=False)), lines.line_num + 1
+    if len(header) > 1 and not _known_columns(header) and is_image(MEMBER.split(header[0].strip())[-1]):
+        yield 1, {name: header[at] for name, at in columns.items()}  # there is no header
+    else:
+        columns = _columns(header, source)
+    is_flag = header[columns["label"]].strip().casefold() == "is_fake"
+    for line in lines:
+        if len(line) not in {0, len(header)}:
+            raise DataError(
+                f"{source}, line {number}: {len(line)} values, expected {len(header)}; put those with a separator in "
+                "them into quotes"
+            )
+        if line:
+            row = {name: line[at] for name, at in columns.items()}
+            flag = {"true": "1", "false": "0"}.get(row["label"].strip().casefold())
+            yield number, row | {"label": flag} if is_flag and flag else row
+        number = lines.line_num + 1
 
 
 def _known_columns(header: Sequence[str]) -> dict[str, int]:
@@ -208,7 +191,7 @@ def _known_columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def _columns(header: Sequence[str], source: str) -> dict[str, int]:
-    """Return column -> position, of the columns that are read."""
+    """Return column -> position, of the columns that are read; path and label have to be there, and each once."""
     columns = _known_columns(header)
     absent = [name for name in ("path", "label") if name not in columns]
     if absent:
@@ -235,37 +218,17 @@ def _path(path: Any, base: str, sources: Sources, where: str) -> str:
     raise DataError(f"{where}: path {path!r} does not lie below the list's folder; make it relative to that folder")
 
 
-def _text(value: Any, column: str, where: str) -> str:
-    """Return a value as text; other programs write whole numbers as 1.0, and a missing text as NaN."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, (str, int, float)):
-        raise DataError(f"{where}: {column} {value!r} is neither text nor a number")
-    return str(int(value) if isinstance(value, bool) else value).strip()
-
-
-def _labels(row: dict[str, Any], where: str, names_of_classes: ClassNames) -> FolderLabels | None:
-    """Return what a row states, None where its class is left out."""
-    stated = _text(row["label"], "label", where)
-    label = names_of_classes.label(stated) if stated else None
-    if label is None:
-        raise DataError(f"{where}: label {stated!r} says neither real nor synthetic; {EXPECTED}")
-    if label == LEFT_OUT:
-        return None
-    stated_split = _text(row.get("split"), "split", where)
+def _labels(row: dict[str, Any], where: str, classes: ClassNames) -> FolderLabels:
+    """Return what a row states."""
+    label, by_label = classes.stated(as_text(row["label"], f"{where}: label"), where)
+    stated_split = as_text(row.get("split"), f"{where}: split")
     split = split_word(stated_split)
     if stated_split and split is None:
         raise DataError(f"{where}: split {stated_split!r} is not known; expected train, val or test")
-    by_label = stated if names_of_classes.is_generator(stated) else None
-    generator = (_text(row.get("generator"), "generator", where) or by_label) if label else None
+    generator = (as_text(row.get("generator"), f"{where}: generator") or by_label) if label else None
     listed = row.get("set")
-    if isinstance(listed, list):
-        spelled = [_text(name, "set", where) for name in listed]
-    else:
-        spelled = [name.strip() for name in _text(listed, "set", where).split(";")]
-    sets = tuple(sorted(set(spelled) - {""}))
+    spelled = listed if isinstance(listed, list) else as_text(listed, f"{where}: set").split(";")
+    sets = tuple(sorted({as_text(name, f"{where}: set") for name in spelled} - {""}))
     pool = "" if label or not sets else None  # reals without a set are those of all synthetic images
     sets = sets or (generator or "",)
     return FolderLabels(label, generator or (sets[0] if label and len(sets) == 1 else None), split, sets, pool=pool)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from stages.scan.classes import EXPECTED, LEFT_OUT, how_to_name
+from stages.scan.classes import EXPECTED, LEFT_OUT, as_text
 from stages.scan.folder import Folder, FolderLabels
 from storage import names
 from storage.archives import identity, image_column, list_members, readable
@@ -15,7 +16,7 @@ from storage.errors import DataError
 from storage.remote import ArchiveError, opened, stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
@@ -54,7 +55,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Tell by its extension, in any case, whether a file is an image."""
-    return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name
+    return "." in name and name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
 def kind_of(name: str) -> str:
@@ -98,7 +99,7 @@ def archive_folders(location: str, prefix: str, left_out: LeftOut, classes: Clas
 def _members(location: str, prefix: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[_Image]:
     """Yield the images of a zip or tar file in its own order."""
     images: list[tuple[str, str, int, str]] = []  # folder, name, size, key
-    stating: dict[str, list[Member]] = {}  # key of an image -> members that may state its label
+    stating: dict[str, list[Member]] = defaultdict(list)  # key of an image -> members that may state its label
     seen: set[str] = set()
     may_state = classes is not None and location.lower().endswith(".tar")
     for member in list_members(location):
@@ -120,22 +121,19 @@ def _members(location: str, prefix: str, left_out: LeftOut, classes: ClassNames 
                     "or make it anew without the one that is not wanted"
                 )
             seen.add(path)
+            # the files of one example have the name up to its first dot in common
+            key = path[: len(path) - len(name)] + name.partition(".")[0]
             if is_label:
-                stating.setdefault(_key(path), []).append(member)
+                stating[key].append(member)
             else:
-                images.append((inner, name, member.size, _key(path)))
+                images.append((inner, name, member.size, key))
     of_images = {key: stating[key] for *_, key in images if key in stating}
     stated = {} if classes is None else _stated_labels(location, prefix, of_images, classes)
-    for member in (member for key, members in stating.items() if key not in stated for member in members):
-        left_out(kind_of(member.name), f"{prefix}!/{member.name}")
+    for key, members in stating.items():
+        for member in members if key not in stated else ():
+            left_out(kind_of(member.name), f"{prefix}!/{member.name}")
     for inner, name, size, key in images:
         yield inner, name, size, stated.get(key, FolderLabels(None)) if stated else None
-
-
-def _key(name: str) -> str:
-    """Return what the files of one example have in common in a WebDataset tar: the name up to its first dot."""
-    folder, slash, file = name.rpartition("/")
-    return folder + slash + file.partition(".")[0]
 
 
 def _stated_labels(
@@ -149,7 +147,7 @@ def _stated_labels(
     Raises:
         DataError: a member says neither real nor synthetic, or two of one image contradict each other.
     """
-    found: dict[str, list[tuple[FolderLabels | None, str, str]]] = {}  # extension -> (labels, key, what is stated)
+    found: list[tuple[str, str, str, str]] = []  # extension, key, value, what is stated
     with readable(location), opened(location) as file:
         for key, members in sorted(stating.items(), key=lambda entry: entry[1][0].start):
             for member in members:
@@ -157,20 +155,20 @@ def _stated_labels(
                 text = file.read(min(member.size, _MOST_LABEL_BYTES)).decode("utf-8", "replace").strip()
                 extension = member.name.rpartition(".")[2]
                 for value in _values(text) if extension == "json" else [text]:
-                    labels = _labels(str(value), classes)
-                    found.setdefault(extension, []).append((labels, key, f"{member.name} says {value!r}"))
-    if any(labels is None for labels, _, _ in found.get("txt", ())):
-        del found["txt"]
-    flat = [entry for entries in found.values() for entry in entries]
-    unknown = next((what for labels, _, what in flat if labels is None), None)
-    if unknown is not None:
-        if classes.find(Folder(f"{prefix}!").folders) is not None:
-            return {}
-        raise DataError(f"{location}: {unknown[:200]}, which is neither real nor synthetic; {EXPECTED}")
+                    spelled = str(int(value) if isinstance(value, bool) else value)
+                    found.append((extension, key, spelled, f"{member.name} says {value!r}"))
+    if any(extension == "txt" and classes.label(value) is None for extension, _, value, _ in found):
+        found = [entry for entry in found if entry[0] != "txt"]
     stated: dict[str, tuple[FolderLabels, str]] = {}
-    for labels, key, what in flat:
-        if labels is not None and stated.setdefault(key, (labels, what))[0].label != labels.label:
-            raise DataError(f"{location}: {stated[key][1]}, but {what}; correct one of them")
+    for _, key, value, what in found:
+        if classes.label(value) is None:
+            if classes.find(Folder(f"{prefix}!").folders) is not None:
+                return {}
+            raise DataError(f"{location}: {what[:200]}, which is neither real nor synthetic; {EXPECTED}")
+        labels = FolderLabels(*classes.stated(value, location))
+        known, before = stated.setdefault(key, (labels, what))
+        if known.label != labels.label:
+            raise DataError(f"{location}: {before}, but {what}; correct one of them")
     return {key: labels for key, (labels, _) in stated.items()}
 
 
@@ -180,26 +178,14 @@ def _values(text: str) -> list[Any]:
         content = json.loads(text)
     except ValueError:
         return [text]
-    if not isinstance(content, dict):
-        return [content]
-    return [
-        int(value) if isinstance(value, bool) else value for name, value in content.items() if name in ("label", "cls")
-    ]
-
-
-def _labels(value: str, classes: ClassNames) -> FolderLabels | None:
-    """Return what a label says: a class, and the generator where a pattern tells the class by its name."""
-    label = classes.label(value)
-    if label is None:
-        return None
-    return FolderLabels(label, value if label == 1 and classes.is_generator(value) else None)
+    return [content[name] for name in ("label", "cls") if name in content] if isinstance(content, dict) else [content]
 
 
 def _rows(location: str, prefix: str, size: int, left_out: LeftOut, classes: ClassNames | None) -> Iterator[_Image]:
     """Yield the rows of a Parquet file of images, each with the size of the file."""
     with readable(location), opened(location) as file:
         parquet = pq.ParquetFile(file)
-        schema = parquet.schema_arrow
+        schema, count = parquet.schema_arrow, parquet.metadata.num_rows
         column, others = image_column(schema, location)
         if column is None:
             left_out(".parquet without images", prefix)
@@ -208,46 +194,30 @@ def _rows(location: str, prefix: str, size: int, left_out: LeftOut, classes: Cla
         if classes is None:
             columns[:3] = None, None, None
         table = parquet.read(columns=[name for name in columns if name is not None], use_threads=False)
-    count = parquet.metadata.num_rows
     for name in others:
         for row in range(count):
             left_out(f"image in the column {name!r} of {prefix}", f"{prefix}!/{row:08d}")
     values = [[None] * count if name is None else table[name].to_pylist() for name in columns]
     class_names = _class_names(schema, columns[0])
-    known: dict[Any, FolderLabels] = {}
-    for row, (label, generator, split, file_name) in enumerate(zip(*values, strict=True)):
-        if label not in known:
-            known[label] = _row_labels(label, class_names, f"{location}, row {row}", classes)
+    known: dict[Any, tuple[int | None, str | None]] = {None: (None, None)}
+    if class_names:
+        known[-1] = None, None  # how the Hugging Face library writes "no label"
+    for row, (value, generator, split, file_name) in enumerate(zip(*values, strict=True)):
+        if value not in known and classes is not None:
+            spelled = as_text(value, "label")
+            if isinstance(value, int) and 0 <= value < len(class_names):
+                spelled = class_names[value]
+            known[value] = classes.stated(spelled, f"{location}, row {row}", class_names)
+        label, by_label = known[value]
         labels = FolderLabels(
-            known[label].label,
-            known[label].generator if generator is None else str(generator),
-            None if split is None else str(split),
+            label, by_label if generator is None else str(generator), None if split is None else str(split)
         )
         name = "" if file_name is None else f"/{names.to_text(str(file_name)).replace('/', '_')}"
         yield "", f"{row:08d}{name}", size, labels
 
 
-def _class_names(schema: pa.Schema, column: str | None) -> Sequence[str] | None:
+def _class_names(schema: pa.Schema, column: str | None) -> list[str]:
     """Return the names of a label column's numbers where the file says them, as the Hugging Face library writes it."""
-    text = (schema.metadata or {}).get(b"huggingface")
-    if text is None or column is None:
-        return None
-    class_names: Sequence[str] | None = (
-        json.loads(text).get("info", {}).get("features", {}).get(column, {}).get("names")
-    )
-    return class_names
-
-
-def _row_labels(value: Any, class_names: Sequence[str] | None, where: str, classes: ClassNames | None) -> FolderLabels:
-    spelled = str(int(value) if isinstance(value, bool) else value)
-    if class_names is not None and isinstance(value, int):
-        if value == -1:  # how the Hugging Face library writes "no label"
-            return FolderLabels(None)
-        spelled = class_names[value] if 0 <= value < len(class_names) else spelled
-    if value is None or classes is None:
-        return FolderLabels(None)
-    labels = _labels(spelled, classes)
-    if labels is None:
-        way_out = how_to_name(class_names or [spelled])
-        raise DataError(f"{where}: label {spelled!r} says neither real nor synthetic; {EXPECTED}{way_out}")
-    return labels
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    names_of: list[str] | None = json.loads(text).get("info", {}).get("features", {}).get(column, {}).get("names")
+    return names_of or []

@@ -31,7 +31,6 @@ class PublishedSize:
         return (self.real, self.synthetic) == (real, synthetic)
 
     def __str__(self) -> str:
-        """As in "2000 real and 2000 synthetic"."""
         return f"{self.images} images" if self.real is None else f"{self.real} real and {self.synthetic} synthetic"
 
 
@@ -65,6 +64,17 @@ class _Protocols(BaseModel):
     protocols: dict[str, dict[str, dict[str, str]]]  # protocol -> layout -> settings of a corpus
 
 
+@cache
+def _content() -> _Protocols:
+    return _Protocols.model_validate(yaml.safe_load(files("stages.scan").joinpath("protocols.yaml").read_text("utf-8")))
+
+
+@cache
+def set_lists() -> dict[str, SetList]:
+    """Return all lists of test sets by name."""
+    return {name: entry.model_copy(update={"name": name}) for name, entry in _content().lists.items()}
+
+
 def set_list(name: str) -> SetList:
     """Return a list of test sets by name.
 
@@ -74,12 +84,6 @@ def set_list(name: str) -> SetList:
     if name not in set_lists():
         raise SettingError(f"list of test sets {name!r} is not known; choose from {', '.join(set_lists())}")
     return set_lists()[name]
-
-
-@cache
-def set_lists() -> dict[str, SetList]:
-    """Return all lists by name."""
-    return {name: entry.model_copy(update={"name": name}) for name, entry in _content().lists.items()}
 
 
 @cache
@@ -121,8 +125,3 @@ def protocol_settings(protocol: str, layout: str) -> dict[str, str]:
             "remove `protocol` and set `sets` and `geometry`"
         )
     return protocols[protocol][layout]
-
-
-@cache
-def _content() -> _Protocols:
-    return _Protocols.model_validate(yaml.safe_load(files("stages.scan").joinpath("protocols.yaml").read_text("utf-8")))

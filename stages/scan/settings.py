@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from stages.scan.assign import Selection
 from stages.scan.classes import ClassPatterns
 from stages.scan.layouts import layout_name
 from stages.scan.protocols import protocol_settings, set_list
@@ -18,8 +17,8 @@ class ScanSettings(BaseModel):
     """Where the images of a corpus lie and how, and which of them its manifest lists.
 
     Attributes:
-        root: folder of images, archive or list of images; relative to LTDPIPE_DATA (or to the project where that is
-            not set), absolute, or a URL of fsspec.
+        root: folder of images, archive, list of images, or pattern of archives; relative to LTDPIPE_DATA (or to the
+            project where that is not set), absolute, or a URL of fsspec.
         layout: how its folders tell label, generator and split.
         reals: a second root, that of real images which all sets without reals of their own share.
         classes: names of folders, and labels, of real and of synthetic images, where they are no built-in ones.
@@ -60,12 +59,6 @@ class ScanSettings(BaseModel):
         return self
 
     @property
-    def selection(self) -> Selection:
-        """Which part of the corpus the manifest lists."""
-        sets = set_list(self.sets).members if isinstance(self.sets, str) else self.sets
-        return Selection(sets, self.splits, self.categories)
-
-    @property
     def set_order(self) -> tuple[str, ...]:
         """Names of the test sets in the order of tables, where they are named."""
-        return self.selection.sets or ()
+        return set_list(self.sets).members if isinstance(self.sets, str) else self.sets or ()

@@ -14,7 +14,7 @@ from stages.scan.packed import archive_folders, is_hidden, is_image, kind_of
 from storage import names
 from storage.archives import ARCHIVE_EXTENSIONS, CLOSED_EXTENSIONS
 from storage.remote import ArchiveError, is_url, mtime_ns, stamp_of
-from storage.sources import is_one_file
+from storage.sources import base_of, expand, is_one_file, is_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 UNREADABLE = "folder that may not be read"
 LEADS_OUT = "a link that leads out of the folder"
 CLOSED = "archive that has to be unpacked first"
+MISSING = "missing file"
 
 
 def walk(
@@ -36,7 +37,7 @@ def walk(
     Links in a circle are followed once. An archive that cannot be read is a folder with an ``error``.
 
     Args:
-        root: a folder, or one archive; local, or a URL of fsspec.
+        root: a folder, one archive, or a pattern of both; local, or a URL of fsspec.
         left_out: told the kind and the path of each entry that is left out.
         prefix: start of the paths of all images.
         classes: names of the classes, to read the labels that archives state; None to read none.
@@ -45,14 +46,35 @@ def walk(
     Raises:
         DataError: the root is a damaged archive, or a label in an archive is not known.
     """
-    if is_one_file(root):
-        path = inside(prefix, names.to_text(root.rpartition("/")[2]))
-        yield from _in_order(archive_folders(root, path, left_out, classes))
+    if is_pattern(root):
+        for name in expand(root):
+            yield from _matched(f"{base_of(root)}/{name}", inside(prefix, names.to_text(name)), left_out, classes)
+    elif is_one_file(root):
+        yield from _in_order(root, inside(prefix, names.to_text(root.rpartition("/")[2])), left_out, classes)
     elif is_url(root):
         yield from _remote(root.rstrip("/"), prefix, left_out, classes)
     else:
         top = None if follow_links else os.path.realpath(root)
         yield from _local(root.rstrip("/") or "/", prefix, left_out, classes, (top, frozenset()))
+
+
+def _matched(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
+    """Walk what one name of a pattern stands for: an archive or a folder."""
+    if not is_url(location) and os.path.isdir(location):  # noqa: PTH112 - names may hold bytes that are not UTF-8
+        yield from _local(location, path, left_out, classes, (None, frozenset()))
+        return
+    try:
+        size, mtime = stamp_of(location)
+    except OSError:
+        left_out(MISSING, path)
+        return
+    if is_image(path):
+        above, _, name = path.rpartition("/")
+        image = Folder(above)
+        image.add(name, size, mtime)
+        yield image
+    elif _is_archive(path, path, left_out):
+        yield from _archive(location, path, left_out, classes)
 
 
 def _local(
@@ -140,13 +162,13 @@ def _is_archive(name: str, path: str, left_out: LeftOut) -> bool:
     return False
 
 
-def _in_order(folders: Iterator[Folder]) -> list[Folder]:
-    return sorted(folders, key=lambda folder: folder.prefix)
+def _in_order(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> list[Folder]:
+    return sorted(archive_folders(location, path, left_out, classes), key=lambda folder: folder.prefix)
 
 
 def _archive(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
     try:
-        yield from _in_order(archive_folders(location, path, left_out, classes))
+        yield from _in_order(location, path, left_out, classes)
     except (ArchiveError, OSError) as error:
         size, mtime = 0, 0
         with suppress(OSError):

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from miniatures import labels, members, refusal, scanned
 
-from stages.scan.assign import Selection
 from stages.scan.protocols import set_list
 
 
@@ -29,7 +28,7 @@ def test_forensynths(tmp_path):
     assert rows["train/train/0_real/4.png"]["category"] == "train"
     assert rows["train/chair/1_fake/2.png"]["generator"] == "progan"
     assert rows["test/san/0_real/n01440764.10026.jpg"]["generator"] is None
-    rows, summary = scanned(tmp_path, selection=Selection(splits=("train",), categories=("chair",)))
+    rows, summary = scanned(tmp_path, splits=("train",), categories=("chair",))
     assert sorted(rows) == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
     assert summary.skipped["image of another set, split or category"] == 36
     rows, _ = scanned(tmp_path / "train", "forensynths")
@@ -130,8 +129,7 @@ def test_shared_reals_go_to_sets_without_their_own_in_the_test_split(tmp_path):
 
 def test_categories_do_not_leave_the_shared_reals_out(tmp_path):
     miniatures.write(tmp_path, "root/progan/car/1_fake/1.png", "root/progan/cat/1_fake/1.png", "reals/1.png")
-    cars = Selection(categories=("car",))
-    rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", selection=cars)
+    rows, _ = scanned(tmp_path / "root", "forensynths", reals=tmp_path / "reals", categories=("car",))
     assert sorted(rows) == ["@reals/1.png", "progan/car/1_fake/1.png"]
 
 

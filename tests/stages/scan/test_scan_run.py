@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from miniatures import PROJECT, refusal, scanned
 
 from pipeline.cli import ltdpipe
-from stages.scan.assign import Selection
 from stages.scan.run import run
 from stages.scan.summary import ScanSummary
 from storage.errors import DataError, SettingError
@@ -56,11 +55,11 @@ def test_an_unknown_layout_is_a_setting_error(tmp_path):
 
 def test_sets_keep_the_order_asked_for_and_missing_ones_are_named(tmp_path):
     miniatures.aigcdetect(tmp_path)
-    rows, summary = scanned(tmp_path, "aigcdetect", selection=Selection(sets=("wukong", "progan", "sd_xl")))
+    rows, summary = scanned(tmp_path, "aigcdetect", sets=("wukong", "progan", "sd_xl"))
     assert summary.sets == ("wukong", "progan")
     assert summary.warnings == ("set sd_xl was asked for and has no image",)
     assert len(rows) == 4
-    refusal(tmp_path, "none of 32 images .*; it has the sets adm, biggan", selection=Selection(sets=("b",)))
+    refusal(tmp_path, "none of 32 images .*; it has the sets adm, biggan", sets=("b",))
 
 
 def test_links_hidden_files_system_folders_and_unreadable_names(tmp_path):

@@ -59,7 +59,7 @@ def test_a_protocol_sets_list_and_geometry_where_the_corpus_does_not():
     assert corpus.set_order == set_list("drct13").members
     own = {"root": "x", "layout": "drct-2m", "protocol": "ltd", "geometry": "crop224-pad", "sets": ["sd-turbo"]}
     corpus = Corpus.model_validate(own)
-    assert (corpus.geometry, corpus.selection.sets) == ("crop224-pad", ("sd-turbo",))
+    assert (corpus.geometry, corpus.set_order) == ("crop224-pad", ("sd-turbo",))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is wrong with the folders of a corpus as a whole: contradictions are refused, the rest is named."""
+"""From what is known of single folders to the whole corpus: its test sets, shared reals, copies and contradictions."""
 
 from __future__ import annotations
 
@@ -7,19 +7,87 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stages.scan.benchmarks import set_at
 from stages.scan.protocols import known_sets
 from storage.errors import DataError
+from storage.manifest import EVALUATION_ORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from stages.scan.folder import Folder, FolderLabels
     from storage.sources import Sources
 
+SHARED = "@reals"  # the pool of the images below the second root
 _NAMED = 10  # of many folders, the number that one line names
+
+
+def with_sets(folders: Sequence[FolderLabels]) -> list[FolderLabels]:
+    """Give every folder its final split and test sets.
+
+    Real images of a pool become members of the sets of all synthetic images of their pool and split that have no real
+    images of their own; those below the second root, of all sets that are still without. Where a corpus has several
+    splits, the test sets are those of its test split, or else of its validation split; the sets of the other splits
+    have the split's name in front (``train/progan``), so that no test set holds images to train on. Images in no split
+    beside others in one, as in ``ufd/{test,diffusion_datasets}``, belong to the split that is evaluated.
+    """
+    divided = {labels.split for labels in folders if labels.pool != SHARED}
+    if divided <= {None}:
+        folders = [replace(labels, split=None) for labels in folders]  # reals of any split, where the root has none
+    evaluation = next((split for split in EVALUATION_ORDER if split in divided), None)
+    folders = [replace(labels, split=labels.split or evaluation) for labels in folders]
+    synthetic: dict[tuple[str | None, str | None], set[str]] = defaultdict(set)  # (split, pool) -> its sets
+    served: dict[str | None, set[str]] = defaultdict(set)  # split -> sets that have reals without the second root
+    for labels in folders:
+        if labels.label == 1:
+            synthetic[labels.split, labels.pool].update(labels.sets)
+    own: dict[str | None, set[str]] = defaultdict(set)  # split -> sets that have real images of their own
+    for labels in folders:
+        if labels.label == 0 and labels.pool is None:
+            own[labels.split].update(labels.sets)
+        elif labels.label == 0 and labels.pool != SHARED:
+            served[labels.split] |= synthetic[labels.split, labels.pool]
+    final = []
+    for labels in folders:
+        split, sets = labels.split, set(labels.sets)
+        if labels.label == 0 and labels.pool == SHARED:
+            of_split = (found for (its, _), found in synthetic.items() if its == split)
+            sets = set().union(*of_split) - own[split] - served[split]
+        elif labels.label == 0 and labels.pool is not None:
+            sets = (synthetic[split, labels.pool] - own[split]) or sets
+        named = (name if split in (None, evaluation) else f"{split}/{name}" for name in sets)
+        final.append(replace(labels, sets=tuple(sorted(named))))
+    return final
+
+
+def selected(
+    labels: FolderLabels,
+    sets: Collection[str] | None,
+    splits: Collection[str] | None,
+    categories: Collection[str] | None,
+) -> FolderLabels | None:
+    """Return a folder's labels with the sets asked for alone, None where it is not asked for; None asks for all."""
+    if splits is not None and labels.split not in splits:
+        return None
+    if categories is not None and labels.pool != SHARED and labels.category not in categories:
+        return None
+    if sets is None:
+        return labels
+    chosen = tuple(name for name in labels.sets if name in sets)
+    return replace(labels, sets=chosen) if chosen else None
+
+
+def one_class_sets(folders: Iterable[FolderLabels]) -> dict[str, str]:
+    """Return set -> the class it lacks, for the sets with images of one class only."""
+    classes: dict[str, set[int]] = defaultdict(set)
+    for labels in folders:
+        for name in labels.sets:
+            if labels.label is not None:
+                classes[name].add(labels.label)
+    return {name: "real" if 1 in found else "synthetic" for name, found in sorted(classes.items()) if len(found) == 1}
 
 
 def check_splits(found: Sequence[tuple[Folder, FolderLabels]], layout: str, corpus: str, root: str) -> None:
@@ -43,30 +111,20 @@ def check_splits(found: Sequence[tuple[Folder, FolderLabels]], layout: str, corp
 
 
 def missing_folders(empty: Sequence[Folder], folders: Sequence[Folder], layout: str) -> list[str]:
-    """Name the folders of classes, generators and sets that hold no image.
-
-    Args:
-        empty: the folders without images.
-        folders: those with images.
-        layout: name of the layout.
-    """
+    """Return those of the folders without images that are folders of a class, a generator or a set."""
     labelled = [folder for folder in folders if folder.class_name is not None]
     beside_sets = {folder.above[:at] for folder in labelled for at in range(len(folder.above))}
-    missing = [
+    sets = known_sets(layout)
+    return [
         folder.prefix
         for folder in empty
         if folder.folders
-        and (
-            folder.label is not None
-            or folder.parts[:-1] in beside_sets
-            or set_at(folder.folders, known_sets(layout)) is not None
-        )
+        and (folder.label is not None or folder.parts[:-1] in beside_sets or set_at(folder.folders, sets) is not None)
     ]
-    return [f"no image in {some(missing)}: missing from the corpus"] if missing else []
 
 
 def twins(folders: Sequence[Folder]) -> list[str]:
-    """Name folders beside each other whose names differ in case or Unicode form only."""
+    """Return a warning of folders beside each other whose names differ in case or Unicode form only, or none."""
     spelled: dict[tuple[str, str], set[str]] = defaultdict(set)
     for folder in folders:
         parts = folder.prefix.split("/")
@@ -75,9 +133,8 @@ def twins(folders: Sequence[Folder]) -> list[str]:
             name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())
             spelled[above, name].add(f"{above}/{part}".lstrip("/"))
     twice = [" and ".join(sorted(paths)) for _, paths in sorted(spelled.items()) if len(paths) > 1]
-    if not twice:
-        return []
-    return [f"{some(twice)}: the names differ in case or Unicode form only; all are read, put them into one folder"]
+    line = f"{some(twice)}: the names differ in case or Unicode form only; all are read, put them into one folder"
+    return [line] if twice else []
 
 
 def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], list[str], int]:
@@ -91,9 +148,10 @@ def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], list[str]
     parents = {folder.prefix[: at.start()] for folder in plain.values() for at in re.finditer("/|$", folder.prefix)}
     packed: dict[str, list[Folder]] = defaultdict(list)
     for folder in folders:
-        if "!" in folder.prefix or folder.error is not None:
-            archive = folder.prefix if folder.error is None else folder.path(folder.names[0])
-            packed[archive.partition("!")[0]].append(folder)
+        if folder.error is not None:
+            packed[folder.path(folder.names[0])].append(folder)
+        elif "!" in folder.prefix:
+            packed[folder.prefix.partition("!")[0]].append(folder)
     whole: dict[str, str] = {}  # archive -> where it is unpacked
     part: dict[str, str] = {}
     for archive, inner in packed.items():
@@ -110,15 +168,19 @@ def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], list[str]
         if copies:
             (whole if copies == sum(map(len, inner)) else part)[archive] = above or "the root"
     left_out = {id(folder) for archive in whole for folder in packed[archive]}
-    kept = [folder for folder in folders if id(folder) not in left_out]
-    pairs = [[f"{archive} in {where}" for archive, where in found.items()] for found in (whole, part)]
-    lines = [f"{some(pairs[0])}: unpacked there, so the archive was left out"] if whole else []
-    lines += [f"{some(pairs[1])}: some images are unpacked there, and listed twice; remove either"] if part else []
-    return kept, lines, len(whole)
+    lines = [
+        f"{some([f'{archive} in {where}' for archive, where in found.items()])}: {what}"
+        for found, what in (
+            (whole, "unpacked there, so the archive was left out"),
+            (part, "some images are unpacked there, and listed twice; remove either"),
+        )
+        if found
+    ]
+    return [folder for folder in folders if id(folder) not in left_out], lines, len(whole)
 
 
 def linked_twice(found: Sequence[tuple[Folder, FolderLabels]], sources: Sources, corpus: str) -> list[str]:
-    """Name folders that are listed twice because a link leads to them.
+    """Return a warning of folders that are listed twice because a link leads to them, or none.
 
     Raises:
         DataError: one folder is listed as real and as synthetic.
