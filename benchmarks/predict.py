@@ -49,9 +49,9 @@ from stages.predict.detector import Detector, read_any
 imports = time.perf_counter(); import sys
 detector = Detector.load(sys.argv[1], weights=sys.argv[2])
 load = time.perf_counter()
-image = read_any(sys.argv[3], detector.read_spec(check=False))
+image = read_any(sys.argv[3], detector.read_spec())
 decode = time.perf_counter()
-print(next(detector.predictions([image], check=False)).verdict, file=sys.stderr)
+print(next(detector.predictions([image])).verdict, file=sys.stderr)
 done = time.perf_counter()
 print(imports - start, load - imports, decode - load, done - decode)
 """

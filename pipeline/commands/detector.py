@@ -176,7 +176,7 @@ def predict(
             form=form,
             out=out,
             resume=resume is not None,
-            check=check,
+            check="mild" if check else None,
             follow_links=follow_links,
             loaders=loaders,
             batch=batch,

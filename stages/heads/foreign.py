@@ -29,7 +29,16 @@ _BACKBONES = ("model.", "clip.")  # the frozen CLIP, as LTD and UnivFD, and as R
 _IMAGE_TOWER = "model.visual."
 
 # Their names of parameters -> ours; torch's encoder layer has the same parts in both.
-_LTD_NAMES = {
+_LTD_LAYERS = {
+    "encoder.layers.0.self_attn.out_proj": "encoder.out",
+    "encoder.layers.0.linear1": "encoder.expand",
+    "encoder.layers.0.linear2": "encoder.contract",
+    "encoder.layers.0.norm1": "encoder.norm_attention",
+    "encoder.layers.0.norm2": "encoder.norm_feed_forward",
+    "classification_head.0": "norm",
+    "classification_head.1": "classifier",
+}
+_LTD_OTHERS = {
     "selector.logits": "selection.pi",
     "origin_pos_embedding.weight": "branches.raw.position",
     "delta_pos_embedding.weight": "branches.delta.position",
@@ -37,21 +46,7 @@ _LTD_NAMES = {
     "delta_cls": "branches.delta.class_token",
     "encoder.layers.0.self_attn.in_proj_weight": "encoder.in_weight",
     "encoder.layers.0.self_attn.in_proj_bias": "encoder.in_bias",
-    **{
-        f"{theirs}.{kind}": f"{ours}.{kind}"
-        for theirs, ours in {
-            "encoder.layers.0.self_attn.out_proj": "encoder.out",
-            "encoder.layers.0.linear1": "encoder.expand",
-            "encoder.layers.0.linear2": "encoder.contract",
-            "encoder.layers.0.norm1": "encoder.norm_attention",
-            "encoder.layers.0.norm2": "encoder.norm_feed_forward",
-            "classification_head.0": "norm",
-            "classification_head.1": "classifier",
-        }.items()
-        for kind in ("weight", "bias")
-    },
 }
-_UNIVFD_NAMES = {"weight": "classifier.weight", "bias": "classifier.bias"}
 
 
 def run(
@@ -93,20 +88,29 @@ def run(
         if kind != "ltd-authors":
             raise SettingError(f"a {kind} checkpoint holds no backbone to compare; leave --check-backbone out")
         _check_backbone(file, state, backbone)
+    state = {key: value for key, value in state.items() if not key.startswith(_BACKBONES)}
     settings: HeadSettings
     match kind:
         case "ltd-authors":
-            weights = _renamed(state, _LTD_NAMES, "the authors' LTD head")
+            weights = _renamed(state, _LTD_LAYERS, _LTD_OTHERS, "the authors' LTD head")
             for token in ("branches.raw.class_token", "branches.delta.class_token"):
                 weights[token] = weights[token].flatten()  # (1, 1, D) to (D,)
             n, windows = len(weights["branches.raw.position"]), len(weights["selection.pi"])
             settings = LtdSettings(window=n, candidates=(first_block, first_block + n + windows - 2), heads=heads)
         case "univfd":
-            layer = {key.removeprefix("fc."): value for key, value in state.items()}
-            weights, settings = _renamed(layer, _UNIVFD_NAMES, "UnivFD's linear layer"), UnivfdSettings()
+            state = {key.removeprefix("fc."): value for key, value in state.items()}
+            names = {"weight": "classifier.weight", "bias": "classifier.bias"}
+            weights, settings = _renamed(state, {}, names, "UnivFD's linear layer"), UnivfdSettings()
         case "rine":
             depth = sum(re.fullmatch(r"proj1\.\d+\.weight", key) is not None for key in state)
-            weights = _renamed(state, _rine_names(depth), "RINE's head")
+            # dropout, then linear, ReLU, dropout in turn; the classifier has no dropout in front
+            stacks = (("proj1", "project", range(1, 3 * depth, 3)), ("proj2", "refine", range(1, 3 * depth, 3)))
+            layers = {
+                f"{theirs}.{number}": f"{ours}.{number}"
+                for theirs, ours, numbers in (*stacks, ("head", "classifier", range(0, 9, 3)))
+                for number in numbers
+            }
+            weights = _renamed(state, layers, {"alpha": "importance"}, "RINE's head")
             weights["importance"] = weights["importance"].squeeze(0)  # (1, L, d') to (L, d')
             settings = RineSettings(depth=depth, project=weights["importance"].shape[-1])
     module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
@@ -178,9 +182,12 @@ def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, 
             raise DataError(f"the backbone in {file} is not the local one: {name} differs by up to {most:.3g}")
 
 
-def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> dict[str, Tensor]:
-    """The tensors of a head in a checkpoint under our names; the backbone beside it is left out."""
-    state = {key: value for key, value in state.items() if not key.startswith(_BACKBONES)}
+def _renamed(
+    state: Mapping[str, Tensor], layers: Mapping[str, str], others: Mapping[str, str], what: str
+) -> dict[str, Tensor]:
+    """The tensors of a head under our names: weights and biases of ``layers``, and ``others``."""
+    names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers.items() for kind in ("weight", "bias")}
+    names |= others
     missing, unknown = _differing(names, state)
     if missing or unknown:
         raise DataError(f"not {what}: missing keys {missing}, unknown keys {unknown}")
@@ -189,15 +196,3 @@ def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -
 
 def _differing(expected: Iterable[str], found: Iterable[str]) -> tuple[list[str], list[str]]:
     return sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-
-
-def _rine_names(depth: int) -> dict[str, str]:
-    # dropout, then linear, ReLU, dropout in turn; the classifier has no dropout in front
-    stacks = (("proj1", "project", range(1, 3 * depth, 3)), ("proj2", "refine", range(1, 3 * depth, 3)))
-    layers = [
-        (f"{theirs}.{place}", f"{ours}.{place}")
-        for theirs, ours, places in (*stacks, ("head", "classifier", range(0, 9, 3)))
-        for place in places
-    ]
-    names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers for kind in ("weight", "bias")}
-    return {"alpha": "importance", **names}

@@ -50,12 +50,7 @@ class Head(nn.Module, ABC):
         """
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """What training minimises, a scalar: mean binary cross-entropy, unless a method has another loss.
-
-        Args:
-            features: as for ``forward``.
-            labels: (N,) float32, 0 real, 1 synthetic.
-        """
+        """What training minimises, a scalar; ``labels`` (N,) float32, 0 real, 1 synthetic."""
         return binary_cross_entropy_with_logits(self(features), labels)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

@@ -10,12 +10,7 @@ from storage.errors import SettingError
 
 
 class LinearHead(Head):
-    """One linear layer over all features it reads; weight N(0, 0.02) and bias 0 at first, as in UnivFD.
-
-    Args:
-        reads: the features, of either tap.
-        feature_shape: shape of one image's features, (len(reads.blocks), D) or (E,).
-    """
+    """One linear layer over all features it reads; weight N(0, 0.02) and bias 0 at first, as in UnivFD."""
 
     def __init__(self, reads: HeadInput, feature_shape: tuple[int, ...]) -> None:
         super().__init__(reads, feature_shape)
@@ -36,16 +31,13 @@ def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> Linear
     Raises:
         SettingError: the block is beyond the backbone's last.
     """
-    match settings.block:
-        case "all":
-            read = tuple(range(blocks))
-        case "last":
-            read = (blocks - 1,)
-        case int(block):
-            if block >= blocks:
-                raise SettingError(
-                    f"head 'linear': block {block} is beyond the backbone's last, {blocks - 1}; "
-                    f"choose 0..{blocks - 1}, 'last' or 'all'"
-                )
-            read = (block,)
+    if settings.block == "all":
+        read = tuple(range(blocks))
+    else:
+        read = (blocks - 1 if settings.block == "last" else settings.block,)
+    if read[-1] >= blocks:
+        raise SettingError(
+            f"head 'linear': block {read[-1]} is beyond the backbone's last, {blocks - 1}; "
+            f"choose 0..{blocks - 1}, 'last' or 'all'"
+        )
     return LinearHead(HeadInput(LinearSettings.tap, read), (len(read), width))

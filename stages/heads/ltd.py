@@ -58,23 +58,23 @@ class GumbelSelection(FixedWindow):
     ) -> None:
         super().__init__(candidates, window)
         # not on the meta device, where bundles are checked: torch would import its compiler there, for a second
-        eye = torch.eye(candidates, device="cpu")
-        bands = torch.stack([eye[start : start + window] for start in range(self.windows)])
+        bands = torch.eye(candidates, device="cpu").unfold(0, window, 1).transpose(1, 2).contiguous()
         self.register_buffer("bands", bands, persistent=False)  # (C, n, candidates)
         self.bands: Tensor
         self.pi = nn.Parameter(torch.randn(self.windows))
         self.temperature = self._first_temperature = temperature
         self._anneal = anneal
 
-    def draw(self, features: Tensor) -> Tensor:  # noqa: D102 - as the base
-        # sum_c weights[:, c] * window c, with no copy of the C overlapping windows
+    def draw(self, features: Tensor) -> Tensor:
+        """One window of each sample: sum_c weights[:, c] * window c, with no copy of the C overlapping windows."""
         return torch.einsum("nc,ckl->nkl", self.weights(len(features)), self.bands) @ features
 
     def weights(self, n_images: int) -> Tensor:
         """(N, C): exactly one-hot, with the gradient of the softmax; one draw per sample."""
         return gumbel_softmax(self.pi.expand(n_images, -1), self.temperature, hard=True)
 
-    def start(self) -> int:  # noqa: D102 - as the base
+    def start(self) -> int:
+        """The window with the greatest pi."""
         return int(self.pi.argmax())
 
     def advance(self, steps_done: int) -> None:
@@ -181,11 +181,6 @@ class _BranchTokens(nn.Module):
 class LtdHead(Head):
     """Window of n CLS tokens and their n - 1 differences -> shared encoder layer -> linear classifier.
 
-    Args:
-        settings: the window, how it is chosen, and the branches.
-        blocks: L.
-        width: D.
-
     Raises:
         SettingError: candidates or window do not fit the depth, or the attention heads the width.
     """
@@ -209,19 +204,21 @@ class LtdHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N,) of CLS tokens (N, len(reads.blocks), D)."""
+        logits: Tensor = self.classifier(self.norm(self.joined(features)))
+        return logits.squeeze(1)
+
+    def joined(self, features: Tensor) -> Tensor:
+        """The branches' outputs side by side, (N, B D), of CLS tokens (N, len(reads.blocks), D)."""
         self._check(features)
         if self.training:
-            return self._score(self.selection.draw(features))
-        start = self.selection.start()
-        return self._score(features[:, start : start + self.selection.window])
-
-    def _score(self, window: Tensor) -> Tensor:
-        """Logits (N,) of the chosen CLS tokens (N, n, D)."""
+            window = self.selection.draw(features)
+        else:
+            start = self.selection.start()
+            window = features[:, start : start + self.selection.window]
         tokens = {"raw": lambda: window, "delta": lambda: window.diff(dim=1)}  # (N, n, D), (N, n - 1, D)
         encoded = self.encoder([branch(tokens[name]()) for name, branch in self.branches.items()])  # (B, N, D)
-        joined = encoded.transpose(0, 1).flatten(1)  # (N, B D)
-        logits: Tensor = self.classifier(self.norm(joined))
-        return logits.squeeze(1)
+        joined: Tensor = encoded.transpose(0, 1).flatten(1)
+        return joined
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """One group, or two when the window logits have a learning rate of their own."""

@@ -32,10 +32,9 @@ def default_budget(device: torch.device) -> int:
 
 
 def default_threads(width: int) -> int:
-    """Return how many CPU threads train a head on tokens of this width.
+    """Return how many CPU threads train a head on tokens of this width: below 512 one, else torch's own number.
 
-    Below 512 it is one: more are no faster, and many times slower on a busy machine. Above, it is torch's own number,
-    the cores or OMP_NUM_THREADS.
+    More are no faster on narrow tokens, and many times slower on a busy machine.
     """
     return 1 if width < _NARROW else torch.get_num_threads()
 

@@ -31,39 +31,38 @@ def model_card(head: Path) -> str:
     _, metadata = load_head(head)
     if "feature_spec" not in metadata:
         raise DataError(f"{head} does not say which features it reads, as a bundle; name the head file in heads/")
-    spec = json.loads(metadata["feature_spec"])
-    settings = metadata["settings"]
+    spec, settings, facts = json.loads(metadata["feature_spec"]), metadata["settings"], dict(metadata["facts"])
+    selection = facts.pop("window_selection", None)
+    sections = {
+        "Head": {
+            "Parameters": f"{metadata['parameters']:,}",
+            **{name: value for name, value in settings.items() if name not in {"type", "train"}},
+            "File": f"{head.name}, sha256 {sha256_of(head)}",
+        },
+        "Training": _training(metadata),
+        "What training did": facts | _facts_in_words(facts),
+        "Choice of the window": None if selection is None else _window_choice(selection, settings["window"]),
+        "Features": {
+            "Key": metadata["feature_key"],
+            "Backbone": f"{spec['backbone']}, {spec['blocks']} blocks of width {spec['width']}",
+            "Weights": f"sha256 {spec['weights']}",
+            "Activation": spec["activation"],
+            "Precision": spec["precision"],
+            "View": spec["view"],
+        },
+        "Limits": "It knows the generators it was trained on. On others the order of its scores holds better than the "
+        "threshold at logit 0 does: calibrate one on images of your own, and measure per generator before relying on "
+        "it.",
+    }
     parts = [
         f"# {metadata['head']}, seed {metadata['seed']}",
         _FAMILIES[settings["type"]] + ".",
         "It reads cached features of a frozen backbone and gives one logit an image; above 0 says synthetic.",
-        _section(
-            "Head",
-            {
-                "Parameters": f"{metadata['parameters']:,}",
-                **{name: value for name, value in settings.items() if name not in {"type", "train"}},
-                "File": f"{head.name}, sha256 {sha256_of(head)}",
-            },
-        ),
-        _section("Training", _training(metadata)),
-        _section("What training did", _facts(metadata["facts"])),
-        _window_choice(metadata["facts"].get("window_selection"), settings.get("window")),
-        _section(
-            "Features",
-            {
-                "Key": metadata["feature_key"],
-                "Backbone": f"{spec['backbone']}, {spec['blocks']} blocks of width {spec['width']}",
-                "Weights": f"sha256 {spec['weights']}",
-                "Activation": spec["activation"],
-                "Precision": spec["precision"],
-                "View": spec["view"],
-            },
-        ),
-        "## Limits\n\n"
-        "It knows the generators it was trained on. On others the order of its scores holds better than the threshold "
-        "at logit 0 does: calibrate one on images of your own, and measure per generator before relying on it.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    for title, content in sections.items():
+        if content:
+            parts += [f"## {title}", content if isinstance(content, str) else _table(content)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _training(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,38 +81,29 @@ def _training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: value for name, value in facts.items() if name != "window_selection"}
-    for name in ("pi", "pi_before"):
-        if name in shown:
-            shown[name] = ", ".join(f"{value:.3f}" for value in shown[name])
-    if "window_moved" in shown:
-        moved = "yes" if shown["window_moved"] else "no: the window is still that of the initial draw"
-        shown["window_moved"] = moved
-    return shown
+def _facts_in_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    words = {name: ", ".join(f"{pi:.3f}" for pi in facts[name]) for name in ("pi", "pi_before") if name in facts}
+    if "window_moved" in facts:
+        words["window_moved"] = "yes" if facts["window_moved"] else "no: training left the random initial window"
+    return words
 
 
-def _window_choice(selection: Mapping[str, Any] | None, window: int) -> str:
-    if selection is None:
-        return ""
-    rounds = " | ".join(f"after {epochs} epochs" for epochs in selection["epochs"])
-    lines = ["## Choice of the window", "", "Held-out loss of each window; those without one were dropped before.", ""]
-    lines += [f"| blocks | {rounds} |", "|---|" + "---|" * len(selection["epochs"])]
+def _window_choice(selection: Mapping[str, Any], window: int) -> str:
+    epochs = selection["epochs"]
+    lines = ["Held-out loss of each window; those without one were dropped before.", ""]
+    lines += [f"| blocks | {' | '.join(f'after {number} epochs' for number in epochs)} |"]
+    lines += ["|---|" + "---|" * len(epochs)]
     for each in selection["windows"]:
         losses = [f"{loss:.4f}" for loss in each["held_out_losses"]]
-        cells = " | ".join(losses + [""] * (len(selection["epochs"]) - len(losses)))
+        cells = " | ".join(losses + [""] * (len(epochs) - len(losses)))
         lines.append(f"| {each['start']}..{each['start'] + window - 1} | {cells} |")
-    lines += ["", f"The best two differ by {selection['difference']:.4f}, standard error"]
-    return "\n".join(lines) + f" {selection['standard_error']:.4f}."
+    best_two = f"{selection['difference']:.4f}, standard error {selection['standard_error']:.4f}"
+    return "\n".join([*lines, "", f"The best two differ by {best_two}."])
 
 
-def _section(title: str, values: Mapping[str, Any]) -> str:
-    if not values:
-        return ""
-    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
-    return "\n".join([f"## {title}", "", "| | |", "|---|---|", *lines])
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+def _table(values: Mapping[str, Any]) -> str:
+    cells = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    escaped = (
+        (name.replace("|", "\\|"), value.replace("|", "\\|").replace("\n", " ")) for name, value in cells.items()
+    )
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in escaped)])

@@ -13,11 +13,6 @@ class RineHead(Head):
 
     The tokens are those after LayerNorm 2 of each block, before its feed-forward, as the authors' code reads them;
     the paper's text speaks of the blocks' output.
-
-    Args:
-        settings: sizes and the weights of the loss.
-        blocks: L.
-        width: D.
     """
 
     def __init__(self, settings: RineSettings, *, blocks: int, width: int) -> None:

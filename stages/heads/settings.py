@@ -29,6 +29,8 @@ _FromList = Field(strict=False)
 _Block = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(ge=1)]
+_Dropout = Annotated[float, Field(ge=0, lt=1)]
+_Patience = Annotated[int, Field(ge=0)]
 
 
 class _Strict(BaseModel):
@@ -41,7 +43,7 @@ class Overrides(_Strict):
     lr: _Positive | None = None
     epochs: _Count | None = None
     batch: _Count | None = None
-    patience: Annotated[int, Field(ge=0)] | None = None
+    patience: _Patience | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_is_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
@@ -67,7 +69,7 @@ class TrainSettings(_Strict):
     lr: _Positive = 5e-5
     epochs: _Count = 5
     batch: _Count = 256
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: _Patience = 0
     views: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("clean",)
     validation: Annotated[str, Field(min_length=1)] = HELD_OUT
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -88,14 +90,12 @@ class TrainSettings(_Strict):
 
 
 class _Settings(_Strict):
-    tap: ClassVar[HeadTap] = "cls"
-    """What heads of the family read."""
+    """Of any family: the tap it reads, its authors' training settings, and those of this head alone."""
 
+    tap: ClassVar[HeadTap] = "cls"
     method: ClassVar[Overrides] = Overrides()
-    """How the method's authors train it, where that differs from the defaults of ``TrainSettings``."""
 
     train: Overrides = Overrides()
-    """Training settings of this head alone; they override the study's and the method's."""
 
     def training(self, study: TrainSettings) -> TrainSettings:
         """How this head is trained: the study's settings, under the method's, under this head's own."""
@@ -103,47 +103,38 @@ class _Settings(_Strict):
 
 
 class LtdSettings(_Settings):
-    """Settings of the Latent Transition Discrepancy head; the defaults are the published ones."""
+    """Settings of the Latent Transition Discrepancy head; the defaults are the published ones.
+
+    Attributes:
+        candidates: first and last block (0-based, inclusive) among which a window is chosen; None: see
+            :meth:`candidates_for`.
+        window: n, the number of adjacent blocks the head reads; at least 2 with the delta branch.
+        selection: how the window is chosen: "gumbel", learned logits with one straight-through draw per sample in
+            training and the arg-max in evaluation; "halving", every candidate window trains a head of its own and the
+            held-out loss decides (successive halving), the head file holds the best one as "fixed:START"; or
+            "fixed:START", the window that begins at block START (0-based, counted from the backbone's first block), the
+            only blocks the head then reads; where ``candidates`` is set, the window has to lie within.
+        temperature: of the Gumbel-Softmax. It scales the gradient of the window logits, never which window is drawn.
+        anneal: (end temperature, steps): the temperature moves linearly to the end, then stays there.
+        selection_lr: learning rate of the window logits alone; None: that of all other parameters.
+        branches: "raw" reads the CLS tokens, "delta" their differences; one of them alone is an ablation.
+        position: whether each branch adds a learned position embedding.
+        dropout: probability in the encoder layer's four dropouts.
+        heads: attention heads; has to divide the backbone's width.
+    """
 
     type: Literal["ltd"] = "ltd"
 
     candidates: Annotated[tuple[_Block, _Block] | None, _FromList] = None
-    """First and last block (0-based, inclusive) among which a window is chosen; None: see ``candidates_for``."""
-
-    window: int = Field(default=5, ge=1)
-    """n, the number of adjacent blocks the head reads; at least 2 with the delta branch."""
-
-    selection: str = Field(default="gumbel", pattern=r"^(gumbel|halving|fixed:(0|[1-9][0-9]*))$")
-    """How the window is chosen among the candidates.
-
-    - ``gumbel``: learned logits, one straight-through Gumbel-Softmax draw a sample in training, arg-max in evaluation;
-    - ``halving``: every candidate window trains a head of its own, and the held-out loss decides (successive halving);
-      the head file holds the best one as ``fixed:START``;
-    - ``fixed:START``: always the window that begins at block START (0-based, counted from the backbone's first block,
-      not from the first candidate). The head then reads that window's blocks alone; where ``candidates`` is set, the
-      window has to lie within.
-    """
-
-    temperature: float = Field(default=1.0, gt=0)
-    """Of the Gumbel-Softmax. It scales the gradient of the window logits and never changes which window is drawn."""
-
-    anneal: Annotated[tuple[_Positive, Annotated[int, Field(ge=1)]] | None, _FromList] = None
-    """(end temperature, steps): the temperature moves linearly from ``temperature`` to the end, then stays there."""
-
-    selection_lr: float | None = Field(default=None, gt=0)
-    """Learning rate of the window logits alone; None: that of all other parameters."""
-
+    window: _Count = 5
+    selection: Annotated[str, Field(pattern=r"^(gumbel|halving|fixed:(0|[1-9][0-9]*))$")] = "gumbel"
+    temperature: _Positive = 1.0
+    anneal: Annotated[tuple[_Positive, _Count] | None, _FromList] = None
+    selection_lr: _Positive | None = None
     branches: Annotated[tuple[Branch, ...], _FromList] = BRANCHES
-    """``raw`` reads the CLS tokens, ``delta`` their differences; one of them alone is an ablation."""
-
     position: bool = True
-    """Whether each branch adds a learned position embedding."""
-
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Probability in the encoder layer's four dropouts."""
-
-    heads: int = Field(default=8, ge=1)
-    """Attention heads; has to divide the backbone's width."""
+    dropout: _Dropout = 0.3
+    heads: _Count = 8
 
     @field_validator("branches", mode="after")
     @classmethod
@@ -158,10 +149,9 @@ class LtdSettings(_Settings):
             raise ValueError(f"candidates must be [first, last] with first <= last; found {list(self.candidates)}")
         if "delta" in self.branches and self.window < 2:
             raise ValueError(f"the delta branch needs a window of 2 blocks or more; found window {self.window}")
-        if self.selection != "gumbel":
-            for name in ("anneal", "selection_lr"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} has no effect with selection {self.selection!r}; remove one of the two")
+        for name in ("anneal", "selection_lr"):
+            if self.selection != "gumbel" and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect with selection {self.selection!r}; remove one of the two")
         return self
 
     @property
@@ -213,63 +203,53 @@ class LtdSettings(_Settings):
 
 
 class LinearSettings(_Settings):
-    """Settings of the linear probe."""
+    """A linear probe on the CLS token of one block (0-based), of the last one, or of all blocks side by side."""
 
     type: Literal["linear"] = "linear"
-
     block: _Block | Literal["last", "all"] = "last"
-    """CLS token of one block (0-based), of the last one, or of all blocks side by side."""
 
 
 class UnivfdSettings(_Settings):
     """UnivFD (CVPR 2023): one linear layer on the backbone's final embedding."""
 
-    type: Literal["univfd"] = "univfd"
-
     method: ClassVar[Overrides] = Overrides(lr=1e-4, epochs=100, batch=256, patience=5)
     tap: ClassVar[HeadTap] = "embedding"
 
+    type: Literal["univfd"] = "univfd"
+
 
 class RineSettings(_Settings):
-    """RINE (ECCV 2024); the defaults are its model for one training class."""
+    """RINE (ECCV 2024); the defaults are its model for one training class.
 
-    type: Literal["rine"] = "rine"
+    Attributes:
+        depth: q, the number of linear layers of each of the two projections.
+        project: d', their width.
+        dropout: probability before and between all linear layers.
+        contrastive: xi, the weight of the supervised contrastive loss.
+        contrastive_temperature: its tau.
+        reduction: of the cross-entropy over a batch. With the authors' sum the balance of the two losses depends on the
+            size of the batch.
+    """
 
     method: ClassVar[Overrides] = Overrides(lr=1e-3, epochs=1, batch=128)
     tap: ClassVar[HeadTap] = "ln2_cls"
 
-    depth: Annotated[int, Field(ge=1)] = 4
-    """q, the number of linear layers of each of the two projections."""
-
-    project: Annotated[int, Field(ge=1)] = 1024
-    """d', their width."""
-
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Probability before and between all linear layers."""
-
-    contrastive: float = Field(default=0.1, ge=0)
-    """xi, the weight of the supervised contrastive loss."""
-
+    type: Literal["rine"] = "rine"
+    depth: _Count = 4
+    project: _Count = 1024
+    dropout: _Dropout = 0.5
+    contrastive: Annotated[float, Field(ge=0)] = 0.1
     contrastive_temperature: _Positive = 0.07
-    """tau of the supervised contrastive loss."""
-
     reduction: Literal["sum", "mean"] = "sum"
-    """Of the cross-entropy over a batch. The authors' sum makes the balance of the two losses depend on the batch."""
 
 
 class LayerTransformerSettings(_Settings):
-    """Attention over the CLS tokens of all blocks: the aggregator of ForgeLens in kind, on an unadapted backbone."""
+    """Attention over the CLS tokens of all blocks; ``position``, ``dropout`` and ``heads`` as in ``LtdSettings``."""
 
     type: Literal["layer-transformer"] = "layer-transformer"
-
     position: bool = True
-    """Whether each block has a learned position embedding."""
-
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Probability in the encoder layer's four dropouts."""
-
-    heads: int = Field(default=8, ge=1)
-    """Attention heads; has to divide the backbone's width."""
+    dropout: _Dropout = 0.3
+    heads: _Count = 8
 
 
 HeadSettings = Annotated[

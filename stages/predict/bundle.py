@@ -34,11 +34,8 @@ if TYPE_CHECKING:
     from storage.spec import FeatureSpec
 
 MAX_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
-DEFAULT_GEOMETRY = "crop224-pad"
 _METADATA_KEY = "ltdpipe"
 _MAX_MESSAGE = 500  # of what a file states
-_BATCH = 256
-_SAMPLE = 2000  # images of a class from which the spread of contributions is taken
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,7 @@ class Bundle:
 
     Attributes:
         source: its file, or the head file it was made from, for messages.
-        manifest: what it states.
-        head: the head with its weights, in eval mode, without gradients.
+        head: in eval mode, without gradients.
         identity: first 12 hex digits of the file's sha256.
     """
 
@@ -62,6 +58,13 @@ def write_bundle(path: Path, head: Head, manifest: BundleManifest) -> None:
     """Write a bundle atomically; the same weights and manifest give the same bytes."""
     with atomic_path(path) as partial:
         partial.write_bytes(packed(head, manifest))
+
+
+def packed(head: Head, manifest: BundleManifest) -> bytes:
+    """Return the content of a bundle file."""
+    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
+    return safetensors.torch.save(weights, metadata={_METADATA_KEY: text})
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -104,46 +107,22 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, head, sha256_of(path)[:12])
 
 
-def bundle_card(path: Path) -> str:
-    """Return the model card of a bundle in Markdown, with its calibration and the backbone it needs.
-
-    Raises:
-        DataError: as :func:`read_bundle`.
-    """
-    bundle = read_bundle(path)
-    manifest, calibration = bundle.manifest, bundle.manifest.calibration
-    spec = manifest.spec
-    threshold = f"{calibration.threshold:.4f} (probability {calibration.synthetic_above:.4f})"
-    counts = {"real": calibration.n_real, "synthetic": calibration.n_fake, "unlabelled": calibration.n_unlabelled}
-    images = "".join(f", {count} {kind}" for kind, count in counts.items() if count)
-    rows = {
-        "Detector": bundle.identity,
-        "Synthetic above logit": threshold,
-        "Real up to logit": "the threshold" if calibration.real_up_to is None else f"{calibration.real_up_to:.4f}",
-        "Calibrated on": f"{calibration.source}{images}",
-        "Guarantee": calibration.guarantee,
-        "Trained on": str(manifest.provenance.get("corpus") or "see the card below"),
-        "Backbone": f"{spec.backbone}, weights sha256 {spec.weights}, {spec.precision}",
-        "Geometry": f"{manifest.geometry}, EXIF orientation {'applied' if manifest.apply_exif else 'ignored'}",
-        "Bands of the training corpus": "none" if manifest.bands is None else manifest.bands.corpus,
-    }
-    lines = [f"| {name} | {printable(value).replace('|', '/')} |" for name, value in rows.items()]
-    heading = f"# Bundle of {printable(manifest.name)}, seed {manifest.seed}"
-    return "\n".join([heading, "", "| | |", "|---|---|", *lines, "", manifest.about.rstrip(), ""])
-
-
-def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
-    """Say in one line which settings of two specs differ, whatever else is stored; empty where none does."""
-    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "grid": None}
-    difference = printable(replace(here, **stored).difference(replace(there, **stored)))
-    return difference if len(difference) <= _MAX_MESSAGE else f"{difference[:_MAX_MESSAGE]}..."
-
-
-def packed(head: Head, manifest: BundleManifest) -> bytes:
-    """Return the content of a bundle file."""
-    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
-    return safetensors.torch.save(weights, metadata={_METADATA_KEY: text})
+def _manifest(path: Path, text: str) -> BundleManifest:
+    try:
+        content = from_json(text)
+        json.dumps(content, allow_nan=False)  # JSON has no infinity, but 1e400 is read as one
+        return BundleManifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("version",):
+            version = printable(str(first["input"]))[:20]
+            raise DataError(
+                f"{path} is a bundle of version {version}, this ltdpipe reads versions 1 and 2; update ltdpipe"
+            ) from error
+        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise DataError(f"{path} is no bundle that can be used: {printable(fault)[:300]}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no bundle: its metadata are no JSON ({_one_line(error)})") from error
 
 
 def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: Mapping[str, Tensor]) -> Head:
@@ -167,22 +146,37 @@ def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: 
     return deepcopy(head.eval().requires_grad_(False))
 
 
-def _manifest(path: Path, text: str) -> BundleManifest:
-    try:
-        content = from_json(text)
-        json.dumps(content, allow_nan=False)  # JSON has no infinity, but 1e400 is read as one
-        return BundleManifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("version",):
-            version = printable(str(first["input"]))[:20]
-            raise DataError(
-                f"{path} is a bundle of version {version}, this ltdpipe reads versions 1 and 2; update ltdpipe"
-            ) from error
-        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        raise DataError(f"{path} is no bundle that can be used: {printable(fault)[:300]}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no bundle: its metadata are no JSON ({_one_line(error)})") from error
+def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
+    """Say in one line which settings of two specs differ, whatever else is stored; empty where none does."""
+    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "grid": None}
+    difference = printable(replace(here, **stored).difference(replace(there, **stored)))
+    return difference if len(difference) <= _MAX_MESSAGE else f"{difference[:_MAX_MESSAGE]}..."
+
+
+def bundle_card(path: Path) -> str:
+    """Return the model card of a bundle in Markdown, with its calibration and the backbone it needs.
+
+    Raises:
+        DataError: as :func:`read_bundle`.
+    """
+    bundle = read_bundle(path)
+    manifest, calibration, spec = bundle.manifest, bundle.manifest.calibration, bundle.manifest.spec
+    counts = {"real": calibration.n_real, "synthetic": calibration.n_fake, "unlabelled": calibration.n_unlabelled}
+    images = "".join(f", {count} {kind}" for kind, count in counts.items() if count)
+    rows = {
+        "Detector": bundle.identity,
+        "Synthetic above logit": f"{calibration.threshold:.4f} (probability {calibration.synthetic_above:.4f})",
+        "Real up to logit": "the threshold" if calibration.real_up_to is None else f"{calibration.real_up_to:.4f}",
+        "Calibrated on": f"{calibration.source}{images}",
+        "Guarantee": calibration.guarantee,
+        "Trained on": str(manifest.provenance.get("corpus") or "see the card below"),
+        "Backbone": f"{spec.backbone}, weights sha256 {spec.weights}, {spec.precision}",
+        "Geometry": f"{manifest.geometry}, EXIF orientation {'applied' if manifest.apply_exif else 'ignored'}",
+        "Bands of the training corpus": "none" if manifest.bands is None else manifest.bands.corpus,
+    }
+    lines = [f"| {name} | {printable(value).replace('|', '/')} |" for name, value in rows.items()]
+    heading = f"# Bundle of {printable(manifest.name)}, seed {manifest.seed}"
+    return "\n".join([heading, "", "| | |", "|---|---|", *lines, "", manifest.about.rstrip(), ""])
 
 
 def _one_line(error: BaseException) -> str:

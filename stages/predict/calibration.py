@@ -67,12 +67,8 @@ def run(
     loaded = make(head=bundle) if bundle.suffix == ".safetensors" else read_bundle(bundle)
     if not on.exists():
         raise DataError(f"{on} does not exist; expected a scores file, an extracted view or results of predict")
-    if on.is_dir():
-        logits, labels, source = _of_features(loaded, on)
-    elif on.suffix == ".parquet":
-        logits, labels, source = _of_scores(loaded, on)
-    else:
-        logits, labels, source = _of_results(loaded, on)
+    read = _of_features if on.is_dir() else _of_scores if on.suffix == ".parquet" else _of_results
+    logits, labels, source = read(loaded, on)
     if classes == "real":
         labels = np.zeros(len(logits), np.int64)
     if classes == "unlabelled":
@@ -93,14 +89,7 @@ def calibrate(
     target_fpr: float,
     unsure: float | None = None,
 ) -> Calibration:
-    """Calibrate on images whose class is known.
-
-    Args:
-        labels: (N,) 0 real, 1 synthetic.
-        logits: (N,) of the same images, none of which trained the head.
-        source: what they are, for the record.
-        target_fpr: alpha, the share of real images that may be called synthetic.
-        unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
+    """Calibrate on N images whose class is known, none of which trained the head; arguments as for :func:`run`.
 
     Raises:
         DataError: too few images (the message says how many are needed), logits that are all the same or not finite, or
@@ -166,6 +155,18 @@ def conformal_lower_threshold(fakes: NDArray[np.float64], unsure: float) -> floa
     return float(np.nextafter(np.sort(fakes)[place - 1], -np.inf))
 
 
+def _allowed(images: int, rate: float, option: str, word: str) -> int:
+    """How many of the images may lie on the wrong side, the new one counted in."""
+    allowed = math.floor((images + 1) * rate + 1e-9)
+    if allowed < 1:
+        needed = math.ceil(1 / rate - 1e-9) - 1
+        raise DataError(
+            f"{images} held-out {word} images are too few for --{option} {rate:g}: at least {needed} are needed "
+            f"(1 / {rate:g} - 1); add {word} images, or allow a greater share"
+        )
+    return allowed
+
+
 def fit_platt(reals: NDArray[np.float64], fakes: NDArray[np.float64], source: str) -> Platt:
     """Fit probabilities to logits (n,) of real and (m,) of synthetic images, both classes counting the same.
 
@@ -180,9 +181,10 @@ def fit_platt(reals: NDArray[np.float64], fakes: NDArray[np.float64], source: st
             f"{source}: the mean logit is {fakes.mean():.4g} for synthetic images, {reals.mean():.4g} for real ones, "
             "expected a greater one for synthetic; check the labels, or use another head"
         )
+    sizes = [len(reals), len(fakes)]
     logits = np.concatenate([reals, fakes])
-    targets = np.repeat([1 / (len(reals) + 2), (len(fakes) + 1) / (len(fakes) + 2)], [len(reals), len(fakes)])
-    weights = np.repeat([0.5 / len(reals), 0.5 / len(fakes)], [len(reals), len(fakes)])
+    targets = np.repeat([1 / (len(reals) + 2), (len(fakes) + 1) / (len(fakes) + 2)], sizes)
+    weights = np.repeat([0.5 / len(reals), 0.5 / len(fakes)], sizes)
     centre, spread = logits.mean(), logits.std()
     # an image of target t counts as t of a synthetic and 1 - t of a real one; C leaves no regularisation to speak of
     model = LogisticRegression(C=1e9, solver="newton-cholesky", tol=1e-8, max_iter=1000).fit(
@@ -204,32 +206,18 @@ def _check_spread(logits: NDArray[np.float64], source: str) -> None:
         )
 
 
-def _allowed(images: int, rate: float, option: str, word: str) -> int:
-    """How many of the images may lie on the wrong side, the new one counted in."""
-    allowed = math.floor((images + 1) * rate + 1e-9)
-    if allowed < 1:
-        needed = math.ceil(1 / rate - 1e-9) - 1
-        raise DataError(
-            f"{images} held-out {word} images are too few for --{option} {rate:g}: at least {needed} are needed "
-            f"(1 / {rate:g} - 1); add {word} images, or allow a greater share"
-        )
-    return allowed
-
-
 def _guarantee(n_real: int, n_fake: int, target_fpr: float, unsure: float | None) -> str:
-    low, high = _range(n_real, target_fpr, "target-fpr", "real")
     promise = (
         f"a new real image that is exchangeable with the {n_real} real calibration images is called synthetic with "
         f"probability at most {target_fpr:g}"
     )
-    rates = f"the false-positive rate is itself random: it lies between {low:.4f} and {high:.4f}"
+    rates = f"the false-positive rate is itself random: it lies {_range(n_real, target_fpr)}"
     if unsure is not None:
-        low, high = _range(n_fake, unsure, "unsure", "synthetic")
         promise += (
             f", and a new synthetic image that is exchangeable with the {n_fake} synthetic ones is called real with "
             f"probability at most {unsure:g}"
         )
-        rates += f" (the share of synthetic images that are called real between {low:.4f} and {high:.4f})"
+        rates += f" (the share of synthetic images that are called real {_range(n_fake, unsure)})"
     return (
         f"{promise}. The probability is marginal: over the calibration images and the new one together. For this one "
         f"calibration {rates} in 95 % of calibrations with as many images (for logits without ties). Nothing is "
@@ -238,11 +226,11 @@ def _guarantee(n_real: int, n_fake: int, target_fpr: float, unsure: float | None
     )
 
 
-def _range(images: int, rate: float, option: str, word: str) -> tuple[float, float]:
+def _range(images: int, rate: float) -> str:
     """The range that holds the rate of errors of 95 % of calibrations."""
-    allowed = _allowed(images, rate, option, word)
+    allowed = _allowed(images, rate, "", "")
     low, high = beta.ppf([0.025, 0.975], allowed, images + 1 - allowed)
-    return float(low), float(high)
+    return f"between {low:.4f} and {high:.4f}"
 
 
 def _of_scores(bundle: Bundle, path: Path) -> _Images:
@@ -262,12 +250,12 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
 
 
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
-    manifest = bundle.manifest
-    table = open_features(directory, manifest.spec)
+    provenance = bundle.manifest.provenance
+    table = open_features(directory, bundle.manifest.spec)
     rows, source = np.arange(len(table)), printable(f"features of corpus {table.corpus}, {directory.name}")
-    if table.corpus == manifest.provenance.get("corpus"):  # then only those that chose the best epoch
+    if table.corpus == provenance.get("corpus"):  # then only those that chose the best epoch
         try:
-            settings = TrainSettings.model_validate(manifest.provenance.get("train"))
+            settings = TrainSettings.model_validate(provenance.get("train"))
         except ValidationError as error:
             raise DataError(
                 f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another "
@@ -281,11 +269,12 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
 
 def _of_results(bundle: Bundle, path: Path) -> _Images:
     logits = []
-    for row in read_rows(path, check=False):
-        if row["detector"] != bundle.identity:
+    for row, _ in read_rows(path):
+        detector = str(row.get("detector", "no detector")).partition("+")[0]
+        if detector != bundle.identity:
             raise DataError(
-                f"{path} was made by detector {printable(str(row['detector']))}, {bundle.source} is {bundle.identity}; "
-                "predict again with this bundle"
+                f"{path} was made by detector {printable(detector)}, {bundle.source} is {bundle.identity}; predict "
+                "again with this bundle"
             )
         if row["logit"] is not None:
             logits.append(row["logit"])

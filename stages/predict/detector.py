@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,28 +22,25 @@ from stages.predict.bundle import Bundle, read_bundle, spec_difference
 from stages.predict.inputs import spelled
 from stages.predict.manifest import REAL, SYNTHETIC, UNSURE, Calibration
 from stages.predict.results import Prediction
-from storage import names
 from storage.errors import DataError, SettingError
+from storage.names import to_path, to_text
 from storage.sources import Sources
 from storage.views import View, expand_views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
 
-# Mild changes that an image meets on its way through platforms; a sound verdict survives them.
-CHECK_VIEWS = ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")
+# Changes that an image meets on its way through platforms; a sound verdict survives the mild ones.
+CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")}
+_CLIPPED_MODES = ("I", "F")  # and "I;16", "I;16B": more than 8 bits of grey
 
 
 class Detector:
     """A bundle with its backbone, ready to score.
-
-    Args:
-        bundle: the bundle.
-        backbone: the backbone that its head reads.
 
     Raises:
         DataError: the backbone is another one than the head was trained on; the message names the settings.
@@ -52,7 +50,7 @@ class Detector:
         self.bundle, self.backbone = bundle, backbone
         self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
-        local = feature_spec(backbone, settings, self.read_spec(check=False), View("clean"))
+        local = feature_spec(backbone, settings, self.read_spec(), View("clean"))
         difference = spec_difference(self.manifest.spec, local)
         if difference:
             raise DataError(
@@ -86,38 +84,44 @@ class Detector:
             )
         return cls(bundle, load_backbone(spec.backbone, weights=weights, precision=spec.precision, device=device))
 
-    def score(self, images: Iterable[AnyImage], *, check: bool = False, batch: int | None = None) -> list[Prediction]:
+    def score(
+        self, images: Iterable[AnyImage], *, check: bool | str = False, batch: int | None = None
+    ) -> list[Prediction]:
         """Score images; the order is kept, and an image that cannot be read is a result with a reason.
 
         Args:
             images: several of PIL images, uint8 arrays (H, W), (H, W, 3) or (H, W, 4), paths of image files, or bytes:
                 the content of a file. All are read as files are; names of results are those of paths alone.
-            check: also score mild re-encodings and rescalings; a verdict that flips becomes "unsure".
-            batch: forward passes of so many images; None for what suits the device. Changes nothing beyond rounding.
+            check: also score other views of each image, "mild" (or True) or "web"; a verdict that flips becomes
+                "unsure".
+            batch: pictures a forward pass; None for what suits the device. Changes nothing beyond rounding.
 
         Raises:
-            SettingError: it is one image instead of several, or one of them is of another type.
+            SettingError: it is one image instead of several, one of them is of another type, or no such check is known.
         """
         several = isinstance(images, Iterable) and not isinstance(images, (str, bytes, os.PathLike))
         if not several or (isinstance(images, np.ndarray) and images.ndim < 4):
             raise SettingError(
                 f"expected several images, found one {type(images).__name__}; put it in a list: score([x])"
             )
-        spec = self.read_spec(check=check)
-        return list(self.predictions((read_any(image, spec) for image in images), check=check, batch=batch))
+        chosen = {True: "mild", False: None}.get(check, check) if isinstance(check, bool) else check
+        if chosen is not None and chosen not in CHECKS:
+            raise SettingError(f"no check is called {chosen!r}; choose from {', '.join(CHECKS)}")
+        spec = self.read_spec(chosen)
+        return list(self.predictions((read_any(image, spec) for image in images), check=chosen, batch=batch))
 
-    def read_spec(self, *, check: bool) -> ReadSpec:
+    def read_spec(self, check: str | None = None) -> ReadSpec:
         """Return how image files are read, the plain view first; their paths are relative to ``/``."""
-        views = expand_views(["clean", *(CHECK_VIEWS if check else ())])
+        views = expand_views(["clean", *CHECKS.get(check or "", ())])
         recipe = Recipe(self.manifest.geometry, self.backbone.card.size)
         return ReadSpec(Sources.of("/"), views, recipe, self.manifest.apply_exif)
 
-    def name(self, *, check: bool) -> str:
+    def name(self, check: str | None) -> str:
         """Return what results call this detector."""
-        return f"{self.bundle.identity}+check" if check else self.bundle.identity
+        return self.bundle.identity + {None: "", "mild": "+check"}.get(check, f"+check-{check}")
 
     def predictions(
-        self, reads: Iterable[tuple[str | None, ReadResult]], *, check: bool, batch: int | None = None
+        self, reads: Iterable[tuple[str | None, ReadResult]], *, check: str | None = None, batch: int | None = None
     ) -> Iterator[Prediction]:
         """Yield the results of images in their order; the first comes after one image, later ones in full batches.
 
@@ -125,12 +129,11 @@ class Detector:
 
         Args:
             reads: name of each image and what reading it gave; taken lazily, and at most two batches are held.
-            check: whether they were read in the views of the check.
+            check: the check in whose views they were read.
             batch: pictures a forward pass, all views counted; None for what suits the device.
         """
-        limit, size = (batch or self.backbone.auto_batch), 1
-        if check:
-            limit = max(1, limit // (1 + len(CHECK_VIEWS)))
+        views = CHECKS.get(check or "", ())
+        limit, size = max(1, (batch or self.backbone.auto_batch) // (1 + len(views))), 1
         waiting: list[tuple[str | None, ReadResult]] = []
         running: deque[tuple[list[tuple[str | None, ReadResult]], torch.Tensor | None]] = deque()
         for name, read in reads:
@@ -140,10 +143,10 @@ class Detector:
                 running.append((waiting, self._forward(waiting)))
                 waiting, size = [], min(2 * size, limit)
                 if self.backbone.device.type == "cpu" or len(running) > 1:
-                    yield from self._results(*running.popleft(), check=check)
+                    yield from self._results(*running.popleft(), check)
         running.append((waiting, self._forward(waiting)))
         for started in running:
-            yield from self._results(*started, check=check)
+            yield from self._results(*started, check)
 
     def features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return what the head reads of pixels (N, S, S, 3): (N, L', D) or (N, E) float32, on the device.
@@ -161,49 +164,61 @@ class Detector:
         return self.head(self.features(np.stack(pictures))) if pictures else None
 
     def _results(
-        self, reads: list[tuple[str | None, ReadResult]], logits: torch.Tensor | None, *, check: bool
+        self, reads: list[tuple[str | None, ReadResult]], logits: torch.Tensor | None, check: str | None
     ) -> Iterator[Prediction]:
         given = iter(() if logits is None else logits.double().tolist())
+        views = CHECKS.get(check or "", ())
         for name, read in reads:
-            of_views = np.full(1 + len(CHECK_VIEWS) if check else 1, np.nan)
+            of_views = np.full(1 + len(views), np.nan)
             for view in _made(read):
                 of_views[view] = next(given)
             error = read.metadata["error"] or next(iter(read.view_errors.values()), None)
-            result = to_prediction(of_views, self.calibration, error)
-            yield replace(result, path=name, detector=self.name(check=check))
+            result = to_prediction(of_views, self.calibration, views, error)
+            note = note_on(read.metadata, self.backbone.card.size) if result.verdict else None
+            yield replace(result, path=name, detector=self.name(check), note=note)
 
 
-def to_prediction(logits: NDArray[np.float64], calibration: Calibration, error: str | None = None) -> Prediction:
+def to_prediction(
+    logits: NDArray[np.float64], calibration: Calibration, views: Sequence[str] = (), error: str | None = None
+) -> Prediction:
     """Return what is said of one image.
 
     Args:
-        logits: (V,) of its plain view and, with the check, of the others; NaN where a view could not be made, not
+        logits: (1 + V,) of its plain view and of the V views of the check; NaN where a view could not be made, not
             finite where the features are not.
         calibration: how logits are read.
+        views: names of the views of the check.
         error: why the image, or a view of it, could not be read.
     """
-    logit = float(logits[0])
-    if not np.isfinite(logit):
+    if not np.isfinite(logits[0]):
         reason = error or "features: the backbone gives values for it that are not finite"
         return Prediction(status="failed", error=reason)
-    (verdict,) = calibration.verdicts(np.array([logit]))
-    spread = flipped = None
-    if len(logits) > 1:
-        made = np.flatnonzero(np.isfinite(logits))
-        probabilities, verdicts = calibration.probabilities(logits[made]), calibration.verdicts(logits[made])
-        spread = float(probabilities.max() - probabilities.min())
-        opposite = {REAL: SYNTHETIC, SYNTHETIC: REAL}.get(verdict)
-        flipped = " ".join(CHECK_VIEWS[at - 1] for at, word in zip(made, verdicts, strict=True) if word == opposite)
+    made = np.isfinite(logits)
+    probabilities, verdicts = calibration.probabilities(logits[made]), calibration.verdicts(logits[made])
+    opposite = {REAL: SYNTHETIC, SYNTHETIC: REAL}.get(verdicts[0])
+    names = compress(("", *views), made)
+    flipped = " ".join(name for name, word in zip(names, verdicts, strict=True) if word == opposite)
     return Prediction(
         status="ok",
-        verdict=UNSURE if flipped else verdict,
-        probability=float(calibration.probabilities(np.array([logit]))[0]),
+        verdict=UNSURE if flipped else verdicts[0],
+        probability=float(probabilities[0]),
         synthetic_above=calibration.synthetic_above,
-        logit=logit,
+        logit=float(logits[0]),
         error=error,
-        spread=spread,
-        flipped=flipped,
+        spread=float(probabilities.max() - probabilities.min()) if views else None,
+        flipped=flipped if views else None,
     )
+
+
+def note_on(metadata: dict[str, Any], side: int) -> str | None:
+    """Return what of an image that was read makes its verdict less sure; ``side``: of the backbone's input."""
+    notes = []
+    if metadata["mode"].startswith(_CLIPPED_MODES):
+        notes.append("more than 8 bits of grey: brighter than 255 became white")
+    width, height = metadata["width"], metadata["height"]
+    if min(width, height) < side:
+        notes.append(f"only {width} x {height} pixels, the backbone sees {side} x {side}")
+    return "; ".join(notes) or None
 
 
 def task_of(name: str, spec: ReadSpec) -> Task:
@@ -211,8 +226,8 @@ def task_of(name: str, spec: ReadSpec) -> Task:
 
     ``name`` is text of :mod:`storage.names`, relative to the working directory or absolute.
     """
-    path = os.path.join(Path.cwd(), names.to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
-    return Task(names.to_text(path).lstrip("/"), tuple(range(len(spec.views))))
+    path = os.path.join(Path.cwd(), to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
+    return Task(to_text(path).lstrip("/"), tuple(range(len(spec.views))))
 
 
 def _made(read: ReadResult) -> list[int]:

@@ -10,12 +10,13 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image
 
 from stages.analyse.transitions import transitions
+from stages.heads.linear import LinearHead
 from stages.heads.ltd import LtdHead
-from stages.predict.contributions import CONSTANT, EMBEDDING, contributions
-from stages.predict.detector import CHECK_VIEWS, read_any
+from stages.predict.detector import CHECKS, read_any
 from stages.report import html
 from stages.report.chart import Chart, Line
 from stages.report.figures import Curve, band_chart, common_scale
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.heads.head import Head
     from stages.predict.detector import Detector
     from stages.predict.manifest import Bands, BundleManifest
     from stages.predict.results import Prediction
 
+CONSTANT, EMBEDDING = "constant", "embedding"
+_CHECK = "mild"
 _QUANTITIES = (
     ("cosine", "Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
     ("l2", "L2 distance between adjacent blocks", "L2 distance", (0.0, float("inf"))),
@@ -74,14 +78,14 @@ def run(*, detector: Detector, image: Path, out: Path) -> Explanation:
         DataError: the image cannot be read.
     """
     explanation = explain(detector, image)
-    write_text(out, render(explanation, detector.manifest, detector.bundle.identity))
+    write_text(out, _render(explanation, detector))
     return explanation
 
 
 def explain(detector: Detector, image: Path) -> Explanation:
     """Return what there is to say of one image; see :func:`run`."""
-    name, read = read_any(image, detector.read_spec(check=True))
-    (prediction,) = detector.predictions([(name, read)], check=True)
+    name, read = read_any(image, detector.read_spec(_CHECK))
+    (prediction,) = detector.predictions([(name, read)], check=_CHECK)
     if read.pixels is None or prediction.verdict is None:
         raise DataError(f"{name} cannot be explained: {prediction.error}")
     pixels, head = read.pixels[:1], detector.head
@@ -102,14 +106,39 @@ def explain(detector: Detector, image: Path) -> Explanation:
     )
 
 
-def render(explanation: Explanation, manifest: BundleManifest, identity: str) -> str:
-    """Return the page's HTML; the same arguments give the same bytes.
+@torch.inference_mode()
+def contributions(head: Head, features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return part -> (N,) what it adds to the logit; the parts sum to the logit. Empty for heads that are no such sum.
+
+    A linear probe is a sum over its blocks, or over the embedding, as it is. LTD ends in a LayerNorm over the joined
+    outputs of its branches and a linear layer: with the mean and deviation of this image held fixed, the logit is a sum
+    over coordinates, and a branch's part is the sum over its own. Mean and deviation are of both branches together, so
+    a part does not say what the logit would be without the other.
 
     Args:
-        explanation: of one image.
-        manifest: of the bundle.
-        identity: of the bundle.
+        head: in eval mode.
+        features: (N, L', D) or (N, E) float32.
     """
+    if isinstance(head, LinearHead):
+        weight = head.classifier.weight.view(-1, head.feature_shape[-1])  # (L', D), or (1, E)
+        names = [f"block {block}" for block in head.reads.blocks] or [EMBEDDING]
+        parts = (features.view(len(features), *weight.shape) * weight).sum(2)  # (N, L')
+        constant: torch.Tensor = head.classifier.bias
+    elif isinstance(head, LtdHead):
+        names = list(head.branches)
+        joined = head.joined(features)  # (N, B D), the branches' outputs side by side
+        normed = torch.nn.functional.layer_norm(joined, joined.shape[1:], eps=head.norm.eps)
+        weight = head.classifier.weight[0]  # (B D,)
+        parts = (normed * head.norm.weight * weight).view(len(joined), len(names), -1).sum(2)  # (N, B)
+        constant = (head.norm.bias * weight).sum() + head.classifier.bias
+    else:
+        return {}
+    return {**dict(zip(names, parts.unbind(1), strict=True)), CONSTANT: constant.expand(len(features))}
+
+
+def _render(explanation: Explanation, detector: Detector) -> str:
+    """Return the page's HTML; the same explanation gives the same bytes."""
+    manifest = detector.manifest
     picture = io.BytesIO()
     Image.fromarray(explanation.pixels).save(picture, "PNG")
     context = {
@@ -117,24 +146,23 @@ def render(explanation: Explanation, manifest: BundleManifest, identity: str) ->
         "picture": f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}",
         "side": explanation.pixels.shape[0],
         "manifest": manifest,
-        "identity": identity,
+        "identity": detector.bundle.identity,
         "window": explanation.window,
         "charts": list(_charts(explanation, manifest.bands)),
         "rows": list(_transitions(explanation, manifest.bands)),
         "parts": list(_parts(explanation, manifest)),
-        "views": ", ".join(CHECK_VIEWS),
+        "views": ", ".join(CHECKS[_CHECK]),
     }
     return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))
 
 
 def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
-    """A figure a quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
+    """A figure per quantity: the image's curve, over the bands of the training corpus where the bundle has them."""
     for name, title, unit, limits in _QUANTITIES:
         own: list[float] = getattr(explanation, name)
-        x: Sequence[int] = range(len(own))
+        x: Sequence[int] = range(len(own)) if bands is None else bands.transitions
         curves = []
         if bands is not None:
-            x = bands.transitions  # of the same backbone
             for kind, label, of_class in (("real", "real images", bands.real), ("fake", "synthetic", bands.synthetic)):
                 band = getattr(of_class, name)
                 curves.append(Curve(kind, label, x, band.mean, band.std))
@@ -156,20 +184,21 @@ def _with_window(chart: Chart, x: Sequence[int], window: tuple[int, int] | None)
 
 
 def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
+    first, last = explanation.window or (0, 0)
     for k, cosine in enumerate(explanation.cosine):
         compared = []
         if bands is not None and k in bands.transitions:
             at = bands.transitions.index(k)
             compared = [(band.mean[at], band.std[at]) for band in (bands.real.cosine, bands.synthetic.cosine)]
-        read = explanation.window is not None and explanation.window[0] <= k < explanation.window[1]
-        yield {"k": k, "read": read, "cosine": cosine, "bands": compared}
+        yield {"k": k, "read": first <= k < last, "cosine": cosine, "bands": compared}
 
 
 def _parts(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:
     bands, names = manifest.bands, dict(_PARTS)
     if manifest.settings.type == "layer-transformer":
         names["raw"] = "attention over the tokens of all blocks"
-    classes = [] if bands is None else [bands.real.contributions, bands.synthetic.contributions]
     for name, value in explanation.parts.items():
-        known = [of_class.get(name) for of_class in classes]
-        yield {"name": names.get(name, name), "value": value, "classes": known or [None, None]}
+        classes = (
+            [None, None] if bands is None else [each.contributions.get(name) for each in (bands.real, bands.synthetic)]
+        )
+        yield {"name": names.get(name, name), "value": value, "classes": classes}

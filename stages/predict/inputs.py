@@ -35,12 +35,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Item(NamedTuple):
-    """One image to look at.
-
-    Attributes:
-        name: its name in the results, as text: the path as given, or below the folder or archive that was given.
-        error: why it is not to be read; None for all others.
-    """
+    """One image: its name in the results (:func:`spelled`), and why it is not to be read, None where it is."""
 
     name: str
     error: str | None = None
@@ -65,7 +60,13 @@ def find_images(
         if path == STDIN:
             yield from _listed(stdin)
         elif os.path.isdir(path) or (path.lower().endswith(ARCHIVE_EXTENSIONS) and os.path.isfile(path)):  # noqa: PTH112, PTH113
-            yield from _some(path, _walked(path, left_out, follow_links=follow_links))
+            item = None
+            for item in _walked(path, left_out, follow_links=follow_links):
+                yield item
+            if item is None:
+                raise DataError(
+                    f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png"
+                )
         else:
             yield Item(spelled(path))
 
@@ -83,11 +84,11 @@ def check_paths(paths: Sequence[str]) -> None:
 
 def spelled(path: str) -> str:
     r"""Return a path as text without control characters, so that it fits one line; ``names.to_path`` undoes it."""
-    return _printable(names.to_text(path))
+    return _one_line(names.to_text(path))
 
 
-def _printable(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _listed(stdin: IO[bytes]) -> Iterator[Item]:
@@ -100,14 +101,6 @@ def _listed(stdin: IO[bytes]) -> Iterator[Item]:
             yield Item(spelled(os.fsdecode(path)))
 
 
-def _some(path: str, items: Iterator[Item]) -> Iterator[Item]:
-    item = None
-    for item in items:
-        yield item
-    if item is None:
-        raise DataError(f"no image file in {spelled(path)}; expected files with an extension such as .jpg or .png")
-
-
 def _walked(path: str, left_out: Counter[str], *, follow_links: bool) -> Iterator[Item]:
     """Yield the images of a folder or an archive, and a row for each that cannot be read."""
     refused: list[Item] = []
@@ -116,17 +109,16 @@ def _walked(path: str, left_out: Counter[str], *, follow_links: bool) -> Iterato
     def note(kind: str, entry: str) -> None:
         what, _, archive = kind.partition(" in ")  # a link in x.tar
         if kind in {UNREADABLE, LEADS_OUT} or (is_image(entry) and kind in _PROBLEMS):
-            refused.append(Item(_printable(entry), f"unreadable: {_PROBLEMS[kind]}"))
+            refused.append(Item(_one_line(entry), f"unreadable: {_PROBLEMS[kind]}"))
         elif is_image(entry) and archive and entry.startswith(f"{archive}!/"):
-            refused.append(Item(_printable(entry), f"unreadable: {what} in the archive"))
+            refused.append(Item(_one_line(entry), f"unreadable: {what} in the archive"))
         else:
             left_out[kind] += 1
 
     for folder in walk(path, note, prefix=prefix, follow_links=follow_links):
         if not len(folder) and is_image(folder.prefix):
-            refused.append(Item(_printable(folder.prefix), "unreadable: no regular file"))
+            refused.append(Item(_one_line(folder.prefix), "unreadable: no regular file"))
         error = None if folder.error is None else f"unreadable: {folder.error}"
-        found = (Item(_printable(folder.path(name)), error) for name in folder.names)
-        yield from sorted([*refused, *found], key=lambda item: item.name)
+        yield from sorted([*refused, *(Item(_one_line(folder.path(name)), error) for name in folder.names)])
         refused.clear()
     yield from refused

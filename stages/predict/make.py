@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from stages.extract.views import GEOMETRIES, Recipe, decoder_name, view_spec
 from stages.heads.model_card import model_card
 from stages.heads.settings import HeadSettings
 from stages.predict.bundle import Bundle, head_with, packed, spec_difference, write_bundle
-from stages.predict.contributions import CONSTANT, contributions
+from stages.predict.explain import CONSTANT, contributions
 from stages.predict.manifest import Band, Bands, BundleManifest, ClassBands
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
@@ -90,21 +90,22 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         raise DataError(
             f"head {head} does not say its {error}, which its model card needs; name one with --card"
         ) from error
+    stated = {
+        "name": str(metadata.get("head", head.stem)),
+        "seed": metadata.get("seed"),
+        "settings": settings,
+        "tap": module.reads.tap,
+        "blocks": module.reads.blocks,
+        "spec": spec,
+        "geometry": geometry,
+        "apply_exif": apply_exif,
+        "provenance": {name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
+        "head_sha256": sha256_of(head),
+        "bands": None if features is None else _bands(features, module, spec),
+        "about": about,
+    }
     try:
-        manifest = BundleManifest(
-            name=str(metadata.get("head", head.stem)),
-            seed=metadata.get("seed"),
-            settings=settings,
-            tap=module.reads.tap,
-            blocks=module.reads.blocks,
-            spec=spec,
-            geometry=geometry,  # type: ignore[arg-type]
-            apply_exif=apply_exif,
-            provenance={name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
-            head_sha256=sha256_of(head),
-            bands=None if features is None else _bands(features, module, spec),
-            about=about,
-        )
+        manifest = BundleManifest.model_validate(stated)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
@@ -147,14 +148,10 @@ def _bands(features: Path, head: Head, spec: FeatureSpec) -> Bands:
         rows = np.flatnonzero(labels == label)
         mean, std = moved[rows].mean(axis=0), moved[rows].std(axis=0, ddof=1)  # (T, 2)
         cosine, l2 = (Band(mean=tuple(mean[:, at].tolist()), std=tuple(std[:, at].tolist())) for at in (0, 1))
-        return ClassBands(images=len(rows), cosine=cosine, l2=l2, contributions=_contributions(table, head, rows))
+        sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
+        read = table.read(head.reads.tap, blocks=head.reads.blocks or None, rows=sample)
+        parts = contributions(head, torch.from_numpy(read).float())
+        added = {name: (float(part.mean()), float(part.std())) for name, part in parts.items() if name != CONSTANT}
+        return ClassBands(images=len(rows), cosine=cosine, l2=l2, contributions=added)
 
     return Bands(corpus=table.corpus, transitions=tuple(starts), real=of_class(0), synthetic=of_class(1))
-
-
-def _contributions(table: FeatureTable, head: Head, rows: np.ndarray[Any, Any]) -> dict[str, tuple[float, float]]:
-    """Name of a branch -> mean and standard deviation of its part of the logit, over a sample of the rows."""
-    sample = rows[np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64)]
-    features = table.read(head.reads.tap, blocks=head.reads.blocks or None, rows=sample)
-    parts = contributions(head, torch.from_numpy(features).float())
-    return {name: (float(values.mean()), float(values.std())) for name, values in parts.items() if name != CONSTANT}

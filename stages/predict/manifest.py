@@ -1,4 +1,4 @@
-"""What a bundle says beside the head's weights: checked as a whole, since a bundle may come from anybody."""
+"""What a bundle states beside the head's weights, validated as a whole: a bundle may come from anybody."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ from pydantic import (
 from stages.evaluate.scores import sigmoid
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import GeometryName
-from stages.heads.settings import HeadSettings
+from stages.heads.settings import HeadSettings, HeadTap
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
-# No head of a backbone in the registry is wider, deeper or has more blocks: what a hostile file may make us build.
-_MAX_SIZE = 1 << 16
-_MAX_DEPTH = 64
+# No head on a backbone of the registry is wider, deeper or has more blocks: what a hostile file may make us build.
+_MAX_SIZE, _MAX_DEPTH = 1 << 16, 64
 
-_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(max_length=64 * 1024)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 _Count = Annotated[int, Field(ge=0)]
@@ -43,10 +41,12 @@ _Profile = Annotated[tuple[_Number, ...], Field(strict=False)]
 _Blocks = Annotated[tuple[_Count, ...], Field(strict=False, max_length=1024)]
 
 
-class Platt(BaseModel):
-    """Probability = sigmoid(slope * logit + offset) (Platt 1999)."""
+class _Stated(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    model_config = _CONFIG
+
+class Platt(_Stated):
+    """Probability = sigmoid(slope * logit + offset) (Platt 1999)."""
 
     slope: Annotated[float, Field(gt=0)]
     offset: float
@@ -54,7 +54,6 @@ class Platt(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, stated: Any) -> Any:
-        """Read version 1's scaling: a temperature is a slope without an offset."""
         match stated:
             case {"kind": "isotonic"}:
                 raise ValueError("isotonic scaling is no longer read; make the bundle again with `ltdpipe bundle`")
@@ -63,24 +62,19 @@ class Platt(BaseModel):
         return stated
 
 
-class Calibration(BaseModel):
+class Calibration(_Stated):
     """How logits are read: synthetic above ``threshold``, real up to ``real_up_to``, unsure between.
 
     Attributes:
         threshold: a logit.
-        real_up_to: a logit, at most the threshold; None: no band, everything up to the threshold is real.
+        real_up_to: a logit, at most the threshold; None: everything up to the threshold is real.
         scaling: logit -> probability where both classes are equally likely; None: sigmoid(logit - threshold), which is
             0.5 at the threshold and otherwise not calibrated.
         target_fpr: alpha, the share of real images that may be called synthetic; None: not calibrated on reals.
         unsure: epsilon, the share of synthetic images that may be called real; None: there is no band.
         source: what it was calibrated on, in words.
-        n_real: real images used.
-        n_fake: synthetic images used.
-        n_unlabelled: images used without their class.
         guarantee: what is promised, and under which condition.
     """
-
-    model_config = _CONFIG
 
     threshold: float = 0.0
     real_up_to: float | None = None
@@ -116,26 +110,22 @@ class Calibration(BaseModel):
         return [SYNTHETIC if logit > self.threshold else REAL if logit <= low else UNSURE for logit in logits]
 
 
-class Band(BaseModel):
+class Band(_Stated):
     """Mean and standard deviation of one quantity over the images of a class, for each of T transitions."""
-
-    model_config = _CONFIG
 
     mean: _Profile
     std: _Profile
 
 
-class ClassBands(BaseModel):
+class ClassBands(_Stated):
     """The bands of one class.
 
     Attributes:
         images: how many they are from.
         cosine: similarity of the class tokens after adjacent blocks.
         l2: their distance.
-        contributions: name of a branch -> (mean, standard deviation) of what it adds to the logit.
+        contributions: part of the head -> (mean, standard deviation) of what it adds to the logit.
     """
-
-    model_config = _CONFIG
 
     images: Annotated[int, Field(ge=2)]
     cosine: Band
@@ -143,17 +133,11 @@ class ClassBands(BaseModel):
     contributions: dict[str, Annotated[tuple[_Number, _Number], Field(strict=False)]] = {}
 
 
-class Bands(BaseModel):
+class Bands(_Stated):
     """Real and synthetic images of the training corpus, for ``ltdpipe explain`` to draw an image against.
 
-    Attributes:
-        corpus: name of the corpus.
-        transitions: T block numbers k; transition k leads from block k to block k + 1.
-        real: bands over the T transitions.
-        synthetic: the same.
+    Transition k of the T ``transitions`` leads from block k to block k + 1.
     """
-
-    model_config = _CONFIG
 
     corpus: _Text
     transitions: _Blocks
@@ -161,7 +145,7 @@ class Bands(BaseModel):
     synthetic: ClassBands
 
     @model_validator(mode="after")
-    def _one_value_a_transition(self) -> Bands:
+    def _one_value_per_transition(self) -> Bands:
         transitions = self.transitions
         if not transitions or any(k >= after for k, after in pairwise(transitions)):
             raise ValueError(f"transitions must rise, found {str(transitions)[:100]}")
@@ -174,36 +158,27 @@ class Bands(BaseModel):
         return self
 
 
-class BundleManifest(BaseModel):
+class BundleManifest(_Stated):
     """All that a bundle states.
 
     Attributes:
-        kind: tells a bundle from other files.
         version: of this form; version 1, which states probabilities otherwise, is read too (see ``Platt``).
         name: of the head.
-        seed: that it was trained with.
-        settings: of the head.
-        tap: what it reads of the backbone.
-        blocks: of which blocks; empty for the embedding.
-        spec: the features it reads in the view it predicts from: backbone, sha256 of its weights, activation, decoder,
-            geometry, normalisation, precision.
+        tap: what the head reads of the backbone, of ``blocks`` (none for the embedding).
+        spec: the features it reads in the view it predicts from.
         geometry: how an image becomes the backbone's square input.
         apply_exif: whether pictures are turned as their EXIF orientation says.
-        calibration: threshold, band and probabilities.
         provenance: what the head file says of its training.
-        head_sha256: sha256 of the head file.
         bands: of the training corpus; None where the bundle was made without its features.
         about: the model card, plain text.
     """
-
-    model_config = _CONFIG
 
     kind: Literal["ltdpipe-bundle"] = "ltdpipe-bundle"
     version: Annotated[Literal[2], BeforeValidator(lambda stated: 2 if stated == 1 else stated)] = 2
     name: Annotated[str, Field(max_length=1024)]
     seed: int | None
     settings: HeadSettings
-    tap: Literal["cls", "ln2_cls", "embedding"]
+    tap: HeadTap
     blocks: _Blocks
     spec: FeatureSpec
     geometry: GeometryName

@@ -1,18 +1,17 @@
-"""What is said of one image, and the result files: CSV, JSON lines and Parquet, written as the results come.
+"""What is said of one image, and the result files: CSV, JSON lines, Parquet and a page, written as the results come.
 
 A row of text is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut
-off when the run goes on. A Parquet file cannot be appended to: it is there when the run is complete.
+off when the run is resumed. A Parquet file and a page are there when the run is complete.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,14 +22,16 @@ from storage.errors import DataError, SettingError
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "detector")
+    import numpy as np
+    from numpy.typing import NDArray
+
+COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "note", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "html")
 _NUMBERS = ("probability", "synthetic_above", "logit", "spread")
-_MAX_LINE = 1 << 20
 _PARQUET_ROWS = 8192
 
 
@@ -47,9 +48,11 @@ class Prediction:
             keep a false-positive rate.
         logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores.
         error: why it could not be read, or which view of the check could not be made of it.
-        detector: which bundle, and with which options.
+        note: what makes the verdict less sure, such as an image smaller than the backbone's input.
+        detector: which bundle, and with which check.
         spread: greatest minus least probability over the views of the check; None without it.
         flipped: views of the check in which the verdict is the opposite one.
+        thumbnail: (h, w, 3) uint8, the whole image, small; None where none was asked for.
     """
 
     path: str | None = None
@@ -59,16 +62,23 @@ class Prediction:
     synthetic_above: float | None = None
     logit: float | None = None
     error: str | None = None
+    note: str | None = None
     detector: str = ""
     spread: float | None = None
     flipped: str | None = None
+    thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def row(self, *, check: bool) -> dict[str, Any]:
         """Return its values by column."""
-        values = asdict(self)
-        if self.error is not None:
-            values["error"] = printable(self.error)
-        return {name: values[name] for name in columns(check=check)}
+        values = {name: getattr(self, name) for name in columns(check=check)}
+        return values if self.error is None else values | {"error": printable(self.error)}
+
+
+class Writer(Protocol):
+    """Where results go."""
+
+    def write(self, prediction: Prediction) -> None:
+        """Write one result."""
 
 
 def columns(*, check: bool) -> tuple[str, ...]:
@@ -90,27 +100,15 @@ def format_of(out: Path) -> str:
 
 
 class TextWriter:
-    """Writes each result as a line at once.
-
-    Args:
-        stream: where they go.
-        kind: "csv" or "jsonl".
-        check: whether they have the columns of the stability check.
-        header: whether CSV begins with the names of the columns.
-
-    Attributes:
-        rows: how many were written.
-    """
+    """Writes each result at once as a line of "csv" or "jsonl"; ``header``: CSV begins with the column names."""
 
     def __init__(self, stream: IO[str], kind: str, *, check: bool, header: bool = True) -> None:
         self._stream, self._check, self._is_csv = stream, check, kind == "csv"
-        self.rows = 0
         if self._is_csv and header:
             stream.write(csv_line(columns(check=check)))
 
     def write(self, prediction: Prediction) -> None:
         """Write one result."""
-        self.rows += 1
         row = prediction.row(check=self._check)
         self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
         self._stream.flush()
@@ -126,9 +124,9 @@ class TableWriter:
     def write(self, prediction: Prediction) -> None:
         """Write one result."""
         probability = "" if prediction.probability is None else f"{prediction.probability:.4f}"
-        reason = f"  ({prediction.error})" if prediction.error else ""
-        flips = f"  (flips under {prediction.flipped})" if prediction.flipped else ""
-        line = printable(f"{prediction.path or ''}{reason}{flips}")
+        flips = f"flips under {prediction.flipped}" if prediction.flipped else None
+        remarks = "".join(f"  ({remark})" for remark in (prediction.error, flips, prediction.note) if remark)
+        line = printable(f"{prediction.path or ''}{remarks}")
         self._stream.write(f"{self._heading}{prediction.verdict or 'failed':<9}  {probability:>12}  {line}\n")
         self._stream.flush()
         self._heading = ""
@@ -160,10 +158,8 @@ class ParquetWriter:
 
 
 @contextmanager
-def open_results(
-    out: Path, *, check: bool, detector: str, resume: bool
-) -> Iterator[tuple[TextWriter | ParquetWriter, Mapping[str, str]]]:
-    """Open a result file; it is complete when the block ends well.
+def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iterator[tuple[Writer, Mapping[str, str]]]:
+    """Open a .csv, .jsonl or .parquet file of results; it is complete when the block ends well.
 
     Args:
         out: its name tells its format.
@@ -175,90 +171,98 @@ def open_results(
         The writer, and path -> status of the rows that are there already.
 
     Raises:
-        SettingError: the file exists and ``resume`` is not given, or it is given for a Parquet file.
+        SettingError: the file exists and ``resume`` is not given, or it is given for a file that cannot be appended to.
         DataError: what is there is no result file of this format, or of another detector.
     """
-    is_parquet = format_of(out) == "parquet"
-    if resume and is_parquet:
-        raise SettingError(f"{out}: a Parquet file cannot be resumed; name a .csv or .jsonl file")
-    if out.exists() and not resume:
-        raise SettingError(f"{out} exists; continue it with --resume {out}, name another file, or delete it")
+    check_out(out, resume=resume)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        if is_parquet:
+        if format_of(out) == "parquet":
             with atomic_path(out) as partial, closing(ParquetWriter(partial, check=check)) as rows:
                 yield rows, {}
             return
         is_new = not out.exists()
-        there = {} if is_new else _written(out, check=check, detector=detector)
+        there = {} if is_new else _cut_to_whole_rows(out, check=check, detector=detector)
         with out.open("a", encoding="utf-8", newline="") as stream:
-            writer = TextWriter(stream, format_of(out), check=check, header=out.stat().st_size == 0)
+            begin = stream.tell()
+            writer = TextWriter(stream, format_of(out), check=check, header=begin == 0)
+            heading = stream.tell()
             try:
                 yield writer, there
             except BaseException:
-                if is_new and not writer.rows:
+                if is_new and stream.tell() == heading:
                     out.unlink()  # nothing is in it that a run could resume
                 raise
 
 
-def _written(out: Path, *, check: bool, detector: str) -> dict[str, str]:
+def check_out(out: Path, *, resume: bool) -> None:
+    """Check that a result file may be written.
+
+    Raises:
+        SettingError: as :func:`open_results`.
+    """
+    if resume and format_of(out) not in {"csv", "jsonl"}:
+        raise SettingError(f"{out} cannot be resumed, only a .csv or .jsonl file can; name one of those")
+    if out.exists() and not resume:
+        raise SettingError(f"{out} exists; continue it with --resume {out}, name another file, or delete it")
+
+
+def _cut_to_whole_rows(out: Path, *, check: bool, detector: str) -> dict[str, str]:
     """Return path -> status of the whole rows of a stopped run, and cut the file after the last one."""
-    if not out.stat().st_size:
-        return {}
-    statuses = {}
-    for number, row in enumerate(read_rows(out, check=check, torn=True), 1):
+    statuses: dict[str, str] = {}
+    end = 0
+    for row, row_end in read_rows(out, expected=columns(check=check), torn=True):
         if row["detector"] != detector:
             raise DataError(
-                f"{out}: row {number} was made by detector {printable(str(row['detector']))}, this is {detector}; "
-                "resume with the same bundle and options, or name another file"
+                f"{out}: row {len(statuses) + 1} was made by detector {printable(str(row['detector']))}, this is "
+                f"{detector}; resume with the same bundle and options, or name another file"
             )
         statuses[str(row["path"])] = str(row["status"])
+        end = row_end
     with out.open("r+b") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - _MAX_LINE))
-        tail = file.read()
-        if b"\n" not in tail:  # no value of ours holds a line break, and none is so long
-            raise DataError(f"{out} holds no whole line, so it is no result file; name another file, or delete it")
-        file.truncate(size - len(tail) + tail.rindex(b"\n") + 1)
+        file.truncate(end)
     return statuses
 
 
-def read_rows(path: Path, *, check: bool, torn: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV or JSON lines file that this module wrote, one at a time.
+def read_rows(
+    path: Path, *, expected: Sequence[str] | None = None, torn: bool = False
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield (row, bytes up to its end) of a .csv or .jsonl file of results.
 
     Args:
         path: the file.
-        check: whether it has the columns of the stability check.
-        torn: pass over a last line without an end, which a killed run left.
+        expected: the columns it has to have; None for any.
+        torn: pass over a last line without an end, which a killed run left behind others.
 
     Raises:
-        DataError: it has other columns, or a line is none of ours.
+        DataError: it has other columns, or a line is no result.
     """
-    names = columns(check=check)
+    names: Sequence[str] = ()
+    end = 0
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            pieces = iter(lambda: stream.readline(_MAX_LINE), "")  # a foreign file may be one line of any length
-            whole = (line for line in pieces if line.endswith("\n") or not torn)
-            if format_of(path) == "csv":
-                lines = csv.reader(whole)
-                header = next(lines, [])
-                if tuple(header) != names:
+        with path.open("rb") as file:
+            for line in file:  # no value of ours holds a line break
+                if torn and end and not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                if format_of(path) == "jsonl":
+                    row = dict(json.loads(line).items())
+                    names = tuple(row)
+                else:
+                    (cells,) = csv.reader([line.decode()], strict=True)
+                    row = dict(zip(names, map(unescaped, cells), strict=True)) if names else {}
+                    names = names or cells
+                if expected is not None and tuple(names) != tuple(expected):
                     raise DataError(
-                        f"{path} has the columns {', '.join(header)[:200]}, expected {', '.join(names)}; name another "
-                        "file"
+                        f"{path} has the columns {', '.join(names)[:200]}, expected {', '.join(expected)}; resume with "
+                        "the same options, or name another file"
                     )
-                for values in lines:
-                    yield _typed(dict(zip(names, map(unescaped, values), strict=True)))
-            else:
-                for line in whole:
-                    row = json.loads(line)
-                    if tuple(row) != names:
-                        raise ValueError(row)
-                    yield _typed(row)
-    except (csv.Error, TypeError, ValueError, RecursionError) as error:
+                if row:
+                    yield _typed(row), end
+    except (csv.Error, AttributeError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} holds a line that is no result of `ltdpipe predict` with these options") from error
+        raise DataError(f"{path} holds a line that is no result of `ltdpipe predict`; name another file") from error
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
 from stages.predict.detector import task_of
 from stages.predict.inputs import Item, find_images
-from stages.predict.results import ParquetWriter, TableWriter, TextWriter, open_results
+from stages.predict.results import TableWriter, TextWriter, open_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stages.extract.read_image import ReadSpec, Task
     from stages.predict.detector import Detector
-    from stages.predict.results import Prediction
+    from stages.predict.results import Prediction, Writer
     from stages.reporter import Reporter
 
 _FEW = 8  # images that are decoded here before a loader process would have started
@@ -61,7 +61,7 @@ def run(
     form: str = "table",
     out: Path | None = None,
     resume: bool = False,
-    check: bool = False,
+    check: str | None = None,
     follow_links: bool = False,
     loaders: int | None = None,
     batch: int | None = None,
@@ -77,7 +77,7 @@ def run(
         form: "table", "csv" or "jsonl", of rows on ``stream``.
         out: the result file; its name tells its format.
         resume: continue what a stopped run left in ``out``: images that have a row are passed over.
-        check: also score mild re-encodings and rescalings.
+        check: also score the views of this check, a name in ``stages.predict.detector.CHECKS``.
         follow_links: whether links inside a folder may lead out of it.
         loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.
         batch: pictures a forward pass; None for what suits the device.
@@ -89,18 +89,18 @@ def run(
     """
     summary = Summary()
     with ExitStack() as stack:
-        writer: TextWriter | ParquetWriter | TableWriter
+        writer: Writer
         there: Mapping[str, str] = {}
         progress = None
         if out is not None:
-            opened = open_results(out, check=check, detector=detector.name(check=check), resume=resume)
+            opened = open_results(out, check=bool(check), detector=detector.name(check), resume=resume)
             writer, there = stack.enter_context(opened)
             summary.there.update(there.values())
             progress = stack.enter_context(reporter.progress("predict", None, "images"))
         elif form == "table":
             writer = TableWriter(stream, detector.calibration.synthetic_above)
         else:
-            writer = TextWriter(stream, form, check=check)
+            writer = TextWriter(stream, form, check=bool(check))
         images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
         images = (item for item in images if item.name not in there)
         for prediction in predictions(detector, images, check=check, loaders=loaders, batch=batch):
@@ -115,12 +115,12 @@ def predictions(
     detector: Detector,
     images: Iterable[Item],
     *,
-    check: bool = False,
+    check: str | None = None,
     loaders: int | None = None,
     batch: int | None = None,
 ) -> Iterator[Prediction]:
     """Yield the results of images in their order; see :func:`run` for the arguments."""
-    spec, size = detector.read_spec(check=check), batch or detector.backbone.auto_batch
+    spec, size = detector.read_spec(check), batch or detector.backbone.auto_batch
     if loaders is None:
         images = iter(images)
         first = list(islice(images, _FEW))
@@ -142,12 +142,9 @@ def _reads(
             if image.error is None:
                 yield task_of(image.name, spec)
 
-    def refused() -> Iterator[tuple[str, ReadResult]]:
+    for result in chain(read(tasks()), [None]):
         while ahead and ahead[0].error is not None:
             image = ahead.popleft()
             yield image.name, ReadResult(NO_METADATA | {"status": "failed", "error": image.error}, None)
-
-    for result in read(tasks()):
-        yield from refused()
-        yield ahead.popleft().name, result
-    yield from refused()
+        if result is not None:
+            yield ahead.popleft().name, result

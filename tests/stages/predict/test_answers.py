@@ -34,7 +34,7 @@ def write(out, predictions, *, resume=False, stop=None, check=False, detector="d
 def read(out, *, check=False):
     if out.suffix == ".parquet":
         return pq.read_table(out).to_pylist()
-    return list(read_rows(out, check=check))
+    return [row for row, _ in read_rows(out)]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
@@ -48,7 +48,7 @@ def test_all_values_come_back(tmp_path, form):
         assert read(out, check=check) == [one.row(check=check) for one in made]
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", "'=a", "''=a", "'a", "a=1"])
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''=a", "'a", "a=1"])
 def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
     out = tmp_path / "out.csv"
     write(out, [Prediction(path=name, status="failed", error=name, detector="d")])
@@ -121,12 +121,12 @@ def test_a_parquet_file_is_whole_or_not_there(tmp_path):
     with suppress(KeyboardInterrupt):
         write(tmp_path / "out.parquet", results(6), stop=3)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(SettingError, match=r"cannot be resumed; name a \.csv or \.jsonl file"):
+    with pytest.raises(SettingError, match=r"cannot be resumed, only a \.csv or \.jsonl file can"):
         write(tmp_path / "out.parquet", results(6), resume=True)
 
 
 def test_the_name_says_the_format(tmp_path):
-    with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.parquet"):
+    with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.parquet, \.html"):
         format_of(tmp_path / "out.xlsx")
 
 

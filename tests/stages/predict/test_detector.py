@@ -15,7 +15,7 @@ from ltdpipe import Detector, read_scores
 from stages.evaluate.scores import sigmoid
 from stages.extract.views import decoder_name
 from stages.predict.bundle import read_bundle, write_bundle
-from stages.predict.detector import CHECK_VIEWS, read_any, to_prediction
+from stages.predict.detector import CHECKS, read_any, to_prediction
 from stages.predict.manifest import Calibration
 from storage.errors import SettingError
 
@@ -179,9 +179,9 @@ def test_the_first_result_needs_one_image_and_no_more_than_a_batch_is_read_ahead
     def images():
         for number in range(9):
             read.append(number)
-            yield read_any(path, detector.read_spec(check=False))
+            yield read_any(path, detector.read_spec())
 
-    results = detector.predictions(images(), check=False)
+    results = detector.predictions(images())
     assert next(results).path == str(path)
     assert len(read) == 1
     next(results)
@@ -189,12 +189,12 @@ def test_the_first_result_needs_one_image_and_no_more_than_a_batch_is_read_ahead
 
 
 def checked(*logits, **calibration):
-    return to_prediction(np.array(logits, dtype=float), Calibration(**calibration))
+    return to_prediction(np.array(logits, dtype=float), Calibration(**calibration), CHECKS["mild"])
 
 
 def test_a_flip_becomes_unsure_and_names_the_view():
     found = checked(1, 1, -0.1, 1, 1, 1)
-    assert (found.logit, found.verdict, found.flipped) == (1.0, "unsure", CHECK_VIEWS[1])
+    assert (found.logit, found.verdict, found.flipped) == (1.0, "unsure", CHECKS["mild"][1])
     assert found.spread == pytest.approx(found.probability - 1 / (1 + np.exp(0.1)))
     same = checked(*np.linspace(1, 2, 6))
     assert (same.verdict, same.spread, same.flipped) == ("synthetic", pytest.approx(0.15, abs=0.01), "")
