@@ -18,37 +18,12 @@ from stages.heads.settings import LayerTransformerSettings, LtdSettings
 from storage.errors import SettingError
 
 
-class FixedWindow(nn.Module):
-    """The one window that is read, and no choice; base of the selection that learns.
-
-    Args:
-        candidates: number of blocks read.
-        window: n, at most ``candidates``; so C = candidates - n + 1 windows.
-    """
-
-    def __init__(self, candidates: int, window: int) -> None:
-        super().__init__()
-        self.window = window
-        self.windows = candidates - window + 1
-
-    def draw(self, features: Tensor) -> Tensor:
-        """For training: one window of each sample, (N, n, D) of features (N, candidates, D)."""
-        return features
-
-    def start(self) -> int:
-        """For evaluation: c of the window that is read."""
-        return 0
-
-    def advance(self, steps_done: int) -> None:
-        """Called before each step with the number of completed steps."""
-
-
-class GumbelSelection(FixedWindow):
+class GumbelSelection(nn.Module):
     """Learned logits pi (C,): straight-through Gumbel-Softmax (ICLR 2017) in training, arg-max in evaluation.
 
     Args:
         candidates: number of blocks read.
-        window: n.
+        window: n, at most ``candidates``; so C = candidates - n + 1 windows.
         temperature: of the relaxation; scales the gradient, never changes the draw.
         anneal: (end temperature, steps) of a linear schedule from ``temperature``, or None.
     """
@@ -56,26 +31,23 @@ class GumbelSelection(FixedWindow):
     def __init__(
         self, candidates: int, window: int, temperature: float = 1.0, anneal: tuple[float, int] | None = None
     ) -> None:
-        super().__init__(candidates, window)
+        super().__init__()
         # not on the meta device, where bundles are checked: torch would import its compiler there, for a second
         bands = torch.eye(candidates, device="cpu").unfold(0, window, 1).transpose(1, 2).contiguous()
         self.register_buffer("bands", bands, persistent=False)  # (C, n, candidates)
         self.bands: Tensor
-        self.pi = nn.Parameter(torch.randn(self.windows))
+        self.pi = nn.Parameter(torch.randn(len(bands)))
         self.temperature = self._first_temperature = temperature
         self._anneal = anneal
 
     def draw(self, features: Tensor) -> Tensor:
-        """One window of each sample: sum_c weights[:, c] * window c, with no copy of the C overlapping windows."""
+        """For training: one window of each sample, (N, n, D) of features (N, candidates, D)."""
+        # sum_c weights[:, c] * window c, with no copy of the C overlapping windows
         return torch.einsum("nc,ckl->nkl", self.weights(len(features)), self.bands) @ features
 
     def weights(self, n_images: int) -> Tensor:
         """(N, C): exactly one-hot, with the gradient of the softmax; one draw per sample."""
         return gumbel_softmax(self.pi.expand(n_images, -1), self.temperature, hard=True)
-
-    def start(self) -> int:
-        """The window with the greatest pi."""
-        return int(self.pi.argmax())
 
     def advance(self, steps_done: int) -> None:
         """Set the temperature for the step after ``steps_done`` steps."""
@@ -189,9 +161,11 @@ class LtdHead(Head):
         starts, n = settings.starts_for(blocks), settings.window
         read = range(starts[0], starts[-1] + n)
         super().__init__(HeadInput(LtdSettings.tap, tuple(read)), (len(read), width))
-        learned = settings.fixed_start is None
+        self.window = n
         self.selection = (
-            GumbelSelection(len(read), n, settings.temperature, settings.anneal) if learned else FixedWindow(n, n)
+            GumbelSelection(len(read), n, settings.temperature, settings.anneal)
+            if settings.fixed_start is None
+            else None
         )
         self.selection_lr = settings.selection_lr
         lengths = {"raw": n, "delta": n - 1}
@@ -210,19 +184,23 @@ class LtdHead(Head):
     def joined(self, features: Tensor) -> Tensor:
         """The branches' outputs side by side, (N, B D), of CLS tokens (N, len(reads.blocks), D)."""
         self._check(features)
-        if self.training:
+        if self.training and self.selection is not None:
             window = self.selection.draw(features)
         else:
-            start = self.selection.start()
-            window = features[:, start : start + self.selection.window]
+            start = self.start()
+            window = features[:, start : start + self.window]
         tokens = {"raw": lambda: window, "delta": lambda: window.diff(dim=1)}  # (N, n, D), (N, n - 1, D)
         encoded = self.encoder([branch(tokens[name]()) for name, branch in self.branches.items()])  # (B, N, D)
         joined: Tensor = encoded.transpose(0, 1).flatten(1)
         return joined
 
+    def start(self) -> int:
+        """First of the window that is evaluated, counted from the first block the head reads."""
+        return 0 if self.selection is None else int(self.selection.pi.argmax())
+
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """One group, or two when the window logits have a learning rate of their own."""
-        if self.selection_lr is None or not isinstance(self.selection, GumbelSelection):
+        if self.selection_lr is None or self.selection is None:
             return super().parameter_groups(lr)
         pi = self.selection.pi
         rest = [parameter for parameter in self.parameters() if parameter is not pi]
@@ -230,14 +208,13 @@ class LtdHead(Head):
 
     def advance(self, steps_done: int) -> None:
         """Anneal the temperature of the window selection."""
-        self.selection.advance(steps_done)
+        if self.selection is not None:
+            self.selection.advance(steps_done)
 
     def describe(self) -> dict[str, JsonValue]:
         """The backbone's block (0-based) at which the evaluated window begins and, where it is learned, ``pi``."""
-        described: dict[str, JsonValue] = {"window_start": self.reads.blocks[self.selection.start()]}
-        if isinstance(self.selection, GumbelSelection):
-            described["pi"] = self.selection.pi.detach().tolist()
-        return described
+        pi = {} if self.selection is None else {"pi": self.selection.pi.detach().tolist()}
+        return {"window_start": self.reads.blocks[self.start()], **pi}
 
 
 class LayerTransformerHead(LtdHead):
@@ -248,14 +225,8 @@ class LayerTransformerHead(LtdHead):
     """
 
     def __init__(self, settings: LayerTransformerSettings, *, blocks: int, width: int) -> None:
-        window = LtdSettings(
-            window=blocks,
-            selection="fixed:0",
-            branches=("raw",),
-            position=settings.position,
-            heads=settings.heads,
-            dropout=settings.dropout,
-        )
+        shared = settings.model_dump(include={"position", "heads", "dropout"})
+        window = LtdSettings(window=blocks, selection="fixed:0", branches=("raw",), **shared)
         super().__init__(window, blocks=blocks, width=width)
 
     def describe(self) -> dict[str, JsonValue]:

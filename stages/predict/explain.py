@@ -94,8 +94,7 @@ def explain(detector: Detector, image: Path) -> Explanation:
     moved = transitions(cls, blocks)[0]  # (T, 2)
     window = head.reads.blocks
     if isinstance(head, LtdHead):
-        start = head.selection.start()
-        window = window[start : start + head.selection.window]
+        window = window[head.start() : head.start() + head.window]
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],

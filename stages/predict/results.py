@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,11 +22,13 @@ from storage.errors import DataError, SettingError
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
+
+    Write = Callable[["Prediction"], None]
 
 COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "note", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
@@ -74,13 +76,6 @@ class Prediction:
         return values if self.error is None else values | {"error": printable(self.error)}
 
 
-class Writer(Protocol):
-    """Where results go."""
-
-    def write(self, prediction: Prediction) -> None:
-        """Write one result."""
-
-
 def columns(*, check: bool) -> tuple[str, ...]:
     """Return the names of the columns, with those of the stability check where it is made."""
     return (*COLUMNS, *CHECK_COLUMNS) if check else COLUMNS
@@ -99,66 +94,56 @@ def format_of(out: Path) -> str:
     return suffix
 
 
-class TextWriter:
-    """Writes each result at once as a line of "csv" or "jsonl"; ``header``: CSV begins with the column names."""
+def text_writer(stream: IO[str], kind: str, *, check: bool, header: bool = True) -> Write:
+    """Write each result at once as a line of "csv" or "jsonl"; ``header``: CSV begins with the column names."""
+    if kind == "csv" and header:
+        stream.write(csv_line(columns(check=check)))
 
-    def __init__(self, stream: IO[str], kind: str, *, check: bool, header: bool = True) -> None:
-        self._stream, self._check, self._is_csv = stream, check, kind == "csv"
-        if self._is_csv and header:
-            stream.write(csv_line(columns(check=check)))
+    def write(prediction: Prediction) -> None:
+        row = prediction.row(check=check)
+        stream.write(csv_line(row.values()) if kind == "csv" else json.dumps(row, ensure_ascii=False) + "\n")
+        stream.flush()
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one result."""
-        row = prediction.row(check=self._check)
-        self._stream.write(csv_line(row.values()) if self._is_csv else json.dumps(row, ensure_ascii=False) + "\n")
-        self._stream.flush()
+    return write
 
 
-class TableWriter:
-    """Writes each result as a line for a person; ``synthetic_above`` stands in the heading."""
+def table_writer(stream: IO[str], synthetic_above: float) -> Write:
+    """Write each result as a line for a person; ``synthetic_above`` stands in the heading."""
+    heading = [f"{'verdict':<9}  {'p(synthetic)':>12}  path  (synthetic above p = {synthetic_above:.4f})\n"]
 
-    def __init__(self, stream: IO[str], synthetic_above: float) -> None:
-        self._stream = stream
-        self._heading = f"{'verdict':<9}  {'p(synthetic)':>12}  path  (synthetic above p = {synthetic_above:.4f})\n"
-
-    def write(self, prediction: Prediction) -> None:
-        """Write one result."""
+    def write(prediction: Prediction) -> None:
         probability = "" if prediction.probability is None else f"{prediction.probability:.4f}"
         flips = f"flips under {prediction.flipped}" if prediction.flipped else None
         remarks = "".join(f"  ({remark})" for remark in (prediction.error, flips, prediction.note) if remark)
         line = printable(f"{prediction.path or ''}{remarks}")
-        self._stream.write(f"{self._heading}{prediction.verdict or 'failed':<9}  {probability:>12}  {line}\n")
-        self._stream.flush()
-        self._heading = ""
+        first = heading.pop() if heading else ""
+        stream.write(f"{first}{prediction.verdict or 'failed':<9}  {probability:>12}  {line}\n")
+        stream.flush()
 
-
-class ParquetWriter:
-    """Writes results to a Parquet file, which is whole when it is closed."""
-
-    def __init__(self, path: Path, *, check: bool) -> None:
-        self._check, self._rows = check, list[dict[str, Any]]()
-        names = columns(check=check)
-        self._schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
-        self._file = pq.ParquetWriter(path, self._schema, write_page_checksum=True)
-
-    def write(self, prediction: Prediction) -> None:
-        """Write one result."""
-        self._rows.append(prediction.row(check=self._check))
-        if len(self._rows) == _PARQUET_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        """Write what is left and the end of the file."""
-        self._flush()
-        self._file.close()
-
-    def _flush(self) -> None:
-        self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-        self._rows = []
+    return write
 
 
 @contextmanager
-def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iterator[tuple[Writer, Mapping[str, str]]]:
+def _parquet_writer(path: Path, *, check: bool) -> Iterator[Write]:
+    names, rows = columns(check=check), list[dict[str, Any]]()
+    schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as file:
+
+        def write(prediction: Prediction) -> None:
+            rows.append(prediction.row(check=check))
+            if len(rows) == _PARQUET_ROWS:
+                flush()
+
+        def flush() -> None:
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+        yield write
+        flush()
+
+
+@contextmanager
+def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iterator[tuple[Write, Mapping[str, str]]]:
     """Open a .csv, .jsonl or .parquet file of results; it is complete when the block ends well.
 
     Args:
@@ -168,7 +153,7 @@ def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iter
         resume: continue what a stopped run left.
 
     Yields:
-        The writer, and path -> status of the rows that are there already.
+        What writes a result, and path -> status of the rows that are there already.
 
     Raises:
         SettingError: the file exists and ``resume`` is not given, or it is given for a file that cannot be appended to.
@@ -178,17 +163,16 @@ def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iter
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if format_of(out) == "parquet":
-            with atomic_path(out) as partial, closing(ParquetWriter(partial, check=check)) as rows:
-                yield rows, {}
+            with atomic_path(out) as partial, _parquet_writer(partial, check=check) as write:
+                yield write, {}
             return
         is_new = not out.exists()
         there = {} if is_new else _cut_to_whole_rows(out, check=check, detector=detector)
         with out.open("a", encoding="utf-8", newline="") as stream:
-            begin = stream.tell()
-            writer = TextWriter(stream, format_of(out), check=check, header=begin == 0)
+            write = text_writer(stream, format_of(out), check=check, header=stream.tell() == 0)
             heading = stream.tell()
             try:
-                yield writer, there
+                yield write, there
             except BaseException:
                 if is_new and stream.tell() == heading:
                     out.unlink()  # nothing is in it that a run could resume

@@ -13,7 +13,8 @@ from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
 from stages.predict.detector import task_of
 from stages.predict.inputs import Item, find_images
-from stages.predict.results import TableWriter, TextWriter, open_results
+from stages.predict.results import open_results, table_writer, text_writer
+from stages.reporter import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from stages.extract.read_image import ReadSpec, Task
     from stages.predict.detector import Detector
-    from stages.predict.results import Prediction, Writer
-    from stages.reporter import Reporter
+    from stages.predict.results import Prediction
+    from stages.reporter import Progress, Reporter
 
 _FEW = 8  # images that are decoded here before a loader process would have started
 
@@ -73,8 +74,8 @@ def run(
         detector: what scores.
         paths: files, folders, archives, or "-" for a list on ``stdin``.
         stdin: where "-" reads.
-        stream: where rows go where there is no ``out``.
-        form: "table", "csv" or "jsonl", of rows on ``stream``.
+        stream: where rows go as a "table", "csv" or "jsonl" (``form``) where there is no ``out``.
+        form: see ``stream``.
         out: the result file; its name tells its format.
         resume: continue what a stopped run left in ``out``: images that have a row are passed over.
         check: also score the views of this check, a name in ``stages.predict.detector.CHECKS``.
@@ -88,26 +89,24 @@ def run(
         SettingError: ``out`` exists, or cannot be resumed.
     """
     summary = Summary()
+    there: Mapping[str, str] = {}
     with ExitStack() as stack:
-        writer: Writer
-        there: Mapping[str, str] = {}
-        progress = None
+        progress: Progress = SilentReporter()
         if out is not None:
             opened = open_results(out, check=bool(check), detector=detector.name(check), resume=resume)
-            writer, there = stack.enter_context(opened)
+            write, there = stack.enter_context(opened)
             summary.there.update(there.values())
             progress = stack.enter_context(reporter.progress("predict", None, "images"))
         elif form == "table":
-            writer = TableWriter(stream, detector.calibration.synthetic_above)
+            write = table_writer(stream, detector.calibration.synthetic_above)
         else:
-            writer = TextWriter(stream, form, check=bool(check))
+            write = text_writer(stream, form, check=bool(check))
         images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
         images = (item for item in images if item.name not in there)
         for prediction in predictions(detector, images, check=check, loaders=loaders, batch=batch):
-            writer.write(prediction)
+            write(prediction)
             summary.verdicts[prediction.verdict or "failed"] += 1
-            if progress is not None:
-                progress.advance(1, failed=int(prediction.verdict is None))
+            progress.advance(1, failed=int(prediction.verdict is None))
     return summary
 
 

@@ -22,12 +22,12 @@ def results(count):
 
 
 def write(out, predictions, *, resume=False, stop=None, check=False, detector="d"):
-    with open_results(out, check=check, detector=detector, resume=resume) as (writer, there):
+    with open_results(out, check=check, detector=detector, resume=resume) as (add, there):
         for number, prediction in enumerate(predictions):
             if number == stop:
                 raise KeyboardInterrupt
             if prediction.path not in there:
-                writer.write(prediction)
+                add(prediction)
     return there
 
 
@@ -66,8 +66,8 @@ def test_a_reason_is_one_line_that_no_terminal_obeys():
 
 def test_a_row_is_in_the_file_at_once(tmp_path):
     out = tmp_path / "out.csv"
-    with open_results(out, check=False, detector="d", resume=False) as (writer, _):
-        writer.write(results(2)[0])
+    with open_results(out, check=False, detector="d", resume=False) as (add, _):
+        add(results(2)[0])
         assert [row["path"] for row in read(out)] == [results(2)[0].path]
 
 
