@@ -9,9 +9,8 @@ import torch
 
 from stages.heads.file import build_head
 from stages.heads.settings import LayerTransformerSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
-from stages.predict.explain import contributions
 from stages.predict.detector import Detector
-from stages.predict.explain import explain, run
+from stages.predict.explain import contributions, explain, run
 from stages.predict.make import run as make_bundle
 from storage.errors import DataError
 from storage.features import FeatureTable
