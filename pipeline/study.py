@@ -42,13 +42,13 @@ def write_report(params: Params) -> tuple[Path, Table]:
         head_order=labels(params),
         set_order=set_order(params),
         set_lists={name: found.members for name, found in set_lists().items()},
-        head_cards={
+        head_settings={
             params.label(name, corpus): head.model_dump(mode="json")
             for corpus in params.train_on
             for name, head in params.heads.items()
         },
         versions={package: version(package) for package in _SHOWN_VERSIONS},
-        images=dict(_images_at_hand(params)),
+        sources=dict(_images_at_hand(params)),
         audits=list(_audits(params)),
         reproduce=["dvc repro", "# or, from the stored scores alone:", "ltdpipe report"],
         unlabelled=params.evaluate.unlabelled,
@@ -60,7 +60,7 @@ def write_report(params: Params) -> tuple[Path, Table]:
     }
     profiles = [workspace.analysis(corpus) for corpus in params.evaluate.corpora]
     metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
-    write_speed(recorded(params), out, params.study)
+    write_speed(list(recorded(params)), out, params.study)
     return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +18,7 @@ from stages.heads.linear import LinearHead
 from stages.heads.ltd import LtdHead
 from stages.predict.detector import CHECKS, read_any
 from stages.report import html
-from stages.report.chart import Chart, Line
-from stages.report.figures import Curve, band_chart, common_scale
+from stages.report.chart import Curve, common_scale, line_chart
 from storage.atomic import write_text
 from storage.errors import DataError
 
@@ -166,20 +165,13 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
                 band = getattr(of_class, name)
                 curves.append(Curve(kind, label, x, band.mean, band.std))
         curves.append(Curve("image", "this image", x, [own[k] for k in x], [None] * len(x)))
-        chart = band_chart(title, curves, limits=limits, scale=common_scale(curves, limits), y_label=unit)
-        yield {"title": title, "chart": _with_window(chart, x, explanation.window)}
-
-
-def _with_window(chart: Chart, x: Sequence[int], window: tuple[int, int] | None) -> Chart:
-    """Shade the transitions inside the blocks that decide, behind the curves."""
-    inside = [k for k in x if window is not None and window[0] <= k < window[1]]
-    if not inside:
-        return chart
-    step = (chart.right - chart.left) / max(x[-1] - x[0], 1)
-    edges = (chart.left + (k - x[0]) * step for k in (inside[0] - 0.5, inside[-1] + 0.5))
-    left, right = (round(min(max(edge, chart.left), chart.right), 2) for edge in edges)
-    band = f"{left},{chart.top} {right},{chart.top} {right},{chart.floor} {left},{chart.floor}"
-    return replace(chart, marks=(Line("window", "the blocks that decide", "", band), *chart.marks))
+        inside = [k for k in x if explanation.window is not None and explanation.window[0] <= k < explanation.window[1]]
+        chart = line_chart(
+            title, curves, x_label="transition k (block k to block k + 1)", y_label=unit,
+            x_scale=(x[0], max(x[-1], x[0] + 1)), y_scale=common_scale(curves, limits), limits=limits,
+            shaded=(inside[0] - 0.5, inside[-1] + 0.5) if inside else None,
+        )  # fmt: skip
+        yield {"title": title, "chart": chart}
 
 
 def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:

@@ -1,156 +1,244 @@
-"""What a figure is once laid out: a chart of marks and ticks, and the axes that place them.
-
-Small figures of one width (``WIDTH`` units, drawn at about one pixel per unit) stay readable on a phone and on paper.
-Coordinates are rounded, so that equal data give equal bytes. An axis from 0 to 1 is a share, printed in percent.
-"""
+"""Charts: numbers in, marks out."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stages.report.svg import (
+    FLOOR,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Chart,
+    Mark,
+    axes,
+    box,
+    line_mark,
+    rounded_step,
+    text_mark,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import NDArray
 
-WIDTH = 360
+    from stages.measure.frame import Mean
+
 UNIT = (0.0, 1.0)
-LEFT, RIGHT, TOP = 44, 352, 24  # the frame of lines, heat maps and clouds
+
+_BAR_END, _NAMES_END, _ROW, _LABEL, _GAP, _LONGEST_LABEL, _CELL = 284, 150, 12, 16, 9, 44, 14
 
 
-class Tick(NamedTuple):
-    """A mark on an axis: its position and text."""
-
-    at: float
-    text: str
-
-
-class Bar(NamedTuple):
-    """A horizontal bar; ``width`` is None for an undefined value, ``whisker`` None where there is no interval."""
-
-    kind: str
-    name: str
-    y: float
-    width: float | None
-    whisker: tuple[float, float] | None
-    text: str
-
-
-class BarGroup(NamedTuple):
-    """The bars of one head under its name."""
-
-    label: str
-    y: float
-    bars: Sequence[Bar]
-
-
-class Line(NamedTuple):
-    """A drawn curve and its band, as lists of SVG points."""
-
-    kind: str
-    label: str
-    points: str
-    band: str = ""
-
-
-class Square(NamedTuple):
-    """A square of a heat map; ``strength`` 0..1 on the side of ``kind`` ("more" or "less"), or a "frame" around one."""
-
-    kind: str
-    x: float
-    y: float
-    width: float
-    strength: float
-    text: str
-
-
-class Cloud(NamedTuple):
-    """Points of one kind, as one SVG path of dots."""
-
-    kind: str
-    label: str
-    path: str
-
-
-class Difference(NamedTuple):
-    """A dot with its interval in a row of its own."""
-
-    label: str
-    y: float
-    at: float
-    ends: tuple[float, float]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A figure as laid out.
+@dataclass(frozen=True)
+class Curve:
+    """A curve through (x, y) points, x ascending.
 
     Attributes:
-        kind: "bars", "differences", "lines", "heats" or "clouds": the macro that draws it.
-        title: what it shows.
-        words: what can be seen in it, for those who do not see it.
-        floor: y of the lower end of the frame.
-        height: of the drawing.
-        marks: what is drawn: ``BarGroup``, ``Difference``, ``Line``, ``Square`` or ``Cloud``.
-        legend: (style class, text) of what the marks stand for.
-        caption: printed above; empty: the title.
-        detail: printed beside the caption.
+        kind: its style class.
+        label: what it is called.
+        x: of each point.
+        y: of each point.
+        std: half the width of its band at each point, None where there is no spread; empty: no band.
+        note: what the chart's words say of it; empty: its range.
     """
 
     kind: str
-    title: str
-    words: str
-    floor: float
-    height: float
-    marks: Sequence[Any]
-    x_ticks: Sequence[Tick] = ()
-    y_ticks: Sequence[Tick] = ()
-    x_label: str = ""
-    y_label: str = ""
-    legend: Sequence[tuple[str, str]] = ()
-    caption: str = ""
-    detail: str = ""
-    left: float = LEFT
-    right: float = RIGHT
-    top: float = TOP
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    std: Sequence[float | None] = ()
+    note: str = ""
 
-    def captioned(self, caption: str, detail: str = "") -> Chart:
-        """Return the chart with these words above it."""
-        return replace(self, caption=caption, detail=detail)
+    def band(self, limits: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the lower and the upper edge of the band, within what the quantity can be."""
+        spread = np.array([std or 0.0 for std in self.std] or 0.0)
+        return np.clip(self.y - spread, *limits), np.clip(self.y + spread, *limits)
 
 
-class Axis(NamedTuple):
-    """Places values between ``low`` and ``high`` between two coordinates."""
+def line_chart(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    x_label: str,
+    y_label: str,
+    x_scale: tuple[float, float] = UNIT,
+    y_scale: tuple[float, float] = UNIT,
+    limits: tuple[float, float] = UNIT,
+    x_names: Sequence[str] = (),
+    diagonal: str = "",
+    shaded: tuple[float, float] | None = None,
+) -> Chart:
+    """Lay out curves, with their bands.
 
-    low: float
-    high: float
-    start: float
-    end: float
-    digits: int = 1
-    percent: bool = False
+    Args:
+        title: what the chart shows.
+        curves: each with at least one point.
+        x_label: name of the x axis.
+        y_label: name of the y axis.
+        x_scale: values at the ends of the x axis.
+        y_scale: values at the ends of the y axis.
+        limits: the least and the greatest value that the quantity can have; bands are cut there.
+        x_names: texts of the ticks at each x of the curves; none: round numbers.
+        diagonal: what the line from corner to corner means; empty: none is drawn.
+        shaded: a part of the x axis that is to stand out.
+    """
+    percent = limits == UNIT
+    along = Axis(x_scale[0], max(x_scale[1], x_scale[0] + 1e-9), LEFT, RIGHT, percent=x_scale == UNIT and not x_names)
+    up = Axis(*y_scale, FLOOR, TOP, percent=percent)
+    ticks = along.ticks(curves[0].x, x_names) if x_names else along.ticks()
+    marks = axes(ticks, up.ticks(), x_label=x_label, y_label=y_label)
+    if shaded:
+        left, right = along.at(shaded)
+        marks.append(Mark("rect", box("band window", left, TOP, round(right - left, 2), FLOOR - TOP)))
+    marks.append(line_mark("axis", LEFT, RIGHT, FLOOR, FLOOR))
+    for curve in curves:
+        if curve.std:
+            low, high = curve.band(limits)
+            edge = _points(along.at([*curve.x, *reversed(curve.x)]), up.at([*high, *reversed(low)]))
+            marks.append(Mark("polygon", {"class": f"band {curve.kind}", "points": edge}))
+    if diagonal:
+        corners = {"class": "line chance", "points": f"{LEFT},{FLOOR} {RIGHT},{TOP}"}
+        marks.append(Mark("polyline", corners, diagonal))
+    words = []
+    for curve in curves:
+        drawn = {"class": f"line {curve.kind}", "points": _points(along.at(curve.x), up.at(curve.y))}
+        marks.append(Mark("polyline", drawn, curve.label))
+        least, most = (end * (100 if percent else 1) for end in (min(curve.y), max(curve.y)))
+        where = int(np.argmax(curve.y))
+        place = x_names[where] if x_names else f"{curve.x[where]:g}"
+        seen = f"from {least:.3g} to {most:.3g}{' %' if percent else ''}, most at {place}"
+        words.append(f"{curve.label}: {curve.note or seen}.")
+    legend = [("line chance", diagonal)] if diagonal else []
+    legend += [(f"line {curve.kind}", curve.label) for curve in curves]
+    return Chart(kind="lines", title=title, words=" ".join(words), height=FLOOR + 36, marks=marks, legend=legend)
 
-    def at(self, values: ArrayLike) -> Any:
-        """Return the coordinates of values, a float or a list; those outside lie on the ends."""
-        share = (np.clip(np.asarray(values, dtype=np.float64), self.low, self.high) - self.low) / (self.high - self.low)
-        return np.round(self.start + share * (self.end - self.start), self.digits).tolist()
 
-    def ticks(self, values: Sequence[float] = (), texts: Sequence[str] = ()) -> list[Tick]:
-        """Place these values, or three to eight round numbers."""
-        if not values:
-            step = rounded_step(self.low, self.high)
-            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-            values = [round(i * step, 12) for i in range(first, last + 1)]
-        shown = texts or [f"{value * (100 if self.percent else 1):g}" for value in values]
-        return [Tick(at, text) for at, text in zip(self.at(values), shown, strict=True)]
+def common_scale(curves: Iterable[Curve], limits: tuple[float, float]) -> tuple[float, float]:
+    """Return a y scale that holds all curves and bands, ending on round numbers."""
+    ends = np.concatenate([np.concatenate(curve.band(limits)) for curve in curves])
+    low, high = float(ends.min()), float(ends.max())
+    step = rounded_step(low, high)
+    low, high = (round(end * step, 12) for end in (math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)))
+    return (low, high) if high > low else (low, low + step)
 
 
-def rounded_step(low: float, high: float) -> float:
-    """Return a round step between ticks, of which three to eight lie between two values."""
-    span = (high - low) or abs(low) or 1.0
-    power = 10.0 ** math.floor(math.log10(span))
-    return next(factor * power for factor in (0.2, 0.25, 0.5, 1.0, 2.0) if span / (factor * power) <= 5 + 1e-9)
+def bar_chart(
+    title: str, heads: Iterable[tuple[str, Sequence[tuple[str, str, Mean, tuple[float, float] | None]]]]
+) -> Chart:
+    """Lay out grouped bars on a scale from 0 to 100 %.
+
+    Args:
+        title: what the chart shows.
+        heads: head name -> (style class, metric, value, interval) of each bar.
+    """
+    axis = Axis(*UNIT, 1, _BAR_END, percent=True)
+    marks, words, legend, y = [], [], {}, 0.0
+    for head, bars in heads:
+        label = head if len(head) <= _LONGEST_LABEL else f"{head[: _LONGEST_LABEL - 1]}…"
+        marks.append(text_mark("label", 1, y + _LABEL - 6, label))
+        y += _LABEL
+        texts = []
+        for kind, name, mean, interval in bars:
+            text = "undefined"
+            if mean.value is None:
+                marks.append(text_mark("undefined", 5, y + 8, f"{name} undefined"))
+            else:
+                text = f"{100 * mean.value:.2f}" + ("" if mean.std is None else f" ±{100 * mean.std:.2f}")
+                width = round(axis.at(mean.value) - 1, 2)
+                marks.append(Mark("rect", box(f"bar {kind}", 1, y, width, 8), f"{head}, {name}: {text}"))
+                marks.append(text_mark("value", WIDTH - 1, y + 7.5, text, "end"))
+            if interval is not None:
+                low, high = axis.at(interval)
+                ends = f"M{low} {y + 4}H{high}M{low} {y + 1.5}v5M{high} {y + 1.5}v5"
+                marks.append(Mark("path", {"class": "whisker", "d": ends}))
+            texts.append(f"{name} {text}")
+            legend[kind] = name
+            y += _ROW
+        words.append(f"{head}: {', '.join(texts)}.")
+        y += _GAP
+    frame = axes(axis.ticks([0, 0.25, 0.5, 0.75, 1]), x_label="percent", floor=y - 4, left=1, right=_BAR_END, top=4)
+    return Chart(
+        kind="bars", title=title, words=" ".join(words), height=y + 32, marks=[*frame, *marks],
+        legend=[*legend.items(), ("whisker", "95 % interval over images")],
+    )  # fmt: skip
+
+
+def difference_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Chart:
+    """Lay out differences between shares, (label, difference, low, high), around zero."""
+    reach = max(0.001, *(abs(end) for _, *values in rows for end in values))
+    axis = Axis(-reach, reach, _NAMES_END, RIGHT, percent=True)
+    floor = _ROW * len(rows) + 6.0
+    marks = axes(axis.ticks(), x_label="difference, percentage points", floor=floor, left=_NAMES_END, top=4)
+    words = []
+    for number, (label, value, low, high) in enumerate(rows):
+        y = 12.0 + _ROW * number
+        text = f"{label}: {100 * value:+.2f}, 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
+        marks.append(text_mark("value", 0, y + 3, label))
+        marks.append(Mark("path", {"class": "whisker", "d": f"M{axis.at(low)} {y}H{axis.at(high)}"}))
+        marks.append(Mark("circle", {"class": "dot", "cx": axis.at(value), "cy": y, "r": 2.6}, text))
+        words.append(text)
+    legend = [("whisker", "difference with its 95 % interval")]
+    return Chart(
+        kind="differences", title=title, words="; ".join(words), height=floor + 36, marks=marks, legend=legend
+    )  # fmt: skip
+
+
+def heat_map(title: str, cells: Sequence[tuple[int, int, float]], frames: Sequence[tuple[int, int, str]]) -> Chart:
+    """Lay out AUCs over windows.
+
+    Args:
+        title: what the chart shows.
+        cells: (first block, n, AUC); 0.5 is the middle of the scale.
+        frames: (first block, n, whose window it is).
+    """
+    starts, lengths = sorted({start for start, _, _ in cells}), sorted({n for _, n, _ in cells})
+    width = round(min(30.0, (RIGHT - LEFT) / (starts[-1] - starts[0] + 1)), 2)
+    squares, framed = [], []
+    for start, n, auc in cells:
+        place = round(LEFT + (start - starts[0]) * width, 2), TOP + (n - lengths[0]) * _CELL, width, _CELL
+        strength = {"fill-opacity": round(min(1.0, abs(auc - 0.5) * 2), 3)}
+        square = box("heat more" if auc >= 0.5 else "heat less", *place) | strength
+        squares.append(Mark("rect", square, f"blocks {start} to {start + n - 1}: {auc:.3f}"))
+        owners = [owner for first, length, owner in frames if (first, length) == (start, n)]
+        if owners:
+            framed.append(Mark("rect", box("frame", *place), f"read by {', '.join(owners)}"))
+    shown = starts[:: 1 if len(starts) <= 12 else 2]
+    x_ticks = [(round(LEFT + (start - starts[0] + 0.5) * width, 2), str(start)) for start in shown]
+    y_ticks = [(TOP + (n - lengths[0] + 0.5) * _CELL, str(n)) for n in lengths]
+    floor = TOP + len(lengths) * _CELL
+    x_label, y_label = "first block of the window", "blocks in the window"
+    frame = axes(x_ticks, y_ticks, x_label=x_label, y_label=y_label, floor=floor, grid=False)
+    start, n, auc = max(cells, key=lambda cell: abs(cell[2] - 0.5))
+    legend = [("heat more", "AUC near 1"), ("heat less", "AUC near 0")]
+    return Chart(
+        kind="heats", title=title, words=f"Separates best: blocks {start} to {start + n - 1}, AUC {auc:.3f}.",
+        height=floor + 34, marks=[*frame, *squares, *framed],
+        legend=[*legend, ("frame", "read by a head")] if framed else legend,
+    )  # fmt: skip
+
+
+def cloud_chart(title: str, clouds: Sequence[tuple[str, str, NDArray[np.float64]]], words: str) -> Chart:
+    """Lay out clouds of points (style class, label, (M, 2)), each of two components stretched to the frame."""
+    every = np.concatenate([points for _, _, points in clouds])
+    low, high = every.min(axis=0), every.max(axis=0)
+    high = np.where(high > low, high, low + 1)
+    along, up = Axis(low[0], high[0], 8, RIGHT), Axis(low[1], high[1], FLOOR, TOP)
+    marks = axes((), x_label="first component", y_label="second component", floor=FLOOR + 6)
+    marks.append(Mark("rect", {**box("frame", 2, TOP - 6, RIGHT + 4, FLOOR - TOP + 12)}))
+    for kind, label, points in clouds:
+        places = zip(along.at(points[:, 0]), up.at(points[:, 1]), strict=True)
+        drawn = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+        marks.append(Mark("path", {"class": f"dots {kind}", "d": drawn}, label))
+    legend = [(f"dots {kind}", label) for kind, label, _ in clouds]
+    return Chart(kind="clouds", title=title, words=words, height=FLOOR + 24, marks=marks, legend=legend)
+
+
+def _points(x: Sequence[float], y: Sequence[float]) -> str:
+    return " ".join(f"{across:g},{above:g}" for across, above in zip(x, y, strict=True))

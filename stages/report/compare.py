@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stages.evaluate.scores import read_card
 from stages.measure.bootstrap import REPLICATES
 from stages.measure.metrics import METRICS
-from stages.report.figures import difference_chart
+from stages.report.chart import difference_chart
 from stages.report.html import table_page
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stages.report.table import Cell
+    from stages.report.table import Rows
 
 
 def run(
@@ -51,16 +51,14 @@ def run(
     # one folder may hold one training more than the other; or each one training, another one
     for called in (head_names(sides[0] | sides[1]), head_names(sides[0]) | head_names(sides[1])):
         heads = [{path: (heads_of or called).get(path, called[path]) for path in side} for side in sides]
-        distinct = [sorted(set(found.values())) for found in heads]
-        if [len(found) for found in distinct] == [1, 1]:
-            pairs = [(distinct[0][0], distinct[1][0])]
-        else:
-            pairs = [(head, head) for head in distinct[0] if head in distinct[1]]
+        first, second = (sorted(set(of_side.values())) for of_side in heads)
+        single = len(first) == len(second) == 1
+        pairs = [(first[0], second[0])] if single else [(head, head) for head in first if head in second]
         if pairs:
             break
     else:
         raise DataError(
-            f"{names[0]} and {names[1]} have no head in common: {', '.join(distinct[0])} and {', '.join(distinct[1])}; "
+            f"{names[0]} and {names[1]} have no head in common: {', '.join(first)} and {', '.join(second)}; "
             "compare two heads by name, or two studies with a head of one name"
         )
     labels: dict[Path, str] = {}
@@ -70,19 +68,18 @@ def run(
     chosen = [(_label(head, names[0]), _label(against, names[1])) for head, against in pairs]
     uncertainty = resample(results, heads=[head for pair in chosen for head in pair], replicates=replicates)
     columns = results.column_names()
-    blocks: dict[tuple[str, str], list[Sequence[Cell]]] = {pair: [] for pair in chosen}
+    blocks: dict[tuple[str, str], Rows] = {pair: [] for pair in chosen}
     for each in uncertainty.compare(chosen):
-        means = [results.of_set(name, each.tested, each.metric) for name in (each.head, each.other)]
-        values: list[Cell] = [*map(Value.of, means), *(Value(value, signed=True) for value in each.found[:3])]
-        tests: list[Cell] = [each.found.p, each.p_holm, each.of]
-        row = [columns[each.tested], METRICS[each.metric].title, *values, *tests]
-        blocks[each.head, each.other].append(row)
+        means = (Value.of(results.of_set(head, each.tested, each.metric)) for head in (each.head, each.other))
+        ends = (Value(value, signed=True) for value in each.difference[:3])
+        tests = (each.difference.p, each.p_holm, each.of)
+        place = (columns[each.tested], METRICS[each.metric].title)
+        blocks[each.head, each.other].append([*place, *means, *ends, *tests])
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
     family = f"p_holm: Holm-corrected over all {sum(map(len, blocks.values()))} tests of this table."
     notes = ["Percent, means over seeds.", COMPARISON_NOTE, family]
-    title = f"{names[0]} against {names[1]}"
-    of_pairs = [Block(f"{head} against {other}", rows) for (head, other), rows in blocks.items()]
-    return Table(title, header, of_pairs, text_columns=2, block_name="pair", notes=notes)
+    of_pairs = [Block(f"{head} against {against}", rows) for (head, against), rows in blocks.items()]
+    return Table(f"{names[0]} against {names[1]}", header, of_pairs, 2, block_name="pair", notes=notes)
 
 
 def page(table: Table) -> str:
@@ -93,8 +90,7 @@ def page(table: Table) -> str:
         for tested, metric, _, _, *cells in block.rows:
             value, low, high = (cell.value or 0.0 for cell in cells[:3] if isinstance(cell, Value))
             rows.append((f"{tested}, {metric}", value, low, high))
-        if rows:
-            charts.append(difference_chart(block.title, rows))
+        charts += [difference_chart(block.title, rows)] if rows else []
     return table_page(table, charts)
 
 

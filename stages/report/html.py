@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: style, script, figures and pictures inline, data escaped, no request to anywhere."""
+"""Self-contained HTML pages: style, script, charts and pictures inline, data escaped, no request to anywhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.report.chart import WIDTH
+from stages.report.svg import WIDTH
 from stages.report.table import Value
 from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.report.chart import Chart
+    from stages.report.svg import Chart
     from stages.report.table import Table
 
 MOST_ROWS = 700  # of a table in a page; a longer one would fill it, and stands in a file beside it
@@ -49,7 +49,7 @@ def render(
     environment.globals |= {
         "width": WIDTH,
         "most_rows": MOST_ROWS,
-        "next_number": count(1).__next__,  # of a figure, for ids that are unique in the page
+        "next_number": count(1).__next__,  # of a chart, for ids that are unique in the page
         "style": Markup(style),  # noqa: S704 - our own file, not data
         "script": Markup(script),  # noqa: S704
         "style_hash": _csp_hash(style),
@@ -59,7 +59,7 @@ def render(
 
 
 def table_page(table: Table, charts: Sequence[Chart] = ()) -> str:
-    """Return the HTML of a page of figures and one table."""
+    """Return the HTML of a page of charts and one table."""
     return render("table_page.html.j2", {"table": table, "charts": charts})
 
 

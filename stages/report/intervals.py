@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stages.evaluate.scores import Scores
     from stages.report.results import NamedSet, Results
-
-COMPARED = shown_in("tests")
 
 
 class Comparison(NamedTuple):
@@ -42,8 +42,8 @@ class Comparison(NamedTuple):
         head: the one.
         other: the other.
         tested: the set.
-        metric: one of ``COMPARED``.
-        found: value of the head minus that of the other, means over seeds, its 95 % interval and p value.
+        metric: one of those that tests show.
+        difference: value of the head minus that of the other, means over seeds, its 95 % interval and p value.
         p_holm: p, Holm-corrected over all comparisons of the table.
         of: "methods" where both heads have several seeds, else "weights": of these trainings alone.
     """
@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
     other: str
     tested: NamedSet
     metric: str
-    found: Difference
+    difference: Difference
     p_holm: float
     of: str
 
@@ -71,13 +71,12 @@ class Uncertainty:
 
     def of_set(self, head: str, tested: NamedSet, metric: str) -> tuple[float, float] | None:
         """Return the 95 % interval of a metric of a set; None where it is undefined or has none."""
-        value = self.results.of_set(head, tested, metric).value
-        return self._interval(head, metric, [tested], value)
+        return self._interval(head, metric, [tested], self.results.of_set(head, tested, metric).value)
 
     def of_sets(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
         """Return the 95 % interval of the mean over sets; None when a set in it has none."""
-        value = self.results.of_sets(head, metric, names).value
-        return self._interval(head, metric, self._covered(head, metric, names), value)
+        covered = self.results.covered(head, metric, names)
+        return self._interval(head, metric, covered, self.results.of_sets(head, metric, names).value)
 
     def of_method(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
         """Return the 95 % interval of the mean over sets that another training on other images may give, or None.
@@ -86,30 +85,27 @@ class Uncertainty:
         seeds agree.
         """
         mean = self.results.of_sets(head, metric, names)
-        covered = self._covered(head, metric, names)
+        covered = self.results.covered(head, metric, names)
         replicates = self._replicates(head, metric, covered)
         if mean.value is None or not mean.std or replicates is None:
             return None
-        by_set = [self.results.values(head, tested, metric) for tested in covered]
+        by_set = [self.results.by_seed(head, tested, metric).values for tested in covered]
         by_seed = [sum(values) / len(values) for values in zip(*by_set, strict=True)]
-        found = of_trainings(mean.value, float(replicates.var()), by_seed)
-        return max(found.low, 0.0), min(found.high, 1.0)
+        ends = of_trainings(mean.value, float(replicates.var()), by_seed)
+        return max(ends.low, 0.0), min(ends.high, 1.0)
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Compare pairs of heads on every set that both have scored and that has both classes: one table of tests."""
         compared = []
-        for head, other in pairs:
-            for metric in COMPARED:
-                for tested in self.results.sets:
-                    mine, theirs = (self._replicates(one, metric, [tested]) for one in (head, other))
-                    if mine is None or theirs is None:
-                        continue
-                    values = [self.results.values(one, tested, metric) for one in (head, other)]
-                    ours, others = ([value for value in of if not np.isnan(value)] for of in values)
-                    found = difference(metric, ours, others, mine - theirs, self.results.size(tested))
-                    of = "methods" if min(len(ours), len(others)) > 1 else "weights"
-                    compared.append(Comparison(head, other, tested, metric, found, found.p, of))
-        corrected = holm([each.found.p for each in compared])
+        for pair, metric, tested in product(pairs, shown_in("tests"), self.results.sets):
+            mine, theirs = (self._replicates(head, metric, [tested]) for head in pair)
+            if mine is not None and theirs is not None:
+                values = [np.array(self.results.by_seed(head, tested, metric).values) for head in pair]
+                ours, others = (of_head[~np.isnan(of_head)].tolist() for of_head in values)
+                found = difference(metric, ours, others, mine - theirs, self.results.size(tested))
+                of = "methods" if min(len(ours), len(others)) > 1 else "weights"
+                compared.append(Comparison(*pair, tested, metric, found, found.p, of))
+        corrected = holm([each.difference.p for each in compared])
         return [each._replace(p_holm=p) for each, p in zip(compared, corrected, strict=True)]
 
     def _interval(
@@ -120,17 +116,13 @@ class Uncertainty:
             return None
         return interval(metric, value, replicates, [self.results.size(tested) for tested in sets])
 
-    def _covered(self, head: str, metric: str, names: Sequence[NamedSet]) -> list[NamedSet]:
-        return [tested for tested in self.results.covered(head, metric) if tested in names]
-
     def _replicates(self, head: str, metric: str, sets: Sequence[NamedSet]) -> NDArray[np.float64] | None:
         """Return the replicates (R,) of the mean over sets; None when one of them has none."""
-        columns = [self.replicates.get((head, tested), {}).get(metric) for tested in sets]
-        found = [column for column in columns if column is not None and not np.isnan(column).any()]
-        if not found or len(found) < len(columns) or not METRICS[metric].interval:
+        if not sets or not METRICS[metric].interval:
             return None
-        mean: NDArray[np.float64] = np.mean(found, axis=0)
-        return mean
+        columns = [self.replicates.get((head, tested), {}).get(metric) for tested in sets]
+        defined = [column for column in columns if column is not None and not np.isnan(column).any()]
+        return np.asarray(np.mean(defined, axis=0)) if len(defined) == len(columns) else None
 
 
 def resample(
@@ -144,26 +136,28 @@ def resample(
         replicates: how many samples of images are drawn.
         seed: of the draws; the same seed gives the same intervals. Each corpus has draws of its own.
     """
-    found: dict[tuple[str, NamedSet], dict[str, NDArray[np.float64]]] = {}
-    for corpus, sample in results.samples.items():
-        scored = {head: seeds for head in heads or results.heads if (seeds := sample.seeds(head))}
-        both = [tested for tested in results.sets if tested.corpus == corpus and all(sample.size(tested.name))]
-        rows = {tested: sample.members[tested.name] for tested in both}
-        resamplers = {
-            (head, tested): [
-                Resampler(sample.label[own], sample.logits[head, s][own], results.thresholds.get((head, s)))
-                for s in seeds
-            ]
-            for tested, own in rows.items()
-            for head, seeds in scored.items()
-        }
+    drawn: dict[tuple[str, NamedSet], dict[str, NDArray[np.float64]]] = {}
+    for corpus, images in results.images.items():
+        both = [tested for tested in results.sets if tested.corpus == corpus and all(results.size(tested))]
+        resamplers: dict[tuple[str, NamedSet], list[Resampler]] = defaultdict(list)
+        for ((head, of_seed), logits), tested in product(sorted(results.logits[corpus].items()), both):
+            if heads is None or head in heads:
+                rows, threshold = images.members[tested.name], results.thresholds.get((head, of_seed))
+                resamplers[head, tested].append(Resampler(images.label[rows], logits[rows], threshold))
         parts: dict[tuple[str, NamedSet], list[dict[str, NDArray[np.float64]]]] = defaultdict(list)
         draws = (seed, zlib.crc32(corpus.encode()))
-        for counts in draw_counts(sample.strata(), replicates=replicates, seed=draws) if resamplers else ():
-            drawn = {tested: counts[:, own] for tested, own in rows.items()}
+        for counts in draw_counts(strata(images), replicates=replicates, seed=draws) if resamplers else ():
+            of_sets = {tested: counts[:, images.members[tested.name]] for tested in both}
             for (head, tested), of_seeds in resamplers.items():
-                by_seed = [resampler.metrics(drawn[tested]) for resampler in of_seeds]
+                by_seed = [resampler.metrics(of_sets[tested]) for resampler in of_seeds]
                 parts[head, tested].append({m: np.mean([one[m] for one in by_seed], axis=0) for m in by_seed[0]})
         for place, batches in parts.items():
-            found[place] = {metric: np.concatenate([batch[metric] for batch in batches]) for metric in batches[0]}
-    return Uncertainty(results, found)
+            drawn[place] = {metric: np.concatenate([batch[metric] for batch in batches]) for metric in batches[0]}
+    return Uncertainty(results, drawn)
+
+
+def strata(images: Scores) -> NDArray[np.int64]:
+    """Return (N,) a number for each combination of label and test sets."""
+    inside = [np.isin(np.arange(len(images)), rows) for rows in images.members.values()]
+    numbers: NDArray[np.int64] = np.unique(np.stack([images.label, *inside], axis=1), axis=0, return_inverse=True)[1]
+    return numbers

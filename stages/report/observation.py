@@ -1,4 +1,4 @@
-"""The paper's observation: how the CLS token moves from block to block, and what each window of blocks tells."""
+"""The paper's observation: how the CLS token moves from block to block, and how each window of blocks separates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.analyse.files import (
     read_analysis,
     windows_path,
 )
-from stages.report.figures import Curve, band_chart, cloud_chart, common_scale, heat_map
+from stages.report.chart import Curve, cloud_chart, common_scale, heat_map, line_chart
 from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
-    from stages.report.chart import Chart
     from stages.report.results import Results
-    from stages.report.table import Cell
+    from stages.report.svg import Chart
+    from stages.report.table import Rows
 
 # Column prefix in the profile file -> title, name of the axis, and the least and greatest value there can be.
 _QUANTITIES = {
@@ -45,49 +45,49 @@ _CLASSES = {
 
 
 class Analyses(NamedTuple):
-    """What the analyse stage found for the corpora of the study; each may be empty."""
+    """What the analyse stage wrote for the corpora of the study; each may be empty."""
 
     profiles: Sequence[AnalysisFile]
     windows: Sequence[AnalysisFile]
     projections: Sequence[AnalysisFile]
 
 
-class Observed(NamedTuple):
-    """The figures of one quantity of one corpus, a generator each."""
-
-    title: str
-    where: str
-    figures: Sequence[Chart]
-
-
 def read_analyses(profile_files: Sequence[Path]) -> Analyses:
     """Read profile files, and the windows and projections that lie beside them."""
-    profiles = [read_analysis(path, PROFILE_SCHEMA) for path in profile_files]
-    windows = [read_analysis(path, WINDOW_SCHEMA) for path in map(windows_path, profile_files) if path.exists()]
-    beside = [path for path in map(projection_path, profile_files) if path.exists()]
-    projections = [read_analysis(path, PROJECTION_SCHEMA) for path in beside]
-    return Analyses(*(sorted(files, key=lambda f: (f.corpus, f.view)) for files in (profiles, windows, projections)))
+    files = [
+        [read_analysis(path, PROFILE_SCHEMA) for path in profile_files],
+        [read_analysis(path, WINDOW_SCHEMA) for path in map(windows_path, profile_files) if path.exists()],
+        [read_analysis(path, PROJECTION_SCHEMA) for path in map(projection_path, profile_files) if path.exists()],
+    ]
+    return Analyses(*(sorted(of_kind, key=lambda file: (file.corpus, file.view)) for of_kind in files))
 
 
-def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> list[Observed]:
-    """Return for every corpus and quantity one figure a generator, with the reals of the corpus in each."""
-    found = []
+def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> dict[tuple[str, str], list[Chart]]:
+    """Return (quantity, corpus and view) -> a figure a generator, with the reals of the corpus in each."""
+    figures = {}
     for profile in profiles:
-        groups = _grouped(profile, ("label", "group"), results)
+        groups = _grouped(profile, ["label", "group"], results)
         reals = [group for group in groups if group[0] == 0]
         for column, (title, unit, limits) in _QUANTITIES.items():
-            curves = {(label, name): _curve(label, name, rows, column) for (label, name), rows in groups.items()}
-            scale = common_scale(list(curves.values()), limits)
-            figures = []
+            curves = {}
+            for (label, name), rows in groups.items():
+                x, y, std = ([row[key] for row in rows] for key in ("transition", f"{column}_mean", f"{column}_std"))
+                kind, real_images, _ = _CLASSES[label]
+                curves[label, name] = Curve(kind, real_images if label == 0 else name, x, y, std)
+            scale = common_scale(curves.values(), limits)
+            charts = []
             for group in [group for group in groups if group[0] != 0] or reals:
                 shown = list(dict.fromkeys([*reals, group]))
-                text = f"{title}: {' and '.join(curves[one].label for one in shown)}"
                 drawn = [curves[one] for one in shown]
-                chart = band_chart(text, drawn, limits=limits, scale=scale, y_label=unit)
+                chart = line_chart(
+                    f"{title}: {' and '.join(curve.label for curve in drawn)}", drawn,
+                    x_label="transition k (block k to block k + 1)", y_label=unit,
+                    x_scale=(drawn[0].x[0], max(drawn[0].x[-1], drawn[0].x[0] + 1)), y_scale=scale, limits=limits,
+                )  # fmt: skip
                 detail = ", ".join(f"{groups[one][0]['n']:,} {_CLASSES[one[0]][2]}" for one in shown)
-                figures.append(chart.captioned(group[1], detail))
-            found.append(Observed(title, f"{profile.corpus}, view {profile.view}", figures))
-    return found
+                charts.append(chart.captioned(group[1], detail))
+            figures[title, f"{profile.corpus}, view {profile.view}"] = charts
+    return figures
 
 
 def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
@@ -97,10 +97,10 @@ def transition_table(windows: Sequence[AnalysisFile]) -> Table | None:
     single = {(corpus, row["start"]): row for corpus, row in rows if row["generator"] is None and row["blocks"] == 2}
     blocks = []
     for column, title in _DISTANCES.items():
-        lines: list[Sequence[Cell]] = []
+        lines: Rows = []
         for start in sorted({start for _, start in single}):
-            found = [single.get((corpus, start), {}).get(column) for corpus in corpora]
-            lines.append([f"{start} to {start + 1}", *(Value(auc, scale=1, digits=4) for auc in found)])
+            aucs = (single.get((corpus, start), {}).get(column) for corpus in corpora)
+            lines.append([f"{start} to {start + 1}", *(Value(auc, scale=1, digits=4) for auc in aucs)])
         blocks.append(Block(title, lines))
     notes = [
         "ROC AUC of the distance that the class token moves between two adjacent blocks, all generators of a corpus "
@@ -116,44 +116,35 @@ def selection_table(results: Results) -> Table | None:
     blocks = {}
     for card in results.cards:
         if selection := card.facts.get("window_selection"):
-            lines: list[Sequence[Cell]] = []
+            lines: Rows = []
             for window in selection["windows"]:
                 start, losses = window["start"], window["held_out_losses"]
                 chosen = "chosen" if start == card.facts["window_start"] else ""
                 epochs, loss = selection["epochs"][len(losses) - 1], Value(losses[-1], scale=1, digits=4)
                 lines.append([f"{start} to {start + card.facts['window'] - 1}", chosen, epochs, loss])
-            blocks[f"{card.head}, seed {card.seed}"] = lines
+            title = f"{card.head}, seed {card.seed}"
+            blocks[title] = Block(title, lines)
     notes = [
         "Every window trains a head of its own; the loss on images held out of training drops and chooses windows. It "
         "is that of the epoch that would be kept, after as many epochs as the window was trained for."
     ]
-    return (
-        Table(
-            "Windows chosen by held-out loss",
-            ["blocks", "", "epochs", "held-out loss"],
-            [Block(title, lines) for title, lines in blocks.items()],
-            text_columns=2,
-            block_name="head",
-            notes=notes,
-        )
-        if blocks
-        else None
-    )
+    header = ["blocks", "", "epochs", "held-out loss"]
+    title = "Windows chosen by held-out loss"
+    return Table(title, header, list(blocks.values()), 2, block_name="head", notes=notes) if blocks else None
 
 
 def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Chart]:
-    """Heat maps of how much each window tells, all generators together and each; chosen windows are framed."""
+    """Heat maps of how well each window separates, all generators together and each; chosen windows are framed."""
     figures = []
-    frames = chosen_windows(results)
     for file in windows:
-        groups = _grouped(file, ("generator",), results)
+        groups = _grouped(file, ["generator"], results)
         for (generator,), rows in groups.items():
             name = generator or "all generators"
             for column, distance in _DISTANCES.items():
                 if column == "auc_l2" and generator is not None and len(groups) > 2:
                     continue  # the other distance of each generator is in tables/windows.csv
                 cells = [(row["start"], row["blocks"], row[column]) for row in rows]
-                chart = heat_map(f"AUC of the mean {distance} over a window, {name}", cells, frames)
+                chart = heat_map(f"AUC of the mean {distance} over a window, {name}", cells, chosen_windows(results))
                 detail = f"{distance}; {rows[0]['n_real']:,} real, {rows[0]['n_fake']:,} synthetic; {file.corpus}"
                 figures.append(chart.captioned(name, detail))
     return figures
@@ -161,12 +152,12 @@ def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Ch
 
 def chosen_windows(results: Results) -> list[tuple[int, int, str]]:
     """Return (first block, n, head and seed) of every head that reads one window."""
-    found = {
+    windows = {
         (card.facts["window_start"], card.facts["window"], f"{card.head}, seed {card.seed}")
         for card in results.cards
         if card.facts.get("window_start") is not None and card.facts.get("window") is not None
     }
-    return sorted(found)
+    return sorted(windows)
 
 
 def projection_figures(projections: Sequence[AnalysisFile]) -> list[Chart]:
@@ -192,7 +183,7 @@ def projection_figures(projections: Sequence[AnalysisFile]) -> list[Chart]:
 
 
 def _grouped(
-    file: AnalysisFile, columns: tuple[str, ...], results: Results
+    file: AnalysisFile, columns: Sequence[str], results: Results
 ) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     """Return the values of ``columns``, a generator last -> their rows, in the order of the tables; "all" is first."""
     order = [tested.name for tested in results.sets]
@@ -200,10 +191,3 @@ def _grouped(
     for row in file.table.to_pylist():
         groups.setdefault(tuple(row[column] for column in columns), []).append(row)
     return dict(sorted(groups.items(), key=lambda item: -1 if item[0][-1] is None else place_in(order, item[0][-1])))
-
-
-def _curve(label: int | None, name: str, rows: Sequence[dict[str, Any]], column: str) -> Curve:
-    rows = sorted(rows, key=lambda row: int(row["transition"]))
-    x, mean, std = ([row[key] for row in rows] for key in ("transition", f"{column}_mean", f"{column}_std"))
-    kind, real_images, _ = _CLASSES[label]
-    return Curve(kind, real_images if label == 0 else name, x, mean, std)

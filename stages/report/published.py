@@ -15,10 +15,9 @@ from stages.report.tables import PAPER_METRICS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.measure.frame import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
-    from stages.report.table import Cell
+    from stages.report.table import Cell, Rows
 
 HERE = "measured here"
 MARKS = {
@@ -43,23 +42,17 @@ def published() -> Mapping[str, Any]:
     content: dict[str, Any] = yaml.safe_load(files("stages.report").joinpath("published.yaml").read_text("utf-8"))
     columns = ("method", "trained_on", "accuracy", "ap", "mark", "source", "note")
     means = [
-        {"set_list": name} | dict(zip(columns, row, strict=False))
+        {"set_list": name, "note": ""} | dict(zip(columns, row, strict=False))
         for name, rows in content["means"].items()
         for row in rows
     ]
-    sets = [
-        line | {"set_list": name, "values": _values(line, of_list["names"])}
-        for name, of_list in content["sets"].items()
-        for line in of_list["methods"]
-    ]
+    sets = []
+    for name, of_list in content["sets"].items():
+        for line in of_list["methods"]:
+            values = zip(*(line.get(metric, [None] * len(of_list["names"])) for metric in PAPER_METRICS), strict=True)
+            pairs = zip(of_list["names"], values, strict=True)
+            sets.append(line | {"set_list": name, "values": {s: pair for s, pair in pairs if pair != (None, None)}})
     return content | {"means": means, "sets": sets}
-
-
-def _values(line: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
-    """Return set -> (accuracy, AP) of the sets that a method's line has a figure of."""
-    columns = (line.get(metric, [None] * len(names)) for metric in PAPER_METRICS)
-    pairs = zip(names, zip(*columns, strict=True), strict=True)
-    return {name: pair for name, pair in pairs if pair != (None, None)}
 
 
 def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> list[Covered]:
@@ -72,16 +65,16 @@ def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> l
         results: what was measured.
         set_lists: name -> members, in the order of tables.
     """
-    found = []
-    for corpus in results.samples:
+    covered = []
+    for corpus in results.images:
         here = {tested.name: tested for tested in results.sets if tested.corpus == corpus}
         lists = {name: members for name, members in set_lists.items() if members and set(members) <= here.keys()}
-        found += [
+        covered += [
             Covered(name, [here[member] for member in members])
             for name, members in lists.items()
             if not any(set(members) < set(lists[other]) and not _same_benchmark(name, other) for other in lists)
         ]
-    return found
+    return covered
 
 
 def mean_table(results: Results, covered: Covered) -> Table:
@@ -90,27 +83,26 @@ def mean_table(results: Results, covered: Covered) -> Table:
     The difference is the first head of the study minus the published figure.
     """
     names = [tested.name for tested in covered.sets]
-    header = ["method", "trained on", "accuracy", "AP", "accuracy difference", "AP difference", "origin", "source"]
-    rows: list[Sequence[Cell]] = []
-    ours: list[float | None] = []
+    rows: Rows = []
+    first: list[float | None] = []
     for head in results.heads:
         means = [results.of_sets(head, metric, covered.sets) for metric in PAPER_METRICS]
-        ours = ours or [mean.value if mean.count == mean.total else None for mean in means]
+        first = first or [mean.value if mean.count == mean.total else None for mean in means]
         trained_on = {card.facts.get("trained_on") or "not stated" for card in results.cards if card.head == head}
         counts = sorted({mean.count for mean in means})
         partial = f"only {' or '.join(map(str, counts))} of {len(names)} sets are defined"
-        note = partial if counts != [len(names)] else ""
+        note = "" if counts == [len(names)] else partial
         rows.append([head, ", ".join(sorted(trained_on)), *map(Value.of, means), None, None, HERE, note])
     for line in published()["means"]:
         if line["set_list"] == covered.name:
-            percents = [line.get(metric) for metric in PAPER_METRICS]
+            stated = [_share(line[metric]) for metric in PAPER_METRICS]
             differences = [
-                None if mine is None or percent is None else Value(mine - percent / 100, signed=True)
-                for mine, percent in zip(ours, percents, strict=True)
+                None if mine is None or theirs is None else Value(mine - (theirs.value or 0.0), signed=True)
+                for mine, theirs in zip(first, stated, strict=True)
             ]
-            source = "; ".join(text for text in (line["source"], line.get("note", "")) if text)
-            numbers = [*map(_share, percents), *differences]
-            rows.append([line["method"], line["trained_on"], *numbers, MARKS[line["mark"]], source])
+            source = "; ".join(text for text in (line["source"], line["note"]) if text)
+            rows.append([line["method"], line["trained_on"], *stated, *differences, MARKS[line["mark"]], source])
+    header = ["method", "trained on", "accuracy", "AP", "accuracy difference", "AP difference", "origin", "source"]
     notes = [
         f"Percent, mean over {covered.name} ({len(names)} sets): {', '.join(names)}.",
         "Difference: the first head of this study minus the published figure, in percentage points. Published figures "
@@ -126,15 +118,15 @@ def set_table(results: Results, covered: Covered) -> Table | None:
     lines = [line for line in lines if _same_benchmark(line["set_list"], covered.name)]
     blocks = []
     for at, metric in enumerate(PAPER_METRICS):
-        rows: list[Sequence[Cell]] = [
+        rows: Rows = [
             [head, HERE, *(Value(results.of_set(head, tested, metric).value) for tested in covered.sets)]
             for head in results.heads
         ]
         for line in lines:
-            found = [_share((line["values"].get(name) or (None, None))[at]) for name in names]
-            if any(found):
-                method, origin = f"{line['method']} ({line['trained_on']})", f"{MARKS[line['mark']]}: {line['source']}"
-                rows.append([method, origin, *found])
+            values = [_share(line["values"].get(name, (None, None))[at]) for name in names]
+            if any(values):
+                origin = f"{MARKS[line['mark']]}: {line['source']}"
+                rows.append([f"{line['method']} ({line['trained_on']})", origin, *values])
         blocks.append(Block(METRICS[metric].title, rows))
     title, notes = f"Published and measured, set by set: {covered.name}", ["Percent. An empty cell was not published."]
     ranked = range(2, 2 + len(names))
@@ -145,10 +137,10 @@ def set_table(results: Results, covered: Covered) -> Table | None:
 def ablation_reference() -> Table:
     """Return the paper's own ablation, to be read beside the study's."""
     content = published()["ablation"]
-    rows: list[Sequence[Cell]] = []
+    rows: Rows = []
     for line in content["rows"]:
-        parts = ["yes" if line[name] else "no" for name in ("raw", "ltd", "position")]
         values = [value / 100 for value in line["accuracy"]]
+        parts = ("yes" if line[name] else "no" for name in ("raw", "ltd", "position"))
         rows.append([*parts, *map(Value, [*values, sum(values) / len(values)])])
     header = ["raw", "LTD", "position", *content["set_lists"], "mean of the two"]
     notes = [f"Mean accuracy in percent. {MARKS[content['mark']]}: {content['source']}."]
@@ -169,24 +161,21 @@ def reproduction_table(
         set_lists: name -> members.
     """
     trained = {card.head: card.facts.get("trained_on") for card in results.cards}
-    rows: list[Sequence[Cell]] = []
+    rows: Rows = []
     for claim in published()["claims"]:
         members = set_lists.get(claim["set_list"], ())
         label = f"{claim['head']} ({claim['trained_on']})"
         head = next((name for name in (claim["head"], label) if trained.get(name) == claim["trained_on"]), None)
         # of the corpus that has most of the list
-        of_corpora = [[t for t in results.sets if t.corpus == c and t.name in members] for c in results.samples]
+        of_corpora = [[t for t in results.sets if t.corpus == c and t.name in members] for c in results.images]
         sets = max(of_corpora, key=len, default=[])
         if not sets or head not in results.heads:
             continue
         coverage = f"{claim['set_list']}, {len(sets)} of {len(members)} sets"
         for metric in PAPER_METRICS:
-            if claim.get(metric) is not None:
+            if metric in claim:
                 stated = claim[metric] / 100
-                mean = results.of_sets(head, metric, sets)
-                of_method = uncertainty.of_method(head, metric, sets)
-                interval = of_method or uncertainty.of_sets(head, metric, sets)
-                here = _beside(stated, mean, interval, len(sets), of=len(members), seeds=of_method is not None)
+                here = _beside(stated, uncertainty, head, metric, sets, whole=len(sets) == len(members))
                 rows.append([claim["what"], head, coverage, METRICS[metric].title, Value(stated), *here])
     header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
     notes = [
@@ -211,26 +200,27 @@ def verdict(table: Table | None) -> str:
 
 def reproduction_page(study: str, table: Table | None, commands: Sequence[str]) -> str:
     """Return REPRODUCTION.md."""
-    lines = ["# Reproduction of the LTD paper", "", f"Made by the report stage of the study `{study}`.", ""]
-    lines.append(verdict(table))
+    parts = ["# Reproduction of the LTD paper", f"Made by the report stage of the study `{study}`.", verdict(table)]
     if table is not None:
-        lines += ["", to_markdown(table).partition("\n\n")[2].rstrip()]  # the page has a heading of its own
+        parts.append(to_markdown(table).partition("\n\n")[2].rstrip())  # the page has a heading of its own
     typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
-    lines += ["", "To make it again:", "", "```console", *typed, "```", ""]
-    return "\n".join(lines)
+    return "\n\n".join([*parts, "To make it again:", "\n".join(["```console", *typed, "```", ""])])
 
 
 def _beside(
-    stated: float, mean: Mean, interval: tuple[float, float] | None, sets: int, *, of: int, seeds: bool
+    stated: float, uncertainty: Uncertainty, head: str, metric: str, sets: Sequence[NamedSet], *, whole: bool
 ) -> list[Cell]:
     """Return the value here, the ends of its interval, the difference, and the verdict."""
-    if mean.value is None or mean.count < sets:
-        return [None, None, None, None, f"not compared: defined on {mean.count} of {sets} sets"]
-    verdict = "not compared: sets are missing" if sets < of else "not compared: no interval"
-    if sets == of and interval is not None:
+    mean = uncertainty.results.of_sets(head, metric, sets)
+    if mean.value is None or mean.count < len(sets):
+        return [None, None, None, None, f"not compared: defined on {mean.count} of {len(sets)} sets"]
+    of_method = uncertainty.of_method(head, metric, sets)
+    interval = of_method or uncertainty.of_sets(head, metric, sets)
+    verdict = "not compared: no interval" if whole else "not compared: sets are missing"
+    if whole and interval is not None:
         # a published figure is rounded to a hundredth of a percent
         inside = interval[0] - 0.5e-4 <= stated <= interval[1] + 0.5e-4
-        verdict = REPRODUCED if inside else NOT_REPRODUCED if seeds else ONE_SEED
+        verdict = REPRODUCED if inside else NOT_REPRODUCED if of_method else ONE_SEED
     ends = [None, None] if interval is None else map(Value, interval)
     return [Value(mean.value), *ends, Value(mean.value - stated, signed=True), verdict]
 

@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from stages.evaluate.scores import HELD_OUT, ScoreCard, read_card, read_scores
+from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
 from stages.measure.frame import Mean, mean_of, mean_over_sets, measure_sets
 from stages.measure.metrics import METRICS, UNLABELLED, calibrated_threshold
-from stages.report.sample import Sample
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 CLEAN = "clean"
 NOT_SCORED = "not scored"
@@ -38,12 +40,9 @@ class NamedSet(NamedTuple):
 class BySeed(NamedTuple):
     """A metric of a set, seed by seed: its values, NaN where undefined, and then why."""
 
-    seeds: list[int]
-    values: list[float]
-    why: list[str]
-
-
-_NOTHING = BySeed([], [], [])
+    seeds: Sequence[int] = ()
+    values: Sequence[float] = ()
+    why: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,8 @@ class Results:
         frame: a row for each head, view, seed, set and metric, in that order, as ``measure_sets`` gives them; where a
             seed has no scores of a set, ``why`` is "not scored".
         thresholds: (head, seed) -> threshold on the logit from held-out images of its training domain.
-        samples: corpus -> its images and what every head says about them, undegraded.
+        images: corpus -> its undegraded images, as in the first of their scores files.
+        logits: corpus -> (head, seed) -> (N,) logits of these images.
         missing: sets that the study asks for and that have no image: every mean over sets says that it lacks them.
     """
 
@@ -68,37 +68,41 @@ class Results:
     cards: tuple[ScoreCard, ...]
     frame: pd.DataFrame
     thresholds: Mapping[tuple[str, int], float]
-    samples: Mapping[str, Sample]
+    images: Mapping[str, Scores]
+    logits: Mapping[str, Mapping[tuple[str, int], NDArray[np.float64]]]
     missing: tuple[NamedSet, ...] = ()
 
     @cached_property
-    def by_seed(self) -> Mapping[tuple[str, str, str, str, str], BySeed]:
-        """Return (head, view, corpus, set, metric) -> what was measured there, seed by seed."""
+    def _measured(self) -> Mapping[tuple[str, str, str, str, str], BySeed]:
+        """(head, view, corpus, set, metric) -> what was measured there."""
         places = self.frame.groupby(["head", "view", "corpus", "set", "metric"], sort=False)
         lists = places[["seed", "value", "why"]].agg(list)
-        return {place: BySeed(*found) for place, *found in lists.itertuples()}
+        return {place: BySeed(*columns) for place, *columns in lists.itertuples()}
 
-    def values(self, head: str, tested: NamedSet, metric: str, view: str = "") -> Sequence[float]:
-        """Return the values of a metric of a set, one per seed; NaN where it is undefined."""
-        return self.by_seed.get((head, view, *tested, metric), _NOTHING).values
+    @cached_property
+    def _scored(self) -> Collection[tuple[str, str, str]]:
+        scored = self.frame.loc[self.frame["why"] != NOT_SCORED, ["head", "corpus", "view"]]
+        return set(scored.itertuples(index=False, name=None))
 
-    def seeds(self, head: str, view: str = "") -> tuple[int, ...]:
+    def by_seed(self, head: str, tested: NamedSet, metric: str, view: str = "") -> BySeed:
+        """Return a metric of a set seed by seed; no seed where the head has not scored the view."""
+        return self._measured.get((head, view, *tested, metric), BySeed())
+
+    def seeds(self, head: str) -> tuple[int, ...]:
         """Return the seeds of a head, ascending."""
-        return tuple(self.by_seed.get((head, view, *self.sets[0], next(iter(METRICS))), _NOTHING).seeds)
+        return tuple(self.by_seed(head, self.sets[0], next(iter(METRICS))).seeds)
 
     def scored(self, head: str, corpus: str, view: str = "") -> bool:
-        """Say whether any seed of a head has scored a view of a corpus."""
-        names = [tested for tested in self.sets if tested.corpus == corpus]
-        places = [self.by_seed.get((head, view, *tested, next(iter(METRICS))), _NOTHING) for tested in names]
-        return any(why != NOT_SCORED for place in places for why in place.why)
+        """Say whether any seed of a head has scored a test set of a view of a corpus."""
+        return (head, corpus, view) in self._scored
 
     def of_set(self, head: str, tested: NamedSet, metric: str, view: str = "") -> Mean:
         """Return mean and spread over seeds."""
-        return mean_of(self.values(head, tested, metric, view))
+        return mean_of(self.by_seed(head, tested, metric, view).values)
 
     def of_sets(self, head: str, metric: str, names: Sequence[NamedSet], view: str = "") -> Mean:
         """Return the mean over sets, its spread over seeds, and how many of the sets it covers."""
-        return mean_over_sets([self.values(head, tested, metric, view) for tested in names])
+        return mean_over_sets([self.by_seed(head, tested, metric, view).values for tested in names])
 
     def of_corpus(self, head: str, metric: str, corpus: str, view: str = "") -> Mean:
         """Return the mean over the test sets of a corpus: papers report each benchmark by itself."""
@@ -113,10 +117,10 @@ class Results:
         """Return the sets that the mean of a corpus is asked to cover, those without images last."""
         return tuple(tested for tested in (*self.sets, *self.missing) if tested.corpus == corpus)
 
-    def covered(self, head: str, metric: str, view: str = "") -> list[NamedSet]:
-        """Return the sets that a mean over sets covers: those with a value for every seed."""
-        means = {tested: self.of_set(head, tested, metric, view) for tested in self.sets}
-        return [tested for tested, mean in means.items() if mean.count and mean.count == mean.total]
+    def covered(self, head: str, metric: str, names: Sequence[NamedSet], view: str = "") -> list[NamedSet]:
+        """Return those of the sets that a mean over them covers: with a value for every seed."""
+        values = {tested: self.by_seed(head, tested, metric, view).values for tested in names}
+        return [tested for tested in names if len(values[tested]) and not np.isnan(values[tested]).any()]
 
     def coverage(self, corpus: str) -> str:
         """Say how many of the sets asked for a corpus has: "6 of 8 sets"."""
@@ -129,16 +133,18 @@ class Results:
 
     def size(self, tested: NamedSet) -> tuple[int, int]:
         """Return (real, synthetic) image counts of a set; they are the same for every head that scored it."""
-        return self.samples[tested.corpus].size(tested.name)
+        images = self.images[tested.corpus]
+        n_fake = int(images.label[images.members[tested.name]].sum())
+        return len(images.members[tested.name]) - n_fake, n_fake
 
     def why_undefined(self, head: str, tested: NamedSet, metric: str) -> str:
         """Return why a metric of a set is undefined for some or all seeds of a head; empty when it is not."""
-        found = self.by_seed[head, "", *tested, metric]
+        measured = self.by_seed(head, tested, metric)
         reasons: dict[str, list[int]] = defaultdict(list)
-        for seed, reason in zip(found.seeds, found.why, strict=True):
+        for seed, reason in zip(measured.seeds, measured.why, strict=True):
             if reason:
                 reasons[reason].append(seed)
-        if list(reasons.values()) == [found.seeds]:
+        if list(reasons.values()) == [measured.seeds]:
             return next(iter(reasons))
         return "; ".join(f"{reason} (seed {', '.join(map(str, seeds))})" for reason, seeds in reasons.items())
 
@@ -165,61 +171,49 @@ def load_results(
         DataError: no file, a file is unusable, two are of the same head, seed, corpus and view, two score different
             images of one corpus view, or no image names a test set.
     """
-    paths = sorted(score_files)
-    cards = {path: read_card(path) for path in paths}
+    cards = {path: read_card(path) for path in sorted(score_files)}
     called = head_names(cards) if names is None else names
     cards = {path: replace(card, head=called[path]) for path, card in cards.items()}
     _check_once(cards)
     thresholds = _thresholds(cards)
     tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
-    shown = _shown_views(tested.values())
-    samples: dict[tuple[str, str], Sample] = {}
+    shown: dict[str, str] = {}  # corpus -> the view of its undegraded images: "clean", else the first by name
+    for card in tested.values():
+        shown[card.corpus] = min(shown.get(card.corpus, card.view), card.view, key=lambda view: (view != CLEAN, view))
+    first: dict[tuple[str, str], Scores] = {}
+    logits: dict[str, dict[tuple[str, int], NDArray[np.float64]]] = {corpus: {} for corpus in sorted(shown)}
     frames = []
     for path, card in tested.items():
         scores = replace(read_scores(path), card=card)
-        sample = samples.setdefault((card.corpus, card.view), Sample.of(scores))
-        sample.check_same(scores)
+        _check_same(first.setdefault((card.corpus, card.view), scores), scores)
         measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
         if card.view == shown[card.corpus]:
-            sample.logits[card.head, card.seed] = scores.logit
+            logits[card.corpus][card.head, card.seed] = scores.logit
             measured["view"] = ""
         frames.append(measured)
     if all(frame.empty for frame in frames):
         raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
     frame = pd.concat([frame for frame in frames if not frame.empty])
-    found = {NamedSet(*row) for row in frame[["corpus", "set"]].itertuples(index=False)}
-    in_order = tuple(sorted(found, key=lambda one: (_place_of_set(sets, one), one)))
+    present = {NamedSet(*row) for row in frame[["corpus", "set"]].itertuples(index=False)}
+    in_order = sorted(present, key=lambda one: (place_in(sets, one.key if one.key in sets else one.name), one))
     asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
     plain = set(frame.loc[frame["view"] == "", "head"])
     return Results(
         heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),
         views=tuple(sorted(set(frame["view"]) - {""})),
-        sets=in_order,
+        sets=tuple(in_order),
         cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
         frame=_complete(frame, in_order),
         thresholds=thresholds,
-        samples={corpus: samples[corpus, shown[corpus]] for corpus in sorted(shown)},
-        missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in found),
+        images={corpus: first[corpus, shown[corpus]] for corpus in logits},
+        logits=logits,
+        missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in present),
     )
-
-
-def _complete(frame: pd.DataFrame, sets: Sequence[NamedSet]) -> pd.DataFrame:
-    """Add rows for what a seed of a head has not scored, and sort: by head, view, seed, then as the tables do."""
-    runs = frame[["head", "view", "seed"]].drop_duplicates().sort_values(["head", "view", "seed"])
-    columns = pd.DataFrame(sets, columns=["corpus", "set"])
-    places = runs.merge(columns, how="cross").merge(pd.DataFrame({"metric": list(METRICS)}), how="cross")
-    whole = places.merge(frame, how="left")
-    return whole.fillna({"why": NOT_SCORED})
 
 
 def place_in(order: Sequence[str], name: str | None) -> int:
     """Return the place of a name in an order; names that are not in it come after it."""
     return order.index(name) if name is not None and name in order else len(order)
-
-
-def _place_of_set(order: Sequence[str], tested: NamedSet) -> int:
-    """Sets may be ordered by key, ``corpus/name``, as two corpora may have sets of one name; or by name alone."""
-    return place_in(order, tested.key) if tested.key in order else place_in(order, tested.name)
 
 
 def head_names(cards: Mapping[Path, ScoreCard]) -> dict[Path, str]:
@@ -235,6 +229,18 @@ def head_names(cards: Mapping[Path, ScoreCard]) -> dict[Path, str]:
     }
 
 
+def _complete(frame: pd.DataFrame, sets: Sequence[NamedSet]) -> pd.DataFrame:
+    """Add rows for what a seed of a head has not scored, and sort: by head, view, seed, then as the tables do."""
+    runs = frame[["head", "view", "seed"]].drop_duplicates().sort_values(["head", "view", "seed"])
+    columns, metrics = pd.DataFrame(sets, columns=["corpus", "set"]), pd.DataFrame({"metric": list(METRICS)})
+    return (
+        runs.merge(columns, how="cross")
+        .merge(metrics, how="cross")
+        .merge(frame, how="left")
+        .fillna({"why": NOT_SCORED})
+    )
+
+
 def _place(card: ScoreCard) -> tuple[str, str, str, int]:
     return card.head, card.corpus, card.view, card.seed
 
@@ -248,6 +254,17 @@ def _check_once(cards: Mapping[Path, ScoreCard]) -> None:
             raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
 
 
+def _check_same(one: Scores, other: Scores) -> None:
+    """Heads and seeds are only comparable on the same images with the same labels in the same sets."""
+    same = np.array_equal(one.path, other.path) and np.array_equal(one.label, other.label)
+    same = same and one.members.keys() == other.members.keys()
+    if not same or not all(np.array_equal(rows, other.members[name]) for name, rows in one.members.items()):
+        raise DataError(
+            f"{one.source} and {other.source} score different images of corpus {one.card.corpus!r} "
+            f"({len(one)} and {len(other)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
+        )
+
+
 def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]:
     thresholds: dict[tuple[str, int], float] = {}
     for path, card in cards.items():
@@ -257,11 +274,3 @@ def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]
             if threshold is not None:
                 thresholds[card.head, card.seed] = threshold
     return thresholds
-
-
-def _shown_views(cards: Iterable[ScoreCard]) -> dict[str, str]:
-    """Return corpus -> the view that stands for undegraded images: "clean", else the first by name."""
-    views: dict[str, set[str]] = defaultdict(set)
-    for card in cards:
-        views[card.corpus].add(card.view)
-    return {corpus: CLEAN if CLEAN in found else min(found) for corpus, found in views.items()}

@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
-from stages.report import tables
+from stages.report import published, tables
 from stages.report.intervals import resample
 from stages.report.observation import read_analyses, selection_table, transition_table
 from stages.report.page import render_page
-from stages.report.published import (
-    ablation_reference,
-    covered_lists,
-    mean_table,
-    reproduction_page,
-    reproduction_table,
-    set_table,
-)
 from stages.report.results import load_results
 from stages.report.robustness import robustness_table
 from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.report.table import WRITERS, Table, to_csv
-from stages.report.thumbnails import surest_errors
 from storage.atomic import write_texts
 from storage.csv_text import csv_text
 
@@ -70,47 +61,41 @@ def run(
     analyses = read_analyses(profile_files)
     sweeps = read_sweeps(sweep_files or {}, results)
     first, *others = results.heads
-    lists = covered_lists(results, study.set_lists)
-    published = [table for found in lists for table in (mean_table(results, found), set_table(results, found)) if table]
-    ablation = tables.ablation_table(results, study.head_cards)
-    claims = reproduction_table(results, uncertainty, study.set_lists)
-    found: dict[str, Table | None] = {
+    ablation = tables.ablation_table(results, study.head_settings)
+    claims = published.reproduction_table(results, uncertainty, study.set_lists)
+    made: dict[str, Table | None] = {
         "main": tables.main_table(results, f"{study.name}: main results"),
         "per_set": tables.per_set_table(results, uncertainty),
         "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
         "robustness": robustness_table(results),
         "robustness_paper_grid": robustness_table(results, paper=True),
         "ablation": ablation,
-        "ablation_published": ablation and ablation_reference(),
+        "ablation_published": ablation and published.ablation_reference(),
         **sweep_tables(sweeps),
         "layer_transitions": transition_table(analyses.windows),
         "window_selection": selection_table(results),
         "reproduction": claims,
-        **{f"published_{number}": table for number, table in enumerate(published, 1)},
     }
+    of_lists = [
+        table
+        for covered in published.covered_lists(results, study.set_lists)
+        for table in (published.mean_table(results, covered), published.set_table(results, covered))
+        if table
+    ]
+    made |= {f"published_{number}": table for number, table in enumerate(of_lists, 1)}
     metrics = tables.short_metrics(results)
-    page = render_page(
-        study,
-        results,
-        uncertainty,
-        analyses=analyses,
-        sweeps=sweeps,
-        tables=found,
-        published=published,
-        errors=surest_errors(results, first, study.images),
-    )
     files = {
         "metrics.json": _json(metrics),
         "tables/metrics.json": _json(tables.full_metrics(results, uncertainty)),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
-        "report.html": page,
-        "REPRODUCTION.md": reproduction_page(study.name, claims, study.reproduce),
+        "report.html": render_page(study, results, uncertainty, analyses=analyses, sweeps=sweeps, tables=made),
+        "REPRODUCTION.md": published.reproduction_page(study.name, claims, study.reproduce),
     }
-    for name, table in found.items():
+    for name, table in made.items():
         files |= {f"tables/{name}.{suffix}": write(table) for suffix, write in WRITERS.items() if table is not None}
     if analyses.windows:
-        rows = [[f.corpus, *row.values()] for f in analyses.windows for row in f.table.to_pylist()]
+        rows = [[file.corpus, *row.values()] for file in analyses.windows for row in file.table.to_pylist()]
         files["tables/windows.csv"] = csv_text(["corpus", *WINDOW_SCHEMA.names], rows)
     write_texts({out / name: text for name, text in files.items()})
     for left in (out / "tables").iterdir():

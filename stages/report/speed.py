@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
 
 from stages.report.html import table_page
 from stages.report.table import WRITERS, Block, Table, Value
 from storage.atomic import remove, write_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from stages.report.table import Cell
+    from stages.report.table import Rows
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """One run of a stage.
 
     Attributes:
@@ -36,9 +35,9 @@ class Measured:
     machine: str
 
 
-def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
-    """Write ``speed.html`` and its table in all formats; remove older ones where there is nothing to tell."""
-    table = speed_table(list(runs), study)
+def write_speed(runs: Sequence[Measured], out: Path, study: str) -> None:
+    """Write ``speed.html`` and its table in all formats; remove stale ones if nothing was measured."""
+    table = speed_table(runs, study)
     files = {out / f"speed.{suffix}": write for suffix, write in {**WRITERS, "html": table_page}.items()}
     if table is None:
         remove(*files)
@@ -47,23 +46,21 @@ def write_speed(runs: Iterable[Measured], out: Path, study: str) -> None:
 
 
 def speed_table(runs: Sequence[Measured], study: str) -> Table | None:
-    """Seconds of a run and images a second, by stage; None without runs."""
+    """Seconds per run and images per second, by stage; None without runs."""
+    frame = pd.DataFrame(runs, columns=Measured._fields)
     blocks = []
-    for kind in dict.fromkeys(run.kind for run in runs):
-        rows: list[Sequence[Cell]] = []
-        for what in dict.fromkeys(run.what for run in runs if run.kind == kind):
-            same = [run for run in runs if (run.kind, run.what) == (kind, what)]
-            images = [run.images for run in same if run.images is not None]
-            total, seconds = sum(images), sum(run.seconds for run in same)
-            mean = Value(fmean(run.seconds for run in same), scale=1, digits=1)
-            rate = Value(total / seconds, scale=1, digits=1) if images and seconds else None
-            machines = "; ".join(dict.fromkeys(run.machine for run in same))
-            rows.append([what, len(same), total if images else None, mean, rate, machines])
-        blocks.append(Block(kind, rows))
+    for kind, of_kind in frame.groupby("kind", sort=False):
+        rows: Rows = []
+        for what, same in of_kind.groupby("what", sort=False):
+            images, seconds = same["images"].dropna(), float(same["seconds"].sum())
+            rate = Value(float(images.sum()) / seconds, scale=1, digits=1) if len(images) and seconds else None
+            mean, total = Value(seconds / len(same), scale=1, digits=1), int(images.sum()) if len(images) else None
+            rows.append([str(what), len(same), total, mean, rate, "; ".join(same["machine"].unique())])
+        blocks.append(Block(str(kind), rows))
     header = ["what", "runs", "images", "seconds a run", "images a second", "machine"]
     notes = [
         "Wall time as this machine wrote it down when it made the files at hand, other load on it included; a run that "
-        "was stopped counts from where it went on. Images are counted once a view.",
+        "was stopped counts from where it resumed. Images are counted once per view.",
         "extraction: from image files to features. training: from features to one head. scoring: one head on the "
         "features of every view of one corpus.",
     ]

@@ -23,9 +23,9 @@ class Study:
         head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
         set_order: test sets, by name or as ``corpus/name``, in the order of the protocol; others follow.
         set_lists: named lists of test sets -> members, for the published numbers.
-        head_cards: head -> setting -> value, shown under provenance.
+        head_settings: head -> setting -> value, shown under provenance.
         versions: program -> version, shown under provenance.
-        images: corpus -> where its images are; the surest errors on them are pictured.
+        sources: corpus -> where its images are; the most confident errors on them are pictured.
         audits: contents of the audit files; their warnings are printed on top.
         reproduce: commands that make this report again.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
@@ -36,9 +36,9 @@ class Study:
     head_order: Sequence[str] = ()
     set_order: Sequence[str] = ()
     set_lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    head_cards: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    head_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, Sources] = field(default_factory=dict)
+    sources: Mapping[str, Sources] = field(default_factory=dict)
     audits: Sequence[Mapping[str, Any]] = ()
     reproduce: Sequence[str] = ()
     unlabelled: int = UNLABELLED

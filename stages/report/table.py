@@ -1,7 +1,7 @@
 """One table, four ways to paste it: Markdown, CSV, LaTeX (booktabs) and JSON.
 
 Markdown and LaTeX are for reading: rounded, the best value of a column bold and the second best underlined. CSV and
-JSON are for computing: full precision, undefined values empty or null. Names are data: nothing obeys them.
+JSON are for computing: full precision, undefined values empty or null. Names are escaped in every format.
 """
 
 from __future__ import annotations
@@ -9,37 +9,33 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from storage.csv_text import csv_text
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from stages.measure.frame import Mean
     from storage.csv_text import Cell as PlainCell
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\char34{}",  # \textquotedbl is not in every encoding
-    "±": r"$\pm$",
-    "[": "{[}",
-    "]": "{]}",
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\char34{}",  # \textquotedbl is not in every encoding
+        "±": r"$\pm$",
+        "[": "{[}",
+        "]": "{]}",
+        **{char: f"\\{char}" for char in "{}&%$#_"},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -83,21 +79,20 @@ class Value:
 
     @property
     def parts(self) -> list[str]:
-        """What a page shows beside the number."""
+        """What a page shows beside the number: spread, interval, and how many sets a mean covers."""
         if self.value is None:
             return []
-        parts = [self.spread] if self.spread else []
-        if self.interval is not None:
-            parts.append(" to ".join(map(self._rounded, self.interval)))
-        if self.covered is not None and self.covered[0] < self.covered[1]:
-            parts.append("{} of {} sets".format(*self.covered))
-        return parts
+        interval = " to ".join(map(self._rounded, self.interval or ()))
+        partial = self.covered is not None and self.covered[0] < self.covered[1]
+        covered = "{} of {} sets".format(*self.covered or ()) if partial else ""
+        return [part for part in (self.spread, interval, covered) if part]
 
     def _rounded(self, number: float, sign: str = "") -> str:
         return f"{number * self.scale:{sign}.{self.digits}f}"
 
 
 Cell = str | int | float | Value | None
+Rows = list["Sequence[Cell]"]
 
 
 @dataclass(frozen=True)
@@ -138,12 +133,12 @@ class Table:
     def marks(self, block: Block) -> dict[tuple[int, int], str]:
         """Return (row, column) -> "best" or "second" of a block, by the numbers as printed.
 
-        None is best alone, or where means cover different numbers of sets.
+        A single value is not marked, and none where means cover different numbers of sets.
         """
         marks: dict[tuple[int, int], str] = {}
         for column in self.ranked:
-            found = {row: cells[column] for row, cells in enumerate(block.rows)}
-            values = {row: cell for row, cell in found.items() if isinstance(cell, Value) and cell.value is not None}
+            cells = {row: cells[column] for row, cells in enumerate(block.rows)}
+            values = {row: cell for row, cell in cells.items() if isinstance(cell, Value) and cell.value is not None}
             if len(values) < 2 or len({cell.covered for cell in values.values()}) > 1:
                 continue
             printed = {row: float(cell.text) * (-1 if cell.lower_is_better else 1) for row, cell in values.items()}
@@ -160,7 +155,7 @@ def markdown(text: str) -> str:
 
 def latex(text: str) -> str:
     """Make text inert in a LaTeX table cell: no command, no end of cell or line, no optional argument."""
-    return "".join(_LATEX.get(char, char) for char in printable(" ".join(text.split()))).replace("--", "-{}-")
+    return printable(" ".join(text.split())).translate(_LATEX).replace("--", "-{}-")
 
 
 def to_csv(table: Table) -> str:
@@ -171,10 +166,9 @@ def to_csv(table: Table) -> str:
 def to_json(table: Table) -> str:
     """Return the table as a JSON object: title, notes, and rows as objects."""
     header, rows = _plain(table)
-    names: list[str] = []  # columns of one name are told apart: no value may hide another
-    for name in header:
-        twins = header[: len(names)].count(name)
-        names.append(f"{name} ({twins + 1})" if twins else name)
+    # a test set may be called like another column: no value may hide another
+    twins = [header[:at].count(name) for at, name in enumerate(header)]
+    names = [f"{name} ({twin + 1})" if twin else name for name, twin in zip(header, twins, strict=True)]
     records = [dict(zip(names, row, strict=True)) for row in rows]
     content = {"title": table.title, "notes": list(table.notes), "rows": records}
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -184,11 +178,10 @@ def to_markdown(table: Table) -> str:
     """Return the table as Markdown, a heading a block."""
     parts = [f"# {markdown(table.title)}"]
     rule = ["---" if column < table.text_columns else "---:" for column in range(len(table.header))]
+    styles = {"best": "**{}**", "second": "<ins>{}</ins>"}
     for block in table.blocks:
-        if block.title:
-            parts.append(f"## {markdown(block.title)}")
-        rows = _marked(table, block, markdown, {"best": "**{}**", "second": "<ins>{}</ins>"}, " {}")
-        lines = [[markdown(name) for name in table.header], rule, *rows]
+        parts += [f"## {markdown(block.title)}"] if block.title else []
+        lines = [[*map(markdown, table.header)], rule, *_texts(table, block, markdown, styles, " {}")]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     parts += [f"- {markdown(note)}" for note in table.notes]
     return "\n\n".join(parts) + "\n"
@@ -197,7 +190,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Return the table as a LaTeX tabular for the package booktabs (and graphicx, to fit the line when it is wide)."""
     width = len(table.header)
-    cells = [[_text(cell, str, "{}", " {}") for cell in row] for block in table.blocks for row in block.rows]
+    cells = [row for block in table.blocks for row in _texts(table, block, str, {}, " {}")]
     widths = [max(map(len, column)) for column in zip(table.header, *cells, strict=True)]
     # a line of LaTeX's article has 345 pt: about 5 pt a character and 12 a gap
     wide = 5 * sum(widths) + 12 * width > 345
@@ -205,13 +198,12 @@ def to_latex(table: Table) -> str:
     lines += [r"\resizebox{\linewidth}{!}{"] if wide else []
     lines += [f"\\begin{{tabular}}{{{'l' * table.text_columns}{'r' * (width - table.text_columns)}}}", r"\toprule"]
     lines += [f"{' & '.join(map(latex, table.header))} \\\\"]
+    styles = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
     for block in table.blocks:
         lines.append(r"\midrule")
         if block.title and len(table.blocks) > 1:
             lines.append(f"\\multicolumn{{{width}}}{{l}}{{\\textit{{{latex(block.title)}}}}} \\\\")
-        styles = {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
-        rows = _marked(table, block, latex, styles, " {{\\scriptsize {}}}")
-        lines += [f"{' & '.join(row)} \\\\" for row in rows]
+        lines += [f"{' & '.join(row)} \\\\" for row in _texts(table, block, latex, styles, " {{\\scriptsize {}}}")]
     lines += [r"\bottomrule", f"\\end{{tabular}}{'}' if wide else ''}"]
     lines += [f"% {latex(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
@@ -222,31 +214,30 @@ WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "json": to_json,
 
 def _plain(table: Table) -> tuple[list[str], list[list[PlainCell]]]:
     """Return the header and the rows in full precision, the titles of the blocks in a column of their own."""
-    start = [table.block_name] if table.block_name else []
-    rows = [
-        [*([block.title] if start else []), *(cell.value if isinstance(cell, Value) else cell for cell in row)]
+    rows: list[list[PlainCell]] = [
+        [
+            *([block.title] if table.block_name else []),
+            *(cell.value if isinstance(cell, Value) else cell for cell in row),
+        ]
         for block in table.blocks
         for row in block.rows
     ]
-    return [*start, *table.header], rows
+    return [*([table.block_name] if table.block_name else []), *table.header], rows
 
 
-def _marked(
+def _texts(
     table: Table, block: Block, escape: Callable[[str], str], styles: Mapping[str, str], small: str
-) -> list[list[str]]:
-    marks = table.marks(block)
-    return [
-        [
-            _text(cell, escape, styles.get(marks.get((row, column), ""), "{}"), small)
-            for column, cell in enumerate(cells)
-        ]
-        for row, cells in enumerate(block.rows)
-    ]
+) -> Iterator[list[str]]:
+    """Yield the rows of a block as escaped texts: marked values in their style, spreads in the small one."""
+    marks = table.marks(block) if styles else {}
 
+    def text(cell: Cell, mark: str | None) -> str:
+        if isinstance(cell, Value):
+            spread = small.format(escape(cell.spread)) if cell.spread else ""
+            return styles.get(mark or "", "{}").format(escape(cell.text)) + spread
+        if isinstance(cell, float):
+            return f"{cell:.4g}"
+        return "" if cell is None else escape(str(cell))
 
-def _text(cell: Any, escape: Callable[[str], str], style: str, small: str) -> str:
-    if isinstance(cell, Value):
-        return style.format(escape(cell.text)) + (small.format(escape(cell.spread)) if cell.spread else "")
-    if isinstance(cell, float):
-        return f"{cell:.4g}"
-    return "" if cell is None else escape(str(cell))
+    for row, cells in enumerate(block.rows):
+        yield [text(cell, marks.get((row, column))) for column, cell in enumerate(cells)]

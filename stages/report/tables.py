@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stages.measure.frame import Mean
     from stages.report.intervals import Uncertainty
     from stages.report.results import Results
-    from stages.report.table import Cell
+    from stages.report.table import Rows
 
 # Those that papers publish, in the order of their tables and of published.yaml.
 PAPER_METRICS = ("accuracy", "ap")
@@ -39,13 +39,13 @@ def main_table(results: Results, title: str) -> Table:
         header += [f"{of}{name}" for name in ("mean", "mean_std", "sets_in_mean", "sets")]
     blocks = []
     for metric in shown_in("main"):
-        rows: list[Sequence[Cell]] = []
+        rows: Rows = []
         for head in results.heads:
-            values: list[Cell] = [Value(results.of_set(head, tested, metric).value) for tested in names]
+            means = []
             for mean in (results.of_corpus(head, metric, corpus) for corpus in results.corpora):
-                std = None if mean.std is None else Value(mean.std)
-                values += [Value(mean.value), std, mean.count, mean.total]
-            rows.append([head, len(results.seeds(head)), *values])
+                means += [Value(mean.value), None if mean.std is None else Value(mean.std), mean.count, mean.total]
+            of_sets = (Value(results.of_set(head, tested, metric).value) for tested in names)
+            rows.append([head, len(results.seeds(head)), *of_sets, *means])
         blocks.append(Block(METRICS[metric].title, rows))
     sizes = ["{}: {:,} real, {:,} synthetic".format(name, *results.size(tested)) for tested, name in names.items()]
     notes = [
@@ -55,8 +55,7 @@ def main_table(results: Results, title: str) -> Table:
         "The held-out threshold comes from images of the training domain that training did not see.",
         f"Images: {'; '.join(sizes)}.",
     ]
-    means = (2 + len(names) + 4 * at for at in range(len(results.corpora)))
-    ranked = (*range(2, 2 + len(names)), *means)
+    ranked = [*range(2, 2 + len(names)), *range(2 + len(names), len(header), 4)]
     return Table(title, header, blocks, ranked=ranked, block_name="metric", notes=notes)
 
 
@@ -64,13 +63,13 @@ def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
     """Every metric of every head and set: mean, spread over seeds, interval over images, or why it is undefined."""
     header = ["head", "corpus", "set", "n_real", "n_fake", "metric", "mean", "std", "low", "high"]
     header += ["seeds_in_mean", "seeds", "undefined"]
-    rows: list[Sequence[Cell]] = []
+    rows: Rows = []
     for head, tested, metric in product(results.heads, results.sets, METRICS):
         mean = results.of_set(head, tested, metric)
-        low, high = uncertainty.of_set(head, tested, metric) or (None, None)
-        numbers = (mean.value, mean.std, low, high, mean.count, mean.total)
-        rows.append([head, *tested, *results.size(tested), metric, *numbers,
-                     results.why_undefined(head, tested, metric)])  # fmt: skip
+        interval = uncertainty.of_set(head, tested, metric) or (None, None)
+        numbers = (mean.value, mean.std, *interval, mean.count, mean.total)
+        why = results.why_undefined(head, tested, metric)
+        rows.append([head, *tested, *results.size(tested), metric, *numbers, why])
     notes = ["low and high: 95 % interval over images of the mean over seeds; std: over seeds."]
     return Table("Every metric of every head and test set", header, [Block("", rows)], text_columns=3, notes=notes)
 
@@ -81,20 +80,20 @@ def per_seed_table(results: Results) -> Table:
     order = {tested: place for place, tested in enumerate(results.sets)}
     frame["order"] = [order[NamedSet(*pair)] for pair in zip(frame["corpus"], frame["set"], strict=True)]
     places = ["head", "view", "order", "seed", "corpus", "set", "n_real", "n_fake"]
-    wide = frame.pivot(index=places, columns="metric", values="value")[list(METRICS)].sort_index().reset_index()
-    wide["view"] = wide["view"].where(wide["view"] != "", wide["corpus"].map(lambda name: results.samples[name].view))
-    wide = wide.drop(columns="order").astype(object).where(wide.notna(), None)
+    wide = frame.pivot(index=places, columns="metric", values="value").sort_index().reset_index()
+    clean = wide["corpus"].map(lambda name: results.images[name].card.view)
+    wide["view"] = wide["view"].where(wide["view"] != "", clean)
     header = ["head", "view", "seed", "corpus", "set", "n_real", "n_fake", *METRICS]
-    rows = wide[header].to_numpy().tolist()
+    rows = wide[header].astype(object).where(wide.notna(), None).to_numpy().tolist()
     return Table("Every metric of every head, seed, view and test set", header, [Block("", rows)], text_columns=2)
 
 
 def plot_table(results: Results) -> Table:
     """For ``dvc plots``: means over seeds, one head and set a row; undefined values are empty cells."""
-    rows: list[Sequence[Cell]] = []
-    for (tested, name), head in product(results.column_names().items(), results.heads):
-        values = [results.of_set(head, tested, metric).value for metric in METRICS]
-        rows.append([f"{name}: {head}", head, name, *values])
+    rows: Rows = [
+        [f"{name}: {head}", head, name, *(results.of_set(head, tested, metric).value for metric in METRICS)]
+        for (tested, name), head in product(results.column_names().items(), results.heads)
+    ]
     return Table("Plot data", ["result", "head", "set", *METRICS], [Block("", rows)], text_columns=3)
 
 
@@ -102,27 +101,37 @@ def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence
     """Paired tests of pairs of heads, set by set; None where there is no pair."""
     names = results.column_names()
     header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "of"]
-    rows: list[Sequence[Cell]] = []
+    rows: Rows = []
     for each in uncertainty.compare(pairs):
-        place = (each.head, each.other, names[each.tested], METRICS[each.metric].title)
-        ends = [Value(value, signed=True) for value in each.found[:3]]
-        rows.append([*place, *ends, each.found.p, each.p_holm, each.of])
+        ends = (Value(value, signed=True) for value in each.difference[:3])
+        tests = (each.difference.p, each.p_holm, each.of)
+        rows.append([each.head, each.other, names[each.tested], METRICS[each.metric].title, *ends, *tests])
     notes = [COMPARISON_NOTE, f"p_holm: Holm-corrected over all {len(rows)} tests of this table."]
     table = Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
     return table if pairs else None
 
 
-def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]]) -> Table | None:
-    """Which branches the LTD head needs, as in the paper's ablation; None where the study has no ablated head."""
-    found = _ablated(results, settings)
+def ablation_table(results: Results, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """Which branches the LTD head needs, as in the paper's ablation; None where the study has no ablated head.
+
+    Ablated are the heads that differ from the first LTD head in branches and position only.
+    """
+    parts: dict[str, list[bool]] = {}
+    kinds: list[Mapping[str, Any]] = []
+    for head in results.heads:
+        kind = {key: value for key, value in settings.get(head, {}).items() if key not in ("branches", "position")}
+        if kind.get("type") == "ltd" and kind == (kinds or [kind])[0]:
+            kinds.append(kind)
+            branches = settings[head]["branches"]
+            parts[head] = ["raw" in branches, "delta" in branches, settings[head]["position"]]
     several = len(results.corpora) > 1
     blocks = []
     for metric in PAPER_METRICS:
-        rows: list[Sequence[Cell]] = []
-        for head, parts in found.items():
+        rows: Rows = []
+        for head, has in parts.items():
             means = [results.of_corpus(head, metric, corpus) for corpus in results.corpora]
             of_all = [_mean_of_means(means)] if several else []
-            rows.append([head, *("yes" if part else "no" for part in parts), *map(Value.of, means), *of_all])
+            rows.append([head, *("yes" if part else "no" for part in has), *map(Value.of, means), *of_all])
         blocks.append(Block(METRICS[metric].title, rows))
     last = [f"mean of {len(results.corpora)} benchmarks"] if several else []
     header = ["head", "raw", "LTD", "position", *results.corpora, *last]
@@ -130,7 +139,7 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, object]
     notes = [f"Percent, mean over the test sets of each corpus, ± over seeds. {covered}."]
     ranked = range(4, len(header))
     table = Table("Ablation of the LTD head", header, blocks, 4, ranked, block_name="metric", notes=notes)
-    return table if found else None
+    return table if len(parts) > 1 else None
 
 
 def short_metrics(results: Results) -> dict[str, Any]:
@@ -157,17 +166,16 @@ def full_metrics(results: Results, uncertainty: Uncertainty) -> dict[str, Any]:
     """Return head -> "corpus/set" -> metric -> mean, std, 95 % interval, per seed and, where undefined, the reason."""
     full: dict[str, Any] = {head: {} for head in results.heads}
     for head, tested in product(results.heads, results.sets):
-        n_real, n_fake = results.size(tested)
-        line: dict[str, Any] = {"n_real": n_real, "n_fake": n_fake}
+        line: dict[str, Any] = dict(zip(("n_real", "n_fake"), results.size(tested), strict=True))
         full[head][tested.key] = line
         for metric in METRICS:
-            mean = results.of_set(head, tested, metric)
-            values = zip(results.seeds(head), results.values(head, tested, metric), strict=True)
+            mean, measured = results.of_set(head, tested, metric), results.by_seed(head, tested, metric)
+            values = [None if pd.isna(value) else value for value in measured.values]
             line[metric] = {
                 "mean": mean.value,
                 "std": mean.std,
                 "interval": uncertainty.of_set(head, tested, metric),
-                "seeds": {str(seed): None if pd.isna(value) else value for seed, value in values},
+                "seeds": dict(zip(map(str, measured.seeds), values, strict=True)),
             }
             if why := results.why_undefined(head, tested, metric):
                 line[metric]["undefined"] = why
@@ -183,18 +191,3 @@ def _mean_of_means(means: Sequence[Mean]) -> Value:
     """The mean of the benchmarks' means; undefined where one of them is."""
     values = [mean.value for mean in means if mean.value is not None]
     return Value(sum(values) / len(values) if len(values) == len(means) else None)
-
-
-def _ablated(results: Results, settings: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[bool, bool, bool]]:
-    """Return the heads that differ from the first LTD head in branches and position only -> (raw, LTD, position)."""
-    found: dict[str, tuple[bool, bool, bool]] = {}
-    kind: dict[str, object] | None = None
-    for name in results.heads:
-        head = settings.get(name, {})
-        fixed = {key: value for key, value in head.items() if key not in ("branches", "position")}
-        if head.get("type") == "ltd" and kind in (None, fixed):
-            kind = fixed
-            branches = head.get("branches")
-            names = branches if isinstance(branches, (list, tuple)) else ()
-            found[name] = ("raw" in names, "delta" in names, bool(head.get("position")))
-    return found if len(found) > 1 else {}
