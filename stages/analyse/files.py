@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -15,17 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_MOVES = dict.fromkeys(("cosine_mean", "cosine_std", "l2_mean", "l2_std"), pa.float64())
 PROFILE_SCHEMA = pa.schema(
-    {
-        "group": pa.string(),
-        "label": pa.int8(),
-        "transition": pa.int32(),
-        "cosine_mean": pa.float64(),
-        "cosine_std": pa.float64(),
-        "l2_mean": pa.float64(),
-        "l2_std": pa.float64(),
-        "n": pa.int64(),
-    }
+    {"group": pa.string(), "label": pa.int8(), "transition": pa.int32(), **_MOVES, "n": pa.int64()}
 )
 WINDOW_SCHEMA = pa.schema(
     {
@@ -38,25 +29,15 @@ WINDOW_SCHEMA = pa.schema(
         "n_fake": pa.int64(),
     }
 )
-PROJECTION_SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "group": pa.string(),
-        "label": pa.int8(),
-        "raw_x": pa.float64(),
-        "raw_y": pa.float64(),
-        "ltd_x": pa.float64(),
-        "ltd_y": pa.float64(),
-    }
-)
+_POINTS = dict.fromkeys(("raw_x", "raw_y", "ltd_x", "ltd_y"), pa.float64())
+PROJECTION_SCHEMA = pa.schema({"path": pa.string(), "group": pa.string(), "label": pa.int8(), **_POINTS})
 
 _METADATA_KEY = b"ltdpipe"
 _REMEDY = "run `ltdpipe analyse` again"
 
 
-@dataclass(frozen=True)
-class AnalysisFile:
-    """A file of the analyse stage as read: where it came from, its rows, and all that its metadata holds."""
+class AnalysisFile(NamedTuple):
+    """A file of the analyse stage as read: what it is about, its rows, and all that its metadata holds."""
 
     corpus: str
     view: str

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-REAL_GROUP = "real"
 SAMPLE = 1200  # images in the projection
-
 _BATCH = 256
 _Group = tuple[int | None, str]  # label, name
 
@@ -80,9 +78,8 @@ def run(*, features: Path, out: Path) -> None:
 
 def sample_rows(groups: NDArray[np.int64], size: int = SAMPLE) -> NDArray[np.int64]:
     """Return at most ``size`` row numbers, spread evenly over groups (N,) and over the rows of each."""
-    numbers = np.unique(groups)
-    share = max(1, size // max(len(numbers), 1))
-    of_groups = [np.flatnonzero(groups == number) for number in numbers]
+    of_groups = [np.flatnonzero(groups == number) for number in np.unique(groups)]
+    share = max(1, size // max(len(of_groups), 1))
     chosen = [rows[np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)] for rows in of_groups]
     return np.sort(np.concatenate(chosen))
 
@@ -98,8 +95,8 @@ def _groups(index: pa.Table) -> tuple[list[_Group], NDArray[np.int64]]:
     """Return the groups, reals first and unlabelled images last, and (N,) the group number of every image."""
     keys: list[_Group] = []
     for label, generator in zip(index["label"].to_pylist(), index["generator"].to_pylist(), strict=True):
-        fake = (1, generator or "unnamed generator")
-        keys.append((None, "unlabelled") if label is None else fake if label else (0, REAL_GROUP))
+        fake = generator or "unnamed generator"
+        keys.append((label, "unlabelled" if label is None else fake if label else "real"))
     groups = sorted(set(keys), key=lambda key: (key[0] is None, key))
     number = {key: i for i, key in enumerate(groups)}
     return groups, np.array([number[key] for key in keys], dtype=np.int64)
@@ -124,8 +121,7 @@ def _window_rows(
     """All generators together first, then each; nothing where a class is missing."""
     label = np.array([-1 if label is None else label for label, _ in groups], dtype=np.int64)[numbers]
     real = label == 0
-    fakes: list[tuple[str | None, NDArray[np.bool_]]] = [(None, label == 1)]
-    fakes += [(name, numbers == g) for g, (kind, name) in enumerate(groups) if kind == 1]
+    fakes = [(None, label == 1), *((name, numbers == g) for g, (kind, name) in enumerate(groups) if kind == 1)]
     for generator, fake in fakes:
         if real.any() and fake.any():
             for of_window in window_aucs(moved, starts, real, fake):

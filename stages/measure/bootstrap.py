@@ -179,7 +179,7 @@ def difference(
     """Compare two heads on the same images: two methods, where both have several seeds, else these very weights.
 
     The variance over images is that of the paired replicates, and of one image more or less that is right, or one pair
-    that is in order. With two seeds or more per head, that between trainings comes on top, and the test is Welch's.
+    that is in order.
 
     Args:
         metric: what is compared.

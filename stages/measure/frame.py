@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,14 +21,7 @@ COLUMNS = ("head", "seed", "corpus", "set", "view", "metric", "value", "why", "n
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean that says what it covers.
-
-    Attributes:
-        value: mean of the defined values; None when there is none.
-        std: their standard deviation (ddof = 1); None with fewer than two, there is no spread then.
-        count: how many values are defined.
-        total: how many there are.
-    """
+    """The mean of ``count`` defined values of ``total``, and their spread (ddof 1); None where there is none."""
 
     value: float | None
     std: float | None
@@ -38,13 +32,8 @@ class Mean:
 def measure_sets(scores: Scores, *, threshold: float | None = None, unlabelled: int = UNLABELLED) -> pd.DataFrame:
     """Measure every named test set of a scores file; rows that name no set are in none.
 
-    Args:
-        scores: N images of one head, seed, corpus and view.
-        threshold: on the logit, from held-out images; None where there is none.
-        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
-
-    Returns:
-        A row for each set, in order of name, and metric: ``value``, NaN where it is undefined, and then ``why``.
+    A row for each set, in order of name, and metric: ``value``, NaN where it is undefined, and then ``why``. The other
+    arguments are those of :func:`stages.measure.metrics.measure`.
     """
     card, rows = scores.card, []
     for name, members in scores.members.items():
@@ -61,11 +50,9 @@ def mean_of(values: Iterable[float]) -> Mean:
     """Return the mean and spread of the values that are not NaN, exactly rounded: their order changes nothing."""
     every = list(values)
     defined = [value for value in every if not math.isnan(value)]
-    if not defined:
-        return Mean(None, None, 0, len(every))
-    mean = math.fsum(defined) / len(defined)
+    mean = fmean(defined) if defined else None
     std = None
-    if len(defined) > 1:
+    if mean is not None and len(defined) > 1:
         std = math.sqrt(math.fsum((value - mean) ** 2 for value in defined) / (len(defined) - 1))
     return Mean(mean, std, len(defined), len(every))
 
@@ -73,10 +60,8 @@ def mean_of(values: Iterable[float]) -> Mean:
 def mean_over_sets(columns: Sequence[Sequence[float]]) -> Mean:
     """Return the mean over test sets, its spread over seeds, and how many of the sets it covers.
 
-    Only sets with a defined value for every seed are averaged, so that all seeds average the same sets.
-
-    Args:
-        columns: for each set that the mean should cover, its values, one per seed; empty where none was measured.
+    Only sets with a defined value for every seed are averaged, so that all seeds average the same sets. ``columns``
+    holds the values of each set that the mean should cover, one per seed; none where it was not measured.
     """
     covered = [values for values in columns if len(values) and not any(map(math.isnan, values))]
     if not covered:

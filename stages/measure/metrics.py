@@ -8,8 +8,8 @@ where different logits become one score. An image is called synthetic where its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,41 +29,11 @@ ONE_IN = {"tpr_at_fpr_1": 100, "tpr_at_fpr_01": 1000}
 REALS_BEYOND = 5
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One metric: how it is computed, and how it is shown.
+class Scored(NamedTuple):
+    """Images of one set in ascending order of logit, those of equal logit in order of label.
 
     Attributes:
-        title: what tables and figures call it.
-        of: ranked images -> value, or the reason why there is none; called only where the needed classes are there.
-        needs: labels of which a set must have images: 0 real, 1 synthetic.
-        shown: places that show it beside the tables of all metrics: "main" table, "headline" numbers, "tests" between
-            heads, "bars" of the figures.
-        lower_is_better: as for errors.
-        interval: "share" of images, or another quantity ("rank"); empty: it has no interval.
-        images: (real, synthetic) -> of how many independent images it is a share, as far as their number alone tells.
-    """
-
-    title: str
-    of: Callable[[Ranked], float | str]
-    needs: Collection[int] = (0, 1)
-    shown: Collection[str] = ()
-    lower_is_better: bool = False
-    interval: str = ""
-    images: Callable[[int, int], float] = int.__add__
-
-    @property
-    def heading(self) -> str:
-        """The title where a line begins."""
-        return self.title[0].upper() + self.title[1:]
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """Images of one set in ascending order of logit, and what every cut between two logits gets right.
-
-    Attributes:
-        logits: (N,) float64, ascending; equal logits are ordered by label, so that the order of rows changes nothing.
+        logits: (N,) float64.
         fake: (N,) whether synthetic.
         threshold: the logit from :func:`calibrated_threshold`; None where there is none.
         unlabelled: how many images set the threshold of ``unlabelled_accuracy``.
@@ -75,48 +45,49 @@ class Ranked:
     unlabelled: int = UNLABELLED
 
     @classmethod
-    def of(cls, labels: NDArray[np.integer[Any]], logits: NDArray[np.floating[Any]], *settings: Any) -> Ranked:
-        """Rank images with ``labels`` (N,) and ``logits`` (N,)."""
+    def of(cls, labels: NDArray[np.integer[Any]], logits: NDArray[np.floating[Any]], *settings: Any) -> Scored:
+        """Sort images with ``labels`` (N,) and ``logits`` (N,), so that the order of rows changes nothing."""
         exact = logits.astype(np.float64)
         order = np.lexsort((labels, exact))
         return cls(exact[order], labels[order] == 1, *settings)
 
-    @cached_property
-    def cuts(self) -> NDArray[np.int64]:
-        """Every k from 0 to N that separates unequal logits: the first k images are called real."""
-        return np.concatenate([[0], np.flatnonzero(np.diff(self.logits)) + 1, [len(self.logits)]])
+    def cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return every k from 0 to N that separates unequal logits, and how many real and synthetic images are right.
 
-    @cached_property
-    def below(self) -> NDArray[np.int64]:
-        """(N + 1,) number of synthetic images among the first k."""
-        return np.concatenate([[0], np.cumsum(self.fake)])
+        The first k images are called real.
+        """
+        k = np.concatenate([[0], np.flatnonzero(np.diff(self.logits)) + 1, [len(self.logits)]])
+        fakes = np.concatenate([[0], np.cumsum(self.fake)])
+        return k, k - fakes[k], fakes[-1] - fakes[k]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: how it is computed, and how it is shown.
+
+    Attributes:
+        title: what tables and figures call it.
+        of: images -> value, or the reason why there is none; called only where the needed classes are there.
+        needs: labels of which a set must have images: 0 real, 1 synthetic.
+        shown: places that show it beside the tables of all metrics: "main" table, "headline" numbers, "tests" between
+            heads, "bars" of the figures.
+        lower_is_better: as for errors.
+        interval: "share" of images, or another quantity ("rank"); empty: it has no interval.
+        images: (real, synthetic) -> of how many independent images it is a share, as far as their number alone tells.
+    """
+
+    title: str
+    of: Callable[[Scored], float | str]
+    needs: Collection[int] = (0, 1)
+    shown: Collection[str] = ()
+    lower_is_better: bool = False
+    interval: str = ""
+    images: Callable[[int, int], float] = int.__add__
 
     @property
-    def n_fake(self) -> int:
-        """Number of synthetic images."""
-        return int(self.below[-1])
-
-    @property
-    def n_real(self) -> int:
-        """Number of real images."""
-        return len(self.fake) - self.n_fake
-
-    def right_at(self, cuts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many real and how many synthetic images are on their side of each cut."""
-        below = self.below[cuts]
-        return cuts - below, self.n_fake - below
-
-    def right_over(self, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return how many real and synthetic images, (2, ...), are right at each threshold."""
-        return np.stack(self.right_at(np.searchsorted(self.logits, thresholds, side="right")))
-
-    @cached_property
-    def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """False and true positive rates at every threshold."""
-        from sklearn.metrics import roc_curve  # noqa: PLC0415 - slow to import
-
-        fpr, tpr, _ = roc_curve(self.fake, self.logits, drop_intermediate=False)
-        return fpr, tpr
+    def heading(self) -> str:
+        """The title where a line begins."""
+        return self.title[0].upper() + self.title[1:]
 
 
 def measure(
@@ -133,23 +104,16 @@ def measure(
         logits: (N,) finite. The order of the rows changes nothing.
         threshold: the logit from :func:`calibrated_threshold`; None where there is none.
         unlabelled: how many images set the threshold of ``unlabelled_accuracy``.
-
-    Raises:
-        ValueError: the shapes differ or a logit is not finite.
     """
-    if labels.shape != logits.shape or labels.ndim != 1:
-        raise ValueError(f"expected labels and logits of one shape (N,), got {labels.shape} and {logits.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError(f"expected finite logits, got {int((~np.isfinite(logits)).sum())} that are not")
-    ranked = Ranked.of(labels, logits, threshold, unlabelled)
-    sizes = ranked.n_real, ranked.n_fake
+    images = Scored.of(labels, logits, threshold, unlabelled)
+    sizes = int((~images.fake).sum()), int(images.fake.sum())
 
     def value(metric: Metric) -> float | str:
         if not len(labels):
             return "no images"
         if not all(sizes[label] for label in metric.needs):
             return f"no {'synthetic' if sizes[0] else 'real'} images"
-        return metric.of(ranked)
+        return metric.of(images)
 
     return {name: value(metric) for name, metric in METRICS.items()}
 
@@ -161,21 +125,22 @@ def calibrated_threshold(labels: NDArray[np.integer[Any]], logits: NDArray[np.fl
     accuracy is lost to the level alone. Of several that are equally good it is the middle of the widest gap between
     logits: with held-out images that are separated without error, halfway between the classes.
     """
-    ranked = Ranked.of(labels, logits)
-    if not ranked.n_real or not ranked.n_fake:
+    images = Scored.of(labels, logits)
+    ordered, n_fake = images.logits, int(images.fake.sum())
+    if n_fake in (0, len(ordered)):
         return None
-    real, fake = ranked.right_at(ranked.cuts)
+    cuts, real, fake = images.cuts()
     # counts times the other class's size: exact integers, so that equally good cuts compare as equal
-    balanced = real * ranked.n_fake + fake * ranked.n_real
-    inner = ranked.cuts[1:-1]
-    gaps = np.concatenate([[0.0], ranked.logits[inner] - ranked.logits[inner - 1], [0.0]])
+    balanced = real * n_fake + fake * (len(ordered) - n_fake)
+    inner = cuts[1:-1]
+    gaps = np.concatenate([[0.0], ordered[inner] - ordered[inner - 1], [0.0]])
     best = np.flatnonzero(balanced == balanced.max())
-    cut = int(ranked.cuts[best[np.argmax(gaps[best])]])
+    cut = int(cuts[best[np.argmax(gaps[best])]])
     if cut == 0:
-        return float(np.nextafter(ranked.logits[0], -np.inf))
-    if cut == len(ranked.logits):
-        return float(ranked.logits[-1])
-    low, high = ranked.logits[cut - 1], ranked.logits[cut]
+        return float(np.nextafter(ordered[0], -np.inf))
+    if cut == len(ordered):
+        return float(ordered[-1])
+    low, high = ordered[cut - 1], ordered[cut]
     middle = low + (high - low) / 2
     return float(middle if middle < high else low)
 
@@ -195,96 +160,106 @@ def unlabelled_threshold(logits: NDArray[np.float64], share: float = 0.5) -> NDA
     return thresholds
 
 
-def _reals(n_real: int, _: int) -> int:
-    return n_real
-
-
-def _fakes(_: int, n_fake: int) -> int:
-    return n_fake
-
-
-def _average_precision(ranked: Ranked) -> float:
+def _average_precision(images: Scored) -> float:
     from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import
 
-    return float(average_precision_score(ranked.fake, ranked.logits))
+    return float(average_precision_score(images.fake, images.logits))
 
 
-def _roc_auc(ranked: Ranked) -> float:
-    from sklearn.metrics import auc  # noqa: PLC0415 - slow to import
+def _roc_auc(images: Scored) -> float:
+    from sklearn.metrics import auc, roc_curve  # noqa: PLC0415 - slow to import
 
-    return float(auc(*ranked.roc))
-
-
-def _accuracy_at(ranked: Ranked, threshold: float = 0.0) -> float:
-    return int(ranked.right_over(np.array(threshold)).sum()) / len(ranked.fake)
+    return float(auc(*roc_curve(images.fake, images.logits, drop_intermediate=False)[:2]))
 
 
-def _accuracy_of(label: int, ranked: Ranked) -> float:
+def _accuracy(images: Scored, threshold: float = 0.0) -> float:
+    return float(((images.logits > threshold) == images.fake).mean())
+
+
+def _accuracy_of(label: int, images: Scored) -> float:
     """Return the share of the images of one class that are right at score 0.5 (a logit of exactly 0 says real)."""
-    return int(ranked.right_over(np.array(0.0))[label]) / (ranked.n_real, ranked.n_fake)[label]
+    return float(((images.logits[images.fake == label] > 0) == label).mean())
 
 
-def _tpr(metric: str, ranked: Ranked) -> float | str:
+def _tpr(metric: str, images: Scored) -> float | str:
+    reals = images.logits[~images.fake]
     needed = REALS_BEYOND * ONE_IN[metric]
-    if ranked.n_real < needed:
-        return f"{ranked.n_real} real images, fewer than the {needed:,} that this rate needs"
-    fpr, tpr = ranked.roc
-    return float(tpr[fpr <= 1 / ONE_IN[metric]].max())
+    if len(reals) < needed:
+        return f"{len(reals)} real images, fewer than the {needed:,} that this rate needs"
+    one_too_many = reals[-1 - len(reals) // ONE_IN[metric]]
+    return float((images.logits[images.fake] > one_too_many).mean())
 
 
-def _oracle_accuracy(ranked: Ranked) -> float:
-    return float(np.add(*ranked.right_at(ranked.cuts)).max() / len(ranked.fake))
+def _oracle_accuracy(images: Scored) -> float:
+    _, real, fake = images.cuts()
+    return float((real + fake).max() / len(images.fake))
 
 
-def _calibrated_accuracy(ranked: Ranked) -> float | str:
-    if ranked.threshold is None:
+def _calibrated_accuracy(images: Scored) -> float | str:
+    if images.threshold is None:
         return "no held-out scores of the training domain"
-    return _accuracy_at(ranked, ranked.threshold)
+    return _accuracy(images, images.threshold)
 
 
-def _unlabelled_accuracy(ranked: Ranked) -> float | str:
+def _unlabelled_accuracy(images: Scored) -> float | str:
     """Return the accuracy at the unlabelled threshold, on the images not used for it, over draws of a fixed seed."""
-    total, images = len(ranked.fake), ranked.unlabelled
-    if total < 2 * images:
-        return f"{total} images, fewer than twice the {images} that set the threshold"
+    total, used = len(images.fake), images.unlabelled
+    if total < 2 * used:
+        return f"{total} images, fewer than twice the {used} that set the threshold"
     random = np.random.default_rng(0)
-    drawn = np.stack([random.choice(total, images, replace=False) for _ in range(UNLABELLED_DRAWS)])  # (R, images)
-    thresholds = unlabelled_threshold(ranked.logits[drawn])
-    used = ((ranked.logits[drawn] > thresholds[:, None]) == ranked.fake[drawn]).sum(axis=1)
-    return float(((ranked.right_over(thresholds).sum(axis=0) - used) / (total - images)).mean())
+    accuracies = []
+    for _ in range(UNLABELLED_DRAWS):
+        drawn = random.choice(total, used, replace=False)
+        right = (images.logits > unlabelled_threshold(images.logits[drawn])) == images.fake
+        accuracies.append((right.sum() - right[drawn].sum()) / (total - used))
+    return float(np.mean(accuracies))
 
 
-def _calibration_error(ranked: Ranked) -> float:
-    scores = sigmoid(ranked.logits)
+def _calibration_error(images: Scored) -> float:
+    scores = sigmoid(images.logits)
     bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=scores - ranked.fake, minlength=ECE_BINS)
+    gaps = np.bincount(bins, weights=scores - images.fake, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(scores))
 
 
-def _brier(ranked: Ranked) -> float:
+def _brier(images: Scored) -> float:
     from sklearn.metrics import brier_score_loss  # noqa: PLC0415 - slow to import
 
-    return float(brier_score_loss(ranked.fake, sigmoid(ranked.logits), pos_label=True))
+    return float(brier_score_loss(images.fake, sigmoid(images.logits), pos_label=True))
 
 
 METRICS: Mapping[str, Metric] = {
     "ap": Metric("AP", _average_precision, shown=("main", "headline", "tests", "bars"), interval="rank", images=min),
     "roc_auc": Metric("ROC AUC", _roc_auc, shown=("tests",), interval="rank", images=min),
-    "accuracy": Metric("accuracy", _accuracy_at, shown=("main", "headline", "tests"), interval="share"),
+    "accuracy": Metric("accuracy", _accuracy, shown=("main", "headline", "tests"), interval="share"),
     "accuracy_real": Metric(
-        "accuracy on real", partial(_accuracy_of, 0), needs=(0,), shown=("bars",), interval="share", images=_reals
+        "accuracy on real",
+        partial(_accuracy_of, 0),
+        needs=(0,),
+        shown=("bars",),
+        interval="share",
+        images=lambda n_real, _: n_real,
     ),
     "accuracy_fake": Metric(
-        "accuracy on fake", partial(_accuracy_of, 1), needs=(1,), shown=("bars",), interval="share", images=_fakes
+        "accuracy on fake",
+        partial(_accuracy_of, 1),
+        needs=(1,),
+        shown=("bars",),
+        interval="share",
+        images=lambda _, n_fake: n_fake,
     ),
     "balanced_accuracy": Metric(
         "balanced accuracy",
-        lambda ranked: (_accuracy_of(0, ranked) + _accuracy_of(1, ranked)) / 2,
+        lambda images: (_accuracy_of(0, images) + _accuracy_of(1, images)) / 2,
         interval="share",
         images=lambda n_real, n_fake: 4 / (1 / n_real + 1 / n_fake),
     ),
-    "tpr_at_fpr_1": Metric("TPR at 1 % FPR", partial(_tpr, "tpr_at_fpr_1"), interval="rank", images=_fakes),
-    "tpr_at_fpr_01": Metric("TPR at 0.1 % FPR", partial(_tpr, "tpr_at_fpr_01"), interval="rank", images=_fakes),
+    "tpr_at_fpr_1": Metric(
+        "TPR at 1 % FPR", partial(_tpr, "tpr_at_fpr_1"), interval="rank", images=lambda _, n_fake: n_fake
+    ),
+    "tpr_at_fpr_01": Metric(
+        "TPR at 0.1 % FPR", partial(_tpr, "tpr_at_fpr_01"), interval="rank", images=lambda _, n_fake: n_fake
+    ),
     "oracle_accuracy": Metric("oracle accuracy", _oracle_accuracy, shown=("main",)),
     "calibrated_accuracy": Metric(
         "accuracy, held-out threshold", _calibrated_accuracy, shown=("main",), interval="share"

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from sklearn.metrics import average_precision_score
 
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable
-from stages.sweep.results import Results, write_results
-from stages.sweep.tested import TestCorpus
-from stages.train.batches import union_of
-from stages.train.data import TrainingData
-from stages.train.loop import fit
-from storage.index import INDEX_NAME, fingerprint, read_index
+from stages.train.batches import FeatureBatches, union_of
+from stages.train.data import TrainingData, backbone_difference
+from stages.train.loop import fit, logits_of
+from storage.atomic import write_text
+from storage.csv_text import csv_text
+from storage.errors import DataError
+from storage.features import FeatureTable
+from storage.index import INDEX_NAME, fingerprint, read_index, set_names
+from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stages.heads.head import HeadInput
+    from numpy.typing import NDArray
+
+    from stages.heads.head import Head
     from stages.heads.settings import TrainSettings
     from stages.reporter import Reporter
-    from stages.sweep.tested import Row
     from stages.sweep.variants import Variant
-    from storage.spec import FeatureSpec
+
+Row = dict[str, Any]
+MEAN = "mean of sets"
+_BATCH = 1024
+
+
+class Tested(NamedTuple):
+    """One corpus view: its table, and its test sets that have both classes, as row numbers."""
+
+    table: FeatureTable
+    sets: Mapping[str, NDArray[np.int64]]
 
 
 def run(
@@ -45,8 +62,8 @@ def run(
     """Train each variant with each seed, score it on the evaluation views, and write ``out``.
 
     ``results.csv`` has a row for each variant, seed and test set and one for the mean over sets, with accuracy at
-    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes. A stopped sweep resumes with
-    the heads that are missing.
+    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes. ``sweep.json`` keeps the
+    heads that are done: a stopped sweep resumes with those that are missing.
 
     Args:
         views: directories of the training views, as for ``stages.train.run``.
@@ -68,48 +85,104 @@ def run(
         DataError: features are missing or damaged or do not fit each other, or no test set has both classes.
     """
     data = TrainingData.open(views, validation_view, settings)
-    tests = [TestCorpus.open(directory, data.views[0], reporter) for directory in evaluation]
+    tests = [open_tested(directory, data.views[0], reporter) for directory in evaluation]
     device, spec = best_device(), data.views[0].spec
+    shape = {"blocks": spec.blocks, "width": spec.width, "embedding": spec.embedding}
     threads = threads or default_threads(spec.width)
     tables = [*data.views, data.validation_view, *(test.table for test in tests)]
     # the content hash, label and sets of each image, and what its features were made with
     indexes = [[table.key, fingerprint(read_index(table.directory / INDEX_NAME))] for table in tables]
-    identity = [settings.model_dump(mode="json"), threads, indexes]
-    results = Results.load(out, hashlib.sha256(json.dumps(identity).encode()).hexdigest())
+    described = json.dumps([settings.model_dump(mode="json"), threads, indexes])
+    identity = hashlib.sha256(described.encode()).hexdigest()
+    done = _read_done(out / "sweep.json", identity)
+    by_tap = defaultdict(list)
+    for variant in variants:
+        with torch.device("meta"):  # only what it reads is asked for
+            reads = build_head(variant.head, **shape).reads
+        by_tap[reads.tap].append((reads, variant))
     with (
         repeatable(threads),
         reporter.progress("sweep", len(variants) * len(seeds), "heads") as progress,
     ):
-        for reads, members in _by_tap(variants, spec):
+        for members in by_tap.values():
+            every = union_of([reads for reads, _ in members])
             budget = default_budget(device) if memory is None else memory
             # of each corpus's features the same share is resident
             sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
             shares = [int(budget * size / sum(sizes)) for size in sizes]
-            feeds = data.batches(reads, device, shares[0])
-            scored = [test.feed(reads, device, share) for test, share in zip(tests, shares[1:], strict=True)]
-            for variant in members:
-                missing = [seed for seed in seeds if not results.has(variant, seed)]
-                progress.advance(len(seeds) - len(missing))
-                for seed in missing:
-                    torch.manual_seed(seed)
-                    head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-                    head.to(device)
-                    _, best = fit(head, *feeds, variant.head.training(settings), seed=seed)
-                    rows = [row for test, feed in zip(tests, scored, strict=True) for row in test.score(head, feed)]
-                    facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
-                    results.add(variant, seed, [{**row, **facts} for row in rows])
+            batches = data.batches(every, device, shares[0])
+            tested = [
+                FeatureBatches([test.table], np.arange(len(test.table)), every, device=device, budget=share)
+                for test, share in zip(tests, shares[1:], strict=True)
+            ]
+            for _, variant in members:
+                for seed in seeds:
+                    if _key(variant, seed) not in done:
+                        torch.manual_seed(seed)
+                        head = build_head(variant.head, **shape)
+                        head.to(device)
+                        _, best = fit(head, *batches, variant.head.training(settings), seed=seed)
+                        facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
+                        scored = [row for test in zip(tests, tested, strict=True) for row in _score(head, *test)]
+                        done[_key(variant, seed)] = [{"seed": seed, **row, **facts} for row in scored]
+                        write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
                     progress.advance(1)
-    rows = results.rows(variants, seeds)
-    write_results(out, rows)
+    rows = [
+        {**variant.coordinates, **row} for variant in variants for seed in seeds for row in done[_key(variant, seed)]
+    ]
+    write_text(out / "results.csv", csv_text(list(rows[0]), [list(row.values()) for row in rows]))
     return rows
 
 
-def _by_tap(variants: Sequence[Variant], spec: FeatureSpec) -> Iterable[tuple[HeadInput, list[Variant]]]:
-    """Group variants by the tap they read, each with all that its group reads."""
-    groups: dict[str, list[tuple[HeadInput, Variant]]] = {}
-    for variant in variants:
-        with torch.device("meta"):  # only what it reads is asked for
-            reads = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).reads
-        groups.setdefault(reads.tap, []).append((reads, variant))
-    for members in groups.values():
-        yield union_of([reads for reads, _ in members]), [variant for _, variant in members]
+def open_tested(directory: Path, trained: FeatureTable, reporter: Reporter) -> Tested:
+    """Open a view that heads trained on ``trained`` can score.
+
+    Raises:
+        DataError: it cannot be scored by them, holds images without a label, or no set has both classes.
+    """
+    table = FeatureTable.open(directory)
+    difference = backbone_difference(trained.spec, table.spec)
+    if difference:
+        raise DataError(f"{directory} cannot be scored by heads trained on {trained.directory}: {difference}")
+    if table.index["label"].null_count:
+        raise DataError(f"{directory} holds images without a label, which cannot be evaluated")
+    labels = table.index["label"].to_numpy()
+    tested = evaluation_rows(table.index)
+    names = set_names(table.index.take(tested))
+    sets = {name: np.intersect1d(table.rows_of_set(name), tested) for name in names} or {table.corpus: tested}
+    both = {name: rows for name, rows in sets.items() if len(np.unique(labels[rows])) == 2}
+    if not both:
+        raise DataError(f"no test set of {directory} has images of both classes")
+    if len(both) < len(sets):
+        reporter.warn(f"{directory}: sets of one class have no accuracy or AP here: {', '.join(sets.keys() - both)}")
+    return Tested(table, both)
+
+
+def _score(head: Head, test: Tested, batches: FeatureBatches) -> list[Row]:
+    """Accuracy at logit 0 and average precision of a head on each set, and their means in a last row."""
+    logits, labels = logits_of(head, batches, _BATCH).cpu().numpy(), batches.labels.cpu().numpy() > 0.5
+    rows: list[Row] = [
+        {
+            "corpus": test.table.corpus,
+            "set": name,
+            "images": len(members),
+            "accuracy": float(((logits[members] > 0) == labels[members]).mean()),
+            "ap": float(average_precision_score(labels[members], logits[members])),
+        }
+        for name, members in test.sets.items()
+    ]
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in ("accuracy", "ap")}
+    return [*rows, {**rows[0], "set": MEAN, "images": sum(row["images"] for row in rows), **mean}]
+
+
+def _read_done(state: Path, identity: str) -> dict[str, list[Row]]:
+    """Return head and seed -> rows of an earlier run of the same sweep; its coordinates may have been others."""
+    try:
+        content = json.loads(state.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return dict(content["done"]) if content.get("identity") == identity else {}
+
+
+def _key(variant: Variant, seed: int) -> str:
+    return f"{variant.head.model_dump_json()} {seed}"

@@ -85,8 +85,8 @@ def test_a_stage_depends_on_all_the_code_that_it_runs_and_on_no_other(name):
 @pytest.mark.parametrize(
     "file",
     [
-        *("report/figures.py", "report/published.yaml", "report/template/report.html.j2"),
-        *("heads/model_card.py", "sweep/results.py", "measure/metrics.py", "predict/run.py"),
+        *("report/chart.py", "report/published.yaml", "report/template/report.html.j2"),
+        *("heads/model_card.py", "sweep/run.py", "measure/metrics.py", "predict/run.py"),
     ],
 )
 def test_an_edit_of_words_and_tables_trains_and_scores_nothing(file):

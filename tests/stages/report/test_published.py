@@ -110,7 +110,7 @@ def test_the_report_shows_them_and_the_ablation_of_the_paper(genimage, tmp_path)
         "ltd-plain": {"type": "ltd", "branches": ["raw", "delta"], "position": False, "window": 5},
         "linear": {"type": "linear"},
     }
-    about = Study(name="s", head_order=["ltd"], set_lists=LISTS, head_cards=cards)
+    about = Study(name="s", head_order=["ltd"], set_lists=LISTS, head_settings=cards)
     run(about, score_files=genimage.scores, profile_files=[], out=tmp_path, replicates=20)
     page = (tmp_path / "report.html").read_text()
     assert "Published and measured: genimage8" in page

@@ -34,8 +34,8 @@ def report(hostile_study, hostile, tmp_path_factory):
         head_order=["ltd"],
         set_order=["plain"],
         versions={"<u>torch": "2"},
-        head_cards={"ltd": {"window": "<s>15"}},
-        images={"demo": Sources.of(images)},
+        head_settings={"ltd": {"window": "<s>15"}},
+        sources={"demo": Sources.of(images)},
         reproduce=["dvc repro # <b>"],
     )
     sweeps = {("window", hostile["note"]): sweep, ("window", "other"): sweep}

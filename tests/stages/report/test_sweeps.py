@@ -6,43 +6,42 @@ import csv
 
 import pytest
 
-from stages.heads.settings import LinearSettings, LtdSettings
 from stages.report.results import load_results
 from stages.report.run import run
 from stages.report.study import Study
 from stages.report.sweeps import read_sweeps, sweep_tables
-from stages.sweep.results import Results as SweepResults
-from stages.sweep.results import write_results
-from stages.sweep.tested import MEAN
-from stages.sweep.variants import layer_sweep, window_sweep
+from storage.csv_text import csv_text
 from storage.errors import DataError
 
 SEEDS = (1, 2)
 SETS = {"one": True, "two": True}
 
 
-def write_sweep(out, variants, value, reporter, *, corpora=("demo",), sets=("one", "two", "elsewhere")):
-    """Write a sweep as ``ltdpipe sweep`` does; ``value``: coordinates, seed -> accuracy of set one, AP is 0.1 more."""
-    found = SweepResults(out, "", {})
-    for variant in variants:
+def write_sweep(path, places, value, *, sets=("one", "two", "elsewhere")):
+    """Write a sweep as ``ltdpipe sweep`` does; ``value``: place, seed -> accuracy of set one, AP is 0.1 more."""
+    rows = []
+    for place in places:
         for seed in SEEDS:
-            accuracy = value(*variant.coordinates.values(), seed)
-            rows = []
-            for corpus in corpora:
-                for name in (*sets, MEAN):
-                    # a set that the study does not have would spoil its means
-                    shown = {"two": accuracy - 0.1, "elsewhere": 0.0, MEAN: 0.0}.get(name, accuracy)
-                    rows.append({"corpus": corpus, "set": name, "images": 20, "accuracy": shown, "ap": shown + 0.1})
-            found.add(variant, seed, rows)
-    write_results(out, found.rows(variants, SEEDS))
-    return out / "results.csv"
+            accuracy = value(*place, seed)
+            for name in (*sets, "mean of sets"):
+                # a set that the study does not have would spoil its means
+                shown = {"two": accuracy - 0.1, "elsewhere": 0.0, "mean of sets": 0.0}.get(name, accuracy)
+                rows.append([*place, seed, "demo", name, 20, shown, shown + 0.1])
+    names = ["n", "start"] if len(places[0]) == 2 else ["block"]
+    path.write_text(csv_text([*names, "seed", "corpus", "set", "images", "accuracy", "ap"], rows))
+    return path
+
+
+def starts(first, last, *lengths):
+    return [(n, start) for n in lengths for start in range(first, last - n + 2)]
 
 
 @pytest.fixture
-def windows(tmp_path, reporter):
-    variants = window_sweep(LtdSettings(candidates=(11, 19)), 24, sizes=(3, 5))
-    values = lambda n, start, seed: 0.6 + 0.02 * (n == 5) + 0.01 * (start - 11) + 0.02 * (seed - 1.5)  # noqa: E731
-    return write_sweep(tmp_path / "window", variants, values, reporter)
+def windows(tmp_path):
+    def value(n, start, seed):
+        return 0.6 + 0.02 * (n == 5) + 0.01 * (start - 11) + 0.02 * (seed - 1.5)
+
+    return write_sweep(tmp_path / "window.csv", starts(11, 19, 3, 5), value)
 
 
 def swept(study, files):
@@ -76,10 +75,10 @@ def test_every_window_is_a_row_from_its_first_to_its_last_block(study, windows):
     assert "blocks 11 to 15 are best" in table.notes[-1]
 
 
-def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path, reporter):
+def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path):
     deep, shallow = (
-        write_sweep(tmp_path / name, layer_sweep(LinearSettings(), blocks), lambda block, seed: 0.5, reporter)
-        for name, blocks in (("deep", 24), ("shallow", 12))
+        write_sweep(tmp_path / f"{blocks}.csv", [(block,) for block in range(blocks)], lambda block, seed: 0.5)
+        for blocks in (24, 12)
     )
     results, sweeps = swept(study, {("layer", "train"): deep})
     rows = sweep_tables(sweeps)["layer_sweep"].blocks[0].rows
@@ -89,9 +88,8 @@ def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_bac
     assert not any(row[-1] for row in other.blocks[0].rows)
 
 
-def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_path, reporter):
-    variants = window_sweep(LtdSettings(candidates=(11, 15)), 24, sizes=(3, 5))
-    partial = write_sweep(tmp_path / "part", variants, lambda n, start, seed: 0.6, reporter, sets=("one",))
+def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_path):
+    partial = write_sweep(tmp_path / "part.csv", starts(11, 15, 3, 5), lambda n, start, seed: 0.6, sets=("one",))
     _, sweeps = swept(study, {("window", "a"): windows, ("window", "b"): partial})
     table = sweep_tables(sweeps)["window_length"]
     assert list(table.header[2:4]) == ["demo (a)", "demo (b)"]
@@ -99,20 +97,14 @@ def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_
     assert table.blocks[0].rows[0][3].value == pytest.approx(0.6)
 
 
-def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tmp_path, reporter):
-    layers = write_sweep(tmp_path / "layer", layer_sweep(LinearSettings(), 12), lambda b, s: 0.5 + 0.01 * b, reporter)
+def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tmp_path):
+    layers = write_sweep(tmp_path / "layer.csv", [(block,) for block in range(12)], lambda b, s: 0.5 + 0.01 * b)
     study.add_scores("ltd", 1, SETS)
     study.add_profile(["one", "two"])
     files = {("window", "train"): windows, ("layer", "train"): layers}
+    inputs = {"score_files": study.scores, "profile_files": study.profiles, "sweep_files": files, "replicates": 20}
     for name in ("first", "second"):
-        run(
-            Study(name="x"),
-            score_files=study.scores,
-            profile_files=study.profiles,
-            sweep_files=files,
-            out=tmp_path / name,
-            replicates=20,
-        )
+        run(Study(name="x"), **inputs, out=tmp_path / name)
     names = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.*"))
     assert all((tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes() for name in names)
     for table in ("window_length", "window_sweep", "layer_sweep", "layer_transitions"):

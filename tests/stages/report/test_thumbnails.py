@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages.evaluate.scores import ScoreCard, write_scores
 from stages.report.results import load_results
-from stages.report.thumbnails import surest_errors
+from stages.report.thumbnails import most_confident_errors
 from storage.sources import Sources
 
 
@@ -25,13 +25,13 @@ def errors(tmp_path):
         card = ScoreCard(head="h", seed=1, corpus="c", view="clean", feature_key="", head_sha256="", failed=0)
         write_scores(tmp_path / "clean.parquet", card=card, images=images, logits=logits)
         results = load_results([tmp_path / "clean.parquet"])
-        return surest_errors(results, "h", {"c": Sources.of(tmp_path / "images")})
+        return most_confident_errors(results, "h", {"c": Sources.of(tmp_path / "images")})
 
     (tmp_path / "images").mkdir()
     return of
 
 
-def test_the_surest_errors_come_first_as_small_jpegs(errors, tmp_path):
+def test_the_most_confident_errors_come_first_as_small_jpegs(errors, tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (640, 320), (200, 10, 10)).save(tmp_path / "images" / name)
     (group,) = errors(["a.png", "b.png"])

@@ -21,7 +21,6 @@ from stages.heads.settings import (
     UnivfdSettings,
 )
 from stages.sweep import run as sweep_run
-from stages.sweep import tested
 from stages.sweep.variants import Variant, layer_sweep, window_sweep
 from stages.train import run as train_run
 from stages.train.loop import fit
@@ -159,7 +158,7 @@ def test_corpora_that_the_heads_cannot_be_scored_on_are_refused(corpora: Path, t
     ):
         view = write_view(tmp_path / name, tokens, given, **more)  # type: ignore[arg-type]
         with pytest.raises(DataError, match=message):
-            tested.TestCorpus.open(view, trained, reporter)
+            sweep_run.open_tested(view, trained, reporter)
 
 
 def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_one(
@@ -167,9 +166,9 @@ def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_on
 ) -> None:
     trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
     some = write_view(tmp_path / "some", tokens, labels, sets=("a",), synthetic_sets=("fakes",))
-    assert list(tested.TestCorpus.open(some, trained, reporter).sets) == ["a"]
+    assert list(sweep_run.open_tested(some, trained, reporter).sets) == ["a"]
     assert reporter.warnings == [f"{some}: sets of one class have no accuracy or AP here: fakes"]
-    without = tested.TestCorpus.open(write_view(tmp_path / "none", tokens, labels), trained, reporter)
+    without = sweep_run.open_tested(write_view(tmp_path / "none", tokens, labels), trained, reporter)
     assert {name: len(rows) for name, rows in without.sets.items()} == {"planted": 40}
 
 

@@ -1,0 +1,168 @@
+"""Where marks lie: values, bands and windows as coordinates, and what is said of them in words and legends."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from stages.measure.frame import Mean
+from stages.report.chart import UNIT, Curve, bar_chart, cloud_chart, common_scale, heat_map, line_chart
+from stages.report.results import load_results
+from stages.report.set_figures import curve_figures
+from stages.report.svg import FLOOR, LEFT, RIGHT, TOP
+
+LABELS = {"x_label": "x", "y_label": "y"}
+
+
+def marks(chart, kind):
+    return [mark for mark in chart.marks if mark.attributes["class"].split()[0] == kind]
+
+
+def points(mark):
+    return np.array([list(map(float, point.split(","))) for point in mark.attributes["points"].split()])
+
+
+def ticks(chart):
+    """Texts and places of the ticks on the y axis, and on the x axis."""
+    texts = [(mark.text, mark.attributes["x"], mark.attributes["y"]) for mark in marks(chart, "tick")]
+    numbers = [text for text in texts if text[0] not in LABELS.values()]
+    up = {text: y - 3.5 for text, x, y in numbers if x == LEFT - 6}
+    return up, {text: x for text, x, _ in numbers if x != LEFT - 6}
+
+
+def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
+    values = [
+        ("ap", "AP", Mean(1.0, 0.1, 2, 2), (0.9, 1.0)),
+        ("x", "x", Mean(0.5, 0.1, 2, 2), (0.4, 0.6)),
+        ("y", "y", Mean(0.0, None, 1, 1), None),
+        ("z", "z", Mean(None, None, 0, 2), None),
+    ]
+    chart = bar_chart("t", [("ltd", values)])
+    full, half, none = (mark.attributes for mark in marks(chart, "bar"))
+    assert (full["width"], none["width"]) == (pytest.approx(2 * half["width"]), 0)
+    assert [mark.text for mark in marks(chart, "undefined")] == ["z undefined"]
+    first, second = (mark.attributes["d"].split("M")[1] for mark in marks(chart, "whisker"))
+    assert float(first.partition("H")[2]) == full["x"] + full["width"]
+    ends = float(second.split()[0]), float(second.partition("H")[2])
+    assert sum(ends) / 2 == pytest.approx(half["x"] + half["width"], abs=0.01)
+    assert chart.words == "ltd: AP 100.00 ±10.00, x 50.00 ±10.00, y 0.00, z undefined."
+    assert chart.legend[0] == ("ap", "AP")
+
+
+def test_curves_and_bands_lie_inside_the_frame_with_low_values_below_high_ones():
+    curves = [
+        Curve("real", "real", [3, 4, 5], [0.9, 0.99, 1.0], [0.05] * 3),
+        Curve("fake", "gan", [3, 4, 5], [0.7, 0.8, 0.9], [None] * 3),
+    ]
+    limits = (-1.0, 1.0)
+    scale = common_scale(curves, limits)
+    chart = line_chart("t", curves, **LABELS, x_scale=(3, 5), y_scale=scale, limits=limits, shaded=(3.5, 4))
+    lines, bands = marks(chart, "line"), [mark for mark in marks(chart, "band") if mark.tag == "polygon"]
+    for mark in (*lines, *bands):
+        x, y = points(mark).T
+        assert (x >= LEFT).all()
+        assert (x <= RIGHT).all()
+        assert (y >= TOP).all()
+        assert (y <= FLOOR).all()
+    assert all((np.diff(points(line)[:, 1]) < 0).all() for line in lines)  # upwards
+    assert points(bands[0])[0, 1] < points(lines[0])[0, 1] < points(bands[0])[-1, 1]  # upper edge first
+    (window,) = (mark.attributes for mark in marks(chart, "band") if mark.tag == "rect")
+    assert (window["x"], window["width"]) == (LEFT + (RIGHT - LEFT) / 4, (RIGHT - LEFT) / 4)
+    assert "gan: from 0.7 to 0.9, most at 5." in chart.words
+    assert chart.legend == [("line real", "real"), ("line fake", "gan")]
+
+
+def test_bands_are_cut_at_what_the_quantity_can_be_and_shares_are_in_percent():
+    curve = Curve("real", "real", [0, 1], [0.02, 0.98], [0.05, 0.05])
+    assert common_scale([curve], UNIT) == UNIT
+    chart = line_chart("t", [curve], **LABELS, x_scale=(0, 1), y_scale=(-1.0, 2.0), x_names=["clean", "70"])
+    up, along = ticks(chart)
+    assert points(marks(chart, "band")[0])[1::2, 1].tolist() == [up["100"], up["0"]]
+    assert chart.words == "real: from 2 to 98 %, most at 70."
+    assert along == {"clean": LEFT, "70": RIGHT}
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_ticks_are_few_and_inside(low, span):
+    curve = Curve("fake", "gan", [0, 1], [low, low + span])
+    grid = marks(line_chart("t", [curve], **LABELS, y_scale=(low, low + span)), "grid")
+    places = {line.attributes["y1"] for line in grid}
+    assert 2 <= len(grid) == len(places) <= 8
+    assert all(TOP <= at <= FLOOR for at in places)
+
+
+def test_equal_values_have_a_scale():
+    low, high = common_scale([Curve("real", "real", [0, 1], [0.0, 0.0])], (0.0, np.inf))
+    assert low <= 0 < high
+
+
+def test_windows_lie_at_their_start_and_length_and_have_the_colour_of_who_moves_more():
+    chart = heat_map("t", [(3, 2, 0.9), (4, 2, 0.4), (3, 5, 0.5)], [(4, 2, "ltd, seed 1"), (4, 2, "ltd, seed 2")])
+    squares = [mark.attributes for mark in marks(chart, "heat")]
+    kinds = [("heat more", 0.8), ("heat less", 0.2), ("heat more", 0.0)]
+    assert [(square["class"], square["fill-opacity"]) for square in squares] == kinds
+    first, second, longer = squares
+    assert (second["x"] - first["x"], second["y"] - first["y"]) == (first["width"], 0)
+    up, along = ticks(chart)
+    assert (longer["x"], longer["y"] - first["y"]) == (first["x"], up["5"] - up["2"])
+    assert longer["y"] > first["y"]
+    (frame,) = marks(chart, "frame")
+    assert (frame.attributes["x"], frame.attributes["y"]) == (second["x"], second["y"])
+    assert frame.text == "read by ltd, seed 1, ltd, seed 2"
+    assert chart.words == "Separates best: blocks 3 to 4, AUC 0.900."
+    assert [along[str(3 + at)] for at in (0, 1)] == [LEFT + (at + 0.5) * first["width"] for at in (0, 1)]
+
+
+def test_points_of_all_clouds_share_a_scale_that_fills_the_frame():
+    clouds = [("fake", "f", np.array([[0.0, 0.0], [1.0, 2.0]])), ("real", "r", np.array([[2.0, 4.0]]))]
+    fake, real = (mark.attributes["d"] for mark in marks(cloud_chart("t", clouds, ""), "dots"))
+    assert fake.startswith(f"M8.0 {FLOOR:.1f}h0M180.0 ")
+    assert real == f"M{RIGHT:.1f} {TOP:.1f}h0"
+
+
+@pytest.fixture
+def drawn(study):
+    for seed in (1, 2):
+        study.add_scores("ltd", seed, {"one": True, "fakes only": False}, shift=0.5, reals=300)
+    results = load_results(study.scores)
+    return results, curve_figures(results)
+
+
+def test_only_sets_of_both_classes_have_curves(drawn):
+    assert {name: [chart.title for chart in charts] for name, charts in drawn[1].items()} == {
+        "one": ["one: ROC", "one: precision and recall", "one: reliability", "one: logits of ltd"]
+    }
+
+
+def test_the_thinned_roc_goes_from_corner_to_corner_and_encloses_the_area(drawn):
+    results, figures = drawn
+    corners, curve = map(points, marks(figures["one"][0], "line"))
+    assert (curve[0].tolist(), curve[-1].tolist()) == (corners[0].tolist(), corners[1].tolist())
+    assert len(curve) < 100
+    images = results.images["demo"]
+    rows = images.members["one"]
+    width, height = np.abs(corners[1] - corners[0])
+    area = np.trapezoid(corners[0, 1] - curve[:, 1], curve[:, 0]) / width / height
+    assert area == pytest.approx(roc_auc_score(images.label[rows], results.logits["demo"]["ltd", 1][rows]), abs=0.02)
+
+
+def test_the_words_beside_curves_hold_where_few_images_leave_large_steps(study):
+    """A perfect head has no point but the corners."""
+    study.add_scores("ltd", 1, {"one": True}, shift=20)
+    study.add_scores("bad", 1, {"one": True}, shift=-20)
+    roc, precision, *_ = curve_figures(load_results(study.scores))["one"]
+    assert roc.words == "bad: finds 0 % at 10 % false alarms. ltd: finds 100 % at 10 % false alarms."
+    assert precision.words == "bad: precision 45 % at recall 90 %. ltd: precision 100 % at recall 90 %."
+
+
+def test_histograms_are_shares_of_each_class_over_all_seeds(drawn):
+    chart = drawn[1]["one"][3]
+    real, fake, threshold = marks(chart, "line")
+    up, _ = ticks(chart)
+    (zero, floor), *_, (text, top) = up.items()
+    for line in (real, fake):
+        heights = (floor - points(line)[1:-1:2, 1]) / (floor - top) * float(text) / 100
+        assert zero == "0"
+        assert heights.sum() == pytest.approx(1.0, abs=0.02)
+    assert len(set(points(threshold)[:, 0])) == 1
