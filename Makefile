@@ -15,6 +15,11 @@ help: ## Show the targets
 demo: $(VENV)/installed ## Run the demo study and print its result
 	dvc repro
 	@ltdpipe report
+	@printf '%s\n' '' 'Next, for example:' \
+	  '  . $(BIN)/activate                    # so that your shell finds `ltdpipe` and `dvc`' \
+	  '  ltdpipe bundle heads/demo-train/ltd/0.safetensors -o detector.ltd' \
+	  '  ltdpipe predict detector.ltd PHOTOS/         # the demo detector: shows how, knows nothing' \
+	  '  ltdpipe extract PHOTOS/ --out features/photos    # your own images; README.md goes on from here'
 
 test: $(VENV)/installed ## Run the test suite
 	pytest -n auto --dist loadfile
@@ -41,6 +46,8 @@ clean: ## Remove the environment and everything the graph made
 # The stamp is last: an interrupted installation is started over. The venv is made anew when what it holds changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ltdpipe needs Python 3.11 or newer, this is " + sys.version)'
+	@echo 'Installing into $(VENV): 6 GB with the CUDA build of PyTorch, 2 GB with the one for CPUs'
+	@echo '(make ... PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu). Takes some minutes.'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@

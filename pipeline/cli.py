@@ -28,7 +28,7 @@ def ltdpipe(debug: bool) -> None:
     Run in a project's folder, the commands read params.yaml; `dvc repro` runs them all in order.
 
     Exit codes: 0 done; 2 a setting or option is wrong; 3 a file is missing, damaged or does not fit; 4 the machine
-    cannot do it (disk full, weights not to be had); 130 and 143 interrupted, finished work is kept; 1 a defect.
+    cannot do it (disk full, weights unavailable); 130 and 143 interrupted, finished work is kept; 1 a defect.
     """
 
 
@@ -48,8 +48,8 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as stop:
         # click turns KeyboardInterrupt into Abort and keeps it as the cause
         cause = stop.__cause__ or stop
-        again = f"finished work is kept, to go on run: {shlex.join(['ltdpipe', *sys.argv[1:]])}"
-        note = next(iter(getattr(cause, "__notes__", [])), again)  # a command that goes on in another way says how
+        again = f"finished work is kept; to resume, run: {shlex.join(['ltdpipe', *sys.argv[1:]])}"
+        note = next(iter(getattr(cause, "__notes__", [])), again)  # a command that resumes in another way says how
         echo(f"interrupted; {note}", err=True)
         sys.exit(143 if isinstance(cause, _Terminated) else 130)
     except LtdpipeError as error:

@@ -47,7 +47,7 @@ class Counter:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.done / self.seconds
 
     def words(self) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Counter:
         return {
             "rate": f"{self.rate:.1f} {self.unit}/s",
             "failed": f"{self.failed} failed" if self.failed else "",
-            "waiting": f"{self.waited / self.seconds:.0%} waiting for data" if self.waited else "",
+            "waiting": f"input wait {self.waited / self.seconds:.0%}" if self.waited else "",
         }
 
 
@@ -103,15 +103,15 @@ class ConsoleReporter:
 
 
 class JsonReporter:
-    """Notes, warnings and progress for a program: one JSON object a line; fulfils ``stages.reporter.Reporter``."""
+    """Notes, warnings and progress for a program: one JSON object per line; fulfils ``stages.reporter.Reporter``."""
 
     def note(self, line: str) -> None:
         """Write a note."""
-        _write_json(event="note", text=line)
+        self._write(event="note", text=line)
 
     def warn(self, line: str) -> None:
         """Write a warning."""
-        _write_json(event="warning", text=line)
+        self._write(event="warning", text=line)
 
     @contextmanager
     def progress(self, what: str, total: int | None, unit: str) -> Iterator[Counter]:
@@ -119,12 +119,11 @@ class JsonReporter:
 
         def show(now: Counter) -> None:
             measured = {"failed": now.failed, "rate": round(now.rate, 3), "waiting_s": round(now.waited, 3)}
-            _write_json(event="progress", what=what, unit=unit, done=now.done, total=total, **measured)
+            self._write(event="progress", what=what, unit=unit, done=now.done, total=total, **measured)
 
         yield (counter := Counter(total, unit, show, every=_SECONDS_BETWEEN_LINES))
         show(counter)
 
-
-def _write_json(**event: object) -> None:
-    sys.stderr.write(json.dumps(event) + "\n")
-    sys.stderr.flush()
+    def _write(self, **event: object) -> None:
+        sys.stderr.write(json.dumps(event) + "\n")
+        sys.stderr.flush()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,38 @@ def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> sub
     if check and done.returncode != 0:
         pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def ltdpipe(line: str) -> int:
+    """Run a command as its program does, in this process; return its exit code."""
+    from pipeline.cli import main
+
+    arguments, sys.argv = sys.argv, ["ltdpipe", *shlex.split(line)]
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = arguments
+        signal.signal(signal.SIGTERM, terminated)
+
+
+def run_graph() -> list[str]:
+    """Run all commands of dvc.yaml, in the working directory, as `dvc repro` does but in this process.
+
+    Returns:
+        The stages in the order in which they ran.
+    """
+    from dvc.repo import Repo
+    from networkx import dfs_postorder_nodes
+
+    with warnings.catch_warnings(action="ignore"), Repo() as repo:
+        stages = list(dfs_postorder_nodes(repo.index.graph))
+    for stage in stages:
+        for command in [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd:
+            assert ltdpipe(command.removeprefix("ltdpipe ")) == 0, command
+    return [stage.addressing for stage in stages]
 
 
 def without_root_s_privilege(script: str, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:

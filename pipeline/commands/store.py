@@ -187,7 +187,7 @@ def views_in(folder: Path) -> list[Path]:
         return [folder]
     views = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not views:
-        raise DataError(f"{folder} holds no extracted features; `ltdpipe extract` makes them, or goes on with them")
+        raise DataError(f"{folder} holds no extracted features; `ltdpipe extract` makes or completes them")
     return views
 
 

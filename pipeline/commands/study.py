@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-near", is_flag=True, help="Leave near duplicates out (quadratic in the number of images).")
 def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) -> None:
-    """Look for what makes a corpus's numbers mean less than they seem to.
+    """Check a corpus for data problems that bias results.
 
     Sizes against the published ones, sets with one class, how well file format and size alone tell the classes apart,
     duplicates between training and test, unreadable and small images, labels that may be wrong.
@@ -53,15 +53,15 @@ def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) ->
         near=None if no_near else near,
     )
     print_table(
-        ("set", "real", "synthetic", "published", "small", "metadata AP", "chance", "matched"),
+        ("set", "real", "synthetic", "published", "small", "metadata AP", "baseline", "matched"),
         map(_audit_row, result["sets"]),
         title=f"audit of {corpus}",
-        caption="small: below the crop; metadata AP: how well format, size and JPEG quality tell the classes apart",
+        caption="small: below the crop; metadata AP: from format, size and JPEG quality alone; baseline: of chance",
     )
     for warning in result["warnings"]:
         about = "" if warning["set"] is None else f"set {warning['set']}: "
         reporter.warn(f"{warning['kind']}: {about}{warning['text']}")
-    echo(f"{out}: {len(result['warnings'])} warning(s)")
+    echo(f"{out}: {len(result['warnings']) or 'no'} warning{'s' * (len(result['warnings']) != 1)}")
 
 
 def _audit_row(entry: dict[str, Any]) -> list[str]:

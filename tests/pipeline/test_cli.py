@@ -90,5 +90,5 @@ def test_a_signal_ends_a_command_with_its_code_and_a_way_to_go_on(project, sent,
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == code
-    assert "to go on run: ltdpipe demo-images --corpus demo-test" in stderr
+    assert "to resume, run: ltdpipe demo-images --corpus demo-test" in stderr
     assert "Traceback" not in stderr

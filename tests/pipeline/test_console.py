@@ -31,9 +31,9 @@ def test_lines_tell_count_rate_time_left_failures_and_waiting(clock, capsys):
         clock[0] += 1
         progress.advance(40)
     assert capsys.readouterr().err.splitlines() == [
-        "extract: 20/60 images, 2.0 images/s, 20 s left, 2 failed, 50% waiting for data",
-        "extract: 60/60 images, 3.0 images/s, 0 s left, 2 failed, 25% waiting for data",
-        "extract: 60/60 images, 3.0 images/s, done, 2 failed, 25% waiting for data",
+        "extract: 20/60 images, 2.0 images/s, 20 s left, 2 failed, input wait 50%",
+        "extract: 60/60 images, 3.0 images/s, 0 s left, 2 failed, input wait 25%",
+        "extract: 60/60 images, 3.0 images/s, done, 2 failed, input wait 25%",
     ]
 
 

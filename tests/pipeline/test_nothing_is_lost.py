@@ -10,11 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import shlex
 import shutil
-import signal
 import subprocess
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +20,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.cli import main
-from running import PROJECT
+from running import PROJECT, ltdpipe
 from stages.demo.miniatures import run as make_miniatures
 
 PARAMS = {
@@ -231,7 +227,7 @@ def project(tmp_path_factory):
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder]
     mounted = subprocess.run(mount, capture_output=True, check=False)
-    before, terminated = Path.cwd(), signal.getsignal(signal.SIGTERM)
+    before = Path.cwd()
     try:
         shutil.copytree(PROJECT / "profiles", folder / "profiles")
         demo = yaml.safe_load((PROJECT / "profiles/demo.yaml").read_text())
@@ -248,20 +244,8 @@ def project(tmp_path_factory):
         yield folder
     finally:
         os.chdir(before)
-        signal.signal(signal.SIGTERM, terminated)
         if mounted.returncode == 0:
             subprocess.run(["umount", "-l", folder], check=True)
-
-
-def ltdpipe(line):
-    """Run a command as its program does, in this process; return its exit code."""
-    arguments, sys.argv = sys.argv, ["ltdpipe", *shlex.split(line)]
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = arguments
 
 
 def snapshot():

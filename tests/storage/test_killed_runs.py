@@ -144,7 +144,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_leaves_nothing_half_writte
     _, said = process.communicate(timeout=120)
     assert process.returncode == status
     last = said.strip().splitlines()[-1]
-    assert "to go on run: ltdpipe extract" in last
+    assert "to resume, run: ltdpipe extract" in last
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.partial"))
     assert not (tmp_path / "out").exists()

@@ -224,7 +224,7 @@ def test_a_signal_leaves_what_the_command_goes_on_with(
         process.send_signal(number)
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number, told
-    assert "to go on run" in told
+    assert "to resume, run" in told
     assert not out.exists()
     assert "training resumes after epoch" in command(*arguments, "--out", str(out)).stderr
     whole = tmp_path / "whole.safetensors"
