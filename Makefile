@@ -7,10 +7,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench study-mini clean
+.PHONY: help install demo test check lint bench study-mini clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
+
+install: $(VENV)/installed ## Make the environment in .venv
 
 demo: $(VENV)/installed ## Run the demo study and print its result
 	dvc repro

@@ -75,6 +75,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = _REASONS.get(error.errno or 0)
+        if error.errno == errno.ENOENT and str(error.filename).startswith(str(path.parent)):
+            reason = "no file can be made there; choose another folder"
         if reason is None:
             raise
         raise ResourceError(f"cannot write {path}: {reason}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from storage import names
-from storage.errors import SettingError
+from storage.errors import LtdpipeError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +16,28 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
-corpus_option = click.option("--corpus", metavar="NAME", help="A corpus of params.yaml.")
+
+def names_in(section: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Let a shell complete an option's value with the names in a section of params.yaml."""
+
+    def complete(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+        from pipeline.workspace import project_params
+
+        try:
+            return [name for name in getattr(project_params(), section) if name.startswith(begun)]
+        except LtdpipeError:
+            return []
+
+    return complete
+
+
+corpus_option = click.option(
+    "--corpus", metavar="NAME", shell_complete=names_in("corpora"), help="A corpus of params.yaml."
+)
 trained_on_option = click.option(
     "--trained-on",
     metavar="NAME",
+    shell_complete=names_in("train_on"),
     help="The corpus a head is trained on; not needed where params.yaml names one only.",
 )
 weights_option = click.option(

@@ -30,8 +30,14 @@ def profile_list() -> None:
         echo(f"{name:12} {description(name)}")
 
 
+def _known(_context: click.Context, _argument: click.Parameter, begun: str) -> list[str]:
+    from pipeline.profiles import profile_names
+
+    return [name for name in profile_names() if name.startswith(begun)]
+
+
 @profile.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=_known)
 def profile_show(*, name: str) -> None:
     """Print a profile."""
     from pipeline.profiles import profile_text
@@ -40,7 +46,7 @@ def profile_show(*, name: str) -> None:
 
 
 @profile.command("use")
-@click.argument("name")
+@click.argument("name", shell_complete=_known)
 @click.option("--data", type=PATH, help="Folder below which the corpora lie: check and scan them, and plan the study.")
 @click.option("--limit", type=click.IntRange(1), help="With --data: a small study, with N images of each kind.")
 @click.option("--skip-missing", is_flag=True, help="With --data: leave out corpora that are not there.")

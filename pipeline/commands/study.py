@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import workspace
-from pipeline.commands.arguments import PATH, corpus_option, echo, print_table, refuse_overwriting, trained_on_option
+from pipeline.commands.arguments import (
+    PATH,
+    corpus_option,
+    echo,
+    names_in,
+    print_table,
+    refuse_overwriting,
+    trained_on_option,
+)
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
@@ -77,7 +85,7 @@ def _pair(counts: dict[str, int]) -> str:
 
 
 @click.command()
-@click.option("--head", "name", metavar="NAME", help="A head of params.yaml.")
+@click.option("--head", "name", metavar="NAME", shell_complete=names_in("heads"), help="A head of params.yaml.")
 @click.option("--seed", type=int, help="The seed it was trained with.")
 @trained_on_option
 @corpus_option

@@ -76,6 +76,20 @@ def test_a_mistake_is_one_clear_line(project, arguments, code, says):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("ltdpipe scan --corpus demo-", {"demo-train", "demo-test"}),
+        ("ltdpipe evaluate --head linear", {"linear"}),
+        ("ltdpipe profile use g", {"genimage"}),
+    ],
+)
+def test_a_shell_completes_names_of_the_study(project, typed, completed):
+    env = {"_LTDPIPE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    said = run_command("ltdpipe", cwd=project, **env).stdout
+    assert {line.partition(",")[2] for line in said.splitlines()} == completed
+
+
 def test_debug_shows_the_traceback(project):
     done = run_command("ltdpipe", "--debug", "scan", "nowhere", cwd=project, check=False)
     assert "Traceback" in done.stderr

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml as load_as_dvc_does
 from dvc.utils.serialize import parse_yaml as read_as_dvc_does
 
-from pipeline.params import load_params
+from pipeline.cli import ltdpipe
+from pipeline.params import Params, load_params
 from pipeline.validation import load_yaml
 from running import PROJECT
+from stages.heads.settings import TrainSettings
 from storage.errors import SettingError
 
 DEMO = (PROJECT / "profiles" / "demo.yaml").read_text()
@@ -115,6 +118,29 @@ def test_what_was_found_is_said_once(tmp_path):
 def test_all_faults_are_reported_at_once(tmp_path):
     lines = faults(tmp_path, DEMO.replace("lr: 0.001", "lr: fast").replace("half: left", "half: up"))
     assert len(lines) == 2
+
+
+def test_a_study_needs_few_keys_and_scan_adds_the_rest_for_dvc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("mine/train/real", "mine/train/fake/gan"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").touch()
+    mine = (
+        "# my study\nstudy: mine\ncorpora:\n  mine-train: {root: mine/train, layout: folder}\n"
+        "train_on: [mine-train]\nevaluate: {corpora: [mine-train], match: [jpeg+size]}"
+    )
+    (tmp_path / "params.yaml").write_text(mine)
+    params = load_params(tmp_path / "params.yaml")
+    assert params.train == TrainSettings()
+    assert set(params.heads) == {"ltd", "linear"}
+    assert "added sweeps: {window: [], layer: []}" in CliRunner().invoke(ltdpipe, ["scan"]).output
+    completed = (tmp_path / "params.yaml").read_text()
+    assert completed.startswith(f"{mine}\n")
+    assert set(read_as_dvc_does(completed, "params.yaml")) == set(Params.model_fields)
+    assert load_params(tmp_path / "params.yaml") == params
+    assert (tmp_path / "corpora" / "mine-train.parquet").exists()
+    assert CliRunner().invoke(ltdpipe, ["scan"]).exit_code == 0
+    assert (tmp_path / "params.yaml").read_text() == completed
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text"])

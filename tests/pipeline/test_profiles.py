@@ -165,6 +165,20 @@ def test_a_profile_that_is_not_valid_is_not_put_to_use(project):
     assert (project / "params.yaml").read_text() == before
 
 
+def test_what_is_missing_before_a_study_can_run_is_named(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("LTDPIPE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    said = run("profile", "use", "genimage")
+    assert "1. list the images of progan, genimage: `ltdpipe profile use genimage --data ROOT`" in said
+    assert "2. get the weights of clip-vit-l-14, which are not on this machine: `ltdpipe fetch clip-vit-l-14`" in said
+    assert "3. run the study: `dvc repro`" in said
+    text = (project / "profiles" / "genimage.yaml").read_text()
+    (project / "profiles" / "local.yaml").write_text(text.replace("weights: default", "weights: nowhere.pt"))
+    assert "2. put the weights file nowhere.pt there" in run("profile", "use", "local")
+    assert "next:\n  1. run the study: `dvc repro`" in run("profile", "use", "demo")
+
+
 def test_profiles_are_listed_and_shown(project):
     listed = dict(line.split(maxsplit=1) for line in run("profile", "list").splitlines())
     assert list(listed) == sorted(path.stem for path in (PROJECT / "profiles").glob("*.yaml"))
