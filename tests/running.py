@@ -69,10 +69,10 @@ def run_graph() -> list[str]:
         The stages in the order in which they ran.
     """
     from dvc.repo import Repo
-    from networkx import dfs_postorder_nodes
+    from dvc.repo.reproduce import plan_repro
 
     with warnings.catch_warnings(action="ignore"), Repo() as repo:
-        stages = list(dfs_postorder_nodes(repo.index.graph))
+        stages = plan_repro(repo.index.graph)
     for stage in stages:
         for command in [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd:
             assert ltdpipe(command.removeprefix("ltdpipe ")) == 0, command
