@@ -153,6 +153,8 @@ class _BranchTokens(nn.Module):
 class LtdHead(Head):
     """Window of n CLS tokens and their n - 1 differences -> shared encoder layer -> linear classifier.
 
+    Of two windows, each has branches of its own, and the classifier reads all of them.
+
     Raises:
         SettingError: candidates or window do not fit the depth, or the attention heads the width.
     """
@@ -162,15 +164,18 @@ class LtdHead(Head):
         read = range(starts[0], starts[-1] + n)
         super().__init__(HeadInput(LtdSettings.tap, tuple(read)), (len(read), width))
         self.window = n
-        self.selection = (
-            GumbelSelection(len(read), n, settings.temperature, settings.anneal)
-            if settings.fixed_start is None
-            else None
-        )
+        self.selection: GumbelSelection | None = None
+        self._fixed = [start - read[0] for start in settings.fixed_starts]
+        if not self._fixed:
+            self.selection = GumbelSelection(len(read), n, settings.temperature, settings.anneal)
         self.selection_lr = settings.selection_lr
         lengths = {"raw": n, "delta": n - 1}
         self.branches = nn.ModuleDict(
-            {name: _BranchTokens(lengths[name], width, position=settings.position) for name in settings.branches}
+            {
+                f"{name}{which}": _BranchTokens(lengths[name], width, position=settings.position)
+                for which in ("", "2")[: len(self._fixed) or 1]
+                for name in settings.branches
+            }
         )
         self.encoder = ClassTokenEncoder(width, settings.heads, settings.dropout)
         self.norm = nn.LayerNorm(len(self.branches) * width)
@@ -185,18 +190,20 @@ class LtdHead(Head):
         """The branches' outputs side by side, (N, B D), of CLS tokens (N, len(reads.blocks), D)."""
         self._check(features)
         if self.training and self.selection is not None:
-            window = self.selection.draw(features)
+            windows = [self.selection.draw(features)]
         else:
-            start = self.start()
-            window = features[:, start : start + self.window]
-        tokens = {"raw": lambda: window, "delta": lambda: window.diff(dim=1)}  # (N, n, D), (N, n - 1, D)
-        encoded = self.encoder([branch(tokens[name]()) for name, branch in self.branches.items()])  # (B, N, D)
-        joined: Tensor = encoded.transpose(0, 1).flatten(1)
+            windows = [features[:, start : start + self.window] for start in self.starts()]
+        sequences = []
+        for name, branch in self.branches.items():
+            window = windows[name.endswith("2")]
+            tokens = window.diff(dim=1) if name.startswith("delta") else window  # (N, n - 1, D) or (N, n, D)
+            sequences.append(branch(tokens))
+        joined: Tensor = self.encoder(sequences).transpose(0, 1).flatten(1)
         return joined
 
-    def start(self) -> int:
-        """First of the window that is evaluated, counted from the first block the head reads."""
-        return 0 if self.selection is None else int(self.selection.pi.argmax())
+    def starts(self) -> list[int]:
+        """First of each window that is evaluated, counted from the first block the head reads."""
+        return self._fixed if self.selection is None else [int(self.selection.pi.argmax())]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """One group, or two when the window logits have a learning rate of their own."""
@@ -212,9 +219,10 @@ class LtdHead(Head):
             self.selection.advance(steps_done)
 
     def describe(self) -> dict[str, JsonValue]:
-        """The backbone's block (0-based) at which the evaluated window begins and, where it is learned, ``pi``."""
-        pi = {} if self.selection is None else {"pi": self.selection.pi.detach().tolist()}
-        return {"window_start": self.reads.blocks[self.start()], **pi}
+        """The backbone's blocks (0-based) at which the evaluated windows begin and, where one is learned, ``pi``."""
+        starts = [self.reads.blocks[start] for start in self.starts()]
+        facts: dict[str, JsonValue] = dict(zip(("window_start", "second_window_start"), starts, strict=False))
+        return facts if self.selection is None else {**facts, "pi": self.selection.pi.detach().tolist()}
 
 
 class LayerTransformerHead(LtdHead):

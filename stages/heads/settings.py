@@ -3,6 +3,7 @@
 A new family is one class here (added to ``HeadSettings``), one file beside this one and one case in ``file.py``.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
@@ -26,6 +27,7 @@ BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classi
 
 # Strict models take a list for a tuple only where told so, and YAML and JSON know lists only.
 _FromList = Field(strict=False)
+_NUMBER = "(0|[1-9][0-9]*)"
 _Block = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(ge=1)]
@@ -112,8 +114,9 @@ class LtdSettings(_Settings):
         selection: how the window is chosen: "gumbel", learned logits with one straight-through draw per sample in
             training and the arg-max in evaluation; "halving", every candidate window trains a head of its own and the
             held-out loss decides (successive halving), the head file holds the best one as "fixed:START"; or
-            "fixed:START", the window that begins at block START (0-based, counted from the backbone's first block), the
-            only blocks the head then reads; where ``candidates`` is set, the window has to lie within.
+            "fixed:START", the window that begins at block START (0-based, counted from the backbone's first block);
+            where ``candidates`` is set, the window has to lie within. "fixed:START,START" reads two windows, each by
+            branches of its own.
         temperature: of the Gumbel-Softmax. It scales the gradient of the window logits, never which window is drawn.
         anneal: (end temperature, steps): the temperature moves linearly to the end, then stays there.
         selection_lr: learning rate of the window logits alone; None: that of all other parameters.
@@ -127,7 +130,7 @@ class LtdSettings(_Settings):
 
     candidates: Annotated[tuple[_Block, _Block] | None, _FromList] = None
     window: _Count = 5
-    selection: Annotated[str, Field(pattern=r"^(gumbel|halving|fixed:(0|[1-9][0-9]*))$")] = "gumbel"
+    selection: Annotated[str, Field(pattern=rf"^(gumbel|halving|fixed:{_NUMBER}(,{_NUMBER})?)$")] = "gumbel"
     temperature: _Positive = 1.0
     anneal: Annotated[tuple[_Positive, _Count] | None, _FromList] = None
     selection_lr: _Positive | None = None
@@ -149,19 +152,22 @@ class LtdSettings(_Settings):
             raise ValueError(f"candidates must be [first, last] with first <= last; found {list(self.candidates)}")
         if "delta" in self.branches and self.window < 2:
             raise ValueError(f"the delta branch needs a window of 2 blocks or more; found window {self.window}")
+        if len(set(self.fixed_starts)) < len(self.fixed_starts):
+            raise ValueError(f"selection {self.selection!r} names one window twice")
         for name in ("anneal", "selection_lr"):
             if self.selection != "gumbel" and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect with selection {self.selection!r}; remove one of the two")
         return self
 
     @property
-    def fixed_start(self) -> int | None:
-        """The first block of a fixed window; None when the window is drawn."""
-        return int(self.selection.removeprefix("fixed:")) if self.selection.startswith("fixed:") else None
+    def fixed_starts(self) -> tuple[int, ...]:
+        """First blocks of the windows that are fixed, ascending; none when the window is chosen."""
+        kind, _, numbers = self.selection.partition(":")
+        return tuple(sorted(map(int, numbers.split(",")))) if kind == "fixed" else ()
 
-    def fixed_at(self, start: int) -> "LtdSettings":
-        """These settings with the window that begins at block ``start``."""
-        return self.model_copy(update={"selection": f"fixed:{start}"})
+    def fixed_at(self, *starts: int) -> "LtdSettings":
+        """These settings with the windows that begin at blocks ``starts``."""
+        return self.model_copy(update={"selection": f"fixed:{','.join(map(str, starts))}"})
 
     def candidates_for(self, blocks: int) -> tuple[int, int]:
         """First and last candidate block in a backbone of ``blocks`` blocks (0-based, inclusive).
@@ -171,14 +177,14 @@ class LtdSettings(_Settings):
         """
         return self.candidates or (round(11 / 23 * (blocks - 1)), round(19 / 23 * (blocks - 1)))
 
-    def starts_for(self, blocks: int) -> range:
-        """First blocks of the windows to choose among in a backbone of ``blocks`` blocks; one where it is fixed.
+    def starts_for(self, blocks: int) -> Sequence[int]:
+        """First blocks of the windows to choose among in a backbone of ``blocks`` blocks, or of those that are fixed.
 
         Raises:
             SettingError: candidates or window do not fit the depth; the message has the numbers.
         """
-        n, start = self.window, self.fixed_start
-        whole = start is not None and self.candidates is None
+        n, fixed = self.window, self.fixed_starts
+        whole = fixed and self.candidates is None
         first, last = (0, blocks - 1) if whole else self.candidates_for(blocks)
         within = f"backbone's blocks {first}..{last}" if whole else f"candidates {first}..{last}"
         if last >= blocks:
@@ -192,14 +198,13 @@ class LtdSettings(_Settings):
                 f"choose a shorter window or more candidates"
             )
         starts = range(first, last - n + 2)
-        if start is None:
-            return starts
-        if start not in starts:
-            raise SettingError(
-                f"head 'ltd': selection 'fixed:{start}' with window {n} needs blocks {start}..{start + n - 1}, "
-                f"outside the {within}; choose a start in {first}..{last - n + 1}"
-            )
-        return range(start, start + 1)
+        for start in fixed:
+            if start not in starts:
+                raise SettingError(
+                    f"head 'ltd': selection {self.selection!r} with window {n} needs blocks {start}..{start + n - 1}, "
+                    f"outside the {within}; choose a start in {first}..{last - n + 1}"
+                )
+        return fixed or starts
 
 
 class LinearSettings(_Settings):

@@ -43,6 +43,8 @@ _QUANTITIES = (
 _PARTS = {
     "raw": "raw branch (the tokens)",
     "delta": "LTD branch (their differences)",
+    "raw2": "raw branch of the second window",
+    "delta2": "LTD branch of the second window",
     EMBEDDING: "the final embedding",
     CONSTANT: "constant of the classifier",
 }
@@ -57,8 +59,8 @@ class Explanation:
         pixels: (S, S, 3) uint8, what the backbone saw.
         cosine: similarity of the class tokens after blocks k and k + 1, for each transition k of the backbone.
         l2: their distance.
-        window: first and last block that decide: the chosen window, or all blocks that are read where the head chooses
-            none; None where it reads no blocks.
+        windows: first and last block of each window that decides, or of all blocks that are read where the head chooses
+            none; empty where it reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
     """
 
@@ -66,7 +68,7 @@ class Explanation:
     pixels: NDArray[np.uint8]
     cosine: list[float]
     l2: list[float]
-    window: tuple[int, int] | None
+    windows: list[tuple[int, int]]
     parts: dict[str, float]
 
 
@@ -91,15 +93,15 @@ def explain(detector: Detector, image: Path) -> Explanation:
     blocks = range(detector.backbone.card.blocks)
     cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
     moved = transitions(cls, blocks)[0]  # (T, 2)
-    window = head.reads.blocks
+    windows = [head.reads.blocks] if head.reads.blocks else []
     if isinstance(head, LtdHead):
-        window = window[head.start() : head.start() + head.window]
+        windows = [head.reads.blocks[start : start + head.window] for start in head.starts()]
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],
         cosine=moved[:, 0].tolist(),
         l2=moved[:, 1].tolist(),
-        window=(window[0], window[-1]) if window else None,
+        windows=[(window[0], window[-1]) for window in windows],
         parts={part: float(values[0]) for part, values in contributions(head, detector.features(pixels)).items()},
     )
 
@@ -145,7 +147,7 @@ def _render(explanation: Explanation, detector: Detector) -> str:
         "side": explanation.pixels.shape[0],
         "manifest": manifest,
         "identity": detector.bundle.identity,
-        "window": explanation.window,
+        "windows": explanation.windows,
         "charts": list(_charts(explanation, manifest.bands)),
         "rows": list(_transitions(explanation, manifest.bands)),
         "parts": list(_parts(explanation, manifest)),
@@ -165,23 +167,23 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
                 band = getattr(of_class, name)
                 curves.append(Curve(kind, label, x, band.mean, band.std))
         curves.append(Curve("image", "this image", x, [own[k] for k in x], [None] * len(x)))
-        inside = [k for k in x if explanation.window is not None and explanation.window[0] <= k < explanation.window[1]]
+        inside = [[k for k in x if first <= k < last] for first, last in explanation.windows]
         chart = line_chart(
             title, curves, x_label="transition k (block k to block k + 1)", y_label=unit,
             x_scale=(x[0], max(x[-1], x[0] + 1)), y_scale=common_scale(curves, limits), limits=limits,
-            shaded=(inside[0] - 0.5, inside[-1] + 0.5) if inside else None,
+            shaded=[(part[0] - 0.5, part[-1] + 0.5) for part in inside if part],
         )  # fmt: skip
         yield {"title": title, "chart": chart}
 
 
 def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
-    first, last = explanation.window or (0, 0)
     for k, cosine in enumerate(explanation.cosine):
+        is_read = any(first <= k < last for first, last in explanation.windows)
         compared = []
         if bands is not None and k in bands.transitions:
             at = bands.transitions.index(k)
             compared = [(band.mean[at], band.std[at]) for band in (bands.real.cosine, bands.synthetic.cosine)]
-        yield {"k": k, "read": first <= k < last, "cosine": cosine, "bands": compared}
+        yield {"k": k, "read": is_read, "cosine": cosine, "bands": compared}
 
 
 def _parts(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:

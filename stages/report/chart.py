@@ -73,7 +73,7 @@ def line_chart(
     limits: tuple[float, float] = UNIT,
     x_names: Sequence[str] = (),
     diagonal: str = "",
-    shaded: tuple[float, float] | None = None,
+    shaded: Sequence[tuple[float, float]] = (),
 ) -> Chart:
     """Lay out curves, with their bands.
 
@@ -87,15 +87,15 @@ def line_chart(
         limits: the least and the greatest value that the quantity can have; bands are cut there.
         x_names: texts of the ticks at each x of the curves; none: round numbers.
         diagonal: what the line from corner to corner means; empty: none is drawn.
-        shaded: a part of the x axis that is to stand out.
+        shaded: parts of the x axis that are to stand out.
     """
     percent = limits == UNIT
     along = Axis(x_scale[0], max(x_scale[1], x_scale[0] + 1e-9), LEFT, RIGHT, percent=x_scale == UNIT and not x_names)
     up = Axis(*y_scale, FLOOR, TOP, percent=percent)
     ticks = along.ticks(curves[0].x, x_names) if x_names else along.ticks()
     marks = axes(ticks, up.ticks(), x_label=x_label, y_label=y_label)
-    if shaded:
-        left, right = along.at(shaded)
+    for part in shaded:
+        left, right = along.at(part)
         marks.append(Mark("rect", box("band window", left, TOP, round(right - left, 2), FLOOR - TOP)))
     marks.append(line_mark("axis", LEFT, RIGHT, FLOOR, FLOOR))
     for curve in curves:

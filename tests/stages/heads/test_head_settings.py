@@ -62,6 +62,8 @@ def test_lists_of_yaml_become_tuples_and_come_back() -> None:
         {"selection": "fixed"},
         {"selection": "fixed:-1"},
         {"selection": "fixed:014"},
+        {"selection": "fixed:1,2,3"},
+        {"selection": "fixed:4,4"},
         {"selection": "uniform"},
         {"selection": "fixed:14", "anneal": [0.1, 10]},
         {"temperature": 0},

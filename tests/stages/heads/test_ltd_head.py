@@ -90,11 +90,11 @@ def test_initial_statistics() -> None:
     assert torch.equal(head.norm.weight, torch.ones(1024))
 
 
-@pytest.mark.parametrize("selection", ["gumbel", "fixed:12"])
+@pytest.mark.parametrize("selection", ["gumbel", "fixed:12", "fixed:2,16"])
 def test_evaluation_draws_nothing_and_treats_images_one_by_one(selection: str) -> None:
     torch.manual_seed(0)
-    head, x = build(selection=selection).eval(), features()
-    x = x[:, : len(head.reads.blocks)]
+    head = build(selection=selection).eval()
+    x = features(rows=len(head.reads.blocks))
     before = torch.get_rng_state()
     with torch.inference_mode():
         logits = head(x)
@@ -117,6 +117,20 @@ def test_a_fixed_window_evaluates_as_the_arg_max_window_it_names() -> None:
     fixed.load_state_dict(state)
     x = features(16, 24)
     torch.testing.assert_close(fixed(x[:, list(fixed.reads.blocks)]), head(x[:, list(head.reads.blocks)]))
+
+
+def test_of_two_windows_each_has_branches_of_its_own() -> None:
+    torch.manual_seed(0)
+    head = build(24, 32, selection="fixed:16,2", heads=4, dropout=0.0)
+    assert head.describe() == {"window_start": 2, "second_window_start": 16}
+    assert head.reads.blocks == tuple(range(2, 21))
+    assert (list(head.branches), head.classifier.in_features) == (["raw", "delta", "raw2", "delta2"], 4 * 32)
+    x = features(8, 19, 32).requires_grad_()
+    joined = head.joined(x)
+    (moved,) = torch.autograd.grad(joined[:, : 2 * 32].sum(), x, retain_graph=True)
+    assert moved.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(5))  # blocks 2..6
+    (moved,) = torch.autograd.grad(joined[:, 2 * 32 :].sum(), x)
+    assert moved.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(14, 19))  # blocks 16..20
 
 
 ABLATIONS = list(
@@ -177,6 +191,7 @@ def test_description_tells_the_window_and_its_logits_and_survives_a_reload() -> 
         (lambda: build(blocks=6), r"window 5 is longer than the 3 blocks of candidates 2\.\.4"),
         (lambda: build(blocks=4, selection="fixed:0"), r"window 5 is longer than the 4 blocks of .*blocks 0\.\.3"),
         (lambda: build(selection="fixed:20"), r"blocks 20\.\.24, outside the .* 0\.\.23; choose a start in 0\.\.19"),
+        (lambda: build(selection="fixed:2,20"), r"'fixed:2,20' with window 5 needs blocks 20\.\.24, outside"),
         (lambda: build(selection="fixed:10", candidates=[11, 19]), r"10\.\.14, outside the candidates 11\.\.19"),
         (lambda: build(width=100), "8 attention heads do not divide the backbone's width 100"),
     ],

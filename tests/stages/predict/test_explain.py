@@ -62,21 +62,22 @@ def test_a_head_that_is_no_sum_has_no_parts():
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
-        (LtdSettings(), (["raw branch", "LTD branch"], SENTENCES[0], (11, 15))),
-        (LtdSettings(branches=("raw",)), (["raw branch"], SENTENCES[1], (11, 15))),
-        (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], (11, 15))),
-        (LayerTransformerSettings(), (["attention over the tokens of all"], SENTENCES[1], (0, 23))),
-        (LinearSettings(block=3), (["block 3"], SENTENCES[2], (3, 3))),
-        (UnivfdSettings(), (["the final embedding"], SENTENCES[3], None)),
-        (RineSettings(project=8), ([], SENTENCES[4], (0, 23))),
+        (LtdSettings(), (["raw branch", "LTD branch"], SENTENCES[0], [(11, 15)])),
+        (LtdSettings(selection="fixed:2,16"), (["raw branch", "LTD branch"] * 2, SENTENCES[0], [(2, 6), (16, 20)])),
+        (LtdSettings(branches=("raw",)), (["raw branch"], SENTENCES[1], [(11, 15)])),
+        (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], [(11, 15)])),
+        (LayerTransformerSettings(), (["attention over the tokens of all"], SENTENCES[1], [(0, 23)])),
+        (LinearSettings(block=3), (["block 3"], SENTENCES[2], [(3, 3)])),
+        (UnivfdSettings(), (["the final embedding"], SENTENCES[3], [])),
+        (RineSettings(project=8), ([], SENTENCES[4], [(0, 23)])),
     ],
 )
 def test_the_page_says_of_each_head_what_it_is(study, image, tmp_path, settings, shown):
-    parts, sentence, window = shown
+    parts, sentence, windows = shown
     _, metadata = load_head(study.head)
     spec = FeatureTable.open(study.features("train")).spec
     head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-    if settings.type == "ltd":
+    if settings.type == "ltd" and not settings.fixed_starts:
         torch.nn.init.constant_(head.selection.pi, 0.0)  # of equal windows the first is chosen
     file, bundle = tmp_path / "head.safetensors", tmp_path / "detector.ltd"
     save_head(file, head.state_dict(), metadata | {"settings": settings.model_dump(mode="json")})
@@ -87,7 +88,7 @@ def test_the_page_says_of_each_head_what_it_is(study, image, tmp_path, settings,
     assert [row for row, part in zip(rows, parts, strict=False) if not row.startswith(part)] == []
     assert rows[len(parts) :] == (["constant of the classifier", "Logit"] if parts else [])
     assert [known for known in SENTENCES if known in page] == [sentence]
-    assert found.window == window
+    assert found.windows == windows
 
 
 def test_the_profile_is_that_of_the_features(study, detector):
@@ -100,7 +101,7 @@ def test_the_profile_is_that_of_the_features(study, detector):
     assert found.cosine == pytest.approx(cosine, abs=1e-3)
     assert found.l2 == pytest.approx(np.linalg.norm(np.diff(tokens, axis=0), axis=1), rel=1e-2)
     start = detector.head.describe()["window_start"]
-    assert found.window == (start, start + 4)
+    assert found.windows == [(start, start + 4)]
     assert sum(found.parts.values()) == pytest.approx(found.prediction.logit, abs=1e-3)
 
 

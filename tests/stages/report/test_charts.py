@@ -57,7 +57,7 @@ def test_curves_and_bands_lie_inside_the_frame_with_low_values_below_high_ones()
     ]
     limits = (-1.0, 1.0)
     scale = common_scale(curves, limits)
-    chart = line_chart("t", curves, **LABELS, x_scale=(3, 5), y_scale=scale, limits=limits, shaded=(3.5, 4))
+    chart = line_chart("t", curves, **LABELS, x_scale=(3, 5), y_scale=scale, limits=limits, shaded=[(3.5, 4)])
     lines, bands = marks(chart, "line"), [mark for mark in marks(chart, "band") if mark.tag == "polygon"]
     for mark in (*lines, *bands):
         x, y = points(mark).T
