@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pipeline import workspace
 from pipeline.speed import recorded
+from stages.extract.registry import has_random_weights
 from stages.report.run import run
 from stages.report.speed import write_speed
 from stages.report.study import Study
@@ -39,6 +41,8 @@ def write_report(params: Params) -> tuple[Path, Table]:
     study = Study(
         name=params.study,
         notes=params.notes,
+        made_from=_made_from(params),
+        random_weights=has_random_weights(params.extract.backbone, params.extract.weights),
         head_order=labels(params),
         set_order=set_order(params),
         set_lists={name: found.members for name, found in set_lists().items()},
@@ -60,8 +64,9 @@ def write_report(params: Params) -> tuple[Path, Table]:
     }
     profiles = [workspace.analysis(corpus) for corpus in params.evaluate.corpora]
     metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
-    write_speed(list(recorded(params)), out, params.study)
-    return out, result_table(metrics, title=f"{params.study}: AP / accuracy, mean over seeds")
+    write_speed(list(recorded(params)), out, params.study, commit=_commit())
+    random = "; random weights" if study.random_weights else ""
+    return out, result_table(metrics, title=f"{params.study}: AP / accuracy in percent, mean over seeds{random}")
 
 
 def score_files(params: Params, *, labels: Collection[str] | None = None) -> dict[Path, str]:
@@ -100,6 +105,29 @@ def set_order(params: Params) -> list[str]:
         names = params.demo[corpus].generators if corpus in params.demo else params.corpora[corpus].set_order
         order += [f"{corpus}/{name}" for name in names]
     return order
+
+
+def _made_from(params: Params) -> dict[str, str]:
+    """Say what made the study's numbers: backbone, weights and training."""
+    extract, train = params.extract, params.train
+    random = has_random_weights(extract.backbone, extract.weights)
+    return {
+        "Backbone": f"{extract.backbone}, {'random weights' if random else f'weights {extract.weights}'}",
+        "Precision": extract.precision,
+        "Heads": f"trained on {', '.join(params.train_on)}, learning rate {train.lr:g}, {train.epochs} epochs, "
+        f"batches of {train.batch}, where a head sets nothing else",
+    }
+
+
+def _commit() -> str:
+    """Name the commit that is checked out, and whether files differ from it; empty outside a git repository."""
+    git = ("git", "-c", "core.quotePath=false")
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{commit}{', with changes' if changed else ''}"
 
 
 def _images_at_hand(params: Params) -> Iterator[tuple[str, Sources]]:

@@ -107,3 +107,9 @@ _CARDS = (
 )  # fmt: skip
 
 BACKBONES: dict[str, BackboneCard] = {card.name: card for card in _CARDS}
+
+
+def has_random_weights(backbone: str, weights: str) -> bool:
+    """Say whether settings ask for random weights: ``random:SEED``, or the demo's backbone without a file."""
+    demo = backbone in BACKBONES and BACKBONES[backbone].library == "demo"
+    return weights.startswith("random:") or (demo and weights == "default")

@@ -194,6 +194,8 @@ def verdict(table: Table | None) -> str:
     verdicts = [row[-1] for block in table.blocks for row in block.rows]
     kept, broken = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
     left = len(verdicts) - kept - broken
+    if not kept + broken:
+        return f"None of {left} figures could be compared; the table says why."
     text = f"{kept} of {kept + broken} compared figures are reproduced within their interval"
     return f"{text}; {left} could not be compared." if left else f"{text}."
 

@@ -20,6 +20,8 @@ class Study:
     Attributes:
         name: the title of the report.
         notes: what a reader has to know before the numbers; printed first.
+        made_from: what made the numbers, as "Backbone" -> "clip-vit-l-14"; printed below the title.
+        random_weights: whether the backbone has random weights, so that nothing follows from the numbers.
         head_order: heads in the order of the tables; others follow in order of name. The first is compared with each.
         set_order: test sets, by name or as ``corpus/name``, in the order of the protocol; others follow.
         set_lists: named lists of test sets -> members, for the published numbers.
@@ -33,6 +35,8 @@ class Study:
 
     name: str
     notes: Sequence[str] = ()
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    random_weights: bool = False
     head_order: Sequence[str] = ()
     set_order: Sequence[str] = ()
     set_lists: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 4  # of heads that fit a terminal of 80 columns
 
 
-def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") -> Table:
+def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in percent") -> Table:
     """Lay out what metrics.json holds for the terminal: a row per set, a column per head, the mean below.
 
     More heads than fit a terminal of 80 columns are rows, and the columns are the means of the benchmarks.
@@ -54,4 +54,4 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy") ->
 
 
 def _pair(line: Mapping[str, float]) -> str:
-    return " / ".join(f"{line[metric]:.3f}" if metric in line else "undefined" for metric in HEADLINE)
+    return " / ".join(f"{100 * line[metric]:.1f}" if metric in line else "undefined" for metric in HEADLINE)

@@ -26,7 +26,7 @@ STAGES = {
     "analyse": (set(), ["stages/analyse/run.py"]),
     "audit": ({"corpora.*"}, ["stages/audit/run.py"]),
     "report": (
-        {"study", "notes", "demo", "corpora", "heads", "train_on", "seeds", "sweeps", "evaluate"},
+        {"study", "notes", "demo", "corpora", "extract", "heads", "train", "train_on", "seeds", "sweeps", "evaluate"},
         ["pipeline/study.py"],
     ),
 }

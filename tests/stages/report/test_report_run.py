@@ -173,7 +173,10 @@ def test_what_spoils_the_numbers_is_said_on_top(study, tmp_path):
         study.add_scores("ltd", seed, SETS, facts=used)
     study.add_scores("linear", 1, SETS, facts={"trained_on": "elsewhere"})
     audit = {"corpus": "demo", "warnings": [{"kind": "format", "set": "one", "text": "reals are <JPEG>, fakes PNG"}]}
-    page = report(study, tmp_path, audits=[audit]).page
+    about = {"made_from": {"Backbone": "demo-vit, random weights", "Heads": "40 epochs"}, "random_weights": True}
+    page = report(study, tmp_path, audits=[audit], **about).page
+    assert "Backbone: demo-vit, random weights. Heads: 40 epochs.</p>" in page
+    assert "<li>The backbone has random weights: the numbers show" in page
     assert "Audit of demo/one: reals are &lt;JPEG&gt;, fakes PNG" in page
     assert "ltd (demo): tested images of corpus demo trained these heads; do not trust their numbers" in page
     assert "linear (elsewhere): tested images" not in page
@@ -250,7 +253,7 @@ def test_the_page_asks_for_nothing_from_anywhere(made):
 def test_the_terminal_table_shows_what_metrics_json_holds(made):
     text = printed(result_table(json.loads(json.dumps(made.metrics))))
     line = made.metrics["ltd"]["demo/one"]
-    assert f"{line['ap']:.3f} / {line['accuracy']:.3f}" in text
+    assert f"{100 * line['ap']:.1f} / {100 * line['accuracy']:.1f}" in text
     assert re.search(r"fakes only\W+undefined / undefined", text)
     assert "2 of 3" in text
 
@@ -261,11 +264,11 @@ def test_four_heads_fit_a_terminal_of_80_columns_and_more_are_its_rows():
     heads = ["ltd", "ltd-raw", "ltd-delta", "linear", *(f"head {number}" for number in range(20))]
     few = {head: {"demo-test": mean, "demo-test/bilinear": line} for head in heads[:4]}
     text = printed(result_table(few), width=80)
-    assert text.count("1.000 / 0.500") == 8
+    assert text.count("100.0 / 50.0") == 8
     assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
     many = {head: {"demo-test": mean, "demo-test/bilinear": line, "ufd": mean} for head in heads}
     text = printed(result_table(many), width=80)
-    assert text.count("1.000 / 0.500") == 24 * 2
+    assert text.count("100.0 / 50.0") == 24 * 2
     assert len(text.splitlines()) == 24 + 3
 
 
