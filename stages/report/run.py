@@ -84,7 +84,12 @@ def run(
     ]
     made |= {f"published_{number}": table for number, table in enumerate(of_lists, 1)}
     metrics = tables.short_metrics(results)
+    headline = {
+        corpus: {name: metrics[first][corpus][name] for name in tables.HEADLINE if name in metrics[first][corpus]}
+        for corpus in results.corpora
+    }
     files = {
+        "summary.json": _json(headline),  # the first head alone: what `dvc exp show` can show in a terminal
         "metrics.json": _json(metrics),
         "tables/metrics.json": _json(tables.full_metrics(results, uncertainty)),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),

@@ -55,7 +55,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain_stud
     expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
     # the table of an earlier run is gone
     assert sorted(map(str, files)) == sorted(
-        ["metrics.json", "plots/sets.csv", "report.html", "REPRODUCTION.md", *expected]
+        ["metrics.json", "summary.json", "plots/sets.csv", "report.html", "REPRODUCTION.md", *expected]
     )
     assert all((made.out / path).read_bytes() == (tmp_path / path).read_bytes() for path in files)
 
@@ -70,6 +70,8 @@ def test_metrics_json_holds_numbers_only_and_no_undefined_one(made):
     mean, one, two = (written["ltd"][key] for key in ("demo", "demo/one", "demo/two"))
     assert (mean["ap_sets"], mean["sets"]) == (2, 3)
     assert mean["ap"] == pytest.approx((one["ap"] + two["ap"]) / 2)
+    summary = json.loads((made.out / "summary.json").read_text())
+    assert summary == {"demo": {name: mean[name] for name in ("ap", "accuracy")}}
 
 
 def test_the_full_metrics_hold_every_seed_and_the_reasons(made):
