@@ -65,7 +65,7 @@ def step() -> None:
 def retrain(images: int = 4096, forwards: int = 3) -> None:
     """(b) Five epochs from the cache against a loop that decodes, augments and runs the backbone for each image.
 
-    Both are extrapolated from costs an image that are measured here: an epoch of ``images`` from disk, with reading and
+    Both are extrapolated from costs per image measured here: an epoch of ``images`` from disk, with reading and
     validation; and decode, augmentation (the method's, worst case not drawn), backbone up to block 19 and the plain
     head's step for ``forwards`` batches of 4. Weights are random, which costs the same.
     """

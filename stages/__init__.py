@@ -1,4 +1,4 @@
-"""What each stage of the study does, one sub-package a stage, in the order of the graph.
+"""What each stage of the study does, one sub-package per stage, in the order of the graph.
 
 Importing it asks Intel MKL, which torch uses on x86 CPUs, for the same bytes from run to run. Without that, products of
 a few rows differ by rounding from one run to the next (seen in the class token's row of the last block: one image in a

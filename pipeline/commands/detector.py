@@ -42,7 +42,7 @@ def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"model card {card} cannot be read as UTF-8 text ({error})") from error
     made = run(head=head, out=out, features=features, geometry=geometry, about=about)
-    bands = "with bands" if made.bands is not None else "without bands (name --features for them)"
+    bands = "with reference ranges" if made.bands is not None else "no reference ranges (add --features)"
     echo(f"{out}: head {made.name} on {made.spec.backbone}, {bands}, {made.calibration.source}")
 
 
@@ -149,7 +149,7 @@ def predict(
     loaders: int | None,
     batch: int | None,
 ) -> None:
-    """Say of each image how likely it is synthetic: real, synthetic or unsure.
+    """Score images: real, synthetic or unsure.
 
     PATHS are images, folders, archives (.zip, .tar, .parquet), or - for a list of images on standard input. An image
     that cannot be read is a row with a reason. The exit status is 0 when at least one image was scored, 3 when none

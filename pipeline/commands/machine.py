@@ -10,7 +10,7 @@ from storage.errors import SettingError
 
 @click.command()
 def doctor() -> None:
-    """Look at versions, device, cores, decoders, disk, locking and weights, and say what to change."""
+    """Check your setup (versions, device, cores, decoders, disk, locking, weights) and say what to change."""
     from stages.extract.doctor import examine
     from storage.store import store_root
 

@@ -85,7 +85,7 @@ def _thinned(members: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _columns(rows: pa.Table) -> NDArray[np.float64]:
-    """Return (N, F): one column a format, then width, height and JPEG quality (-1 for other formats)."""
+    """Return (N, F): one column per format, then width, height and JPEG quality (-1 for other formats)."""
     formats = rows["format"].combine_chunks()
     columns = [pc.equal(formats, name).to_numpy(zero_copy_only=False) for name in sorted(formats.unique().to_pylist())]
     columns += [rows[name].fill_null(-1).to_numpy() for name in ("width", "height", "jpeg_quality")]

@@ -128,7 +128,7 @@ def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
         crop: side of the crop in pixels.
 
     Returns:
-        One mapping a set: ``name``, ``real``, ``synthetic`` (usable or not), ``expected`` (published size or None),
+        One mapping per set: ``name``, ``real``, ``synthetic`` (usable or not), ``expected`` (published size or None),
         ``unreadable``, and ``below_crop``: class -> images with a side shorter than the crop.
     """
     label = index["label"].to_numpy()

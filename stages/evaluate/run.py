@@ -56,12 +56,12 @@ def run(*, features: Path, head: Path, out: Path) -> int:
 def run_views(
     *, features: Path, head: Path, out: Path, trained_on: Path | None = None, match: Sequence[Match] = ()
 ) -> dict[str, int]:
-    """Write the scores of ``head`` on every view of a corpus, one file a view, and its held-out scores: all or none.
+    """Write the scores of ``head`` on every view of a corpus, one file per view, and its held-out scores: all or none.
 
     Where a corpus has several splits, the images of the one that test sets are made of are scored, and no others.
 
     Args:
-        features: directory of an extracted corpus, one folder a view; views made for training are left out. The
+        features: directory of an extracted corpus, one folder per view; views made for training are left out. The
             views of ten crops become one: the mean of their logits.
         head: a head file.
         out: folder for ``<view>.parquet``; files of views that are no longer there are removed.

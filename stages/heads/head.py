@@ -1,4 +1,4 @@
-"""What every head is: a module from the features it reads to one logit an image."""
+"""What every head is: a module from the features it reads to one logit per image."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -50,14 +50,14 @@ def model_card(head: Path) -> str:
             "Precision": spec["precision"],
             "View": spec["view"],
         },
-        "Limits": "It knows the generators it was trained on. On others the order of its scores holds better than the "
+        "Limits": "It knows the generators it was trained on. On others its ranking transfers better than the "
         "threshold at logit 0 does: calibrate one on images of your own, and measure per generator before relying on "
         "it.",
     }
     parts = [
         f"# {metadata['head']}, seed {metadata['seed']}",
         _FAMILIES[settings["type"]] + ".",
-        "It reads cached features of a frozen backbone and gives one logit an image; above 0 says synthetic.",
+        "It reads cached features of a frozen backbone and gives one logit per image; above 0 says synthetic.",
     ]
     for title, content in sections.items():
         if content:

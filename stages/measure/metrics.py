@@ -177,7 +177,7 @@ def _accuracy(images: Scored, threshold: float = 0.0) -> float:
 
 
 def _accuracy_of(label: int, images: Scored) -> float:
-    """Return the share of the images of one class that are right at score 0.5 (a logit of exactly 0 says real)."""
+    """Return the share of the images of one class that are right at score 0.5 (a logit of exactly 0 is real)."""
     return float(((images.logits[images.fake == label] > 0) == label).mean())
 
 

@@ -47,7 +47,7 @@ def find_images(
     """Yield the images of all paths in order; folders and archives in order of their names.
 
     Args:
-        paths: files, folders, archives (.zip, .tar, .parquet), or "-" for paths of files on ``stdin``, one a line.
+        paths: files, folders, archives (.zip, .tar, .parquet), or "-" for paths of files on ``stdin``, one per line.
         stdin: where "-" reads.
         left_out: kind -> entries of folders and archives that are none of the images; added to.
         follow_links: whether links inside a folder may lead out of it.

@@ -42,7 +42,7 @@ def run(
         replicates: bootstrap samples.
 
     Returns:
-        A block a pair of heads. Where each side has a single head, these are the pair; else heads of one name are.
+        A block per pair of heads. Where each side has a single head, these are the pair; else heads of one name are.
 
     Raises:
         DataError: the sides have no head in common, or score different images.

@@ -63,7 +63,7 @@ def read_analyses(profile_files: Sequence[Path]) -> Analyses:
 
 
 def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> dict[tuple[str, str], list[Chart]]:
-    """Return (quantity, corpus and view) -> a figure a generator, with the reals of the corpus in each."""
+    """Return (quantity, corpus and view) -> a figure per generator, with the reals of the corpus in each."""
     figures = {}
     for profile in profiles:
         groups = _grouped(profile, ["label", "group"], results)

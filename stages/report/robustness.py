@@ -55,7 +55,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
         views += [(kind, v, at) for v, at in of_kind if not paper or (grid and grid[0] <= at <= grid[1])]
     if not paper:
         several = [view for view in results.views if view not in {name for _, name, _ in views}]
-        views += [("files alike" if view.startswith(MATCHED) else "several", view, None) for view in several]
+        views += [("metadata-matched" if view.startswith(MATCHED) else "several", view, None) for view in several]
     blocks = []
     for metric in HEADLINE:
         rows: Rows = []

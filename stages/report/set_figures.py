@@ -33,7 +33,7 @@ def head_kind(results: Results, head: str) -> str:
 
 
 def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Chart]:
-    """One figure a set."""
+    """One figure per set."""
     figures = []
     for tested, name in results.column_names().items():
         heads = [

@@ -63,7 +63,7 @@ def speed_table(runs: Sequence[Measured], study: str) -> Table | None:
             mean, total = Value(seconds / len(same), scale=1, digits=1), int(images.sum()) if len(images) else None
             rows.append([str(what), len(same), total, mean, rate, "; ".join(same["machine"].unique())])
         blocks.append(Block(str(kind), rows))
-    header = ["what", "runs", "images", "seconds a run", "images a second", "machine"]
+    header = ["what", "runs", "images", "seconds per run", "images a second", "machine"]
     notes = [
         "Wall time as this machine wrote it down when it made the files at hand, other load on it included; a run that "
         "was stopped counts from where it resumed. Images are counted once per view.",

@@ -113,7 +113,7 @@ def sweep_tables(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, Table]:
     source = f"{MARKS[claim['mark']]}: {claim['source']}."
     if columns := sweeps.get("window"):
         notes = [
-            "The best start is chosen on the very images that it is tested on: nobody has it. ± is over seeds.",
+            "The best start is chosen on the test images themselves: an unattainable upper bound. ± is over seeds.",
             f"As published (ViT-L/14): {n} blocks are best. {source}",
         ]
         header = ["blocks in the window", "starts"]
@@ -159,7 +159,7 @@ def _length_blocks(columns: Sequence[Column], published_best: int) -> list[Block
 
 
 def _place_blocks(columns: Sequence[Column], lines: Sequence[tuple[list[int], tuple[int, ...], str]]) -> list[Block]:
-    """A row a head: the numbers that name it, its values, its mark."""
+    """A row per head: the numbers that name it, its values, its mark."""
     return [
         Block(
             METRICS[metric].title,
@@ -182,7 +182,7 @@ def _table(
 
 
 def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Chart]]:
-    """Return kind -> figures: windows by their first block, a line a length; single blocks, a line a corpus."""
+    """Return kind -> figures: windows by their first block, a line a length; single blocks, a line per corpus."""
     figures: dict[str, list[Chart]] = {}
     for kind, columns in sweeps.items():
         figures[kind] = []

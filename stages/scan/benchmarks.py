@@ -1,4 +1,4 @@
-"""How the field's benchmarks lie on disk: one function a benchmark, from the folders of an image to what it is.
+"""How the field's benchmarks lie on disk: one function per benchmark, from the folders of an image to what it is.
 
 Which sets a benchmark has is in ``protocols.yaml``. A function returns None where the folder does not fit, and the kind
 that images are counted as where they are no part of the corpus.

@@ -185,8 +185,8 @@ def recognise(
         return fitting[0], f"every folder fits {LAYOUTS[fitting[0]].expects}{also}"
     class_name = next((folder.class_name for folder in folders if folder.class_name is not None), None)
     if class_name is not None:
-        return "folder", f"no benchmark fits, and the folder {class_name!r} is called like a class"
-    return "unlabelled", "no folder is called like a class, so no label is known" + how_to_name(unnamed(folders))
+        return "folder", f"no benchmark fits; found the class folder {class_name!r}"
+    return "unlabelled", "no real/fake folders found; images are unlabelled" + how_to_name(unnamed(folders))
 
 
 def unnamed(folders: Sequence[Folder]) -> list[str]:

@@ -14,7 +14,7 @@ from stages.demo.images import run as make_images
 from stages.demo.miniatures import run as make_miniatures
 from stages.demo.settings import DemoCorpus
 
-# name of a folder of images -> half of the photographs, seed, images a set; a threshold at 1 % needs 99 real ones
+# name of a folder of images -> half of the photographs, seed, images per set; a threshold at 1 % needs 99 real ones
 _IMAGES = {"PHOTOS": ("left", 3, 20), "mine/train": ("left", 0, 20), "mine/test": ("right", 1, 100)}
 # what a page calls it -> what it is here
 _ALIASES = {

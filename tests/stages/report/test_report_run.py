@@ -162,7 +162,7 @@ def test_a_view_that_lacks_a_set_is_compared_over_the_sets_that_it_has(study, tm
     made = report(study, tmp_path)
     rows = [row for row in read_csv(tmp_path / "tables" / "robustness.csv") if row["metric"] == "AP"]
     found = [(row["degradation"], row["sets_in_mean"]) for row in rows]
-    assert found == [("none", "2"), ("jpeg", "1"), ("files alike", "1")]
+    assert found == [("none", "2"), ("jpeg", "1"), ("metadata-matched", "1")]
     lost = float(rows[2]["mean"]) - made.metrics["ltd"]["demo/one"]["ap"]
     assert float(rows[2]["relative to clean"]) == pytest.approx(lost)
     assert "<dt>Degraded views</dt><dd>1 <small>jpeg" in made.page

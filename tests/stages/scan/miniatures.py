@@ -70,7 +70,7 @@ def picture(name, *, size=(12, 10), kind="PNG"):
 
 
 def write(root, *paths):
-    """Write one picture a path; its bytes are decided by the path, the encoder by the extension."""
+    """Write one picture per path; its bytes are decided by the path, the encoder by the extension."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)

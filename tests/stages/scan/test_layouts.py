@@ -172,7 +172,7 @@ def test_community_forensics(tmp_path):
 def test_folder_layout_and_names_with_dots(tmp_path):
     miniatures.folders(tmp_path)
     rows, summary = scanned(tmp_path)
-    assert (summary.layout, "called like a class" in summary.decided) == ("folder", True)
+    assert (summary.layout, "found the class folder" in summary.decided) == ("folder", True)
     assert members(rows) == {"stable.diffusion.v1.4": [2, 1], "other": [2, 1]}
     assert rows["fake/stable.diffusion.v1.4/sd.v1.5_seed.42.png"]["generator"] == "stable.diffusion.v1.4"
 
