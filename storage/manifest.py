@@ -5,6 +5,7 @@ One Parquet row per image file, sorted by path, the same bytes for the same rows
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +85,13 @@ def read_manifest(path: Path) -> pa.Table:
     if missing:
         raise DataError(f"{path} is no manifest: it lacks the column(s) {', '.join(missing)}; `ltdpipe scan` makes one")
     return table.select(MANIFEST_SCHEMA.names)
+
+
+def folders_without_images(path: Path) -> list[str]:
+    """Return the folders of classes, generators and sets that held no image at the scan; none without a manifest."""
+    metadata = read_manifest(path).schema.metadata if path.exists() else None
+    found: list[str] = json.loads((metadata or {}).get(MISSING_KEY, b"[]"))
+    return found
 
 
 def changes(manifest: pa.Table, now: pa.Table) -> tuple[int, int, int]:

@@ -45,6 +45,7 @@ def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) ->
     """
     from pipeline.console import ConsoleReporter
     from stages.audit.run import run
+    from storage.manifest import folders_without_images
 
     params, reporter = workspace.project_params(), ConsoleReporter()
     settings = workspace.defined(params.corpora, corpus, "corpora")
@@ -58,6 +59,7 @@ def audit(*, corpus: str, trained_on: str | None, near: float, no_near: bool) ->
         reporter=reporter,
         train=workspace.view(training),
         asked=settings.set_order,
+        missing=folders_without_images(workspace.manifest(corpus)),
         near=None if no_near else near,
     )
     print_table(

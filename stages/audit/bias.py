@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 FOLDS = 5
 DEPTH = 4
@@ -65,8 +64,12 @@ def predict_from_metadata(rows: pa.Table) -> Predictor:
     if min(map(len, classes)) < FOLDS:
         reason = f"fewer than {FOLDS} images of a class"
         return Predictor(None, float(label.mean()) if len(label) else None, len(label), reason)
-    chosen = np.sort(np.concatenate([_thinned(members) for members in classes]))
-    metadata, synthetic = _columns(rows.take(chosen)), label[chosen]
+    thinned = (np.linspace(0, len(rows_) - 1, min(len(rows_), MOST_IMAGES)).astype(np.intp) for rows_ in classes)
+    chosen = np.sort(np.concatenate([members[kept] for members, kept in zip(classes, thinned, strict=True)]))
+    synthetic, facts = label[chosen], rows.take(chosen)
+    formats = facts["format"].combine_chunks()
+    columns = [pc.equal(formats, name).to_numpy(zero_copy_only=False) for name in sorted(formats.unique().to_pylist())]
+    columns += [facts[name].fill_null(-1).to_numpy() for name in ("width", "height", "jpeg_quality")]
 
     from sklearn.metrics import average_precision_score  # noqa: PLC0415 - slow to import
     from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415
@@ -74,19 +77,6 @@ def predict_from_metadata(rows: pa.Table) -> Predictor:
 
     tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=max(2, len(chosen) // 100), random_state=0)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    predicted = cross_val_predict(tree, metadata, synthetic, cv=folds, method="predict_proba")[:, 1]
+    features = np.stack(columns, axis=1).astype(np.float64)  # (N, formats + 3)
+    predicted = cross_val_predict(tree, features, synthetic, cv=folds, method="predict_proba")[:, 1]
     return Predictor(float(average_precision_score(synthetic, predicted)), float(synthetic.mean()), len(chosen))
-
-
-def _thinned(members: NDArray[np.intp]) -> NDArray[np.intp]:
-    if len(members) <= MOST_IMAGES:
-        return members
-    return members[np.linspace(0, len(members) - 1, MOST_IMAGES).astype(np.intp)]
-
-
-def _columns(rows: pa.Table) -> NDArray[np.float64]:
-    """Return (N, F): one column per format, then width, height and JPEG quality (-1 for other formats)."""
-    formats = rows["format"].combine_chunks()
-    columns = [pc.equal(formats, name).to_numpy(zero_copy_only=False) for name in sorted(formats.unique().to_pylist())]
-    columns += [rows[name].fill_null(-1).to_numpy() for name in ("width", "height", "jpeg_quality")]
-    return np.stack(columns, axis=1).astype(np.float64)

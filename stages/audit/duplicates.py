@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,26 +20,35 @@ _BLOCK = 1024
 _ROUNDING = 1e-6  # of a cosine in float32: equal embeddings reach a threshold of 1
 _FILES = 20
 _PAIRS = 50
+_AXES = 32  # directions of the first, rough comparison
+_PART = 1 << 13  # pairs whose embeddings are copied at once
 
 
-def exact_copies(usable: pa.Table, others: FeatureTable | None) -> tuple[dict[str, Any], dict[str, str]]:
+def exact_copies(index: pa.Table, others: pa.Table | None) -> tuple[dict[str, Any], dict[str, str]]:
     """Find files of equal bytes within the corpus, with both labels, and between training and test images.
 
     Args:
-        usable: the corpus's index.
-        others: the training corpus; None where it is this one.
+        index: of the corpus, usable rows.
+        others: index of the training corpus; None where it is this one.
 
     Returns:
         Numbers and examples; kind of warning -> text.
     """
-    groups = usable.group_by("sha256", use_threads=False).aggregate([("path", "list"), ("label", "count_distinct")])
+    groups = index.group_by("sha256", use_threads=False).aggregate([("path", "list"), ("label", "count_distinct")])
     groups = groups.filter(pc.greater(pc.list_value_length(groups["path_list"]), 1))
     copies = groups["path_list"].to_pylist()
     contrary = groups.filter(pc.equal(groups["label_count_distinct"], 2))["path_list"].to_pylist()
-    sides = _Sides.of(usable, others)
-    trained = dict(zip(*(sides.training[name].to_pylist() for name in ("sha256", "path")), strict=True))
-    tested = zip(*(sides.test[name].to_pylist() for name in ("sha256", "path")), strict=True)
-    pairs = [{"test": path, "train": trained[sha256]} for sha256, path in tested if sha256 in trained]
+    tested, trained = sides(index, others)
+    test, training = index.take(tested), (index if others is None else others).take(trained)
+    at = pc.index_in(test["sha256"], value_set=training["sha256"])
+    pairs = [
+        {"test": path, "train": trained_path}
+        for path, trained_path in zip(
+            test["path"].filter(pc.is_valid(at)).to_pylist(),
+            training["path"].take(at.drop_null()).to_pylist(),
+            strict=True,
+        )
+    ]
     warnings = {}
     if copies:
         extra = sum(len(paths) - 1 for paths in copies)
@@ -88,17 +96,18 @@ def near_copies(
     if other_settings:
         reporter.warn(f"near duplicates of training images are not looked for, the features differ: {other_settings}")
     embeddings = table.read("embedding")
-    sides = _Sides.of(table.index, others)
-    label, content = sides.test["label"].to_numpy(), np.array(sides.test["sha256"].to_pylist(), object)
+    tested, trained = sides(table.index, None if others is None else others.index)
+    test, training = table.index.take(tested), (table if others is None else others).index.take(trained)
+    label, content = test["label"].to_numpy(), np.array(test["sha256"].to_pylist(), object)
     pairs_in_test, contrary, across = 0, SimilarPairs(), SimilarPairs()
-    for first, second, cosine in near_pairs(embeddings[sides.tested], None, near, reporter):
+    for first, second, cosine in near_pairs(embeddings[tested], None, near, reporter):
         pairs_in_test += len(first)
         differ = (label[first] != label[second]) & (content[first] != content[second])
         contrary.add(first[differ], second[differ], cosine[differ])
-    if len(sides.trained) and not other_settings:
-        known = embeddings if others is None else others.read("embedding")
-        theirs = np.array(sides.training["sha256"].to_pylist(), object)
-        for first, second, cosine in near_pairs(embeddings[sides.tested], known[sides.trained], near, reporter):
+    if len(trained) and not other_settings:
+        known = (embeddings if others is None else others.read("embedding"))[trained]
+        theirs = np.array(training["sha256"].to_pylist(), object)
+        for first, second, cosine in near_pairs(embeddings[tested], known, near, reporter):
             differ = content[first] != theirs[second]
             across.add(first[differ], second[differ], cosine[differ])
     warnings = {}
@@ -117,37 +126,26 @@ def near_copies(
             "cosine": near,
             "pairs_in_test": pairs_in_test,
             "pairs_train_test": across.count,
-            "train_test_examples": across.examples(sides.test, sides.training),
+            "train_test_examples": across.examples(test, training),
             "train_test_left_out": other_settings or None,
         },
-        "label_noise": {
-            "cosine": near,
-            "pairs": contrary.count,
-            "candidates": contrary.examples(sides.test, sides.test),
-        },
+        "label_noise": {"cosine": near, "pairs": contrary.count, "candidates": contrary.examples(test, test)},
     }
     return numbers, warnings
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Rows of an index that are tested, with their table, and rows of the training index, with theirs."""
+def sides(index: pa.Table, others: pa.Table | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows of ``index`` that are tested, and those of the training index that are trained on.
 
-    tested: NDArray[np.intp]
-    test: pa.Table
-    trained: NDArray[np.intp]
-    training: pa.Table
-
-    @classmethod
-    def of(cls, usable: pa.Table, others: FeatureTable | None) -> _Sides:
-        """With a training corpus of its own, all of this corpus is tested; else its training split stands for it."""
-        if others is not None:
-            return cls(np.arange(usable.num_rows), usable, np.arange(others.index.num_rows), others.index)
-        in_training = pc.equal(usable["split"], "train").fill_null(False).to_numpy()
-        if in_training.all():  # a corpus for training alone
-            return cls(np.arange(usable.num_rows), usable, np.arange(0), usable.slice(0, 0))
-        tested, trained = np.flatnonzero(~in_training), np.flatnonzero(in_training)
-        return cls(tested, usable.take(tested), trained, usable.take(trained))
+    With a training corpus of its own, all of this corpus is tested; else its own training split stands for it, unless
+    it has no other.
+    """
+    if others is not None:
+        return np.arange(len(index)), np.arange(len(others))
+    in_training = pc.equal(index["split"], "train").fill_null(False).to_numpy()
+    if in_training.all():
+        return np.arange(len(index)), np.arange(0)
+    return np.flatnonzero(~in_training), np.flatnonzero(in_training)
 
 
 class SimilarPairs:
@@ -194,11 +192,13 @@ def near_pairs(
     others: NDArray[np.floating[Any]] | None,
     threshold: float,
     reporter: Reporter,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Find images that look nearly the same: cosine of centred embeddings at least ``threshold``.
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
+    """Find all pairs of images that look nearly the same: cosine of centred embeddings at least ``threshold``.
 
     Embeddings share a large common part, which makes any two alike; it is taken off as the mean of ``embeddings``.
-    The work is N x M x E multiplications, done in blocks.
+    A projection takes no two points further apart, so every near pair is near in the few directions in which the
+    embeddings differ most. There, neighbours are put into blocks, blocks that lie apart are skipped, and only pairs
+    that are near are compared in full: no pair is lost.
 
     Args:
         embeddings: (N, E).
@@ -207,21 +207,61 @@ def near_pairs(
         reporter: gets the progress.
 
     Yields:
-        For each pair of blocks, (P,) rows of ``embeddings``, (P,) rows of ``others``, and (P,) cosines.
+        For a pair of blocks, (P,) rows of ``embeddings``, (P,) rows of ``others``, and (P,) cosines.
     """
     centre = embeddings.astype(np.float32).mean(axis=0)
     mine = _normalised(embeddings, centre)
     theirs = mine if others is None else _normalised(others, centre)
+    axes = np.linalg.eigh(mine.T @ mine)[1][:, -_AXES:]
+    near, far = mine @ axes, theirs @ axes  # (N, A), (M, A)
+    columns = _blocks(far)
+    low, high = (np.stack([bound(far[block], axis=0) for block in columns]) for bound in (np.min, np.max))
+    squared = np.float32(2 - 2 * threshold + 1e-3)  # distance of unit vectors of this cosine, and rounding
+    # the product of these is `squared` less the squared distance
+    one, length = np.ones((len(near), 1), np.float32), (near**2).sum(axis=1, keepdims=True)
+    left = np.hstack([2 * near, squared - length, one])
+    right = np.hstack([far, np.ones((len(far), 1), np.float32), -(far**2).sum(axis=1, keepdims=True)])
     with reporter.progress("compare embeddings", len(mine), "images") as progress:
-        for start in range(0, len(mine), _BLOCK):
-            block = mine[start : start + _BLOCK]
-            for column in range(start if others is None else 0, len(theirs), _BLOCK):
-                cosine = block @ theirs[column : column + _BLOCK].T  # (B, B')
-                if others is None and column == start:
-                    cosine[np.tril_indices(len(block))] = -1.0  # each pair once, no image with itself
-                rows, columns = np.nonzero(cosine >= threshold - _ROUNDING)
-                yield start + rows, column + columns, cosine[rows, columns]
-            progress.advance(len(block))
+        for number, rows in enumerate(columns if others is None else _blocks(near)):
+            gaps = np.maximum(low - near[rows].max(axis=0), near[rows].min(axis=0) - high).clip(0)
+            for at in np.flatnonzero((gaps**2).sum(axis=1) <= squared):
+                if others is None and at < number:
+                    continue
+                row, column = np.nonzero(left[rows] @ right[columns[at]].T >= 0)  # of (B, B')
+                if others is None and at == number:  # each pair once, no image with itself
+                    row, column = row[row < column], column[row < column]
+                first, second = rows[row], columns[at][column]
+                if others is None:
+                    first, second = np.minimum(first, second), np.maximum(first, second)
+                cosine = _cosines(mine, first, theirs, second)
+                found = cosine >= threshold - _ROUNDING
+                yield first[found], second[found], cosine[found]
+            progress.advance(len(rows))
+
+
+def _blocks(points: NDArray[np.float32]) -> list[NDArray[np.intp]]:
+    """Part (N, A) points by halves along their widest axis into blocks of neighbours: row numbers."""
+    blocks, large = [], [np.arange(len(points))]
+    while large:
+        rows = large.pop()
+        if len(rows) <= _BLOCK:
+            blocks.append(rows)
+            continue
+        widest = np.ptp(points[rows], axis=0).argmax()
+        order = rows[np.argpartition(points[rows, widest], len(rows) // 2)]
+        large += [order[: len(rows) // 2], order[len(rows) // 2 :]]
+    return blocks
+
+
+def _cosines(
+    mine: NDArray[np.float32], first: NDArray[np.intp], theirs: NDArray[np.float32], second: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Multiply pairs of rows, a part at a time: a pair of blocks may have a million of them."""
+    parts = [
+        np.einsum("pe,pe->p", mine[first[at : at + _PART]], theirs[second[at : at + _PART]])
+        for at in range(0, len(first), _PART)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def _normalised(embeddings: NDArray[np.floating[Any]], centre: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,8 +9,7 @@ in common (JPEG reals, PNG fakes), the matched set is empty, and that is the fin
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -43,29 +42,22 @@ def matched_rows(index: pa.Table, rows: NDArray[np.int64], match: Match) -> NDAr
     """Return the matched subset of some rows of an index, ascending; see :func:`matched_sets`."""
     if match not in get_args(Match):
         raise SettingError(f"match {match!r} is not known; choose from {', '.join(get_args(Match))}")
-    cells: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    taken = index.take(rows).select(["path", "label", "format", "width", "height", "jpeg_quality"])
-    for row, facts in zip(rows.tolist(), taken.to_pylist(), strict=True):
-        if facts["label"] is not None:
-            cells[_cell(facts, match)][facts["label"]].append(row)
-    paths = dict(zip(rows.tolist(), taken["path"].to_pylist(), strict=True))
-    kept: list[int] = []
-    for classes in cells.values():
-        fewest = min(len(members) for members in classes)
-        for members in classes:
-            kept += sorted(members, key=lambda row: _rank(paths[row]))[:fewest]
-    return np.array(sorted(kept), dtype=np.int64)
-
-
-def _cell(facts: dict[str, Any], match: Match) -> tuple[Any, ...]:
-    cell: list[Any] = []
+    taken = index.take(rows)
+    facts = []
     if "jpeg" in match:
-        quality = facts["jpeg_quality"]
-        cell += [facts["format"], None if quality is None else quality // _QUALITY_STEP]
+        facts.append(taken["format"].combine_chunks().dictionary_encode().indices.to_numpy())
+        facts.append(taken["jpeg_quality"].fill_null(-_QUALITY_STEP).to_numpy() // _QUALITY_STEP)
     if "size" in match:
-        cell += [round(float(np.log2(facts[side])) * _SIZES_PER_OCTAVE) for side in ("width", "height")]
-    return tuple(cell)
-
-
-def _rank(path: str) -> bytes:
-    return hashlib.sha256(path.encode()).digest()
+        facts += [np.rint(np.log2(taken[side].to_numpy()) * _SIZES_PER_OCTAVE) for side in ("width", "height")]
+    cells, cell = np.unique(np.stack(facts, axis=1), axis=0, return_inverse=True)
+    label = taken["label"].fill_null(-1).to_numpy()
+    fewest = np.minimum(*(np.bincount(cell[label == number], minlength=len(cells)) for number in (0, 1)))
+    rank = np.array([hashlib.sha256(path.encode()).hexdigest() for path in taken["path"].to_pylist()], str)
+    kept = []
+    for number in (0, 1):
+        members = np.flatnonzero(label == number)
+        members = members[np.lexsort((rank[members], cell[members]))]
+        place = np.arange(len(members)) - np.searchsorted(cell[members], cell[members])  # in its cell
+        kept.append(members[place < fewest[cell[members]]])
+    matched: NDArray[np.int64] = np.sort(rows[np.concatenate(kept)])
+    return matched

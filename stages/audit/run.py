@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from stages.reporter import Reporter
 
@@ -42,6 +41,7 @@ def run(
     reporter: Reporter,
     train: Path | None = None,
     asked: Sequence[str] = (),
+    missing: Sequence[str] = (),
     near: float | None = 0.98,
 ) -> dict[str, Any]:
     """Write ``out``, the audit of one corpus as JSON; equal features give equal bytes.
@@ -55,6 +55,7 @@ def run(
         train: directory of the training corpus's clean view, for duplicates between the two; None where there is none,
             or where it is the same corpus, whose own training split then counts.
         asked: the test sets that the study asks for.
+        missing: folders of classes, generators and sets that held no image when the corpus was scanned.
         near: cosine of centred embeddings from which on two images count as near duplicates; None leaves the
             comparison out, which the audit then states.
 
@@ -83,6 +84,10 @@ def run(
     for name in asked:
         if name not in {entry["name"] for entry in sets}:
             warn({"missing-set": "asked for, and the corpus has no image of it"}, name)
+    if missing:
+        shown = ", ".join(missing[:_EXAMPLES]) + (", ..." if len(missing) > _EXAMPLES else "")
+        total = len(sets) + len(missing)
+        warn({"missing-set": f"{len(sets)} of {total} sets have images; means leave out {shown}, without any image"})
     for entry in sets:
         rows = rows_of_set(usable, entry["name"])
         predictor = predict_from_metadata(usable.take(rows))
@@ -95,7 +100,7 @@ def run(
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         warn({"unreadable": f"{failed.num_rows} images cannot be read ({reasons})"})
     others = None if train is None or train.resolve() == features.resolve() else FeatureTable.open(train)
-    exact, found = exact_copies(usable, others)
+    exact, found = exact_copies(usable, None if others is None else others.index)
     warn(found)
     near_duplicates, found = near_copies(table, others, near, reporter)
     warn(found)
@@ -139,16 +144,11 @@ def sizes(index: pa.Table, layout: str, crop: int) -> list[dict[str, Any]]:
     for name in set_names(index):
         rows = rows_of_set(index, name)
         classes = {title: rows[label[rows] == number] for number, title in _CLASSES}
-        counts: dict[str, Any] = {title: len(members) for title, members in classes.items()}
-        sets.append(
-            {"name": name}
-            | counts
-            | {
-                "expected": asdict(published[name]) if name in published else None,
-                "unreadable": int(failed[rows].sum()),
-                "below_crop": {title: int(shorter[members].sum()) for title, members in classes.items()},
-            }
-        )
+        entry: dict[str, Any] = {"name": name, **{title: len(members) for title, members in classes.items()}}
+        entry["expected"] = asdict(published[name]) if name in published else None
+        entry["unreadable"] = int(failed[rows].sum())
+        entry["below_crop"] = {title: int(shorter[members].sum()) for title, members in classes.items()}
+        sets.append(entry)
     return sets
 
 
@@ -172,19 +172,17 @@ def size_warnings(entry: dict[str, Any], layout: str, crop: int) -> dict[str, st
 
 def _describe(rows: pa.Table) -> dict[str, Any]:
     """Describe format, size and JPEG quality of one class."""
-    sizes = Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
+    sides = Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
     bins = Counter((rows["jpeg_quality"].drop_null().to_numpy() // 5 * 5).tolist())
+    quartiles = {
+        side: np.quantile(rows[side].to_numpy(), [0, 0.25, 0.5, 0.75, 1]).tolist() if len(rows) else []
+        for side in ("width", "height")
+    }
     return {
         "images": rows.num_rows,
         "formats": dict(Counter(rows["format"].to_pylist()).most_common()),
-        "distinct_sizes": len(sizes),
-        "most_common_sizes": [[f"{width}x{height}", count] for (width, height), count in sizes.most_common(5)],
-        "width": _quartiles(rows["width"].to_numpy()),
-        "height": _quartiles(rows["height"].to_numpy()),
+        "distinct_sizes": len(sides),
+        "most_common_sizes": [[f"{width}x{height}", count] for (width, height), count in sides.most_common(5)],
+        **quartiles,
         "jpeg_quality": {f"{low}-{low + 4}": bins[low] for low in sorted(bins)},
     }
-
-
-def _quartiles(values: NDArray[np.integer[Any]]) -> list[float]:
-    """Minimum, quartiles and maximum; empty without values."""
-    return np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist() if len(values) else []
