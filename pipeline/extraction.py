@@ -30,8 +30,7 @@ def extract_corpus(
     if ref.manifest is not None:
         manifest = read_manifest(ref.manifest)
     else:
-        corpus = ref.settings
-        manifest, scanned = scan(corpus=ref.name, root=ref.root, layout=corpus.layout, classes=corpus.classes)
+        manifest, scanned = scan(**ref.listing)
         for line in str(scanned).splitlines():
             reporter.note(f"{ref.name}: {line}")
         for warning in scanned.warnings:

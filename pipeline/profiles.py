@@ -25,7 +25,7 @@ from stages.scan.protocols import diffusion_sets, published_sizes
 from stages.scan.run import run as scan
 from storage.atomic import all_or_none
 from storage.errors import DataError, ResourceError, SettingError
-from storage.manifest import write_manifest
+from storage.manifest import LIMIT_KEY, write_manifest
 from storage.store import store_root
 from storage.views import expand_views
 
@@ -239,7 +239,7 @@ def limited(manifest: pa.Table, limit: int) -> pa.Table:
     images["sets"] = images["sets"].map(tuple)
     images["order"] = [hashlib.sha256(path.encode()).digest() for path in images["path"]]
     chosen = images.sort_values("order").groupby(strata, dropna=False, sort=False).head(limit)
-    return manifest.take(np.sort(chosen.index))
+    return manifest.take(np.sort(chosen.index)).replace_schema_metadata({LIMIT_KEY: str(limit)})
 
 
 def _check_replaceable() -> None:

@@ -129,6 +129,14 @@ class CorpusRef:
     features: Path | None = None
     fingerprint: Path | None = None
 
+    @property
+    def listing(self) -> dict[str, Any]:
+        """What :func:`stages.scan.run.run` has to know to list its images."""
+        settings = self.settings
+        chosen = {"sets": settings.set_order or None, "splits": settings.splits, "categories": settings.categories}
+        where = {"corpus": self.name, "root": self.root, "reals": self.reals}
+        return {**where, "layout": settings.layout, "classes": settings.classes, **chosen}
+
 
 @dataclass(frozen=True)
 class HeadRef:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Test sets are of the split test or, where a corpus has none, of the next one that it has.
 EVALUATION_ORDER = ("test", "val", "train")
+# Metadata: how many images of each kind are listed, where not all are
+LIMIT_KEY = b"limit"
 MISSING_KEY = b"missing"  # metadata: JSON list of the folders of classes, generators and sets that hold no image
 # 64-bit offsets: the paths of 22 million images have more than the 2 GiB that a `string` array can.
 MANIFEST_SCHEMA = pa.schema(

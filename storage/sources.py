@@ -26,7 +26,7 @@ from storage.names import REALS
 from storage.remote import is_url, opened, stamp_of
 
 MEMBER = re.compile(r"(?<=\.zip)!/|(?<=\.tar)!/|(?<=\.parquet)!/", re.IGNORECASE)
-_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}/]*,[^{}/]*))\}")
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 @dataclass(frozen=True)

@@ -89,19 +89,7 @@ def _scan(ref: CorpusRef, *, named: bool, strict: bool) -> None:
 
     refuse_overwriting(ref.manifest, *(Path(root) for root in (ref.root, ref.reals) if root is not None))
     reporter, settings = ConsoleReporter(), ref.settings
-    _, summary = run(
-        corpus=ref.name,
-        root=ref.root,
-        layout=settings.layout,
-        reals=ref.reals,
-        classes=settings.classes,
-        sets=settings.set_order or None,
-        splits=settings.splits,
-        categories=settings.categories,
-        out=ref.manifest,
-        reporter=reporter,
-        strict=strict,
-    )
+    _, summary = run(**ref.listing, out=ref.manifest, reporter=reporter, strict=strict)
     if named:
         echo(f"{ref.name}:")
     echo(str(summary))

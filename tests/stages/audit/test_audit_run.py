@@ -206,9 +206,12 @@ def test_each_set_is_warned_of_by_itself(tmp_path, reporter, own_store):
     biased = [{"label": n % 2, "sets": ["biased"], "format": ("JPEG", "PNG")[n % 2]} for n in range(20)]
     write_features(tmp_path, [*alike, *biased])
     out, asked = tmp_path / "audit.json", ("alike", "gone")
-    found = run(corpus="toy", features=tmp_path, layout="folder", out=out, reporter=reporter, asked=asked)
+    options = {"corpus": "toy", "features": tmp_path, "layout": "folder", "out": out, "reporter": reporter}
+    found = run(**options, asked=asked, missing=["fake/empty", "fake/sdxl"])
+    assert found["warnings"][1]["text"].startswith("2 of 4 sets have images; means leave out fake/empty, fake/sdxl")
     assert [(warning["kind"], warning["set"]) for warning in found["warnings"]] == [
         ("missing-set", "gone"),
+        ("missing-set", None),
         ("format-bias", "biased"),
     ]
     assert [entry["predictor"]["ap"] for entry in found["sets"]] == [0.5, 1.0]

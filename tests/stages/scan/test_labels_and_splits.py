@@ -9,6 +9,7 @@ import pytest
 from miniatures import FIELD, labels, refusal, scanned
 
 from stages.scan.classes import split_word
+from storage.manifest import folders_without_images
 
 
 def placed(root, layout="auto", **options):
@@ -214,7 +215,11 @@ def test_the_second_root_adds_no_split_and_no_other_images_of_coco(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "above", ["real_vs_fake/real-vs-fake/train", "real-vs-fake/train", "train", "cat", "person", "valid/dog"]
+    "above",
+    [
+        *("real_vs_fake/real-vs-fake/train", "real-vs-fake/train", "train", "cat", "person", "valid/dog"),
+        *("deepfake", "glide", "midjourney", "laion", "sd-turbo", "sd-turbo/val", "Chameleon", "biggan/test", "dalle2"),
+    ],
 )
 def test_anyones_two_classes_are_no_benchmark(tmp_path, above):
     miniatures.write(tmp_path, f"{above}/real/1.jpg", f"{above}/fake/1.jpg")
@@ -222,6 +227,25 @@ def test_anyones_two_classes_are_no_benchmark(tmp_path, above):
     assert summary.layout == "folder"
     assert not {"progan", "train/progan"} & set(summary.sets)
     assert found[f"{above}/fake"][0] == 1
+
+
+def test_a_few_folders_called_like_generators_are_not_synthbuster(tmp_path):
+    miniatures.write(tmp_path, "mine/firefly/1.jpg", "mine/glide/1.jpg", "raise/1.jpg")
+    assert scanned(tmp_path / "mine")[1].layout == "unlabelled"
+    assert scanned(tmp_path / "mine", reals=tmp_path / "raise")[1].layout == "synthbuster"
+    assert scanned(tmp_path / "mine", "synthbuster")[1].fake == 2
+    (tmp_path / "mine").rename(tmp_path / "Synthbuster")
+    assert scanned(tmp_path / "Synthbuster")[1].layout == "synthbuster"
+
+
+def test_folders_of_generators_without_images_stand_in_the_manifest(tmp_path):
+    miniatures.write(tmp_path, "root/real/1.png", "root/fake/dalle/1.png")
+    (tmp_path / "root" / "fake" / "sdxl").mkdir()
+    scanned(tmp_path / "root", out=tmp_path / "manifest.parquet")
+    assert folders_without_images(tmp_path / "manifest.parquet") == ["fake/sdxl"]
+    miniatures.write(tmp_path, "root/fake/sdxl/1.png")
+    scanned(tmp_path / "root", out=tmp_path / "manifest.parquet")
+    assert folders_without_images(tmp_path / "manifest.parquet") == folders_without_images(tmp_path / "no") == []
 
 
 def test_without_splits_the_summary_says_what_training_does(tmp_path):

@@ -1,6 +1,7 @@
 """What a scan says of roots that are wrong, what it leaves out, and what it writes."""
 
 import os
+import shutil
 
 import fsspec
 import miniatures
@@ -196,3 +197,73 @@ def test_a_url_leaves_out_hidden_folders_and_an_archive_beside_its_own_unpacked_
         assert list(rows) == ["a/1.png", "b/a.zip!/x/1.png", "c/d/3.png"]
         assert summary.skipped == {"hidden": 1, "archive beside its unpacked folder": 1}
     assert found[1][0]["a/1.png"]["mtime_ns"] > 0  # as the store states it
+
+
+@pytest.mark.parametrize(
+    ("where", "pattern"),
+    [
+        *(("", pattern) for pattern in ("{000..002}.tar", "{000,001,002}.tar", "*.tar", "0*[02].tar")),
+        *(("memory://shards/", pattern) for pattern in ("{000..002}.tar", "*.tar")),
+    ],
+)
+def test_patterns_of_archives(tmp_path, monkeypatch, where, pattern):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        miniatures.webdataset(tmp_path / f"00{number}.tar", {"cls": b"0"}, {"cls": b"1"})
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{tmp_path}/", "/shards/", recursive=True)
+    rows, summary = scanned(f"{where}{pattern}")
+    memory.rm("/shards", recursive=True)
+    numbers = "02" if "[" in pattern else "012"
+    assert list(rows) == [f"00{number}.tar!/00000{image}.png" for number in numbers for image in range(2)]
+    assert [row["label"] for row in rows.values()] == [0, 1] * len(numbers)
+    assert (summary.sets, summary.layout) == (("mini",), "folder")
+    if not where:
+        assert Sources.of(pattern).read("002.tar!/000001.png") == miniatures.picture("1")
+
+
+def test_a_pattern_of_folders_and_what_it_names_that_is_not_there(tmp_path):
+    miniatures.write(tmp_path, "real/1.png", "fake/sd/1.png", "fake/xl/1.png", "[x]/real/1.png")
+    rows, summary = scanned(tmp_path / "{real,fake/{sd,dalle}}")
+    assert {path: row["sets"] for path, row in rows.items()} == {"fake/sd/1.png": ["sd"], "real/1.png": ["sd"]}
+    assert summary.warnings == (
+        f"1 file(s) of {tmp_path}/{{real,fake/{{sd,dalle}}}} do not exist and were left out: fake/dalle",
+    )
+    refusal(tmp_path / "{real,nope}", "do not exist and were left out: nope .--strict", strict=True)
+    refusal(tmp_path / "{a..b}.tar", "does not exist; expected a folder")
+    refusal(tmp_path / "{1..2}.tar", "2 missing file")
+    assert list(scanned(tmp_path / "[x]")[0]) == ["real/1.png"]  # what exists is no pattern
+
+
+def test_commands_take_patterns_and_status_counts_what_changed_since_the_scan(tmp_path, monkeypatch):
+    for number in range(2):
+        miniatures.webdataset(tmp_path / "data" / "web" / f"{number:03d}.tar", {"cls": b"0"}, {"cls": b"1"})
+    miniatures.write(tmp_path / "data", "mine/real/1.png", "mine/real/2.png", "mine/fake/1.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTDPIPE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
+    by_hand = ("data/web/{000..001}.tar", "--out", "features", "--backbone", "demo-vit", "--loaders", "0")
+    done = CliRunner().invoke(ltdpipe, ["extract", *by_hand])
+    assert "web: 4 images usable" in done.output, done.exception
+    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text(encoding="utf-8"))
+    params["corpora"] |= {"web": {"root": "web/{000..001}.tar"}, "mine": {"root": "mine"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for name in ("web", "mine"):
+        assert command("--corpus", name).exit_code == 0
+
+    def status(name):
+        return CliRunner().invoke(ltdpipe, ["status", "--corpus", name]).output
+
+    assert "since the scan" not in status("web") + status("mine")
+    miniatures.write(tmp_path / "data", "mine/fake/2.png", "mine/fake/3.png")
+    (tmp_path / "data" / "mine" / "real" / "1.png").unlink()
+    os.utime(tmp_path / "data" / "mine" / "real" / "2.png", (1, 1))
+    assert "images since the scan: 2 new, 1 gone, 1 of another size or time; `ltdpipe scan --corpus mine`" in status(
+        "mine"
+    )
+    shutil.rmtree(tmp_path / "data" / "mine" / "real")
+    assert "images since the scan: 2 new, 2 gone" in status("mine")
+    shutil.rmtree(tmp_path / "data" / "mine" / "fake")
+    assert "cannot be scanned again: corpus 'mine': no image file below" in status("mine")
+    shutil.rmtree(tmp_path / "data" / "mine")
+    assert "scan" not in status("mine")
