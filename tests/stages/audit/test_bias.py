@@ -11,13 +11,7 @@ JPEG = {"format": "JPEG", "jpeg_quality": 96}
 
 @pytest.mark.parametrize(
     ("real", "synthetic"),
-    [
-        (JPEG, {}),
-        ({}, {"width": 512}),
-        ({}, {"height": 128}),
-        ({}, {"format": "WEBP"}),
-        (JPEG, JPEG | {"jpeg_quality": 75}),
-    ],
+    [(JPEG, {}), ({}, {"width": 512}), ({}, {"height": 128}), (JPEG, JPEG | {"jpeg_quality": 75})],
 )
 def test_whatever_tells_the_classes_apart_is_warned_of(real, synthetic):
     found = predict_from_metadata(index_of(*[{"label": 0, **real}] * 20, *[{"label": 1, **synthetic}] * 20))
@@ -25,10 +19,9 @@ def test_whatever_tells_the_classes_apart_is_warned_of(real, synthetic):
     assert found.warnings()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_mixed_control_is_silent(seed):
+def test_a_mixed_control_and_unequal_classes_are_silent():
     """Facts drawn for both classes from one distribution: chance must not look like a bias."""
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     images = []
     for number in range(160):
         facts = {"format": "JPEG", "jpeg_quality": int(draw.integers(60, 100))} if draw.random() < 0.5 else {}
@@ -36,18 +29,11 @@ def test_a_mixed_control_is_silent(seed):
     found = predict_from_metadata(index_of(*images))
     assert found.ap < 0.65
     assert not found.warnings()
-
-
-def test_many_more_fakes_than_reals_are_not_a_bias():
     found = predict_from_metadata(index_of(*[{"label": 0}] * 10, *[{"label": 1}] * 90))
     assert found.ap == pytest.approx(0.9, abs=0.02)
     assert not found.warnings()
-
-
-def test_too_few_images_have_a_reason_instead_of_a_number():
     found = predict_from_metadata(index_of(*[{"label": 0}] * 4, *[{"label": 1}] * 40))
-    assert (found.ap, found.reason) == (None, "fewer than 5 images of a class")
-    assert not found.warnings()
+    assert (found.ap, found.reason, found.warnings()) == (None, "fewer than 5 images of a class", {})
 
 
 def test_large_classes_are_thinned_evenly(monkeypatch):

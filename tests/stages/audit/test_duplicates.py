@@ -7,10 +7,6 @@ from audit_tables import index_of
 from stages.audit.duplicates import SimilarPairs, exact_copies, near_pairs
 
 
-def pairs_of(*arguments):
-    return [pair[:2] for pair in all_pairs(*arguments)]
-
-
 def all_pairs(*arguments):
     blocks = [zip(*block, strict=True) for block in near_pairs(*arguments)]
     return sorted((int(first), int(second), float(cosine)) for block in blocks for first, second, cosine in block)
@@ -33,42 +29,34 @@ def test_equal_bytes():
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
-def test_near_copies_are_found_across_blocks_and_each_pair_once(reporter, monkeypatch, block):
+@pytest.mark.parametrize("threshold", [0.5, 0.9])
+def test_no_pair_is_lost_and_each_is_found_once(reporter, monkeypatch, block, threshold):
     monkeypatch.setattr("stages.audit.duplicates._BLOCK", block)
-    embeddings = np.random.default_rng(0).standard_normal((40, 64)).astype(np.float16)
-    embeddings[33] = embeddings[2] * 1.01
-    embeddings[6] = embeddings[5]
-    assert pairs_of(embeddings, None, 0.98, reporter) == [(2, 33), (5, 6)]
-    assert reporter.done == 40
+    monkeypatch.setattr("stages.audit.duplicates._PART", 5)
+    draw = np.random.default_rng(0)
+    images = draw.standard_normal((8, 64))[draw.integers(8, size=70)] + 0.25 * draw.standard_normal((70, 64)) + 3
+    for others in (None, images[40:]):
+        mine = images if others is None else images[:40]
+        centred, theirs = (rows - mine.mean(axis=0) for rows in (mine, mine if others is None else others))
+        cosine = (centred @ theirs.T) / np.outer(np.linalg.norm(centred, axis=1), np.linalg.norm(theirs, axis=1))
+        expected = [(i, j) for i, j in np.argwhere(cosine >= threshold).tolist() if others is not None or i < j]
+        found = all_pairs(mine, others, threshold, reporter)
+        assert [pair[:2] for pair in found] == expected
+        assert [pair[2] for pair in found] == pytest.approx([cosine[pair] for pair in expected], abs=1e-5)
+    assert reporter.done == 70 + 40
+    assert expected
 
 
 def test_equal_embeddings_are_found_at_a_threshold_of_one(reporter):
     """Float32 gives some of them a cosine just below 1."""
     twins = np.repeat(np.random.default_rng(0).standard_normal((40, 64)).astype(np.float16), 2, axis=0)
-    assert pairs_of(twins, None, 1.0, reporter) == [(row, row + 1) for row in range(0, 80, 2)]
-
-
-def test_the_threshold_parts_the_pairs_by_the_cosine_of_centred_embeddings(reporter):
-    embeddings = np.random.default_rng(0).standard_normal((30, 4)) + 3
-    centred = embeddings - embeddings.mean(axis=0)
-    cosine = (centred @ centred.T) / np.outer(*[np.linalg.norm(centred, axis=1)] * 2)
-    expected = [(i, j) for i in range(30) for j in range(i + 1, 30) if cosine[i, j] >= 0.5]
-    found = all_pairs(embeddings, None, 0.5, reporter)
-    assert [pair[:2] for pair in found] == expected
-    assert [pair[2] for pair in found] == pytest.approx([cosine[pair] for pair in expected], abs=1e-5)
+    assert [pair[:2] for pair in all_pairs(twins, None, 1.0, reporter)] == [(row, row + 1) for row in range(0, 80, 2)]
 
 
 def test_a_large_common_part_makes_no_copies(reporter):
     draw = np.random.default_rng(0)
     embeddings = draw.standard_normal((50, 64)) + 100 * draw.standard_normal(64)
-    assert pairs_of(embeddings, None, 0.98, reporter) == []
-
-
-def test_between_two_corpora(reporter):
-    draw = np.random.default_rng(0)
-    test, train = draw.standard_normal((20, 64)), draw.standard_normal((30, 64))
-    train[[4, 29]] = test[3]
-    assert pairs_of(test, train, 0.98, reporter) == [(3, 4), (3, 29)]
+    assert all_pairs(embeddings, None, 0.98, reporter) == []
 
 
 def test_all_pairs_are_counted_and_the_most_similar_are_kept():

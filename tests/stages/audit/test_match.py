@@ -50,25 +50,22 @@ def test_the_order_of_rows_changes_nothing():
     assert len(chosen) == 20
 
 
-def test_jpeg_quality_is_matched_in_steps_of_five():
-    def jpeg(label, quality):
-        return {"label": label, "format": "JPEG", "jpeg_quality": quality}
-
-    assert list(matched_sets(index_of(jpeg(0, 95), jpeg(1, 99)), "jpeg")["s"]) == [0, 1]
-    assert list(matched_sets(index_of(jpeg(0, 95), jpeg(1, 94)), "jpeg")["s"]) == []
-
-
-def test_similar_sizes_match_and_others_do_not():
-    index = index_of(
-        {"label": 0, "width": 500}, {"label": 1, "width": 512}, {"label": 0, "width": 1024}, {"label": 1, "width": 128}
+@pytest.mark.parametrize(
+    ("match", "images", "rows"),
+    [
+        ("jpeg", [(0, "JPEG", 95, 256), (1, "JPEG", 99, 256)], [0, 1]),  # in steps of five
+        ("jpeg", [(0, "JPEG", 95, 256), (1, "JPEG", 94, 256)], []),
+        ("size", [(0, "PNG", None, 500), (1, "PNG", None, 512), (0, "PNG", None, 1024), (1, "PNG", None, 128)], [0, 1]),
+        ("jpeg", [(0, "JPEG", 96, 256), (1, "PNG", None, 256)], []),
+        ("size", [(0, "JPEG", 96, 256), (1, "PNG", None, 256)], [0, 1]),
+        ("jpeg", [(None, "PNG", None, 256), (1, "PNG", None, 256), (0, "PNG", None, 9)], [1, 2]),
+    ],
+)
+def test_what_is_alike_is_matched(match, images, rows):
+    columns = ("label", "format", "jpeg_quality", "width")
+    assert (
+        list(matched_sets(index_of(*(dict(zip(columns, image, strict=True)) for image in images)), match)["s"]) == rows
     )
-    assert list(matched_sets(index, "size")["s"]) == [0, 1]
-
-
-def test_nothing_in_common_gives_an_empty_set():
-    index = index_of(*[{"label": 0, "format": "JPEG", "jpeg_quality": 96}] * 9, *[{"label": 1}] * 9)
-    assert len(matched_sets(index, "jpeg")["s"]) == 0
-    assert len(matched_sets(index, "size")["s"]) == 18
 
 
 def test_shared_reals_are_matched_for_each_set_by_itself():
