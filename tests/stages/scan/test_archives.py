@@ -44,97 +44,72 @@ def images(count=4):
     return [(f"{number}.png", miniatures.picture(f"in a tar {number}")) for number in range(count)]
 
 
-def cut_zip(file):
-    miniatures.pack(file, dict(images()))
-    file.write_bytes(file.read_bytes()[:-30])
+def whole(name):
+    """The bytes of a sound archive, and where the third member of a tar begins."""
+    file, third = io.BytesIO(), 0
+    if name.endswith("zip"):
+        with zipfile.ZipFile(file, "w") as archive:
+            for member, content in images():
+                archive.writestr(member, content)
+    elif name.endswith("parquet"):
+        pq.write_table(pa.table({"image": [b"one", b"two"]}), file)
+    else:
+        with tarfile.open(fileobj=file, mode="w:gz" if name == "compressed.tar" else "w") as archive:
+            for member, content in images():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+            third = archive.getmembers()[2].offset
+    return file.getvalue(), third
 
 
-def zip_without_directory(file):
-    miniatures.pack(file, dict(images()))
-    content = file.read_bytes()
-    file.write_bytes(content.replace(b"PK\x01\x02", b"PK\x09\x09"))
-
-
-def encrypted_zip(file):
-    miniatures.pack(file, dict(images(1)))
-    content = bytearray(file.read_bytes())
+def encrypted(content, _):
+    content = bytearray(content)
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(mark) + flags] |= 1
-    file.write_bytes(content)
+    return bytes(content)
 
 
-def cut_tar(file):
-    tar_of(file, images())
-    file.write_bytes(file.read_bytes()[:1200])
-
-
-def tar_cut_between_members(file):
-    tar_of(file, images())
-    with tarfile.open(file) as archive:
-        third = archive.getmembers()[2].offset
-    file.write_bytes(file.read_bytes()[:third])
-
-
-def tar_with_a_bad_header(file):
-    tar_of(file, images())
-    with tarfile.open(file) as archive:
-        third = archive.getmembers()[2].offset
-    content = bytearray(file.read_bytes())
-    content[third : third + 100] = b"?" * 100
-    file.write_bytes(content)
-
-
-def two_tars_joined(file):
-    tar_of(file, images(2))
-    first = file.read_bytes()
-    tar_of(file, images(4)[2:])
-    file.write_bytes(first + file.read_bytes())
-
-
-def compressed_tar_called_tar(file):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("1.png"), io.BytesIO())
-
-
-def tar_of_negative_size(file):
-    tar_of(file, images(2))
-    content = bytearray(file.read_bytes())
+def negative_size(content, _):
+    content = bytearray(content)
     content[124:136] = b"\xff" * 8 + struct.pack(">i", -1024)
     content[148:156] = b" " * 8
     content[148:156] = b"%06o\0 " % sum(content[:512])
-    file.write_bytes(content)
+    return bytes(content)
 
 
-def cut_parquet(file):
-    pq.write_table(pa.table({"image": [b"one", b"two"]}), file)
-    file.write_bytes(file.read_bytes()[:-9])
-
-
-def parquet_with_a_broken_footer(file):
-    pq.write_table(pa.table({"image": [b"one", b"two"]}), file)
-    content = file.read_bytes()
+def broken_footer(content, _):
     length = struct.unpack("<i", content[-8:-4])[0]
-    file.write_bytes(content[: -8 - length] + b"\xee" * length + content[-8:])
+    return content[: -8 - length] + b"\xee" * length + content[-8:]
 
 
+def two_columns(_content, _):
+    file = io.BytesIO()
+    pq.write_table(pa.table({"one": [b"1"], "two": [b"2"]}), file)
+    return file.getvalue()
+
+
+# Name -> what is done to a sound archive of this kind.
 DAMAGED = {
-    "cut.zip": cut_zip,
-    "directory.zip": zip_without_directory,
-    "encrypted.zip": encrypted_zip,
-    "empty.zip": Path.touch,
-    "cut.tar": cut_tar,
-    "between.tar": tar_cut_between_members,
-    "header.tar": tar_with_a_bad_header,
-    "joined.tar": two_tars_joined,
-    "compressed.tar": compressed_tar_called_tar,
-    "negative.tar": tar_of_negative_size,
-    "empty.tar": Path.touch,
-    "cut.parquet": cut_parquet,
-    "footer.parquet": parquet_with_a_broken_footer,
-    "empty.parquet": Path.touch,
-    "columns.parquet": lambda file: pq.write_table(pa.table({"one": [b"1"], "two": [b"2"]}), file),
+    "cut.zip": lambda content, _: content[:-30],
+    "directory.zip": lambda content, _: content.replace(b"PK\x01\x02", b"PK\x09\x09"),
+    "encrypted.zip": encrypted,
+    "cut.tar": lambda content, _: content[:1200],
+    "between.tar": lambda content, third: content[:third],
+    "header.tar": lambda content, third: content[:third] + b"?" * 100 + content[third + 100 :],
+    "joined.tar": lambda content, _: content * 2,
+    "compressed.tar": lambda content, _: content,
+    "negative.tar": negative_size,
+    "empty.tar": lambda *_: b"",
+    "cut.parquet": lambda content, _: content[:-9],
+    "footer.parquet": broken_footer,
+    "columns.parquet": two_columns,
 }
+
+
+def damaged(folder, *names):
+    for name in names:
+        (folder / name).write_bytes(DAMAGED[name](*whole(name)))
 
 
 @pytest.fixture
@@ -149,33 +124,31 @@ def command(*arguments):
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_archive_is_one_row_beside_the_others(folder, name):
-    DAMAGED[name](folder / name)
+    damaged(folder, name)
     rows, summary = scanned(folder)
     assert sorted(rows) == sorted([*SOUND, name])
     assert (rows[name]["label"], rows[name]["sets"], rows[name]["split"]) == (None, [], None)
     assert rows[name]["size_bytes"] == (folder / name).stat().st_size
     (warning,) = summary.warnings
-    assert warning.startswith(
-        f"1 archive(s) cannot be read, each is one failed image: {name} (archive {folder / name} "
-    )
+    said = f"1 archive(s) cannot be read, each is one failed image: {name} (archive {folder / name} "
+    assert warning[: len(said)] == said
     assert "\n" not in warning
     with pytest.raises(DataError):
         Sources.of(folder).read(name)
 
 
-@pytest.mark.parametrize("name", ["cut.zip", "cut.tar", "cut.parquet"])
-def test_a_damaged_archive_alone_or_with_strict_is_named_and_nothing_is_written(folder, tmp_path, name):
-    DAMAGED[name](folder / name)
+def test_a_damaged_archive_alone_or_with_strict_is_named_and_nothing_is_written(folder, tmp_path):
+    damaged(folder, "cut.zip")
     done = command("scan", folder, "--out", tmp_path / "m.parquet", "--strict")
     assert done.exception.exit_code == 3
-    assert f"archive {folder / name} cannot be read" in str(done.exception)
+    assert f"archive {folder}/cut.zip cannot be read" in str(done.exception)
     assert not (tmp_path / "m.parquet").exists()
     assert command("scan", folder, "--out", tmp_path / "m.parquet").exit_code == 0
     assert read_manifest(tmp_path / "m.parquet").num_rows == 5
     (tmp_path / "alone").mkdir()
-    shutil.copy(folder / name, tmp_path / "alone")
+    shutil.copy(folder / "cut.zip", tmp_path / "alone")
     refusal(tmp_path / "alone", "archive .* cannot be read")
-    refusal(tmp_path / "alone" / name, "archive .* cannot be read")
+    refusal(tmp_path / "alone" / "cut.zip", "archive .* cannot be read")
 
 
 def test_extraction_and_audit_go_on_without_damaged_archives(folder, tmp_path, monkeypatch, reporter):
@@ -184,8 +157,7 @@ def test_extraction_and_audit_go_on_without_damaged_archives(folder, tmp_path, m
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     assert command("extract", folder, "--out", tmp_path / "sound", *options).exit_code == 0
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "another"))
-    for name in ("cut.zip", "header.tar", "cut.parquet"):
-        DAMAGED[name](folder / name)
+    damaged(folder, "cut.zip", "header.tar", "cut.parquet")
     done = command("extract", folder, "--out", tmp_path / "out", *options)
     assert done.exit_code == 0, done.output
     assert "5 images usable" in done.output
@@ -197,15 +169,11 @@ def test_extraction_and_audit_go_on_without_damaged_archives(folder, tmp_path, m
     shards = [sorted((tmp_path / out / "clean").glob("*.h5")) for out in ("sound", "out")]
     assert shards[0]
     assert [file.read_bytes() for file in shards[0]] == [file.read_bytes() for file in shards[1]]
-    assert command("extract", folder, "--out", tmp_path / "out", *options).exit_code == 0  # reads them in vain again
     assert command("extract", folder, "--out", tmp_path / "out", "--strict", *options).exception.exit_code == 3
     features = tmp_path / "out" / "clean"
     found = audit(corpus="mini", features=features, layout="folder", out=tmp_path / "audit.json", reporter=reporter)
     assert found["images"] == {"usable": 5, "unreadable": 3}
-    assert [(entry["real"], entry["synthetic"], entry["unreadable"]) for entry in found["sets"]] == [
-        (0, 1, 0),
-        (2, 2, 0),
-    ]
+    assert [(entry["real"], entry["synthetic"]) for entry in found["sets"]] == [(0, 1), (2, 2)]
 
 
 def test_an_archive_damaged_after_the_scan_costs_its_own_images_alone(folder, tmp_path, reporter):
@@ -294,22 +262,11 @@ def test_two_members_of_one_name_are_refused(folder):
 
 def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_path):
     picture = miniatures.picture("x")
-    tar_of(
-        folder / "fake" / "all.tar",
-        [
-            ("a.png", picture),
-            ("hard.png", entry(tarfile.LNKTYPE, "a.png")),
-            ("soft.png", entry(tarfile.SYMTYPE, "a.png")),
-            ("outside.png", entry(tarfile.SYMTYPE, "/etc/passwd")),
-            ("pipe.png", entry(tarfile.FIFOTYPE)),
-            ("null.png", entry(tarfile.CHRTYPE)),
-            ("folder", entry(tarfile.DIRTYPE)),
-            ("../b.png", picture),
-        ],
-    )
+    kinds = [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]
+    others = [(f"{number}.png", entry(kind, "a.png")) for number, kind in enumerate(kinds)]
+    tar_of(folder / "fake" / "all.tar", [("a.png", picture), *others, ("../b.png", picture)])
     with (tmp_path / "hole.png").open("wb") as file:
         file.truncate(10**6)
-    (folder / "real").mkdir(exist_ok=True)
     subprocess.run(["tar", "-cSf", folder / "real" / "sparse.tar", "hole.png"], cwd=tmp_path, check=True)
     with zipfile.ZipFile(folder / "fake" / "links.zip", "w") as archive:
         info = zipfile.ZipInfo("soft.png")
@@ -319,13 +276,13 @@ def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_pa
     rows, summary = scanned(folder)
     assert [path for path in rows if "!" in path] == ["fake/all.tar!/a.png"]
     assert summary.skipped == {
-        "link in fake/all.tar": 3,
+        "link in fake/all.tar": 2,
         "device or pipe in fake/all.tar": 2,
         "hidden": 1,
         "file with holes in real/sparse.tar": 1,
         "link in fake/links.zip": 1,
     }
-    assert "3 link in fake/all.tar" in str(summary)
+    assert "2 link in fake/all.tar" in str(summary)
     items = list(find_images([str(folder / "fake" / "links.zip"), str(folder / "real")], io.BytesIO(), Counter()))
     assert [(item.name.removeprefix(f"{folder}/"), item.error) for item in items] == [
         ("fake/links.zip!/soft.png", "unreadable: link in the archive"),
