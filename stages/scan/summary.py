@@ -26,16 +26,8 @@ _NO_SPLIT = (
 class ScanSummary:
     """What a scan found; as text, a few lines for the terminal.
 
-    Attributes:
-        real: number of real images.
-        fake: number of synthetic images.
-        unlabelled: number of images without a label.
-        sets: names of the test sets.
-        skipped: what was left out: kind -> number of entries.
-        layout: the layout used.
-        decided: how it was chosen; empty where it was named.
-        warnings: what the user should look at before trusting numbers, one line each.
-        is_divided: whether any image is of a split, or no image could be trained on.
+    ``skipped`` maps kinds of entries that were left out to their number. ``decided`` says how the layout was chosen,
+    and is empty where it was named. ``is_divided``: any image is of a split, or none could be trained on.
     """
 
     real: int

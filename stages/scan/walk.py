@@ -46,134 +46,127 @@ def walk(
     Raises:
         DataError: the root is a damaged archive, or a label in an archive is not known.
     """
+    there = _Walk(left_out, classes, None if follow_links or is_url(root) else os.path.realpath(root))
     if is_pattern(root):
         for name in expand(root):
-            yield from _matched(f"{base_of(root)}/{name}", inside(prefix, names.to_text(name)), left_out, classes)
+            yield from there.matched(f"{base_of(root)}/{name}", inside(prefix, names.to_text(name)))
     elif is_one_file(root):
-        yield from _in_order(root, inside(prefix, names.to_text(root.rpartition("/")[2])), left_out, classes)
+        yield from there.archive(root, inside(prefix, names.to_text(root.rpartition("/")[2])))
     elif is_url(root):
-        yield from _remote(root.rstrip("/"), prefix, left_out, classes)
+        yield from there.remote(root.rstrip("/"), prefix)
     else:
-        top = None if follow_links else os.path.realpath(root)
-        yield from _local(root.rstrip("/") or "/", prefix, left_out, classes, (top, frozenset()))
+        yield from there.local(root.rstrip("/") or "/", prefix)
 
 
-def _matched(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
-    """Walk what one name of a pattern stands for: an archive or a folder."""
-    if not is_url(location) and os.path.isdir(location):  # noqa: PTH112 - names may hold bytes that are not UTF-8
-        yield from _local(location, path, left_out, classes, (None, frozenset()))
-        return
-    try:
-        size, mtime = stamp_of(location)
-    except OSError:
-        left_out(MISSING, path)
-        return
-    if is_image(path):
-        above, _, name = path.rpartition("/")
-        image = Folder(above)
-        image.add(name, size, mtime)
-        yield image
-    elif _is_archive(path, path, left_out):
-        yield from _archive(location, path, left_out, classes)
+class _Walk:
+    """One walk: whom it tells what is left out, the names of classes, and the folder that links may not lead out of."""
 
+    def __init__(self, left_out: LeftOut, classes: ClassNames | None, top: str | None) -> None:
+        self.left_out, self.classes, self.top = left_out, classes, top
 
-def _local(
-    folder: str,
-    prefix: str,
-    left_out: LeftOut,
-    classes: ClassNames | None,
-    within: tuple[str | None, frozenset[tuple[int, int]]],
-) -> Iterator[Folder]:
-    """Walk a local folder; ``within`` is the folder that links may not lead out of, and the folders above."""
-    top, above = within
-    here = os.stat(folder)  # noqa: PTH116 - names may hold bytes that pathlib would have to convert back
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:
-        left_out("circular link", prefix)
-        return
-    found = Folder(prefix)
-    below: list[str] = []
-    archives: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name, text = entry.name, names.to_text(entry.name)
-                status, problem = (None, "hidden") if is_hidden(name) else _look_at(entry, top)
-                if status is None:
-                    left_out(problem, inside(prefix, text))
-                elif stat.S_ISDIR(status.st_mode):
-                    below.append(name)
-                elif is_image(name):
-                    found.add(text, status.st_size, status.st_mtime_ns)
-                elif _is_archive(name, inside(prefix, text), left_out):
-                    archives.append(name)
-    except PermissionError:
-        left_out(UNREADABLE, prefix)
-    if found.names or not (below or archives):
-        yield found
-    for name in sorted(below):
-        path = inside(prefix, names.to_text(name))
-        yield from _local(f"{folder}/{name}", path, left_out, classes, (top, above | {identity}))
-    for name in sorted(archives):
-        yield from _archive(f"{folder}/{name}", inside(prefix, names.to_text(name)), left_out, classes)
+    def local(self, folder: str, prefix: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Folder]:
+        """Walk a local folder below the folders ``above``, by device and number."""
+        here = os.stat(folder)  # noqa: PTH116 - names may hold bytes that pathlib would have to convert back
+        identity = (here.st_dev, here.st_ino)
+        if identity in above:
+            self.left_out("circular link", prefix)
+            return
+        found = Folder(prefix)
+        below: list[str] = []
+        archives: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name, path = entry.name, inside(prefix, names.to_text(entry.name))
+                    status = "hidden" if is_hidden(name) else self._status(entry)
+                    if isinstance(status, str):
+                        self.left_out(status, path)
+                    elif stat.S_ISDIR(status.st_mode):
+                        below.append(name)
+                    elif is_image(name):
+                        found.add(names.to_text(name), status.st_size, status.st_mtime_ns)
+                    elif self._is_archive(name, path):
+                        archives.append(name)
+        except PermissionError:
+            self.left_out(UNREADABLE, prefix)
+        if found.names or not (below or archives):
+            yield found
+        for name in sorted(below):
+            yield from self.local(f"{folder}/{name}", inside(prefix, names.to_text(name)), above | {identity})
+        for name in sorted(archives):
+            yield from self.archive_below(f"{folder}/{name}", inside(prefix, names.to_text(name)))
 
+    def remote(self, root: str, start: str) -> Iterator[Folder]:
+        """Walk what a URL lists."""
+        filesystem, top = fsspec.core.url_to_fs(root)
+        found: dict[str, Folder] = {}
+        archives: list[tuple[str, str]] = []
+        for path, info in sorted(filesystem.find(top, detail=True).items()):
+            relative = path.removeprefix(top).lstrip("/")
+            text = inside(start, names.to_text(relative))
+            above, _, name = text.rpartition("/")
+            if any(is_hidden(part) for part in relative.split("/")):
+                self.left_out("hidden", text)
+            elif is_image(name):
+                found.setdefault(above, Folder(above)).add(name, int(info.get("size") or 0), mtime_ns(info))
+            elif self._is_archive(name, text):
+                archives.append((f"{root}/{relative}", text))
+        yield from found.values()
+        for location, text in archives:
+            yield from self.archive_below(location, text)
 
-def _look_at(entry: os.DirEntry[str], top: str | None) -> tuple[os.stat_result | None, str]:
-    """Return the status of a regular file or folder, or None and why it is left out."""
-    try:
-        status = entry.stat()
-    except PermissionError:
-        raise
-    except FileNotFoundError:
-        return None, "dangling link"
-    except OSError:
-        return None, "circular link"
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        return None, "no regular file"
-    if top is not None and entry.is_symlink() and os.path.commonpath([os.path.realpath(entry.path), top]) != top:
-        return None, LEADS_OUT
-    return status, ""
-
-
-def _remote(root: str, start: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
-    filesystem, top = fsspec.core.url_to_fs(root)
-    found: dict[str, Folder] = {}
-    archives: list[tuple[str, str]] = []
-    for path, info in sorted(filesystem.find(top, detail=True).items()):
-        relative = path.removeprefix(top).lstrip("/")
-        inner, _, name = relative.rpartition("/")
-        prefix = inside(start, names.to_text(inner)) if inner else start
-        text = inside(prefix, names.to_text(name))
-        if any(is_hidden(part) for part in relative.split("/")):
-            left_out("hidden", text)
-        elif is_image(name):
-            found.setdefault(inner, Folder(prefix)).add(names.to_text(name), int(info.get("size") or 0), mtime_ns(info))
-        elif _is_archive(name, text, left_out):
-            archives.append((f"{root}/{relative}", text))
-    yield from found.values()
-    for location, text in archives:
-        yield from _archive(location, text, left_out, classes)
-
-
-def _is_archive(name: str, path: str, left_out: LeftOut) -> bool:
-    if name.lower().endswith(ARCHIVE_EXTENSIONS):
-        return True
-    left_out(CLOSED if name.lower().endswith(CLOSED_EXTENSIONS) else kind_of(name), path)
-    return False
-
-
-def _in_order(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> list[Folder]:
-    return sorted(archive_folders(location, path, left_out, classes), key=lambda folder: folder.prefix)
-
-
-def _archive(location: str, path: str, left_out: LeftOut, classes: ClassNames | None) -> Iterator[Folder]:
-    try:
-        yield from _in_order(location, path, left_out, classes)
-    except (ArchiveError, OSError) as error:
-        size, mtime = 0, 0
-        with suppress(OSError):
+    def matched(self, location: str, path: str) -> Iterator[Folder]:
+        """Walk what one name of a pattern stands for: an archive, a folder, or an image."""
+        if not is_url(location) and os.path.isdir(location):  # noqa: PTH112 - names may hold bytes that are not UTF-8
+            yield from self.local(location, path)
+            return
+        try:
             size, mtime = stamp_of(location)
-        above, _, name = path.rpartition("/")
-        failed = Folder(above, error=str(error))
-        failed.add(name, size, mtime)
-        yield failed
+        except OSError:
+            self.left_out(MISSING, path)
+            return
+        if is_image(path):
+            yield _one_file(path, size, mtime)
+        elif self._is_archive(path, path):
+            yield from self.archive_below(location, path)
+
+    def archive(self, location: str, path: str) -> list[Folder]:
+        """Return the folders of an archive, in order of their names."""
+        return sorted(archive_folders(location, path, self.left_out, self.classes), key=lambda folder: folder.prefix)
+
+    def archive_below(self, location: str, path: str) -> Iterator[Folder]:
+        """Yield the folders of an archive among other files; one that cannot be read costs no more than itself."""
+        try:
+            yield from self.archive(location, path)
+        except (ArchiveError, OSError) as error:
+            size, mtime = 0, 0
+            with suppress(OSError):
+                size, mtime = stamp_of(location)
+            yield _one_file(path, size, mtime, error=str(error))
+
+    def _is_archive(self, name: str, path: str) -> bool:
+        if name.lower().endswith(ARCHIVE_EXTENSIONS):
+            return True
+        self.left_out(CLOSED if name.lower().endswith(CLOSED_EXTENSIONS) else kind_of(name), path)
+        return False
+
+    def _status(self, entry: os.DirEntry[str]) -> os.stat_result | str:
+        """Return the status of a regular file or folder, or why another entry is left out."""
+        try:
+            status = entry.stat()
+        except PermissionError:
+            raise
+        except OSError as error:
+            return "dangling link" if isinstance(error, FileNotFoundError) else "circular link"
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            return "no regular file"
+        if self.top and entry.is_symlink() and os.path.commonpath([os.path.realpath(entry.path), self.top]) != self.top:
+            return LEADS_OUT
+        return status
+
+
+def _one_file(path: str, size: int, mtime: int, error: str | None = None) -> Folder:
+    above, _, name = path.rpartition("/")
+    folder = Folder(above, error=error)
+    folder.add(name, size, mtime)
+    return folder
