@@ -1,7 +1,8 @@
 """The names of views: what ``corpora.<name>.views`` may say, and the one folder that each view's features lie in.
 
-A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, or a chain of degradations such as ``scale:0.5+jpeg:70``
-(docs/views.md). ``train:5`` stands for the five views train-0 .. train-4: a view always gives one picture an image.
+A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, ``web``, or a chain of degradations such as
+``scale:0.5+jpeg:70`` (docs/views.md). ``train:5`` stands for the five views train-0 .. train-4: a view always gives one
+picture an image.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 VIEW = "clean"  # the view without augmentation: features/<corpus>/clean
 TEN_CROPS = 10
+# What the setting ``web`` stands for: the picture as platforms and people ship it again. A screenshot is scaled to the
+# screen and saved as PNG, which loses nothing more.
+WEB = ("fit:1080", "fit:512", "jpeg:75", "jpeg:60", "webp:75", "scale:0.75", "letterbox:0.1", "corner:0.6")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class View:
     """One way to look at every image of a corpus.
 
     Attributes:
-        kind: "clean", "train", "val", "tencrop" or "degraded".
+        kind: "clean", "train", "val", "tencrop" or "degraded"; or "thumbnail", which no setting stands for: the whole
+            image, small, for people to look at.
         number: which of the augmented views or crops; 0 where there is only one.
         steps: the degradations, in the order they are applied; empty for other kinds.
     """
@@ -61,6 +66,9 @@ DEGRADATIONS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "webp": ("a quality, a whole number in 1..100", lambda amount: amount in range(1, 101)),
     "blur": ("sigma in pixels, above 0 and at most 20", lambda amount: 0 < amount <= 20),
     "scale": ("a factor, above 0 and at most 4", lambda amount: 0 < amount <= 4),
+    "fit": ("the longer side in pixels, a whole number in 16..10000", lambda amount: amount in range(16, 10_001)),
+    "letterbox": ("a share of the height, above 0 and at most 1", lambda amount: 0 < amount <= 1),
+    "corner": ("a share of each side, above 0 and below 1", lambda amount: 0 < amount < 1),
     "noise": ("a standard deviation in grey levels, above 0 and at most 255", lambda amount: 0 < amount <= 255),
 }
 
@@ -87,6 +95,8 @@ def _expand(setting: str) -> list[View]:
     kind, _, count = setting.partition(":")
     if setting in {"clean", "val"}:
         return [View(setting)]
+    if setting == "web":
+        return [view for each in WEB for view in _expand(each)]
     if setting == "tencrop":
         return [View("tencrop", number) for number in range(TEN_CROPS)]
     if kind == "train":
@@ -100,7 +110,7 @@ def _step(setting: str, step: str) -> Degradation:
     kind, _, text = step.partition(":")
     if kind not in DEGRADATIONS:
         raise ValueError(
-            f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, tencrop, and "
+            f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, tencrop, web, and "
             f"{', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in scale:0.5+jpeg:70"
         )
     meaning, allowed = DEGRADATIONS[kind]

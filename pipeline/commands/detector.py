@@ -43,7 +43,8 @@ def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None
         raise DataError(f"model card {card} cannot be read as UTF-8 text ({error})") from error
     made = run(head=head, out=out, features=features, geometry=geometry, about=about)
     bands = "with reference ranges" if made.bands is not None else "no reference ranges (add --features)"
-    echo(f"{out}: head {made.name} on {made.spec.backbone}, {bands}, {made.calibration.source}")
+    weights = " with random weights" if made.random_weights else ""
+    echo(f"{out}: head {made.name} on {made.spec.backbone}{weights}, {bands}, {made.calibration.source}")
 
 
 @click.command()
@@ -123,13 +124,29 @@ def _images(on: str) -> Path:
     return workspace.view(on)
 
 
-@click.command()
+class _PredictCommand(click.Command):
+    """``--check`` alone, whatever follows it, is ``--check mild``: a path behind it stays a path."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        bare = [at for at, word in enumerate(args) if word == "--check" and args[at + 1 : at + 2] not in _CHECK_WORDS]
+        return super().parse_args(ctx, ["--check=mild" if at in bare else word for at, word in enumerate(args)])
+
+
+_CHECK_WORDS = [["mild"], ["web"]]
+
+
+@click.command(cls=_PredictCommand)
 @click.argument("bundle", type=PATH)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("-o", "--out", type=PATH, help="A result file: .csv, .jsonl or .parquet.")
+@click.option("-o", "--out", type=PATH, help="A result file: .csv, .jsonl, .parquet, or .html, a page to look at.")
 @click.option("--resume", type=PATH, metavar="OUT", help="Resume into the .csv or .jsonl file of a stopped run.")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", help="Without --out.")
-@click.option("--check", is_flag=True, help="Also score mild re-encodings and rescalings; a flip becomes unsure.")
+@click.option("--sort", is_flag=True, help="The most suspicious images first, when all are scored.")
+@click.option(
+    "--check",
+    type=click.Choice(["mild", "web"]),
+    help="Also score mild changes (the default), or what the web does to pictures; a flip becomes unsure.",
+)
 @weights_option
 @click.option("--follow-links", is_flag=True, help="Follow links that lead out of a folder.")
 @click.option("--strict", is_flag=True, help="Exit with 3 if any image could not be read.")
@@ -142,7 +159,8 @@ def predict(
     out: Path | None,
     resume: Path | None,
     form: str,
-    check: bool,
+    sort: bool,
+    check: str | None,
     weights: str,
     follow_links: bool,
     strict: bool,
@@ -165,8 +183,10 @@ def predict(
     from stages.predict.detector import Detector
     from stages.predict.run import run
 
-    out = resume or out
+    out, reporter = resume or out, ConsoleReporter()
     detector = Detector.load(bundle, weights=weights)
+    if detector.warning:
+        reporter.warn(detector.warning)
     try:
         summary = run(
             detector=detector,
@@ -176,14 +196,15 @@ def predict(
             form=form,
             out=out,
             resume=resume is not None,
-            check="mild" if check else None,
+            sort=sort,
+            check=check,
             follow_links=follow_links,
             loaders=loaders,
             batch=batch,
-            reporter=ConsoleReporter(),
+            reporter=reporter,
         )
     except KeyboardInterrupt as stop:
-        stop.add_note(_how_to_go_on(out))
+        stop.add_note(_how_to_resume(out, sort=sort))
         raise
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -193,11 +214,11 @@ def predict(
         raise DataError(f"{summary.failed} of {summary.total} images could not be read; their rows say why")
 
 
-def _how_to_go_on(out: Path | None) -> str:
+def _how_to_resume(out: Path | None, *, sort: bool) -> str:
     if out is None:
         return "rows that were printed are not kept; use --out to make a run resumable"
-    if out.suffix.lower() == ".parquet":
-        return f"nothing of {out} is kept; write a .csv or .jsonl file to make a run resumable"
+    if sort or out.suffix.lower() not in {".csv", ".jsonl"}:
+        return f"nothing of {out} is kept; write a .csv or .jsonl file without --sort to make a run resumable"
     return f"the rows of {out} are kept; to resume, run the same command with --resume {out} in place of --out"
 
 
@@ -205,12 +226,16 @@ def _footer(summary: Summary, calibration: Calibration, out: Path | None) -> str
     counts = {**summary.verdicts, "failed": summary.failed, "there already": summary.there["ok"]}
     words = ("real", "synthetic", "unsure", "failed", "there already")
     listed = ", ".join(f"{counts[word]} {word}" for word in words if counts.get(word))
-    line = f"{summary.total} images" + (f" ({listed})" if listed else "")
-    line += f"; synthetic above p = {calibration.synthetic_above:.4f} (logit {calibration.threshold:.4f}), "
-    line += calibration.source
+    parts = [
+        f"{summary.total} image{'' if summary.total == 1 else 's'}" + (f" ({listed})" if listed else ""),
+        f"synthetic above p = {calibration.synthetic_above:.4f} (logit {calibration.threshold:.4f}), "
+        f"{calibration.source}",
+    ]
+    if summary.flips:
+        parts.append("flipped: " + ", ".join(f"{count} under {view}" for view, count in summary.flips.most_common()))
     if summary.left_out:
-        line += "; left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(summary.left_out.items()))
-    return f"{'' if out is None else f'{out}: '}{line}"
+        parts.append("left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(summary.left_out.items())))
+    return ("" if out is None else f"{out}: ") + "; ".join(parts)
 
 
 @click.command()
@@ -224,10 +249,12 @@ def explain(*, bundle: Path, image: Path, out: Path, weights: str) -> None:
     from stages.predict.explain import run
 
     refuse_overwriting(out, bundle, image)
-    found = run(detector=Detector.load(bundle, weights=weights), image=image, out=out)
-    prediction = found.prediction
+    detector = Detector.load(bundle, weights=weights)
+    prediction = run(detector=detector, image=image, out=out).prediction
     limit = f"(synthetic above {prediction.synthetic_above:.4f})"
     echo(f"{out}: {prediction.verdict}, probability of synthetic {prediction.probability:.4f} {limit}")
+    if detector.warning:
+        echo(f"warning: {detector.warning}", err=True)
 
 
 @click.command()

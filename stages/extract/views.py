@@ -29,6 +29,7 @@ AUGMENTATION_VERSION = 1
 BLUR_PROBABILITY, JPEG_PROBABILITY = 0.2, 0.5  # of the authors' training (METHOD: training)
 TRAIN_SIGMA, TRAIN_QUALITY = (0.0, 2.0), (70, 100)
 VAL_SIGMA, VAL_QUALITY = 1.0, 85
+THUMBNAIL_SIDE = 128
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 _OWN_CROP = frozenset({"train", "val"})  # METHOD: training; the corpus's geometry plays no part
 
@@ -63,9 +64,21 @@ def apply_view(image: Image.Image, view: View, recipe: Recipe, path: str) -> Ima
         return _val(image, recipe.size, draws(path, view, recipe.seed))
     if view.kind == "tencrop":
         return ten_crop(image, recipe.geometry, recipe.size, view.number)
+    if view.kind == "thumbnail":
+        return _thumbnail(image, recipe.size)
     for step in view.steps:
         image = degrade(image, step, draws(path, view, recipe.seed))
     return to_square(image, recipe.geometry, recipe.size)
+
+
+def _thumbnail(image: Image.Image, size: int) -> Image.Image:
+    """Return the whole image in the middle of the upper left square of ``THUMBNAIL_SIDE``, the rest grey."""
+    factor = THUMBNAIL_SIDE / max(image.size)
+    width, height = (max(round(side * factor), 1) for side in image.size)
+    square = Image.new("RGB", (size, size), (118, 118, 118))
+    small = image.resize((width, height), BICUBIC, reducing_gap=2.0)
+    square.paste(small, ((THUMBNAIL_SIDE - width) // 2, (THUMBNAIL_SIDE - height) // 2))
+    return square
 
 
 def draws(path: str, view: View, seed: int) -> np.random.Generator:
@@ -119,15 +132,29 @@ def recompress(image: Image.Image, encoder: str, quality: int) -> Image.Image:
 
 def degrade(image: Image.Image, step: Degradation, draw: np.random.Generator) -> Image.Image:
     """Apply one degradation to the whole image, before any resize or crop."""
-    if step.kind in {"jpeg", "webp"}:
-        return recompress(image, step.kind.upper(), int(step.amount))
-    if step.kind == "blur":
-        return blur(image, step.amount)
-    if step.kind == "scale":  # METHOD, robustness: Lanczos, sizes truncated
-        width, height = (max(int(side * step.amount), 1) for side in image.size)
-        return image.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image, dtype=np.float64) + draw.normal(0, step.amount, (*image.size[::-1], 3))
-    return Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
+    width, height = image.size
+    amount = step.amount
+    match step.kind:
+        case "jpeg" | "webp":
+            made = recompress(image, step.kind.upper(), int(amount))
+        case "blur":
+            made = blur(image, amount)
+        case "scale":  # METHOD, robustness: Lanczos, sizes truncated
+            size = max(int(width * amount), 1), max(int(height * amount), 1)
+            made = image.resize(size, Image.Resampling.LANCZOS)
+        case "fit":  # smaller images stay as they are
+            factor = min(amount / max(width, height), 1)
+            size = max(round(width * factor), 1), max(round(height * factor), 1)
+            made = image.resize(size, Image.Resampling.LANCZOS)
+        case "letterbox":  # a black bar above and below
+            bar = round(height * amount)
+            made = image.crop((0, -bar, width, height + bar))
+        case "corner":  # the upper left one
+            made = image.crop((0, 0, max(int(width * amount), 1), max(int(height * amount), 1)))
+        case _:
+            pixels = np.asarray(image, dtype=np.float64) + draw.normal(0, amount, (height, width, 3))
+            made = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
+    return made
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

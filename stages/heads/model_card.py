@@ -45,7 +45,7 @@ def model_card(head: Path) -> str:
         "Features": {
             "Key": metadata["feature_key"],
             "Backbone": f"{spec['backbone']}, {spec['blocks']} blocks of width {spec['width']}",
-            "Weights": f"sha256 {spec['weights']}",
+            "Weights": f"{'random, ' if spec['backbone'] == 'demo-vit' else ''}sha256 {spec['weights']}",
             "Activation": spec["activation"],
             "Precision": spec["precision"],
             "View": spec["view"],

@@ -170,7 +170,8 @@ def bundle_card(path: Path) -> str:
         "Calibrated on": f"{calibration.source}{images}",
         "Guarantee": calibration.guarantee,
         "Trained on": str(manifest.provenance.get("corpus") or "see the card below"),
-        "Backbone": f"{spec.backbone}, weights sha256 {spec.weights}, {spec.precision}",
+        "Backbone": f"{spec.backbone}, {'random ' if manifest.random_weights else ''}weights sha256 {spec.weights}, "
+        f"{spec.precision}",
         "Geometry": f"{manifest.geometry}, EXIF orientation {'applied' if manifest.apply_exif else 'ignored'}",
         "Bands of the training corpus": "none" if manifest.bands is None else manifest.bands.corpus,
     }

@@ -17,7 +17,7 @@ from PIL import Image
 from stages.extract.backbone import Backbone, feature_spec, load_backbone
 from stages.extract.read_image import ReadResult, ReadSpec, Task, decode, decode_opened, make_views, read_image
 from stages.extract.settings import ExtractSettings
-from stages.extract.views import Recipe
+from stages.extract.views import THUMBNAIL_SIDE, Recipe
 from stages.predict.bundle import Bundle, read_bundle, spec_difference
 from stages.predict.inputs import spelled
 from stages.predict.manifest import REAL, SYNTHETIC, UNSURE, Calibration
@@ -25,7 +25,7 @@ from stages.predict.results import Prediction
 from storage.errors import DataError, SettingError
 from storage.names import to_path, to_text
 from storage.sources import Sources
-from storage.views import View, expand_views
+from storage.views import WEB, View, expand_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,20 +34,22 @@ if TYPE_CHECKING:
 
     AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
 
-# Changes that an image meets on its way through platforms; a sound verdict survives the mild ones.
-CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1")}
+# What an image meets on its way through platforms: changes that a sound verdict survives, and those that are usual.
+CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1"), "web": WEB}
+RANDOM_WEIGHTS = "the backbone has random weights: good for trying ltdpipe out, but its verdicts mean nothing"
 _CLIPPED_MODES = ("I", "F")  # and "I;16", "I;16B": more than 8 bits of grey
 
 
 class Detector:
-    """A bundle with its backbone, ready to score.
+    """A bundle with its backbone, ready to score; ``warning`` says so where the backbone's weights are random.
 
     Raises:
         DataError: the backbone is another one than the head was trained on; the message names the settings.
     """
 
-    def __init__(self, bundle: Bundle, backbone: Backbone) -> None:
+    def __init__(self, bundle: Bundle, backbone: Backbone, *, random_weights: bool = False) -> None:
         self.bundle, self.backbone = bundle, backbone
+        self.warning = RANDOM_WEIGHTS if random_weights or bundle.manifest.random_weights else None
         self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
         local = feature_spec(backbone, settings, self.read_spec(), View("clean"))
@@ -82,7 +84,8 @@ class Detector:
                 f"{bundle.source} was made for another precision: fp16 there, fp32 here (fp16 needs a CUDA device, and "
                 "the two give different features); run it on a GPU, or train a head on features in fp32"
             )
-        return cls(bundle, load_backbone(spec.backbone, weights=weights, precision=spec.precision, device=device))
+        backbone = load_backbone(spec.backbone, weights=weights, precision=spec.precision, device=device)
+        return cls(bundle, backbone, random_weights=weights.startswith("random"))
 
     def score(
         self, images: Iterable[AnyImage], *, check: bool | str = False, batch: int | None = None
@@ -110,9 +113,9 @@ class Detector:
         spec = self.read_spec(chosen)
         return list(self.predictions((read_any(image, spec) for image in images), check=chosen, batch=batch))
 
-    def read_spec(self, check: str | None = None) -> ReadSpec:
+    def read_spec(self, check: str | None = None, *, thumbnails: bool = False) -> ReadSpec:
         """Return how image files are read, the plain view first; their paths are relative to ``/``."""
-        views = expand_views(["clean", *CHECKS.get(check or "", ())])
+        views = expand_views(["clean", *CHECKS.get(check or "", ())]) + ((View("thumbnail"),) if thumbnails else ())
         recipe = Recipe(self.manifest.geometry, self.backbone.card.size)
         return ReadSpec(Sources.of("/"), views, recipe, self.manifest.apply_exif)
 
@@ -129,7 +132,7 @@ class Detector:
 
         Args:
             reads: name of each image and what reading it gave; taken lazily, and at most two batches are held.
-            check: the check in whose views they were read.
+            check: the check in whose views they were read; a view more is a thumbnail.
             batch: pictures a forward pass, all views counted; None for what suits the device.
         """
         views = CHECKS.get(check or "", ())
@@ -140,11 +143,11 @@ class Detector:
             # a reader uses the place of its pixels again
             waiting.append((name, read if read.pixels is None else replace(read, pixels=read.pixels.copy())))
             if len(waiting) >= size:
-                running.append((waiting, self._forward(waiting)))
+                running.append((waiting, self._forward(waiting, 1 + len(views))))
                 waiting, size = [], min(2 * size, limit)
                 if self.backbone.device.type == "cpu" or len(running) > 1:
                     yield from self._results(*running.popleft(), check)
-        running.append((waiting, self._forward(waiting)))
+        running.append((waiting, self._forward(waiting, 1 + len(views))))
         for started in running:
             yield from self._results(*started, check)
 
@@ -158,9 +161,9 @@ class Detector:
         return (stored if tap == "embedding" else stored.transpose(0, 1)).float().contiguous()
 
     @torch.inference_mode()
-    def _forward(self, reads: list[tuple[str | None, ReadResult]]) -> torch.Tensor | None:
+    def _forward(self, reads: list[tuple[str | None, ReadResult]], views: int) -> torch.Tensor | None:
         """Return the logits of all pictures of a batch, image by image and view by view; None where there are none."""
-        pictures = [read.pixels[view] for _, read in reads if read.pixels is not None for view in _made(read)]
+        pictures = [read.pixels[view] for _, read in reads if read.pixels is not None for view in _made(read, views)]
         return self.head(self.features(np.stack(pictures))) if pictures else None
 
     def _results(
@@ -170,12 +173,17 @@ class Detector:
         views = CHECKS.get(check or "", ())
         for name, read in reads:
             of_views = np.full(1 + len(views), np.nan)
-            for view in _made(read):
+            for view in _made(read, len(of_views)):
                 of_views[view] = next(given)
             error = read.metadata["error"] or next(iter(read.view_errors.values()), None)
             result = to_prediction(of_views, self.calibration, views, error)
-            note = note_on(read.metadata, self.backbone.card.size) if result.verdict else None
-            yield replace(result, path=name, detector=self.name(check), note=note)
+            yield replace(
+                result,
+                path=name,
+                detector=self.name(check),
+                note=note_on(read.metadata, self.backbone.card.size) if result.verdict else None,
+                thumbnail=_thumbnail(read, len(of_views)),
+            )
 
 
 def to_prediction(
@@ -230,9 +238,16 @@ def task_of(name: str, spec: ReadSpec) -> Task:
     return Task(to_text(path).lstrip("/"), tuple(range(len(spec.views))))
 
 
-def _made(read: ReadResult) -> list[int]:
-    """Return the numbers of the views that there are pixels of."""
-    return [] if read.pixels is None else [view for view in range(len(read.pixels)) if view not in read.view_errors]
+def _made(read: ReadResult, views: int) -> list[int]:
+    """Return the numbers of the first ``views`` views that there are pixels of."""
+    return [] if read.pixels is None else [view for view in range(views) if view not in read.view_errors]
+
+
+def _thumbnail(read: ReadResult, view: int) -> NDArray[np.uint8] | None:
+    """Return the pixels of the thumbnail, view number ``view``; None where it was not asked for."""
+    if read.pixels is None or view == len(read.pixels):
+        return None
+    return read.pixels[view, :THUMBNAIL_SIDE, :THUMBNAIL_SIDE]
 
 
 def read_any(image: AnyImage, spec: ReadSpec) -> tuple[str | None, ReadResult]:

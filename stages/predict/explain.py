@@ -151,6 +151,7 @@ def _render(explanation: Explanation, detector: Detector) -> str:
         "charts": list(_charts(explanation, manifest.bands)),
         "rows": list(_transitions(explanation, manifest.bands)),
         "parts": list(_parts(explanation, manifest)),
+        "warning": detector.warning,
         "views": ", ".join(CHECKS[_CHECK]),
     }
     return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))

@@ -189,6 +189,11 @@ class BundleManifest(_Stated):
     bands: Bands | None = None
     about: _Text = ""
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether the backbone has no trained weights, as that of the demo."""
+        return BACKBONES[self.spec.backbone].library == "demo"
+
     @field_validator("settings", mode="after")
     @classmethod
     def _moderate(cls, settings: Any) -> Any:

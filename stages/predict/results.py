@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "note", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
+FAILED = "failed"  # in place of a verdict, in words for people
 FORMATS = ("csv", "jsonl", "parquet", "html")
 _NUMBERS = ("probability", "synthetic_above", "logit", "spread")
 _PARQUET_ROWS = 8192
@@ -54,7 +55,7 @@ class Prediction:
         detector: which bundle, and with which check.
         spread: greatest minus least probability over the views of the check; None without it.
         flipped: views of the check in which the verdict is the opposite one.
-        thumbnail: (h, w, 3) uint8, the whole image, small; None where none was asked for.
+        thumbnail: (128, 128, 3) uint8, the whole image on grey; None where none was asked for.
     """
 
     path: str | None = None
@@ -74,6 +75,11 @@ class Prediction:
         """Return its values by column."""
         values = {name: getattr(self, name) for name in columns(check=check)}
         return values if self.error is None else values | {"error": printable(self.error)}
+
+
+def most_suspicious_first(prediction: Prediction) -> tuple[bool, float]:
+    """Return what sorts results: by logit from the greatest down, images that could not be read last."""
+    return prediction.logit is None, -(prediction.logit or 0.0)
 
 
 def columns(*, check: bool) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ def table_writer(stream: IO[str], synthetic_above: float) -> Write:
         remarks = "".join(f"  ({remark})" for remark in (prediction.error, flips, prediction.note) if remark)
         line = printable(f"{prediction.path or ''}{remarks}")
         first = heading.pop() if heading else ""
-        stream.write(f"{first}{prediction.verdict or 'failed':<9}  {probability:>12}  {line}\n")
+        stream.write(f"{first}{prediction.verdict or FAILED:<9}  {probability:>12}  {line}\n")
         stream.flush()
 
     return write
@@ -185,10 +191,12 @@ def check_out(out: Path, *, resume: bool) -> None:
     Raises:
         SettingError: as :func:`open_results`.
     """
-    if resume and format_of(out) not in {"csv", "jsonl"}:
+    can_resume = format_of(out) in {"csv", "jsonl"}
+    if resume and not can_resume:
         raise SettingError(f"{out} cannot be resumed, only a .csv or .jsonl file can; name one of those")
     if out.exists() and not resume:
-        raise SettingError(f"{out} exists; continue it with --resume {out}, name another file, or delete it")
+        way_out = f"continue it with --resume {out}, " if can_resume else ""
+        raise SettingError(f"{out} exists; {way_out}name another file, or delete it")
 
 
 def _cut_to_whole_rows(out: Path, *, check: bool, detector: str) -> dict[str, str]:

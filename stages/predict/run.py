@@ -13,8 +13,17 @@ from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
 from stages.predict.detector import task_of
 from stages.predict.inputs import Item, find_images
-from stages.predict.results import open_results, table_writer, text_writer
+from stages.predict.results import (
+    FAILED,
+    check_out,
+    format_of,
+    most_suspicious_first,
+    open_results,
+    table_writer,
+    text_writer,
+)
 from stages.reporter import SilentReporter
+from storage.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,16 +45,18 @@ class Summary:
         verdicts: "real", "synthetic", "unsure" and "failed" -> images scored now.
         there: status -> images that had a row before, of a run that is resumed.
         left_out: kind -> entries of folders and archives that are no images to score.
+        flips: view of the check -> images whose verdict flips under it.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     there: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
+    flips: Counter[str] = field(default_factory=Counter)
 
     @property
     def failed(self) -> int:
         """How many images could not be read."""
-        return self.verdicts["failed"] + self.there["failed"]
+        return self.verdicts[FAILED] + self.there[FAILED]
 
     @property
     def total(self) -> int:
@@ -62,6 +73,7 @@ def run(
     form: str = "table",
     out: Path | None = None,
     resume: bool = False,
+    sort: bool = False,
     check: str | None = None,
     follow_links: bool = False,
     loaders: int | None = None,
@@ -78,6 +90,7 @@ def run(
         form: see ``stream``.
         out: the result file; its name tells its format.
         resume: continue what a stopped run left in ``out``: images that have a row are passed over.
+        sort: write the most suspicious images first, when all are scored.
         check: also score the views of this check, a name in ``stages.predict.detector.CHECKS``.
         follow_links: whether links inside a folder may lead out of it.
         loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.
@@ -86,28 +99,45 @@ def run(
 
     Raises:
         DataError: a path does not exist or holds no image, or ``out`` holds other rows.
-        SettingError: ``out`` exists, or cannot be resumed.
+        SettingError: ``out`` exists, or cannot be resumed, or a resumed file is to be sorted.
     """
+    if sort and resume:
+        raise SettingError("a resumed file keeps its order; leave --sort out, or sort the finished file")
     summary = Summary()
     there: Mapping[str, str] = {}
     with ExitStack() as stack:
         progress: Progress = SilentReporter()
-        if out is not None:
+        is_page = out is not None and format_of(out) == "html"
+        if out is None and form == "table":
+            write = table_writer(stream, detector.calibration.synthetic_above)
+        elif out is None:
+            write = text_writer(stream, form, check=bool(check))
+        elif is_page:
+            from stages.predict.page import open_page  # noqa: PLC0415 - a template engine, which no other format needs
+
+            check_out(out, resume=resume)
+            write = stack.enter_context(open_page(out, detector, check, summary.left_out))
+        else:
             opened = open_results(out, check=bool(check), detector=detector.name(check), resume=resume)
             write, there = stack.enter_context(opened)
             summary.there.update(there.values())
+        if out is not None or sort:
             progress = stack.enter_context(reporter.progress("predict", None, "images"))
-        elif form == "table":
-            write = table_writer(stream, detector.calibration.synthetic_above)
-        else:
-            write = text_writer(stream, form, check=bool(check))
         images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
         images = (item for item in images if item.name not in there)
-        for prediction in predictions(detector, images, check=check, loaders=loaders, batch=batch):
+        results = predictions(detector, images, check=check, thumbnails=is_page, loaders=loaders, batch=batch)
+        counted = _counted(results, summary, progress)
+        for prediction in sorted(counted, key=most_suspicious_first) if sort else counted:
             write(prediction)
-            summary.verdicts[prediction.verdict or "failed"] += 1
-            progress.advance(1, failed=int(prediction.verdict is None))
     return summary
+
+
+def _counted(results: Iterable[Prediction], summary: Summary, progress: Progress) -> Iterator[Prediction]:
+    for prediction in results:
+        summary.verdicts[prediction.verdict or FAILED] += 1
+        summary.flips.update((prediction.flipped or "").split())
+        progress.advance(1, failed=int(prediction.verdict is None))
+        yield prediction
 
 
 def predictions(
@@ -115,11 +145,12 @@ def predictions(
     images: Iterable[Item],
     *,
     check: str | None = None,
+    thumbnails: bool = False,
     loaders: int | None = None,
     batch: int | None = None,
 ) -> Iterator[Prediction]:
     """Yield the results of images in their order; see :func:`run` for the arguments."""
-    spec, size = detector.read_spec(check), batch or detector.backbone.auto_batch
+    spec, size = detector.read_spec(check, thumbnails=thumbnails), batch or detector.backbone.auto_batch
     if loaders is None:
         images = iter(images)
         first = list(islice(images, _FEW))

@@ -29,6 +29,7 @@ def render(
     *,
     package: str = "stages.report",
     styles: Sequence[str] = ("report.css",),
+    script: str = "report.js",
 ) -> str:
     """Return the HTML of a page; the same arguments give the same bytes.
 
@@ -37,6 +38,7 @@ def render(
         context: what the template shows.
         package: whose page it is.
         styles: style sheets in these folders; the page holds them one after the other.
+        script: the script in these folders that the page runs.
     """
     loader = ChoiceLoader([PackageLoader(name, "template") for name in dict.fromkeys((package, "stages.report"))])
     environment = Environment(
@@ -45,15 +47,15 @@ def render(
     environment.filters["name"] = printable
     environment.tests["value_cell"] = lambda cell: isinstance(cell, Value)
     style = "".join(loader.get_source(environment, name)[0] for name in styles)
-    script = loader.get_source(environment, "report.js")[0]
+    code = loader.get_source(environment, script)[0]
     environment.globals |= {
         "width": WIDTH,
         "most_rows": MOST_ROWS,
         "next_number": count(1).__next__,  # of a chart, for ids that are unique in the page
         "style": Markup(style),  # noqa: S704 - our own file, not data
-        "script": Markup(script),  # noqa: S704
+        "script": Markup(code),  # noqa: S704
         "style_hash": _csp_hash(style),
-        "script_hash": _csp_hash(script),
+        "script_hash": _csp_hash(code),
     }
     return environment.get_template(template).render(context) + "\n"
 

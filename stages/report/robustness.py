@@ -36,6 +36,9 @@ _DEGRADATIONS = {
     "blur": Degradation("Gaussian blur, sigma in pixels", falling=False),
     "scale": Degradation("Downscaling, factor", falling=True, paper=(0.5, 1.0)),
     "noise": Degradation("Gaussian noise, sigma", falling=False),
+    "fit": Degradation("Longer side, pixels", falling=True),
+    "letterbox": Degradation("Letterbox, share of the height a bar", falling=False),
+    "corner": Degradation("Corner crop, share of each side", falling=True),
 }
 
 

@@ -130,6 +130,19 @@ def test_scale_truncates_sizes_and_never_reaches_zero():
     assert degrade(picture(3, 1), Degradation("scale", 0.1), rng).size == (1, 1)
 
 
+def test_what_platforms_and_people_do_to_a_picture():
+    rng, image = np.random.default_rng(0), picture(300, 200)
+    assert degrade(picture(2001, 1500), Degradation("fit", 512), rng).size == (512, 384)
+    assert degrade(picture(30, 2000), Degradation("fit", 16), rng).size == (1, 16)
+    assert np.array_equal(degrade(image, Degradation("fit", 512), rng), image)
+    barred = np.asarray(degrade(image, Degradation("letterbox", 0.1), rng))
+    assert barred.shape == (240, 300, 3)
+    assert not barred[:20].any()
+    assert not barred[-20:].any()
+    assert np.array_equal(barred[20:-20], image)
+    assert np.array_equal(degrade(image, Degradation("corner", 0.6), rng), np.asarray(image)[:120, :180])
+
+
 def test_noise_has_its_deviation_and_is_the_same_each_time():
     grey = Image.new("RGB", (224, 224), (128, 128, 128))
     view = View("degraded", steps=(Degradation("noise", 8),))
