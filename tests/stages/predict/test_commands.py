@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from scipy.stats import binom
 from pipeline.cli import ltdpipe
 from running import environment
 from stages.predict.bundle import read_bundle
+from stages.predict.detector import CHECKS
 from storage.errors import DataError, SettingError
 
 
@@ -55,13 +57,35 @@ def test_from_a_head_to_verdicts(study, real, tmp_path):
     table = call("predict", bundle, real / "00000.png")
     limit = f"synthetic above p = {rows[0]['synthetic_above']:.4f}"
     assert table.stdout.splitlines()[0].endswith(f"({limit})")
-    assert f"1 images (1 {rows[0]['verdict']}); {limit}" in table.stderr
+    assert f"1 image (1 {rows[0]['verdict']}); {limit}" in table.stderr
+    assert "warning: the backbone has random weights" in table.stderr
     assert "scores of corpus held, clean" in table.stderr
     card = call("show", bundle).stdout
     assert f"| Detector | {rows[0]['detector']} |" in card
     assert "scores of corpus held, clean, 30 real, 30 synthetic" in card
     assert "| Trained on | train |" in card
+    assert "| Backbone | demo-vit, random weights sha256 " in card
+    assert "| Weights | random, sha256 " in card
     assert "## Training" in card
+
+
+@pytest.mark.parametrize(("words", "check", "views"), [([], "+check", "mild"), (["web"], "+check-web", "web")])
+def test_a_check_says_which_views_flip_and_sorting_puts_the_most_suspicious_first(study, tmp_path, words, check, views):
+    out = tmp_path / "out.csv"
+    done = call("predict", study.bundle, "-o", out, "--sort", "--check", *words, study.images("test"))
+    assert done.exit_code == 0, done.output
+    rows = rows_of(out)
+    logits = [float(row["logit"]) for row in rows]
+    assert logits == sorted(logits, reverse=True)
+    assert {row["detector"].partition("+")[2] for row in rows} == {check[1:]}
+    flips = Counter(view for row in rows for view in row["flipped"].split())
+    assert flips.keys() <= set(CHECKS[views])
+    assert all((row["verdict"] == "unsure") == bool(row["flipped"]) for row in rows)
+    assert flips
+    for view, count in flips.items():
+        assert f"{count} under {view}" in done.stderr
+    refused = call("predict", study.bundle, study.images("test"), "--resume", out, "--sort")
+    assert "leave --sort out" in str(refused.exception)
 
 
 def test_a_head_file_becomes_a_calibrated_bundle_and_features_give_the_calibration_of_scores(study, tmp_path):

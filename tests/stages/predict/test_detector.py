@@ -223,6 +223,20 @@ def test_check_scores_the_listed_views(detector, path):
     assert wide.error.startswith("view:")
 
 
+def test_what_makes_a_verdict_less_sure_is_noted(detector, tmp_path):
+    Image.fromarray(np.full((300, 300), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    found = detector.score([tmp_path / "deep.png", Image.new("RGB", (1, 400)), Image.new("RGB", (224, 224)), b"x"])
+    assert [one.note for one in found[2:]] == [None, None]
+    assert found[0].note.startswith("more than 8 bits of grey")
+    assert found[1].note == "only 1 x 400 pixels, the backbone sees 224 x 224"
+
+
+def test_a_check_that_is_not_known_is_refused(detector, path):
+    with pytest.raises(SettingError, match="no check is called 'wild'; choose from mild, web"):
+        detector.score([path], check="wild")
+    assert detector.score([path], check="web")[0].detector.endswith("+check-web")
+
+
 def test_loading_a_detector_imports_nothing_that_it_does_not_run(study):
     code = (
         "import sys; from ltdpipe import Detector\n"
