@@ -100,7 +100,8 @@ const KEYS = {
   PageDown: () => turn(1), PageUp: () => turn(-1), "/": () => byId("search").focus(),
 };
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select") || event.ctrlKey || event.altKey || event.metaKey) return;
+  const typing = event.target.matches("input") || (event.target.matches("select") && event.key !== "/");
+  if (typing || event.ctrlKey || event.altKey || event.metaKey) return;
   const action = KEYS[event.key] ?? (buttons[Number(event.key) - 1] && (() => toggle(buttons[Number(event.key) - 1])));
   if (action) {
     event.preventDefault();
