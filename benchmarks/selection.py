@@ -25,7 +25,7 @@ from sklearn.metrics import average_precision_score
 
 from stages.heads.file import TrainedHead, score
 from stages.heads.settings import LtdSettings, TrainSettings
-from stages.train.run import run
+from stages.train.run import HeadToTrain, run
 from stages.train.selection import epochs_of
 from storage.features import FeatureTable
 
@@ -102,19 +102,16 @@ def trial(views: Path, name: str, windows: int, seed: int) -> Trial:
     candidates = None if selection["selection"].startswith("fixed") else CANDIDATES[windows]
     head = LtdSettings.model_validate({"dropout": 0.1, "candidates": candidates, **selection})
     out = views / f"{name}-{windows}-{seed}.safetensors"
-    summary = run(
+    (summary,) = run(
         views=[views / "train"],
         validation_view=views / "train",
-        name=name,
-        head=head,
+        heads=[HeadToTrain(name=name, settings=head, seed=seed, out=out)],
         settings=TRAIN,
-        seed=seed,
-        out=out,
         reporter=Silent(),
         threads=1,
     )
     test = FeatureTable.open(views / "test")
-    logits = score(TrainedHead.load(out).module, test, np.arange(len(test)))
+    logits = score([TrainedHead.load(out).module], test, np.arange(len(test)))[0]
     doubt = summary.facts.get("window_selection", {"difference": 1, "standard_error": 0})
     return Trial(
         summary.facts["window_start"],

@@ -34,10 +34,9 @@ from stages.extract.views import Recipe, apply_view
 from stages.heads.file import build_head
 from stages.heads.machine import best_device
 from stages.heads.settings import LtdSettings, TrainSettings
-from stages.reporter import SilentReporter
-from stages.train.checkpoint import Checkpoint
 from stages.train.data import TrainingData
-from stages.train.loop import fit
+from stages.train.loop import train_together
+from stages.train.training import Training
 from storage.views import View
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def retrain(images: int = 4096, forwards: int = 3) -> None:
         started, head = time.perf_counter(), ltd()
         one_epoch = SETTINGS.model_copy(update={"epochs": 1})
         batches = data.batches(head.reads, DEVICE, 10**10)
-        fit(head, *batches, one_epoch, seed=0, progress=SilentReporter())
+        list(train_together([Training(head, one_epoch, 0)], *batches))
         cached = (time.perf_counter() - started) / images
     backbone = load_backbone("clip-vit-l-14", weights="random:0", precision="fp32")
     photograph = io.BytesIO()
@@ -142,8 +141,8 @@ def measure(view: str, budget: str) -> None:
     weights, before = 4 * sum(parameter.numel() for parameter in head.parameters()), anonymous()
     with Peak() as peak:
         settings = SETTINGS.model_copy(update={"epochs": 2})
-        checkpoint = Checkpoint(Path(view).with_name("unfinished.safetensors"), print)
-        history, _ = fit(head, *batches, settings, seed=0, progress=SilentReporter(), checkpoint=checkpoint)
+        training = Training(head, settings, 0, kept=Path(view).with_name("unfinished.safetensors"))
+        (done,) = train_together([training], *batches)
     grew = peak.bytes - before + weights  # the weights were there already
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"    features {read:,} bytes; weights, gradients and moments {4 * weights:,}")
@@ -151,7 +150,7 @@ def measure(view: str, budget: str) -> None:
     print(f"    training: {grew:,} bytes, {grew / read:.3f} x the features")
     print(f"    training without weights, gradients and moments: {(grew - 4 * weights) / read:.3f} x")
     print(f"    the whole process: {whole:,} bytes with mapped files, {whole / read:.3f} x")
-    print([(epoch.train_loss, epoch.validation_loss) for epoch in history])
+    print([(epoch.train_loss, epoch.validation_loss) for epoch in done.history])
 
 
 def ltd() -> Head:

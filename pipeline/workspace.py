@@ -46,6 +46,11 @@ def contents(corpus: str) -> Path:
     return Path("data", "contents", f"{corpus}.json")
 
 
+def curves(trained_on: str) -> Path:
+    """What the heads trained on a corpus have measured epoch by epoch."""
+    return Path("heads", f"{trained_on}.csv")
+
+
 def head(trained_on: str, name: str, seed: int | str) -> Path:
     """The file of a head trained on a corpus."""
     return Path("heads", trained_on, name, f"{seed}.safetensors")
@@ -200,15 +205,21 @@ def training_corpus(params: Params, name: str | None) -> str:
     return name or params.train_on[0]
 
 
-def study_head(params: Params, name: str, *, seed: int | None, trained_on: str | None) -> HeadRef:
-    """Return a head of the study by the options --head, --seed and --trained-on.
+def study_heads(params: Params, *, name: str | None, seed: int | None, trained_on: str | None) -> list[HeadRef]:
+    """Return the heads of the study, or those that the options --head, --seed and --trained-on leave of them.
 
     Raises:
-        SettingError: the study has no such head, or an option is missing.
+        SettingError: the study has no such head, or does not train on that corpus.
     """
-    corpus, seed = training_corpus(params, trained_on), needed(seed, "--seed")
-    defined(params.heads, name, "heads")
-    return HeadRef(name, seed, features(corpus), head(corpus, name, seed), f"{corpus}/{name}/{seed}")
+    corpora = params.train_on if trained_on is None else [training_corpus(params, trained_on)]
+    if name is not None:
+        defined(params.heads, name, "heads")
+    return [
+        HeadRef(each, number, features(corpus), head(corpus, each, number), f"{corpus}/{each}/{number}")
+        for corpus in corpora
+        for each in ([name] if name is not None else params.heads)
+        for number in ([seed] if seed is not None else params.seeds)
+    ]
 
 
 def head_by_hand(name: str, seed: int, features: Path) -> HeadRef:

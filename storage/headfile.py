@@ -42,21 +42,31 @@ def load_head(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DataError: the file is missing, damaged, not one of ours, or holds a weight that is not finite.
     """
+    weights, metadata = _read(path, tensors=True)
+    broken = _not_finite(weights)
+    if broken:
+        raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
+    return weights, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a head file, and no weights; raises as :func:`load_head`."""
+    return _read(path, tensors=False)[1]
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.is_dir():
         raise DataError(f"head {path} is a folder; name one of the .safetensors files in it")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            weights = {name: file.get_tensor(name) for name in (file.keys() if tensors else ())}
     except FileNotFoundError as error:
         raise DataError(f"head {path} does not exist; train it with `ltdpipe train`") from error
     except (SafetensorError, OSError) as error:
         raise DataError(f"head {path} cannot be read ({error}); train it again with `ltdpipe train`") from error
     if text is None:
         raise DataError(f"{path} is no head file of ltdpipe: its metadata is missing")
-    broken = _not_finite(weights)
-    if broken:
-        raise DataError(f"head {path} holds weights that are not finite: {', '.join(broken)}")
     return weights, json.loads(text)
 
 

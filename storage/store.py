@@ -55,6 +55,11 @@ def training_folder() -> Path:
     return root if is_own_store(store_root(), project_root()) else root / _short_hash(str(project_root()))
 
 
+def finished_folder(kind: str) -> Path:
+    """Where finished ``heads`` and ``scores`` are kept, each under the name of its recipe; projects may share them."""
+    return store_root() / kind
+
+
 def corpus_folder(store: Path, corpus: str, spec: FeatureSpec, *, project: Path | None, roots: str) -> CorpusFolder:
     """Return the folder of a corpus in a store.
 
@@ -154,10 +159,15 @@ def delete(folder: CorpusFolder) -> bool:
     return True
 
 
-def abandoned_trainings(folder: Path) -> list[Path]:
-    """Return the states of unfinished trainings in a folder, whole or partial, that were not written for a week."""
+def abandoned(folder: Path) -> list[Path]:
+    """Return the files of a folder, whole or partial, that were not written for a week and are linked nowhere else.
+
+    In the store's folder of trainings these are states that nobody resumes, in those of finished heads and scores such
+    as no study and no cache has.
+    """
     oldest = time.time() - _ABANDONED_S
-    return sorted(path for path in folder.glob("*") if path.is_file() and path.stat().st_mtime < oldest)
+    files = [(path, path.stat()) for path in folder.glob("*") if path.is_file()]
+    return sorted(path for path, status in files if status.st_mtime < oldest and status.st_nlink == 1)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -13,6 +13,7 @@ from pipeline.commands.arguments import (
     PATH,
     echo,
     memory_option,
+    names_in,
     refuse_overwriting,
     threads_option,
     trained_on_option,
@@ -32,8 +33,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--head", "name", metavar="NAME", required=True, help="A head of params.yaml; with --features, a family.")
-@click.option("--seed", type=click.IntRange(min=0), help="Fixes everything that is random; with --features, 0.")
+@click.option(
+    "--head",
+    "name",
+    metavar="NAME",
+    shell_complete=names_in("heads"),
+    help="A head of params.yaml, else all; with --features, a family.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Fixes everything that is random; else all of params.yaml, or 0."
+)
 @trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
 @click.option(
@@ -44,7 +53,7 @@ if TYPE_CHECKING:
 @threads_option
 def train(
     *,
-    name: str,
+    name: str | None,
     seed: int | None,
     trained_on: str | None,
     features: Path | None,
@@ -53,49 +62,60 @@ def train(
     memory: int | None,
     threads: int | None,
 ) -> None:
-    """Train a head on cached features.
+    """Train heads on cached features, which are read once for all of them.
 
-    Settings come from params.yaml. With --features they do not: the head is one of the families ltd, univfd, rine,
-    linear:BLOCK, linear-all, layer-transformer with its defaults, and --set changes them. A stopped training resumes
-    where it was when it is started again.
+    Without options, every head of params.yaml with every seed on every corpus of `train_on`; what was trained before
+    from the same features, settings and code is not trained again. With --features the head is one of the families
+    ltd, univfd, rine, linear:BLOCK, linear-all, layer-transformer with its defaults, and --set changes them. Started
+    again, a stopped training resumes.
     """
     from pipeline.console import ConsoleReporter
     from pipeline.speed import record
     from stages.heads.settings import TrainSettings
-    from stages.train.run import run
+    from stages.train.run import HeadToTrain, run
+    from storage.store import finished_folder
 
     if features is None:
         params = workspace.project_params()
-        ref = workspace.study_head(params, name, seed=seed, trained_on=trained_on)
-        head, settings = params.heads[name], params.train
+        refs = workspace.study_heads(params, name=name, seed=seed, trained_on=trained_on)
+        settings, of_family = params.train, params.heads
         if assignments:
             workspace.needed(out, "--out: what --set changes is not the head of params.yaml")
+        if out is not None and len(refs) > 1:
+            raise SettingError(f"--out {out} is one file, and {len(refs)} heads were asked for; add --head and --seed")
     else:
-        ref = workspace.head_by_hand(name.replace(":", "-"), seed or 0, features)
-        head, settings = _head_of_family(name), TrainSettings()
-    head, settings = _with_assignments(head, settings, assignments)
-    file = out or ref.file
-    refuse_overwriting(file, features)
-    views, validation_view = _training_views(ref.features, settings)
-    started = time.perf_counter()
-    summary = run(
-        views=views,
-        validation_view=validation_view,
-        name=ref.name,
-        head=head,
-        settings=settings,
-        seed=ref.seed,
-        out=file,
-        reporter=ConsoleReporter(),
-        memory=memory,
-        threads=threads,
-    )
-    if ref.run is not None and out is None:
-        record("training", ref.run, seconds=time.perf_counter() - started)
-    echo(
-        f"{file}: best epoch {summary.best.epoch}, held-out accuracy {summary.best.validation_accuracy:.4f}, "
-        f"{summary.parameters:,} parameters"
-    )
+        family = workspace.needed(name, "--head FAMILY with --features")
+        refs = [workspace.head_by_hand(family.replace(":", "-"), seed or 0, features)]
+        settings, of_family = TrainSettings(), {refs[0].name: _head_of_family(family)}
+    in_study = features is None and out is None
+    for corpus in dict.fromkeys(ref.features for ref in refs):
+        members = [ref for ref in refs if ref.features == corpus]
+        heads = []
+        for ref in members:
+            head, settings = _with_assignments(of_family[ref.name], settings, assignments)
+            heads.append(HeadToTrain(name=ref.name, settings=head, seed=ref.seed, out=out or ref.file))
+            refuse_overwriting(heads[-1].out, features)
+        views, validation_view = _training_views(corpus, settings)
+        started = time.perf_counter()
+        summaries = run(
+            views=views,
+            validation_view=validation_view,
+            heads=heads,
+            settings=settings,
+            reporter=ConsoleReporter(),
+            memory=memory,
+            threads=threads,
+            finished=finished_folder("heads") if in_study else None,
+            curves=workspace.curves(corpus.name) if in_study and name is None and seed is None else None,
+        )
+        seconds = (time.perf_counter() - started) / max(1, sum(not each.kept for each in summaries))
+        for ref, head_file, summary in zip(members, heads, summaries, strict=True):
+            if ref.run is not None and in_study and not summary.kept:
+                record("training", ref.run, seconds=seconds)
+            echo(
+                f"{head_file.out}: {'kept, ' if summary.kept else ''}best epoch {summary.best.epoch}, held-out "
+                f"accuracy {summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
+            )
 
 
 def _training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:

@@ -249,12 +249,14 @@ def store_prune(*, yes: bool, owner: str | None) -> None:
 
     Kept are what belongs to other projects and to folders extracted by hand, features that are published or in the DVC
     cache (linked, or of the key of a published copy), unfinished work of the corpora in params.yaml, and what a process
-    extracts into now. `dvc gc` releases old versions. States of stopped trainings go when they are a week old.
+    extracts into now. `dvc gc` releases old versions. States of stopped trainings, and heads and scores that are linked
+    nowhere, go when they are a week old.
     """
     from storage.atomic import remove
     from storage.store import (
-        abandoned_trainings,
+        abandoned,
         delete,
+        finished_folder,
         is_own_store,
         project_root,
         reason_to_keep,
@@ -281,12 +283,17 @@ def store_prune(*, yes: bool, owner: str | None) -> None:
             continue
         echo(f"{verb} {name}")
         freed += size
-    for state in abandoned_trainings(training_folder()):
-        size = state.stat().st_size
-        if yes:
-            remove(state)
-        echo(f"{verb} {state}: {_size(size)}, a training stopped more than a week ago")
-        freed += size
+    for kept, what in (
+        (training_folder(), "a training stopped"),
+        (finished_folder("heads"), "a head made"),
+        (finished_folder("scores"), "scores made"),
+    ):
+        for file in abandoned(kept):
+            size = file.stat().st_size
+            if yes:
+                remove(file)
+            echo(f"{verb} {file}: {_size(size)}, {what} more than a week ago")
+            freed += size
     echo(f"{_size(freed)} {'freed' if yes else 'would be freed; --yes deletes'}")
 
 

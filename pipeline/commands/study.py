@@ -87,11 +87,16 @@ def _pair(counts: dict[str, int]) -> str:
 
 
 @click.command()
-@click.option("--head", "name", metavar="NAME", shell_complete=names_in("heads"), help="A head of params.yaml.")
-@click.option("--seed", type=int, help="The seed it was trained with.")
-@trained_on_option
 @corpus_option
-@click.option("--head-file", type=PATH, help="Any head file, instead of --head and --seed.")
+@click.option("--head", "name", metavar="NAME", shell_complete=names_in("heads"), help="A head, else all.")
+@click.option("--seed", type=int, help="The seed it was trained with; without it, all of params.yaml.")
+@click.option(
+    "--trained-on",
+    metavar="NAME",
+    shell_complete=names_in("train_on"),
+    help="The corpus that heads were trained on; without it, each of `train_on`.",
+)
+@click.option("--head-file", type=PATH, help="Any head file, with --features and --out.")
 @click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
 @click.option("--out", type=PATH, help="The scores file to write, with --head-file and --features.")
 def evaluate(
@@ -104,13 +109,15 @@ def evaluate(
     features: Path | None,
     out: Path | None,
 ) -> None:
-    """Score a corpus's images with a trained head.
+    """Score a corpus's images with the heads of params.yaml; features are read once for all of them.
 
-    With --head, --seed and --corpus, every view of the corpus is scored, and the images held out of the head's training
-    for a threshold of the training domain. With --head-file, --features and --out, any head scores any one view.
+    Every view of the corpus is scored, and the images held out of a head's training, for a threshold of the training
+    domain. What was scored before with the same head and features is not scored again. With --head-file, --features and
+    --out, any head scores any one view.
     """
     from pipeline.speed import record
-    from stages.evaluate.run import run, run_views
+    from stages.evaluate.run import HeadToScore, run, run_views
+    from storage.store import finished_folder
 
     if head_file or features or out:
         if not (head_file and features and out):
@@ -123,22 +130,26 @@ def evaluate(
         echo(f"{out}: {run(features=features, head=head_file, out=out)} images scored")
         return
     params = workspace.project_params()
-    name, corpus = workspace.needed(name, "--head"), workspace.needed(corpus, "--corpus")
-    head = workspace.study_head(params, name, seed=seed, trained_on=trained_on)
+    corpus = workspace.needed(corpus, "--corpus")
     workspace.defined(params.corpora, corpus, "corpora")
-    folder = workspace.scores(corpus, head.features.name, head.name, head.seed)
+    refs = workspace.study_heads(params, name=name, seed=seed, trained_on=trained_on)
+    heads = [
+        HeadToScore(ref.file, workspace.scores(corpus, ref.features.name, ref.name, ref.seed), ref.features)
+        for ref in refs
+    ]
     started = time.perf_counter()
-    counts = run_views(
+    summaries = run_views(
         features=workspace.features(corpus),
-        head=head.file,
-        out=folder,
-        trained_on=head.features,
+        heads=heads,
+        finished=finished_folder("scores"),
         match=params.evaluate.match,
     )
-    seconds = time.perf_counter() - started
-    record("scoring", f"{corpus}/{head.run}", seconds=seconds, images=sum(counts.values()))
-    for view, count in counts.items():
-        echo(f"{folder / view}.parquet: {count} images scored")
+    images = sum(each.scored for each in summaries)
+    rate = (time.perf_counter() - started) / max(1, images)
+    for ref, head, summary in zip(refs, heads, summaries, strict=True):
+        if summary.scored:
+            record("scoring", f"{corpus}/{ref.run}", seconds=rate * summary.scored, images=summary.scored)
+        echo(f"{head.out}: {summary.views} views, {summary.scored} images scored, {summary.kept} kept")
 
 
 @click.command()

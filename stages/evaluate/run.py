@@ -1,21 +1,30 @@
-"""Score every image of an extracted corpus, in every view, with one trained head."""
+"""Score every image of an extracted corpus, in every view, with trained heads."""
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.audit.match import matched_sets
-from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, write_scores
+from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, read_scores, write_scores
 from stages.heads.file import TrainedHead, score
+from stages.heads.machine import best_device, default_budget, in_portions
 from stages.heads.settings import TrainSettings
+from stages.recipe import recipe
 from stages.train.data import backbone_difference, split_rows
-from storage.atomic import all_or_none, sha256_of
+from storage.atomic import all_or_none, remove, sha256_of
+from storage.corpus_folder import link
 from storage.errors import DataError
 from storage.features import FeatureTable
+from storage.headfile import read_metadata
+from storage.index import INDEX_NAME, fingerprint, read_index
 from storage.manifest import evaluation_rows
 from storage.views import VIEW
 
@@ -26,19 +35,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.audit.match import Match
+    from stages.train.data import Split
 
+# The code that decides the bytes of a scores file: the `deps:` of the stage.
+CODE = (
+    *("stages/evaluate/run.py", "stages/evaluate/scores.py", "stages/train/data.py", "stages/audit/match.py"),
+    *(f"stages/heads/{name}.py" for name in ("file", "head", "linear", "ltd", "machine", "rine", "settings")),
+)
 # Views that exist for training only: nobody is tested on them.
 _TRAINING_VIEWS = ("train-", "val")
 _CROPS = "tencrop"
 
 
-def run(*, features: Path, head: Path, out: Path) -> int:
-    """Write the scores of ``head`` on one view; nothing is drawn at random, rows are scored independently.
+@dataclass(frozen=True)
+class HeadToScore:
+    """A head file, where its scores go, and what it was trained on.
 
-    Args:
-        features: directory of one extracted corpus view.
-        head: a head file.
-        out: the scores file to write.
+    Attributes:
+        file: the head.
+        out: folder for ``<view>.parquet``; files of views that are no longer there are removed.
+        trained_on: directory of the extracted corpus that the head was trained on. The images held out of its training
+            are scored into ``held-out.parquet``, for a threshold of the training domain: in their clean view, as test
+            images are seen, or in that of validation where there is no clean one. None: no such file.
+    """
+
+    file: Path
+    out: Path
+    trained_on: Path | None = None
+
+
+class ScoreSummary(NamedTuple):
+    """How many views of a head there are, and how many images of all of them were scored now, and before."""
+
+    views: int
+    scored: int
+    kept: int
+
+
+def run(*, features: Path, head: Path, out: Path) -> int:
+    """Write the scores of a head on one view; nothing is drawn at random, rows are scored independently.
 
     Returns:
         The number of images scored.
@@ -47,130 +82,202 @@ def run(*, features: Path, head: Path, out: Path) -> int:
         DataError: a file is missing or damaged, the head was trained on features made with other settings (the
             message names them), or images have no label.
     """
-    table = FeatureTable.open(features)
-    scores = _scores(TrainedHead.load(head), [table], view=features.name)
+    view = _View(features.name, [features])
+    (scores,) = view.score([TrainedHead.load(head)])
     write_scores(out, **scores)
     return len(scores["logits"])
 
 
 def run_views(
-    *, features: Path, head: Path, out: Path, trained_on: Path | None = None, match: Sequence[Match] = ()
-) -> dict[str, int]:
-    """Write the scores of ``head`` on every view of a corpus, one file per view, and its held-out scores: all or none.
+    *, features: Path, heads: Sequence[HeadToScore], finished: Path, match: Sequence[Match] = ()
+) -> list[ScoreSummary]:
+    """Write the scores of heads on every view of a corpus, one file a view; features are read once for all heads.
 
     Where a corpus has several splits, the images of the one that test sets are made of are scored, and no others.
 
     Args:
         features: directory of an extracted corpus, one folder per view; views made for training are left out. The
             views of ten crops become one: the mean of their logits.
-        head: a head file.
-        out: folder for ``<view>.parquet``; files of views that are no longer there are removed.
-        trained_on: directory of the extracted corpus that the head was trained on. The images held out of its
-            training are scored into ``held-out.parquet``, for a threshold of the training domain: in their clean
-            view, as test images are seen, or in that of validation where there is no clean one. None: no such file.
+        heads: what is scored, and where the scores go.
+        finished: folder of finished scores, each under its recipe: what is there is not scored again but linked to its
+            place, and what is scored is put there.
         match: for each, ``matched-<match>.parquet`` holds the clean view's images whose files are alike in both
             classes (``stages.audit.match``), so that a number without the file bias stands beside the raw one.
 
     Returns:
-        View -> number of images scored.
+        In the order of ``heads``.
 
     Raises:
         DataError: as :func:`run`, or there is no view to score.
     """
-    views: dict[str, list[FeatureTable]] = {}
+    views: dict[str, list[Path]] = defaultdict(list)
     for directory in sorted(features.glob("*/")):
-        name = directory.name
-        if not name.startswith(_TRAINING_VIEWS):
-            views.setdefault(_CROPS if name.startswith(_CROPS) else name, []).append(FeatureTable.open(directory))
+        if not directory.name.startswith(_TRAINING_VIEWS):
+            views[_CROPS if directory.name.startswith(_CROPS) else directory.name].append(directory)
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
-    trained = TrainedHead.load(head)
-    scores = {name: _scores(trained, tables, view=name) for name, tables in views.items()}
-    for wanted in match if VIEW in views else ():
-        name = f"{MATCHED}{wanted}"
-        index = views[VIEW][0].index
-        tested = evaluation_rows(index)
-        sets = {of: tested[rows] for of, rows in matched_sets(index.take(tested), wanted).items()}
-        scores[name] = _scores(trained, views[VIEW], view=name, sets=sets)
-    if trained_on is not None and "train" in trained.metadata:
-        settings = TrainSettings.model_validate(trained.metadata["train"])
-        clean = trained_on / VIEW
-        table = FeatureTable.open(clean if clean.is_dir() else trained_on / settings.validation_view)
-        rows = split_rows(table, settings).validation
-        scores[HELD_OUT] = _scores(trained, [table], view=HELD_OUT, rows=rows)
+    shown = [_View(name, directories) for name, directories in views.items()]
+    shown += [_View(f"{MATCHED}{each}", views[VIEW], match=each) for each in match if VIEW in views]
+    held_out: dict[Any, _View] = {}
+    files: list[dict[_View, Path]] = []
+    for head in heads:
+        wanted = list(shown)
+        if (chosen := _held_out(head)) is not None:
+            wanted.append(held_out.setdefault(chosen, _View(HELD_OUT, [chosen[0]], held_out=chosen[1:])))
+        sha256 = sha256_of(head.file)
+        files.append({view: finished / f"{recipe([sha256, view.content], CODE)}.parquet" for view in wanted})
+    missing = [{view: file for view, file in of_head.items() if not _is_sound(file)} for of_head in files]
+    numbers = [number for number, of_head in enumerate(missing) if of_head]
+    room = default_budget(best_device()) // 4
+    for portion in in_portions(numbers, lambda number: heads[number].file.stat().st_size, room):
+        loaded = {number: TrainedHead.load(heads[number].file) for number in portion}
+        for view in dict.fromkeys(view for number in portion for view in missing[number]):
+            members = [number for number in portion if view in missing[number]]
+            for number, scores in zip(members, view.score([loaded[each] for each in members]), strict=True):
+                write_scores(missing[number][view], **scores)
+    return [_publish(*each) for each in zip(heads, files, missing, strict=True)]
+
+
+def _held_out(head: HeadToScore) -> tuple[Path, str, float] | None:
+    """Return where the images held out of a head's training are seen, and the rule that chose them; None: nowhere."""
+    if head.trained_on is None or "train" not in (metadata := read_metadata(head.file)):
+        return None
+    settings = _training(metadata)
+    clean = head.trained_on / VIEW
+    seen = clean if clean.is_dir() else head.trained_on / settings.validation_view
+    return seen, settings.validation, settings.validation_share
+
+
+def _training(metadata: Mapping[str, Any]) -> TrainSettings:
+    """Return how a head was trained; an earlier version wrote down its one optimizer too."""
+    return TrainSettings.model_validate({k: v for k, v in metadata["train"].items() if k != "optimizer"})
+
+
+def _is_sound(file: Path) -> bool:
+    """Say whether finished scores are there, as they were written."""
+    try:
+        read_scores(file)
+    except DataError:
+        return False
+    return True
+
+
+def _publish(head: HeadToScore, files: Mapping[_View, Path], made: Mapping[_View, Path]) -> ScoreSummary:
+    """Link the scores of a head to their places, and remove others."""
     with all_or_none() as partial:
-        for name, content in scores.items():
-            write_scores(partial(out / f"{name}.parquet"), **content)
-    for left in out.glob("*.parquet"):
-        if left.stem not in scores:
-            left.unlink()
-    return {name: len(content["logits"]) for name, content in scores.items()}
+        for view, file in files.items():
+            link(file, partial(head.out / f"{view.name}.parquet"))
+    names = [view.name for view in files]
+    remove(*(left for left in head.out.glob("*.parquet") if left.stem not in names))
+    images = {view: pq.read_metadata(file).num_rows for view, file in files.items()}
+    scored = sum(images[view] for view in made)
+    return ScoreSummary(len(files), scored, sum(images.values()) - scored)
 
 
-def _scores(
-    head: TrainedHead,
-    tables: Sequence[FeatureTable],
-    *,
-    view: str,
-    rows: NDArray[np.int64] | None = None,
-    sets: Mapping[str, NDArray[np.int64]] | None = None,
-) -> dict[str, Any]:
-    """Return what :func:`write_scores` writes of the mean logit over ``tables``, which show the same images.
+class _View:
+    """Images that heads score: of one view of a corpus, of ten crops (the mean of their logits), or of a subset.
 
     Args:
-        head: the head.
-        tables: made with the backbone and arithmetic of training; geometry, augmentation and stored blocks may
-            differ: training crops at random and evaluation the centre, robustness tests degrade on purpose.
-        view: what the tables are called together.
-        rows: of these images only; None: of those that test sets are made of.
-        sets: test set -> rows; only these images are scored, as members of these sets alone.
+        name: what the scores call it.
+        directories: of the same images, made with the backbone and arithmetic of training; geometry, augmentation and
+            stored blocks may differ: training crops at random and evaluation the centre.
+        match: only images whose files are alike in both classes, as members of the sets where they are.
+        held_out: (validation, share) of ``TrainSettings``: only images that validated a training; None: only those that
+            test sets are made of.
     """
-    first = tables[0]
-    for table in tables:
-        difference = backbone_difference(head.spec, table.spec)
-        if difference:
-            raise DataError(
-                f"head {head.source} cannot score {table.directory}, which was made with other settings "
-                f"({difference}); extract the corpus with the head's settings, or train on these features"
-            )
-        if not table.index["path"].equals(first.index["path"]):
-            raise DataError(f"{table.directory} and {first.directory} hold different images; extract both again")
-    sets_of: dict[int, list[str]] = defaultdict(list)
-    for name, members in (sets or {}).items():
-        for row in members.tolist():
-            sets_of[row].append(name)
-    if sets is not None:
-        rows = np.array(sorted(sets_of), dtype=np.int64)
-    elif rows is None:
-        rows = evaluation_rows(first.index)
-    images = first.index.take(rows)
-    if sets is not None:
-        place = images.column_names.index("sets")
-        listed = pa.array([sets_of[row] for row in rows.tolist()], pa.list_(pa.large_string()))
-        images = images.set_column(place, "sets", listed)
-    if images["label"].null_count:
-        raise DataError(f"{first.directory} holds images without a label, which cannot be evaluated")
-    facts = {name: value for name, value in head.metadata.get("facts", {}).items() if name.startswith("window")}
-    if facts.get("window_start") is not None:
-        facts["window"] = head.metadata["settings"]["window"]
-    card = ScoreCard(
-        head=head.metadata["head"],
-        seed=head.metadata["seed"],
-        corpus=first.corpus,
-        view=view,
-        feature_key=first.key,
-        head_sha256=sha256_of(head.source),
-        failed=len(first.failed),
-        facts={**facts, "trained_on": head.metadata.get("corpus"), **_use_of_tested(head, first, rows)},
-    )
-    logits = np.mean([score(head.module, table, rows) for table in tables], axis=0)
-    return {"card": card, "images": images, "logits": logits}
 
+    def __init__(
+        self,
+        name: str,
+        directories: Sequence[Path],
+        *,
+        match: Match | None = None,
+        held_out: tuple[str, float] | None = None,
+    ) -> None:
+        self.name = name
+        self._directories, self._match, self._rule = directories, match, held_out
+        self._splits: dict[tuple[str, float], Split] = {}
 
-def _use_of_tested(head: TrainedHead, table: FeatureTable, rows: NDArray[np.int64]) -> dict[str, str]:
-    """Return what the scored images did to the head where it has seen some of them; a report warns of it."""
-    if table.corpus != head.metadata.get("corpus") or "train" not in head.metadata:
-        return {}
-    split = split_rows(table, TrainSettings.model_validate(head.metadata["train"]))
-    uses = (("trained", split.training), ("chose the epoch of", split.validation))
-    return next(({"tested_images": use} for use, seen in uses if np.isin(rows, seen).any()), {})
+    @cached_property
+    def content(self) -> list[Any]:
+        """All of it that decides scores, plain JSON."""
+        indexes = [read_index(directory / INDEX_NAME) for directory in self._directories]
+        return [self.name, self._match, [[index.corpus, index.spec.key, fingerprint(index)] for index in indexes]]
+
+    @cached_property
+    def _tables(self) -> list[FeatureTable]:
+        first, *others = tables = [FeatureTable.open(directory) for directory in self._directories]
+        for other in others:
+            if not other.index["path"].equals(first.index["path"]):
+                raise DataError(f"{other.directory} and {first.directory} hold different images; extract both again")
+        return tables
+
+    @cached_property
+    def _images(self) -> tuple[NDArray[np.int64], pa.Table]:
+        """The rows that are scored, and what is known of their images."""
+        index = self._tables[0].index
+        rows = evaluation_rows(index) if self._rule is None else self._split(*self._rule).validation
+        images = index.take(rows)
+        if self._match is not None:
+            sets_of: dict[int, list[str]] = defaultdict(list)
+            for name, members in matched_sets(images, self._match).items():
+                for number in members.tolist():
+                    sets_of[number].append(name)
+            kept = np.array(sorted(sets_of), dtype=np.int64)
+            listed = pa.array([sets_of[number] for number in kept.tolist()], pa.list_(pa.large_string()))
+            rows, images = rows[kept], images.take(kept)
+            images = images.set_column(images.column_names.index("sets"), "sets", listed)
+        if images["label"].null_count:
+            raise DataError(f"{self._directories[0]} holds images without a label, which cannot be evaluated")
+        return rows, images
+
+    def _split(self, validation: str, share: float) -> Split:
+        """How a training that chose its validation images by this rule splits these images."""
+        rule = TrainSettings(validation=validation, validation_share=share)
+        if (validation, share) not in self._splits:
+            self._splits[validation, share] = split_rows(self._tables[0], rule)
+        return self._splits[validation, share]
+
+    def score(self, heads: Sequence[TrainedHead]) -> list[dict[str, Any]]:
+        """Return for each head what :func:`write_scores` writes.
+
+        Raises:
+            DataError: the head was trained on features made with other settings.
+        """
+        for head, table in itertools.product(heads, self._tables):
+            difference = backbone_difference(head.spec, table.spec)
+            if difference:
+                raise DataError(
+                    f"head {head.source} cannot score {table.directory}, which was made with other settings "
+                    f"({difference}); extract the corpus with the head's settings, or train on these features"
+                )
+        rows, images = self._images
+        modules = [head.module for head in heads]
+        logits = np.mean([score(modules, table, rows) for table in self._tables], axis=0)
+        return [
+            {"card": self._card(head, rows), "images": images, "logits": own}
+            for head, own in zip(heads, logits, strict=True)
+        ]
+
+    def _card(self, head: TrainedHead, rows: NDArray[np.int64]) -> ScoreCard:
+        first, metadata = self._tables[0], head.metadata
+        facts = {name: value for name, value in metadata.get("facts", {}).items() if name.startswith("window")}
+        if facts.get("window_start") is not None:
+            facts["window"] = metadata["settings"]["window"]
+        facts["trained_on"] = metadata.get("corpus")
+        if first.corpus == metadata.get("corpus") and "train" in metadata:
+            # what the scored images did to the head where it has seen some of them; a report warns of it
+            settings = _training(metadata)
+            split = self._split(settings.validation, settings.validation_share)
+            uses = (("trained", split.training), ("chose the epoch of", split.validation))
+            facts |= next(({"tested_images": use} for use, seen in uses if np.isin(rows, seen).any()), {})
+        return ScoreCard(
+            head=metadata["head"],
+            seed=metadata["seed"],
+            corpus=first.corpus,
+            view=self.name,
+            feature_key=first.key,
+            head_sha256=sha256_of(head.source),
+            failed=len(first.failed),
+            facts=facts,
+        )

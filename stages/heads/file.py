@@ -27,7 +27,7 @@ from storage.headfile import load_head
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -97,20 +97,28 @@ class TrainedHead:
         return cls(path, module.eval().to(best_device()), spec, metadata)
 
 
-def score(head: Head, table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the logits (N,) of the images in ``rows`` (N,) of an extracted view; > 0 means synthetic.
+def score(heads: Sequence[Head], table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the logits (heads, N) of the images in ``rows`` (N,) of an extracted view; > 0 means synthetic.
 
-    Nothing is drawn at random, and an image's logit does not depend on the others.
+    Features are read once for all heads. Nothing is drawn at random, and an image's logit depends neither on the other
+    images nor on the other heads.
 
     Args:
-        head: in evaluation mode.
-        table: the view, made with the settings of the head's backbone.
+        heads: in evaluation mode.
+        table: the view, made with the settings of the heads' backbone.
         rows: row numbers of the table.
     """
-    reads, device = head.reads, next(head.parameters()).device
-    logits = [np.empty(0, np.float32)]
+    logits = np.empty((len(heads), len(rows)), np.float32)
     with torch.inference_mode(), repeatable(default_threads(table.spec.width)):
-        for chosen in np.split(rows, range(_BATCH, len(rows), _BATCH)):
-            batch = table.read(reads.tap, blocks=reads.blocks or None, rows=chosen)
-            logits.append(head(torch.from_numpy(batch).to(device).float()).cpu().numpy())
-    return np.concatenate(logits).astype(np.float64)
+        for start in range(0, len(rows), _BATCH):
+            chosen = rows[start : start + _BATCH]
+            for tap in {head.reads.tap for head in heads}:
+                same = [(number, head) for number, head in enumerate(heads) if head.reads.tap == tap]
+                blocks = sorted({block for _, head in same for block in head.reads.blocks})
+                features = torch.from_numpy(table.read(tap, blocks=blocks or None, rows=chosen))
+                for number, head in same:
+                    first = blocks.index(head.reads.blocks[0]) if blocks else 0
+                    own = features[:, first : first + len(head.reads.blocks)] if blocks else features
+                    exact = own.to(next(head.parameters()).device, torch.float32, memory_format=torch.contiguous_format)
+                    logits[number, start : start + _BATCH] = head(exact).cpu().numpy()
+    return logits.astype(np.float64)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
 
 _MEMORY_SHARE = 0.6
 _NARROW = 512
@@ -58,3 +60,17 @@ def repeatable(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads_before)
         if on_gpu:
             torch.use_deterministic_algorithms(deterministic_before)
+
+
+def in_portions(items: Sequence[T], cost: Callable[[T], int], room: int) -> Iterator[list[T]]:
+    """Yield the items in order, as many at a time as the room has place for, at least one."""
+    portion: list[T] = []
+    taken = 0
+    for item in items:
+        if portion and taken + cost(item) > room:
+            yield portion
+            portion, taken = [], 0
+        portion.append(item)
+        taken += cost(item)
+    if portion:
+        yield portion

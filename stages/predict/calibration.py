@@ -264,7 +264,7 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
         rows, source = split_rows(table, settings).validation, f"{source}, the images held out of training"
     labels = table.index["label"].take(rows)
     known = None if labels.null_count else labels.to_numpy().astype(np.int64)
-    return score(bundle.head, table, rows), known, source
+    return score([bundle.head], table, rows)[0], known, source
 
 
 def _of_results(bundle: Bundle, path: Path) -> _Images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,10 +11,12 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from stages.heads.file import build_head
-from stages.heads.machine import best_device, default_budget, default_threads, repeatable
+from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
+from stages.recipe import recipe
 from stages.train.batches import FeatureBatches, union_of
 from stages.train.data import TrainingData, backbone_difference
-from stages.train.loop import fit, logits_of
+from stages.train.loop import logits_of, train_together
+from stages.train.training import Training, planned
 from storage.atomic import write_text
 from storage.csv_text import csv_text
 from storage.errors import DataError
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from stages.sweep.variants import Variant
 
 Row = dict[str, Any]
+# The code that decides the rows of a head: of the `deps:` of the stage.
+CODE = (
+    *("stages/sweep", *(f"stages/train/{name}.py" for name in ("batches", "data", "loop", "training"))),
+    *(f"stages/heads/{name}.py" for name in ("file", "head", "linear", "ltd", "machine", "rine", "settings")),
+)
 MEAN = "mean of sets"
 _BATCH = 1024
 
@@ -87,25 +93,22 @@ def run(
     data = TrainingData.open(views, validation_view, settings)
     tests = [open_tested(directory, data.views[0], reporter) for directory in evaluation]
     device, spec = best_device(), data.views[0].spec
-    shape = {"blocks": spec.blocks, "width": spec.width, "embedding": spec.embedding}
     threads = threads or default_threads(spec.width)
     tables = [*data.views, data.validation_view, *(test.table for test in tests)]
     # the content hash, label and sets of each image, and what its features were made with
     indexes = [[table.key, fingerprint(read_index(table.directory / INDEX_NAME))] for table in tables]
-    described = json.dumps([settings.model_dump(mode="json"), threads, indexes])
-    identity = hashlib.sha256(described.encode()).hexdigest()
+    identity = recipe([settings.model_dump(mode="json"), threads, indexes], CODE)
     done = _read_done(out / "sweep.json", identity)
     by_tap = defaultdict(list)
     for variant in variants:
-        with torch.device("meta"):  # only what it reads is asked for
-            reads = build_head(variant.head, **shape).reads
-        by_tap[reads.tap].append((reads, variant))
+        reads, size = planned(variant.head, spec)
+        by_tap[reads.tap].append((reads, size, variant))
     with (
         repeatable(threads),
         reporter.progress("sweep", len(variants) * len(seeds), "heads") as progress,
     ):
         for members in by_tap.values():
-            every = union_of([reads for reads, _ in members])
+            every = union_of([reads for reads, _, _ in members])
             budget = default_budget(device) if memory is None else memory
             # of each corpus's features the same share is resident
             sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
@@ -115,17 +118,23 @@ def run(
                 FeatureBatches([test.table], np.arange(len(test.table)), every, device=device, budget=share)
                 for test, share in zip(tests, shares[1:], strict=True)
             ]
-            for _, variant in members:
-                for seed in seeds:
-                    if _key(variant, seed) not in done:
-                        torch.manual_seed(seed)
-                        head = build_head(variant.head, **shape)
-                        head.to(device)
-                        _, best = fit(head, *batches, variant.head.training(settings), seed=seed)
-                        facts = {"best_epoch": best.epoch, "validation_accuracy": best.validation_accuracy}
-                        scored = [row for test in zip(tests, tested, strict=True) for row in _score(head, *test)]
-                        done[_key(variant, seed)] = [{"seed": seed, **row, **facts} for row in scored]
-                        write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
+            runs = [(size, variant, seed) for _, size, variant in members for seed in seeds]
+            missing = [run for run in runs if _key(*run[1:]) not in done]
+            progress.advance(len(runs) - len(missing))
+            # from memory one by one, so that a stop costs one head; from disk as many as may share what is read
+            room = 0 if batches[0].resident_bytes else default_budget(device) // 4
+            missing.sort(key=lambda run: run[2] if room else 0)
+            for portion in in_portions(missing, lambda run: run[0], room):
+                trainings = {}
+                for _, variant, seed in portion:
+                    torch.manual_seed(seed)
+                    head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+                    trainings[Training(head.to(device), variant.head.training(settings), seed)] = variant
+                for each in train_together(list(trainings), *batches):
+                    facts = {"best_epoch": each.best.epoch, "validation_accuracy": each.best.validation_accuracy}
+                    scored = [row for test in zip(tests, tested, strict=True) for row in _score(each.head, *test)]
+                    done[_key(trainings[each], each.seed)] = [{"seed": each.seed, **row, **facts} for row in scored]
+                    write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
                     progress.advance(1)
     rows = [
         {**variant.coordinates, **row} for variant in variants for seed in seeds for row in done[_key(variant, seed)]
@@ -160,7 +169,7 @@ def open_tested(directory: Path, trained: FeatureTable, reporter: Reporter) -> T
 
 def _score(head: Head, test: Tested, batches: FeatureBatches) -> list[Row]:
     """Accuracy at logit 0 and average precision of a head on each set, and their means in a last row."""
-    logits, labels = logits_of(head, batches, _BATCH).cpu().numpy(), batches.labels.cpu().numpy() > 0.5
+    logits, labels = logits_of([head], batches, _BATCH)[0].cpu().numpy(), batches.labels.cpu().numpy() > 0.5
     rows: list[Row] = [
         {
             "corpus": test.table.corpus,

@@ -68,33 +68,52 @@ class FeatureBatches:
         return self._places * len(self) * self._row_bytes
 
     def batches(
-        self, view: int, order: torch.Tensor, size: int, reads: HeadInput | None = None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (features float32, labels float32), ``size`` images at a time; the last batch may be short.
+        self, view: int, order: torch.Tensor, size: int, reads: Sequence[HeadInput]
+    ) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+        """Yield what each head reads of ``size`` images at a time (the last batch may be short), and their labels.
 
         Args:
             view: which view, 0-based; counted modulo V.
             order: row numbers among the N images, on the CPU.
             size: images a batch.
-            reads: the adjacent blocks that are wanted of those stored; None for all.
+            reads: what each head reads of that which is stored; the blocks of one head are adjacent.
+
+        Yields:
+            For each of ``reads`` the features, float32 and contiguous (equal ones are one tensor); labels float32.
         """
-        view %= len(self._tables)
-        part = slice(None)
-        if reads is not None and reads.blocks:
-            first = self.stored.blocks.index(reads.blocks[0])
-            part = slice(first, first + len(reads.blocks))
+        first, ends = {}, {}
+        for read in reads:
+            first[read] = self.stored.blocks.index(read.blocks[0]) if read.blocks else 0
+            ends[read] = first[read] + len(read.blocks)
+        begin, end = min(first.values()), max(ends.values())
+        for features, labels in self._from_memory_or_disk(view % len(self._tables), order, size, begin, end):
+            parts = {
+                read: features if not read.blocks else features[:, first[read] - begin : ends[read] - begin]
+                for read in first
+            }
+            exact = {
+                read: part.to(torch.float32, memory_format=torch.contiguous_format) for read, part in parts.items()
+            }
+            del features, parts
+            yield [exact[read] for read in reads], labels
+
+    def _from_memory_or_disk(
+        self, view: int, order: torch.Tensor, size: int, begin: int, end: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the stored layers ``begin:end`` in float16, and labels."""
+        layers = slice(begin, end) if self.stored.blocks else slice(None)
         if self._places:
-            features = self._resident(view)
+            resident = self._resident(view)[:, layers]
             for rows in torch.split(order.to(self.device), size):
-                yield features[:, part][rows].float(), self.labels[rows]
+                yield resident[rows], self.labels[rows]
             return
         portions = torch.split(order, max(1, min(self._portion // size, _STREAM_BATCHES)) * size)
         for portion, features in zip(portions, self._read_in_turn(view, portions), strict=True):
             for start in range(0, len(portion), size):
                 rows = portion[start : start + size]
                 # indexed, not sliced: the batch may not keep the portion in memory
-                batch = features[:, part][torch.arange(start, start + len(rows))]
-                yield batch.to(self.device).float(), self.labels[rows.to(self.device)]
+                batch = features[:, layers][torch.arange(start, start + len(rows))]
+                yield batch.to(self.device), self.labels[rows.to(self.device)]
 
     def _resident(self, view: int) -> torch.Tensor:
         """The features (N, ...) of a view in memory, read now if another one has its place."""

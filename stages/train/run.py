@@ -1,10 +1,12 @@
-"""Train one head with one seed and write its file."""
+"""Train the heads of one extracted corpus in one pass over its features, and write their files."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
+from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,148 +14,327 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stages.heads.file import build_head
-from stages.heads.machine import best_device, default_budget, default_threads, repeatable
+from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
 from stages.heads.settings import LtdSettings
-from stages.train.checkpoint import Checkpoint
+from stages.recipe import recipe
+from stages.train.batches import union_of
 from stages.train.data import TrainingData
-from stages.train.loop import Epoch, fit
+from stages.train.loop import train_together
 from stages.train.selection import choose_window, epochs_of
-from storage.atomic import all_or_none
-from storage.headfile import save_head
+from stages.train.training import Epoch, Training, planned
+from storage.atomic import all_or_none, remove
+from storage.corpus_folder import link
+from storage.csv_text import csv_text
+from storage.errors import DataError, SettingError
+from storage.headfile import load_head, save_head
 from storage.index import INDEX_NAME, fingerprint, read_index
 from storage.store import training_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from stages.heads.head import Head
     from stages.heads.settings import HeadSettings, TrainSettings
-    from stages.reporter import Reporter
+    from stages.reporter import Progress, Reporter
+    from stages.train.batches import FeatureBatches
+
+    _Feeds = tuple[FeatureBatches, FeatureBatches]
+
+# The code that decides the bytes of a head file: the `deps:` of the stage.
+CODE = ("stages/train", *(f"stages/heads/{name}.py" for name in (
+    "file", "head", "linear", "ltd", "machine", "rine", "settings"
+)))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadToTrain:
+    """A head and its seed, and the file to write, ``.safetensors``; its epochs go beside it as ``.csv``."""
+
+    name: str
+    settings: HeadSettings
+    seed: int
+    out: Path
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """The best epoch, the number of trained parameters, and facts learned in training (the head's window)."""
+    """The best epoch, the number of parameters, facts learned in training, and whether the head was there already."""
 
     best: Epoch
     parameters: int
     facts: dict[str, Any]
+    kept: bool
 
 
 def run(
     *,
     views: Sequence[Path],
     validation_view: Path,
-    name: str,
-    head: HeadSettings,
+    heads: Sequence[HeadToTrain],
     settings: TrainSettings,
-    seed: int,
-    out: Path,
     reporter: Reporter,
     memory: int | None = None,
     threads: int | None = None,
-) -> TrainSummary:
-    """Train a head on one extracted corpus. A stopped run resumes when it is started again.
+    finished: Path | None = None,
+    curves: Path | None = None,
+) -> list[TrainSummary]:
+    """Train heads on one extracted corpus, whose features are read once. Started again, a stopped run resumes.
+
+    Each file is, to the last byte, what it would be if its head were trained alone.
 
     Args:
         views: directories of the corpus's views; epoch e reads view e mod V.
         validation_view: directory of the view that validates.
-        name: name of the head.
-        head: its settings.
-        settings: how heads of the study are trained; the head's method and the head itself may override it.
-        seed: fixes initialisation, dropout, windows and image order; the same seed gives the same file.
-        out: the head file, ``.safetensors``; the epochs' measurements go beside it as ``.csv``.
+        heads: what is trained; a seed fixes initialisation, dropout, windows and image order.
+        settings: how heads of the study are trained; a head's method and the head itself may override it.
         reporter: gets notes, warnings and progress.
         memory: bytes of features to hold, else streamed; None: 60 % of what is free. Changes no result.
         threads: CPU threads; None: as the width asks for. Another number rounds otherwise, so it is in the file.
+        finished: folder of finished heads, each under its recipe: what is there is not trained again but linked to its
+            place, and what is trained is put there. None: everything is trained.
+        curves: a ``.csv`` for the epochs of all heads in one table.
+
+    Returns:
+        In the order of ``heads``.
 
     Raises:
-        SettingError: the head does not fit the backbone, or the loss is not finite.
+        SettingError: a head does not fit the backbone, or its loss is not finite; the other heads have been trained.
         DataError: features are missing, damaged, or lack labels or a class.
     """
-    settings = head.training(settings)
-    data = TrainingData.open(views, validation_view, settings)
-    spec, device = data.views[0].spec, best_device()
-    threads = threads or default_threads(spec.width)
-    fingerprints = {view.name: fingerprint(read_index(view / INDEX_NAME)) for view in [*views, validation_view]}
-    provenance = {
-        "head": name,
-        "seed": seed,
-        "train": settings.model_dump(mode="json"),
-        "validation": data.split.rule,
-        "corpus": data.views[0].corpus,
-        "corpus_index_sha256": fingerprints[views[0].name],
-        "view_index_sha256": fingerprints,
-        "images": {
-            "training": len(data.split.training),
-            "validation": len(data.split.validation),
-            "unreadable": len(data.views[0].failed),
-        },
-        "feature_key": data.views[0].key,
-        "feature_spec": spec.to_json(),
-        "machine": {"device": device.type, "threads": threads if device.type == "cpu" else None},
-        "versions": {package: version(package) for package in ("ltdpipe", "torch")},
-    }
-
-    def checkpoint_of(head: HeadSettings, *, announce: bool = False) -> Checkpoint:
-        """Where the training of this very head is kept: in the store, which outlives a stopped DVC stage."""
-        identity = json.dumps({**provenance, "settings": head.model_dump(mode="json")}, sort_keys=True)
-        file = training_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
-        return Checkpoint(file, reporter.note, announce=announce)
-
-    selection: dict[str, Any] = {}
-    candidates = [head]
-    with repeatable(threads):
-        budget = default_budget(device) if memory is None else memory
-        if isinstance(head, LtdSettings) and head.selection == "halving":
-            starts = head.starts_for(spec.blocks)
-            candidates = [head.fixed_at(start) for start in starts]
-            with reporter.progress(
-                f"choose the window of {name}, seed {seed}", epochs_of(len(starts), settings.epochs), "epochs"
-            ) as progress:
-                head, selection = choose_window(
-                    head, data, settings, device, budget, seed=seed, progress=progress, checkpoint_of=checkpoint_of
-                )
-        torch.manual_seed(seed)
-        module = build_head(head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding).to(device)
-        before = module.describe()
-        training, validation = data.batches(module.reads, device, budget)
-        # the chosen window is trained already: its checkpoint has the last epoch
-        checkpoint = checkpoint_of(head, announce=not selection)
-        with reporter.progress(f"train {name}, seed {seed}", settings.epochs, "epochs") as progress:
-            history, best = fit(
-                module, training, validation, settings, seed=seed, progress=progress, checkpoint=checkpoint
-            )
-    facts = what_training_did(before, module.describe())
-    if facts.get("window_moved") is False:
-        reporter.warn(
-            f"head {name!r}, seed {seed}: training left the random initial window unchanged; set the head's selection "
-            "to `halving` or `fixed:START` (docs/heads.md)"
-        )
-    if selection:
-        facts["window_selection"] = selection
-        if selection["difference"] <= selection["standard_error"]:
-            reporter.warn(
-                f"head {name!r}, seed {seed}: the windows from block {facts['window_start']} and {selection['second']} "
-                f"differ by {selection['difference']:.4f} in held-out loss, within one standard error "
-                f"({selection['standard_error']:.4f}): the images do not decide between them"
-            )
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    metadata = {**provenance, "settings": head.model_dump(mode="json"), "parameters": parameters}
+    corpus = _Corpus(TrainingData.open(views, validation_view, settings), settings, threads)
+    jobs = [_Job(head, corpus, finished, reporter) for head in heads]
+    kept = {job.head for job in jobs if job.is_finished()}
+    missing = [job for job in jobs if job.head not in kept]
+    if missing:
+        with repeatable(corpus.threads):
+            _train(missing, corpus, memory, reporter)
     with all_or_none() as partial:
-        save_head(partial(out), module.state_dict(), {**metadata, "best": asdict(best), "facts": facts})
-        with partial(out.with_suffix(".csv")).open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(epoch) for epoch in history)
-    for candidate in candidates:
-        checkpoint_of(candidate).remove()
-    return TrainSummary(best, parameters, facts)
+        for job, suffix in itertools.product(jobs if finished else (), (".safetensors", ".csv")):
+            link(job.file.with_suffix(suffix), partial(job.head.out.with_suffix(suffix)))
+        if curves is not None:
+            partial(curves).write_text(_curves(jobs), encoding="utf-8", newline="")
+    return [
+        TrainSummary(
+            Epoch(**job.metadata["best"]), job.metadata["parameters"], job.metadata["facts"], kept=job.head in kept
+        )
+        for job in jobs
+    ]
 
 
-def what_training_did(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a head's description after training; where it learns a window, with pi before and whether it moved."""
-    if "pi" not in after:
-        return dict(after)
-    moved = before["window_start"] != after["window_start"]
-    return {**after, "pi_before": before["pi"], "window_moved": moved}
+class _Corpus:
+    """An extracted corpus, and what all heads trained on it have in common."""
+
+    def __init__(self, data: TrainingData, settings: TrainSettings, threads: int | None) -> None:
+        self.data, self.settings, self.asked_threads = data, settings, threads
+        self.spec, self.device = data.views[0].spec, best_device()
+        self.threads = threads or default_threads(self.spec.width)
+        directories = {table.directory.name: table.directory for table in (*data.views, data.validation_view)}
+        self.fingerprints = {name: fingerprint(read_index(at / INDEX_NAME)) for name, at in directories.items()}
+
+    def build(self, settings: HeadSettings) -> Head:
+        """Return a head that reads these features, its weights drawn from torch's generator."""
+        spec = self.spec
+        return build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+
+    def provenance(self) -> dict[str, Any]:
+        """What every head file states of its training."""
+        first, split = self.data.views[0], self.data.split
+        return {
+            "validation": split.rule,
+            "corpus": first.corpus,
+            "corpus_index_sha256": self.fingerprints[first.directory.name],
+            "view_index_sha256": self.fingerprints,
+            "images": {
+                "training": len(split.training),
+                "validation": len(split.validation),
+                "unreadable": len(first.failed),
+            },
+            "feature_key": first.key,
+            "feature_spec": self.spec.to_json(),
+            "machine": {"device": self.device.type, "threads": self.threads if self.device.type == "cpu" else None},
+            "versions": {package: version(package) for package in ("ltdpipe", "torch")},
+        }
+
+    def feeds(self, jobs: Iterable[_Job], budget: int) -> Iterator[tuple[_Feeds, list[_Job]]]:
+        """Yield images that train and that validate, with the heads that read them, one seed after the other.
+
+        All heads that read one tap share its features, in memory or from disk; but where these do not fit the budget,
+        heads whose own blocks do are trained on those.
+        """
+        taps: dict[str, list[_Job]] = defaultdict(list)
+        for job in sorted(jobs, key=lambda job: (job.head.seed, job.settings.batch)):
+            taps[job.reads.tap].append(job)
+        for members in taps.values():
+            shared = self.data.batches(union_of([job.reads for job in members]), self.device, budget)
+            left = members
+            for reads in () if shared[0].resident_bytes else dict.fromkeys(job.reads for job in members):
+                own = self.data.batches(reads, self.device, budget)
+                if own[0].resident_bytes:
+                    yield own, [job for job in left if job.reads == reads]
+                    left = [job for job in left if job.reads != reads]
+            if left:
+                yield shared, left
+
+
+class _Job:
+    """A head to train.
+
+    Attributes:
+        head: what was asked for.
+        file: where its file goes first.
+        settings: how it is trained.
+        reads: what of the features it reads; with a choice of windows, what all of them read.
+        windows: first blocks of the windows to choose among by held-out loss; none where there is no choice.
+        bytes: what it takes while it is trained.
+        epochs: how many are trained for it at most, those of the choice too.
+        metadata: what its file states, once it is there.
+    """
+
+    def __init__(self, head: HeadToTrain, corpus: _Corpus, finished: Path | None, reporter: Reporter) -> None:
+        self.head, self._corpus, self._reporter = head, corpus, reporter
+        self.settings = head.settings.training(corpus.settings)
+        self.file, self._may_be_there = head.out, finished is not None
+        if finished is not None:
+            self.file = finished / f"{self._recipe()}.safetensors"
+        self.reads, self.bytes = planned(head.settings, corpus.spec)
+        self.windows: Sequence[int] = ()
+        if isinstance(head.settings, LtdSettings) and head.settings.selection == "halving":
+            self.windows = head.settings.starts_for(corpus.spec.blocks)
+        self.epochs = self.settings.epochs
+        if len(self.windows) > 1:
+            self.epochs += epochs_of(len(self.windows), self.settings.epochs)
+        self.metadata: dict[str, Any] = {}
+        self._trained, self._selection = head.settings, dict[str, Any]()
+        self._unfinished: set[Path] = set()
+
+    def is_finished(self) -> bool:
+        """Say whether the file is there, whole, under the name of its recipe; ``metadata`` is then what it states."""
+        if not self._may_be_there or not self.file.with_suffix(".csv").exists():
+            return False
+        try:
+            self.metadata = load_head(self.file)[1]
+        except DataError:
+            return False
+        return True
+
+    def _recipe(self) -> str:
+        """A name for all that decides what is learned. The machine does not: its rounding may differ."""
+        data, head = self._corpus.data, self.head
+        facts = [
+            *(head.name, head.seed, head.settings.model_dump(mode="json"), self.settings.model_dump(mode="json")),
+            *(data.views[0].corpus, self._corpus.fingerprints, self._corpus.asked_threads),
+            [(table.directory.name, table.key) for table in (*data.views, data.validation_view)],
+        ]
+        return recipe(facts, CODE)
+
+    def start(self, settings: HeadSettings, *, announce: bool = False) -> Training:
+        """Return the training of a head as far as it was kept: in the store, which outlives a stopped DVC stage."""
+        identity = json.dumps({**self._provenance(), "settings": settings.model_dump(mode="json")}, sort_keys=True)
+        kept = training_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+        self._unfinished.add(kept)
+        torch.manual_seed(self.head.seed)
+        module = self._corpus.build(settings).to(self._corpus.device)
+        return Training(
+            module,
+            self.settings,
+            self.head.seed,
+            name=self.head.name,
+            kept=kept,
+            notify=self._reporter.note,
+            announce=announce,
+        )
+
+    def chosen(self, feeds: _Feeds, room: int, progress: Progress) -> Training:
+        """Return the training of the head, after the choice of its window where there is one to make."""
+        asked = self.head.settings
+        if isinstance(asked, LtdSettings) and self.windows:
+            start = self.windows[0]
+            if len(self.windows) > 1:
+                start, self._selection = choose_window(
+                    self.windows,
+                    lambda start: self.start(asked.fixed_at(start)),
+                    *feeds,
+                    at_once=max(1, room // self.bytes),
+                    progress=progress,
+                )
+            self._trained = asked.fixed_at(start)
+        # a chosen window is trained already: what is kept of it has the last epoch
+        return self.start(self._trained, announce=not self._selection)
+
+    def write(self, training: Training) -> None:
+        """Write the file, say what a user should look at, and drop what was kept of the training."""
+        of, facts = f"head {self.head.name!r}, seed {self.head.seed}", training.head.describe()
+        if "pi" in facts:
+            moved = training.before["window_start"] != facts["window_start"]
+            facts |= {"pi_before": training.before["pi"], "window_moved": moved}
+            if not moved:
+                self._reporter.warn(
+                    f"{of}: training left the random initial window unchanged; set the head's selection to `halving` "
+                    "or `fixed:START` (docs/heads.md)"
+                )
+        if self._selection:
+            facts["window_selection"] = self._selection
+            difference, error = self._selection["difference"], self._selection["standard_error"]
+            if difference <= error:
+                self._reporter.warn(
+                    f"{of}: the windows from block {facts['window_start']} and {self._selection['second']} differ by "
+                    f"{difference:.4f} in held-out loss, within one standard error ({error:.4f}): the images do not "
+                    "decide between them"
+                )
+        self.metadata = {
+            **self._provenance(),
+            "settings": self._trained.model_dump(mode="json"),
+            "parameters": sum(parameter.numel() for parameter in training.head.parameters()),
+            "best": asdict(training.best),
+            "facts": facts,
+        }
+        with all_or_none() as partial:
+            save_head(partial(self.file), training.head.state_dict(), self.metadata)
+            with partial(self.file.with_suffix(".csv")).open("w", newline="") as file:
+                writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(asdict(epoch) for epoch in training.history)
+        remove(*self._unfinished)
+
+    def _provenance(self) -> dict[str, Any]:
+        about = {"head": self.head.name, "seed": self.head.seed, "train": self.settings.model_dump(mode="json")}
+        return {**self._corpus.provenance(), **about}
+
+
+def _train(jobs: Sequence[_Job], corpus: _Corpus, memory: int | None, reporter: Reporter) -> None:
+    """Train all and write their files.
+
+    Raises:
+        SettingError: a loss is not finite; all other heads are written.
+    """
+    free = default_budget(corpus.device)
+    room = free // 4  # for trainings, beside the features
+    faults: list[SettingError] = []
+    with reporter.progress(
+        f"train on {corpus.data.views[0].corpus}", sum(job.epochs for job in jobs), "epochs"
+    ) as progress:
+        for feeds, members in corpus.feeds(jobs, free if memory is None else memory):
+            for portion in in_portions(members, lambda job: job.bytes, room):
+                trainings: dict[Training, _Job] = {}
+                for job in portion:
+                    try:
+                        trainings[job.chosen(feeds, room, progress)] = job
+                    except SettingError as error:
+                        faults.append(error)
+                try:
+                    for training in train_together(list(trainings), *feeds, progress=progress):
+                        trainings[training].write(training)
+                except SettingError as error:
+                    faults.append(error)
+    if faults:
+        raise faults[0]
+
+
+def _curves(jobs: Iterable[_Job]) -> str:
+    """The epochs of all heads as one table; ``group`` says whose they are."""
+    rows = []
+    for job in jobs:
+        with job.file.with_suffix(".csv").open(newline="") as file:
+            rows += [[f"{job.head.name}, seed {job.head.seed}", *row] for row in list(csv.reader(file))[1:]]
+    return csv_text(["group", *(field.name for field in fields(Epoch))], rows)

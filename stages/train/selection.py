@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from stages.heads.file import build_head
-from stages.heads.head import HeadInput
-from stages.train.loop import Epoch, best_of, fit, logits_of
+from stages.train.loop import logits_of, train_together
+from stages.train.training import best_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stages.heads.settings import LtdSettings, TrainSettings
+    import torch
+
     from stages.reporter import Progress
-    from stages.train.checkpoint import Checkpoint
-    from stages.train.data import TrainingData
+    from stages.train.batches import FeatureBatches
+    from stages.train.training import Training
 
 ALL_TO_THE_END = 5
 
@@ -55,90 +54,60 @@ def epochs_of(windows: int, epochs: int) -> int:
 
 
 def choose_window(
-    head: LtdSettings,
-    data: TrainingData,
-    settings: TrainSettings,
-    device: torch.device,
-    budget: int,
+    starts: Sequence[int],
+    start_training: Callable[[int], Training],
+    training: FeatureBatches,
+    validation: FeatureBatches,
     *,
-    seed: int,
+    at_once: int,
     progress: Progress,
-    checkpoint_of: Callable[[LtdSettings], Checkpoint],
-) -> tuple[LtdSettings, dict[str, Any]]:
-    """Choose among the candidate windows of ``head`` by the held-out loss of the epoch that each would keep.
+) -> tuple[int, dict[str, Any]]:
+    """Choose among windows by the held-out loss of the epoch that each would keep.
 
     Every window starts from the same seed, so the chosen head is the one that ``fixed:START`` trains. A stopped choice
-    resumes from the checkpoints, which the caller removes.
+    resumes from what its trainings keep, which the caller removes.
 
     Args:
-        head: settings with ``selection: halving``.
-        data: the images to learn from, and those that choose.
-        settings: of one training.
-        device: where heads are trained.
-        budget: bytes of features to hold.
-        seed: of every window's training.
+        starts: first blocks of the windows, two or more.
+        start_training: first block -> the training of that window, as far as it was kept.
+        training: the images to learn from.
+        validation: those that choose.
+        at_once: how many windows are trained together.
         progress: counts epochs of one window.
-        checkpoint_of: where the training of a head with a fixed window is kept.
 
     Returns:
-        The head with its window fixed, and facts for the metadata: the epochs at the end of each round, every window's
-        held-out loss at the end of each of its rounds, and how surely the first beats the second; no facts where there
-        is one window alone.
+        The first block of the best window, whose training is kept at its end; and facts for the metadata: the epochs at
+        the end of each round, every window's held-out loss at the end of each of its rounds, and how surely the first
+        beats the second.
 
     Raises:
-        SettingError: the window does not fit the candidates, or a loss is not finite.
+        SettingError: a loss is not finite.
     """
-    spec = data.views[0].spec
-    starts = head.starts_for(spec.blocks)
-    fixed = {start: head.fixed_at(start) for start in starts}
-    if len(fixed) == 1:
-        return fixed[starts[0]], {}
-    blocks = range(starts[0], starts[-1] + head.window)
-    training, validation = data.batches(HeadInput(head.tap, tuple(blocks)), device, budget)
-    trained = dict.fromkeys(fixed, 0)
-
-    def train(start: int, until: int) -> tuple[float, torch.Tensor]:
-        """Held-out loss of a window after ``until`` epochs, and the losses (N,) of the images after all so far."""
-        torch.manual_seed(seed)
-        module = build_head(fixed[start], blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-        module.to(device)
-        history, _ = fit(
-            module,
-            training,
-            validation,
-            settings,
-            seed=seed,
-            checkpoint=checkpoint_of(fixed[start]),
-            until=until,
-        )
-        progress.advance(max(0, len(history) - trained[start]))
-        trained[start] = len(history)
-        logits = logits_of(module, validation, settings.batch).double()
-        losses = binary_cross_entropy_with_logits(logits, validation.labels.double(), reduction="none")
-        return held_out_loss(history[:until]), losses
-
-    plan = rounds_of(len(fixed), settings.epochs)
-    losses: dict[int, list[float]] = {start: [] for start in fixed}
+    losses: dict[int, list[float]] = {start: [] for start in starts}
     of_images: dict[int, torch.Tensor] = {}
-    ranked = list(fixed)
+    epochs = dict.fromkeys(starts, 0)
+    settings = start_training(starts[0]).settings
+    plan = rounds_of(len(starts), settings.epochs)
+    ranked = list(starts)
     for size, until in plan:
         ranked = ranked[:size]
-        for start in ranked:
-            loss, of_images[start] = train(start, until)
-            losses[start].append(loss)
+        for at in range(0, size, at_once):
+            part = {start: start_training(start) for start in ranked[at : at + at_once]}
+            list(train_together(list(part.values()), training, validation, until=until))
+            logits = logits_of([each.head for each in part.values()], validation, settings.batch).double()
+            for (start, each), own in zip(part.items(), logits, strict=True):
+                of_images[start] = binary_cross_entropy_with_logits(own, validation.labels.double(), reduction="none")
+                losses[start].append(best_of(each.history[:until]).validation_loss)
+                progress.advance(len(each.history) - epochs[start])
+                epochs[start] = len(each.history)
         ranked.sort(key=lambda start: (losses[start][-1], start))
     first, second = ranked[:2]
     difference = of_images[second] - of_images[first]
-    return fixed[first], {
-        "rule": head.selection,
+    return first, {
+        "rule": "halving",
         "epochs": [until for _, until in plan],
-        "windows": [{"start": start, "held_out_losses": losses[start]} for start in fixed],
+        "windows": [{"start": start, "held_out_losses": losses[start]} for start in starts],
         "second": second,
         "difference": float(difference.mean()),
         "standard_error": float(difference.std() / len(difference) ** 0.5),
     }
-
-
-def held_out_loss(history: Sequence[Epoch]) -> float:
-    """Return the held-out loss of the epoch that would be kept."""
-    return best_of(history).validation_loss

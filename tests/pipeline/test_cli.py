@@ -47,7 +47,7 @@ def test_help_imports_no_heavy_library():
     ("arguments", "code", "says"),
     [
         (["trainn"], 2, "No such command 'trainn'"),
-        (["train"], 2, "--head"),
+        (["train", "--features", "data"], 2, "--head FAMILY"),
         (["train", "--head", "lt", "--seed", "0"], 2, "'lt' is not in `heads` of params.yaml"),
         (["scan", "--corpus", "nope"], 2, "'nope' is not in `corpora`"),
         (["extract"], 2, "this command needs --corpus NAME or a FOLDER"),

@@ -12,6 +12,9 @@ import yaml
 
 from pipeline import workspace
 from running import PROJECT
+from stages.evaluate import run as evaluate
+from stages.sweep import run as sweep
+from stages.train import run as train
 
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
@@ -19,8 +22,8 @@ GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 STAGES = {
     "demo-images": ({"demo.*", "corpora.*"}, ["stages/demo/images.py", "stages/scan/run.py"]),
     "extract": ({"extract", "corpora.*"}, ["stages/extract/run.py"]),
-    "train": ({"heads.*", "train"}, ["stages/train/run.py"]),
-    "evaluate": ({"evaluate.match"}, ["stages/evaluate/run.py"]),
+    "train": ({"heads", "seeds", "train"}, ["stages/train/run.py"]),
+    "evaluate": ({"evaluate.match", "heads", "seeds", "train_on"}, ["stages/evaluate/run.py"]),
     "sweep-window": ({"heads.ltd", "seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "sweep-layer": ({"seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "analyse": (set(), ["stages/analyse/run.py"]),
@@ -35,9 +38,7 @@ STAGES = {
 @pytest.mark.parametrize("name", GRAPH)
 def test_a_stage_is_described_and_lists_exactly_the_parameters_its_command_reads(name):
     assert GRAPH[name]["desc"]
-    params = [
-        entry.replace("${item.corpus}", "*").replace("${item.head}", "*") for entry in GRAPH[name].get("params", [])
-    ]
+    params = [entry.replace("${item.corpus}", "*") for entry in GRAPH[name].get("params", [])]
     assert set(params) == STAGES[name][0]
 
 
@@ -83,6 +84,15 @@ def test_a_stage_depends_on_all_the_code_that_it_runs_and_on_no_other(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "code"), [("train", train.CODE), ("evaluate", evaluate.CODE), ("sweep-layer", sweep.CODE)]
+)
+def test_what_is_finished_is_known_by_the_code_that_decides_its_bytes(name, code):
+    named = {dep for dep in GRAPH[name]["deps"] if dep.startswith("stages")}
+    assert named - {*code} <= {"stages/recipe.py", "stages/train/batches.py"}  # these decide no score
+    assert {*code} <= named
+
+
+@pytest.mark.parametrize(
     "file",
     [
         *("report/chart.py", "report/published.yaml", "report/template/report.html.j2"),
@@ -118,15 +128,14 @@ def test_outs_lie_where_the_commands_write():
         name: [out if isinstance(out, str) else next(iter(out)) for out in [*stage["outs"], *stage.get("plots", [])]]
         for name, stage in GRAPH.items()
     }
-    corpus, trained, head, seed = (f"${{item.{axis}}}" for axis in ("corpus", "trained", "head", "seed"))
+    corpus, trained = (f"${{item.{axis}}}" for axis in ("corpus", "trained"))
     assert str(workspace.manifest(corpus)) in outs["demo-images"]
     assert outs["extract"] == [str(workspace.features(corpus)), str(workspace.contents(corpus))]
     assert [outs[f"sweep-{kind}"] for kind in ("window", "layer")] == [
         [str(workspace.sweep(trained, kind))] for kind in ("window", "layer")
     ]
-    head_file = workspace.head(trained, head, seed)
-    assert outs["train"] == [str(head_file), str(head_file).replace(".safetensors", ".csv")]
-    assert outs["evaluate"] == [str(workspace.scores(corpus, trained, head, seed))]
+    assert outs["train"] == [str(workspace.head(trained, "x", 0).parents[1]), str(workspace.curves(trained))]
+    assert outs["evaluate"] == [str(workspace.scores(corpus, trained, "x", 0).parents[1])]
     assert outs["audit"] == [str(workspace.audit(corpus, trained))]
     suffixes = (".parquet", ".windows.parquet", ".projection.parquet", ".csv")
     assert outs["analyse"] == [str(workspace.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]

@@ -117,7 +117,14 @@ def test_touched_images_are_not_trained_on_or_scored_again(study):
 
 
 @pytest.mark.usefixtures("restored")
-def test_a_seed_a_head_or_a_corpus_more_runs_its_own_stages_alone(study):
+def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
+    finished = study / ".ltdpipe" / "store"
+
+    def made() -> tuple[int, int]:
+        """Heads trained so far, and files of scores."""
+        return len(list((finished / "heads").glob("*.safetensors"))), len(list((finished / "scores").iterdir()))
+
+    (heads, scores), before = made(), (study / "heads" / "demo-train" / "ltd" / "0.safetensors").read_bytes()
     edit(
         study,
         seeds=[0, 1],
@@ -127,13 +134,11 @@ def test_a_seed_a_head_or_a_corpus_more_runs_its_own_stages_alone(study):
         evaluate__corpora=["demo-test", "demo-more"],
     )
     more = ("demo-images@demo-more", "extract@demo-more", "analyse@demo-more", "audit@demo-more-demo-train")
-    assert set(repro(study)[0]) == {
-        *more,
-        *(f"train@demo-train-{run}" for run in ("ltd-1", "linear-0", "linear-1")),
-        *(f"evaluate@demo-test-demo-train-{run}" for run in ("ltd-1", "linear-0", "linear-1")),
-        *(f"evaluate@demo-more-demo-train-{head}-{seed}" for head in HEADS for seed in (0, 1)),
-        "report",
-    }
+    assert set(repro(study)[0]) == {*more, "train@demo-train", "evaluate@demo-test", "evaluate@demo-more", "report"}
+    assert made()[0] == heads + 3  # ltd with seed 1, linear with both
+    of_test, of_more = 4, 2  # two views, a matched one and what is held out, which is scored once; views and matched
+    assert made()[1] == scores + 3 * of_test + 4 * of_more
+    assert (study / "heads" / "demo-train" / "ltd" / "0.safetensors").read_bytes() == before
 
 
 def test_an_experiment_runs_in_a_temporary_copy(study):

@@ -14,7 +14,7 @@ from storage.corpus_folder import CorpusFolder
 from storage.index import INDEX_NAME
 from storage.locks import lock_holder
 from storage.store import (
-    abandoned_trainings,
+    abandoned,
     corpus_folder,
     delete,
     images_per_second,
@@ -171,7 +171,7 @@ def test_trainings_are_given_up_after_a_week(own_store):
         if name != "folder":
             (folder / name).touch()
         os.utime(folder / name, (time.time() - days * 24 * 3600,) * 2)
-    assert abandoned_trainings(folder) == [folder / "old", folder / "older"]
+    assert abandoned(folder) == [folder / "old", folder / "older"]
 
 
 def test_settings_are_described_in_words():

@@ -5,7 +5,7 @@ import torch
 from small_features import spec_of, write_view
 
 from stages.audit.match import matched_sets
-from stages.evaluate.run import run, run_views
+from stages.evaluate.run import HeadToScore, run, run_views
 from stages.evaluate.scores import ScoreCard, read_scores
 from stages.heads.file import build_head
 from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
@@ -47,6 +47,16 @@ def head(make_head):
     return make_head(LinearSettings(block="last"), window_start=None)
 
 
+def score_views(features, head, out, trained_on=None, **more):
+    """Score one head and return view -> number of images."""
+    (summary,) = run_views(
+        features=features, heads=[HeadToScore(head, out, trained_on)], finished=out.with_name("finished"), **more
+    )
+    counts = {path.stem: len(read_scores(path)) for path in sorted(out.iterdir())}
+    assert summary == (len(counts), sum(counts.values()), 0)
+    return counts
+
+
 def _logits_by_hand(head, tokens):
     weights, _ = load_head(head)
     weight, bias = (next(w for name, w in weights.items() if name.endswith(end)) for end in ("weight", "bias"))
@@ -60,7 +70,7 @@ def test_every_view_is_scored_and_training_views_are_not(tmp_path, head, monkeyp
         write_view(tmp_path / "features" / name)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "blur-9.parquet").write_text("of a view that is no longer there")
-    counts = run_views(features=tmp_path / "features", head=head, out=tmp_path / "out")
+    counts = score_views(tmp_path / "features", head, tmp_path / "out")
     assert counts == {"clean": 60, "jpeg-70": 60}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clean.parquet", "jpeg-70.parquet"]
     for name, of_view in tokens.items():
@@ -80,9 +90,7 @@ def test_the_images_held_out_of_training_are_scored_as_test_images_are_seen(tmp_
         view: write_view(tmp_path / "training" / view, corpus="training", prefix="t", images=80, seed=i)
         for i, view in enumerate(views)
     }
-    counts = run_views(
-        features=tmp_path / "features", head=head, out=tmp_path / "out", trained_on=tmp_path / "training"
-    )
+    counts = score_views(tmp_path / "features", head, tmp_path / "out", tmp_path / "training")
     scores = read_scores(tmp_path / "out" / "held-out.parquet")
     table = FeatureTable.open(tmp_path / "training" / seen)
     rows = split_rows(table, SETTINGS).validation
@@ -97,8 +105,8 @@ def test_a_head_trained_elsewhere_has_no_held_out_images(tmp_path, head):
     save_head(tmp_path / "imported", weights, {name: value for name, value in metadata.items() if name != "train"})
     for place in ("features", "training"):
         write_view(tmp_path / place / "clean")
-    options = {"features": tmp_path / "features", "out": tmp_path / "out", "trained_on": tmp_path / "training"}
-    assert run_views(head=tmp_path / "imported", **options) == {"clean": 60}
+    counts = score_views(tmp_path / "features", tmp_path / "imported", tmp_path / "out", tmp_path / "training")
+    assert counts == {"clean": 60}
 
 
 def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path, head):
@@ -111,13 +119,13 @@ def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path, he
 
 def test_ten_crops_are_one_view_with_the_mean_of_their_logits(tmp_path, head):
     crops = [write_view(tmp_path / "features" / f"tencrop-{i}", seed=i) for i in range(3)]
-    assert run_views(features=tmp_path / "features", head=head, out=tmp_path / "out") == {"tencrop": 60}
+    assert score_views(tmp_path / "features", head, tmp_path / "out") == {"tencrop": 60}
     expected = np.mean([_logits_by_hand(head, crop) for crop in crops], axis=0)
     np.testing.assert_allclose(read_scores(tmp_path / "out" / "tencrop.parquet").logit, expected, atol=1e-5)
     write_view(tmp_path / "other" / "tencrop-0")
     write_view(tmp_path / "other" / "tencrop-1", prefix="x")
     with pytest.raises(DataError, match="different images"):
-        run_views(features=tmp_path / "other", head=head, out=tmp_path / "out")
+        score_views(tmp_path / "other", head, tmp_path / "out")
 
 
 def test_another_view_of_the_same_backbone_is_scored_and_another_backbone_is_not(tmp_path, head):
@@ -136,7 +144,7 @@ def test_images_without_labels_and_folders_without_views_are_refused(tmp_path, h
         run(features=tmp_path / "clean", head=head, out=tmp_path / "s.parquet")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no view to evaluate"):
-        run_views(features=tmp_path / "empty", head=head, out=tmp_path / "out")
+        score_views(tmp_path / "empty", head, tmp_path / "out")
 
 
 def test_scoring_draws_nothing_and_counts_what_could_not_be_read(tmp_path, make_head):
@@ -165,7 +173,7 @@ def _add_a_set(view):
 def test_a_matched_subset_is_a_view_of_its_own_with_the_same_logits(tmp_path, head, match):
     tokens = write_view(tmp_path / "features" / "clean")
     _add_a_set(tmp_path / "features" / "clean")
-    run_views(features=tmp_path / "features", head=head, out=tmp_path / "out", match=[match])
+    score_views(tmp_path / "features", head, tmp_path / "out", match=[match])
     clean, matched = (read_scores(tmp_path / "out" / f"{name}.parquet") for name in ("clean", f"matched-{match}"))
     table = FeatureTable.open(tmp_path / "features" / "clean")
     for name, rows in matched_sets(table.index, match).items():
@@ -183,7 +191,7 @@ def test_a_matched_subset_is_a_view_of_its_own_with_the_same_logits(tmp_path, he
 )
 def test_only_images_of_the_evaluated_split_are_scored(tmp_path, head, splits, tested):
     write_view(tmp_path / "features" / "clean", splits=splits)
-    run_views(features=tmp_path / "features", head=head, out=tmp_path / "scores", match=("size",))
+    score_views(tmp_path / "features", head, tmp_path / "scores", match=("size",))
     index = FeatureTable.open(tmp_path / "features" / "clean").index
     expected = {path for path, split in zip(*map(index.__getitem__, ("path", "split")), strict=True)
                 if split.as_py() == tested for path in [path.as_py()]}  # fmt: skip
@@ -206,5 +214,5 @@ def test_scores_say_what_the_tested_images_did_to_the_head(tmp_path, head, *, co
     metadata["train"]["validation"] = validation
     save_head(head, weights, metadata)
     write_view(tmp_path / "features" / "clean", splits=splits, corpus=corpus)
-    run_views(features=tmp_path / "features", head=head, out=tmp_path / "scores")
+    score_views(tmp_path / "features", head, tmp_path / "scores")
     assert read_scores(tmp_path / "scores" / "clean.parquet").card.facts.get("tested_images") == use

@@ -18,6 +18,7 @@ from stages.predict.detector import Detector
 from stages.predict.make import run as make_bundle
 from stages.reporter import SilentReporter
 from stages.scan.run import run as scan
+from stages.train.run import HeadToTrain
 from stages.train.run import run as train
 
 GEOMETRY = "crop224-pad"
@@ -69,11 +70,8 @@ def _make(made: Study) -> None:
         train(
             views=[made.features("train")],
             validation_view=made.features("train"),
-            name="ltd",
-            head=LtdSettings(),
+            heads=[HeadToTrain(name="ltd", settings=LtdSettings(), seed=0, out=made.head)],
             settings=TrainSettings(lr=1e-3, epochs=20, batch=32, validation_share=0.2),
-            seed=0,
-            out=made.head,
             reporter=reporter,
         )
         for name in ("train", "held", "test"):

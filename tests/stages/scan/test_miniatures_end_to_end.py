@@ -16,6 +16,7 @@ from stages.heads.settings import LinearSettings, TrainSettings
 from stages.measure.frame import measure_sets
 from stages.scan.protocols import set_list
 from stages.scan.run import run as scan
+from stages.train.run import HeadToTrain
 from stages.train.run import run as train
 
 
@@ -43,8 +44,9 @@ def study(tmp_path, own_store, reporter):
     miniatures.forensynths(tmp_path / "forensynths")
     features, _ = extracted("forensynths", root=tmp_path / "forensynths")
     settings, head = TrainSettings(epochs=1, validation_share=0.3), tmp_path / "head.safetensors"
-    options = {"settings": settings, "seed": 0, "out": head, "reporter": reporter, "memory": 10**9}
-    train(views=[features], validation_view=features, name="linear", head=LinearSettings(), **options)
+    heads = [HeadToTrain(name="linear", settings=LinearSettings(), seed=0, out=head)]
+    options = {"settings": settings, "reporter": reporter, "memory": 10**9}
+    train(views=[features], validation_view=features, heads=heads, **options)
     return measured
 
 

@@ -23,7 +23,7 @@ from stages.heads.settings import (
 from stages.sweep import run as sweep_run
 from stages.sweep.variants import Variant, layer_sweep, window_sweep
 from stages.train import run as train_run
-from stages.train.loop import fit
+from stages.train.loop import train_together
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import load_head
@@ -83,11 +83,8 @@ def test_a_swept_head_is_the_head_that_train_makes(corpora: Path, tmp_path: Path
     train_run.run(
         views=[clean],
         validation_view=clean,
-        name="x",
-        head=head,
+        heads=[train_run.HeadToTrain(name="x", settings=head, seed=1, out=out)],
         settings=SETTINGS,
-        seed=1,
-        out=out,
         reporter=reporter,
     )
     module, test = build_head(head, blocks=24, width=32, embedding=16), FeatureTable.open(corpora / "test" / "clean")
@@ -124,9 +121,9 @@ def test_a_stopped_sweep_trains_only_what_is_missing(
         if len(trained) == 4:
             raise KeyboardInterrupt
         trained.append(1)
-        return fit(*arguments, **more)
+        return train_together(*arguments, **more)
 
-    monkeypatch.setattr(sweep_run, "fit", counting)
+    monkeypatch.setattr(sweep_run, "train_together", counting)
     with pytest.raises(KeyboardInterrupt):
         sweep(corpora, tmp_path / "s", reporter, variants)
     trained[:] = []

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,10 @@ def feed(tables: list[FeatureTable], budget: int) -> FeatureBatches:
     return FeatureBatches(tables, ROWS, STORED, device=torch.device("cpu"), budget=budget)
 
 
+def one_reader(source: FeatureBatches, view: int, order: torch.Tensor, size: int, reads: HeadInput) -> Any:
+    return ((features, labels) for (features,), labels in source.batches(view, order, size, [reads]))
+
+
 @pytest.mark.parametrize("reads", [STORED, HeadInput("cls", (4, 5)), HeadInput("cls", (9,))])
 @pytest.mark.parametrize("budget", [0, 3 * ROW_BYTES * 64, VIEW_BYTES, 2 * VIEW_BYTES, 3 * VIEW_BYTES, 10**9])
 def test_what_comes_does_not_depend_on_the_budget(
@@ -36,7 +42,7 @@ def test_what_comes_does_not_depend_on_the_budget(
     source = feed(tables, budget)
     order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(1))
     for epoch in (0, 1, 2, 1, 3):  # 3 is view 0 again
-        batches = list(source.batches(epoch, order, 32, reads))
+        batches = list(one_reader(source, epoch, order, 32, reads))
         expected = tables[epoch % VIEWS].read("cls", blocks=reads.blocks, rows=ROWS[order.numpy()])
         assert torch.equal(torch.cat([features for features, _ in batches]), torch.from_numpy(expected).float())
         labels = tables[0].index["label"].to_numpy()[ROWS[order.numpy()]]
@@ -46,7 +52,7 @@ def test_what_comes_does_not_depend_on_the_budget(
 
 def test_the_last_batch_may_be_short_and_nothing_is_dropped(tables: list[FeatureTable]) -> None:
     for budget in (0, 10**9):
-        sizes = [len(labels) for _, labels in feed(tables, budget).batches(0, torch.arange(len(ROWS)), 150)]
+        sizes = [len(labels) for _, labels in feed(tables, budget).batches(0, torch.arange(len(ROWS)), 150, [STORED])]
         assert sizes == [150, 150, 20]
 
 
@@ -65,20 +71,20 @@ def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], mon
         return features
 
     monkeypatch.setattr(FeatureTable, "read", counting)
-    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32))
+    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32, [STORED]))
     # one that is used, one that is read ahead, and one that is put into order
     assert 3 * max(seen) <= VIEW_BYTES - 1
     assert sum(seen) == VIEW_BYTES
     seen.clear()
     monkeypatch.setattr("stages.train.batches._STREAM_BATCHES", 2)  # where memory is large, this many are enough
-    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32))
+    list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32, [STORED]))
     assert max(seen) == 2 * 32 * ROW_BYTES
 
 
 def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
     for budget in (0, 10**9):
         source = FeatureBatches(tables, ROWS, HeadInput("embedding"), device=torch.device("cpu"), budget=budget)
-        ((features, _),) = source.batches(2, torch.arange(len(ROWS)), 1000)
+        (((features,), _),) = source.batches(2, torch.arange(len(ROWS)), 1000, [HeadInput("embedding")])
         assert torch.equal(features, torch.from_numpy(tables[2].read("embedding", rows=ROWS)).float())
 
 

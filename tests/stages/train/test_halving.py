@@ -8,9 +8,9 @@ from planted import in_transitions, labels_of, noise, write_view
 from stages.heads.file import TrainedHead
 from stages.heads.model_card import model_card
 from stages.heads.settings import LtdSettings, TrainSettings
-from stages.train import loop
-from stages.train.run import TrainSummary, run
+from stages.train.run import HeadToTrain, TrainSummary, run
 from stages.train.selection import epochs_of, rounds_of
+from stages.train.training import Training
 from storage.errors import LtdpipeError
 from storage.headfile import load_head
 
@@ -28,8 +28,9 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def choose(view: Path, out: Path, reporter: Any, selection: str = "halving", **more: Any) -> TrainSummary:
     head = LtdSettings(heads=4, selection=selection, candidates=more.pop("candidates", NINE_WINDOWS))
-    given = {"name": "ltd", "settings": SETTINGS, "seed": 3, **more}
-    return run(views=[view], validation_view=view, head=head, out=out, reporter=reporter, **given)
+    asked = HeadToTrain(name="ltd", settings=head, seed=3, out=out)
+    given = {"settings": SETTINGS, **more}
+    return run(views=[view], validation_view=view, heads=[asked], reporter=reporter, **given)[0]
 
 
 @pytest.mark.parametrize(
@@ -92,15 +93,15 @@ def test_a_stopped_choice_goes_on_to_the_same_bytes(
 ) -> None:
     whole, out = store / "whole.safetensors", store / "head.safetensors"
     choose(view, whole, reporter)
-    validate, calls = loop.validate, []
+    end_epoch, calls = Training.end_epoch, []
 
-    def stopping(*arguments: Any) -> tuple[float, float]:
+    def stopping(training: Training, *arguments: Any) -> None:
         calls.append(1)
         if len(calls) == stopped_in + 1:
             raise Stop
-        return validate(*arguments)
+        end_epoch(training, *arguments)
 
-    monkeypatch.setattr(loop, "validate", stopping)
+    monkeypatch.setattr(Training, "end_epoch", stopping)
     with pytest.raises(Stop):
         choose(view, out, reporter)
     choose(view, out, reporter)

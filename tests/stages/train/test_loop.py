@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
 from planted import labels_of, noise, write_view
 from stages.heads.file import build_head
 from stages.heads.head import Head
 from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train import loop
-from stages.train.checkpoint import Checkpoint
+from stages.train.batches import FeatureBatches
 from stages.train.data import TrainingData
-from stages.train.loop import Epoch, best_of, fit, image_order, lr_factor
+from stages.train.loop import image_order, train_together
+from stages.train.training import Epoch, Training, best_of, lr_factor
 from storage.errors import SettingError
 
 
@@ -43,10 +43,8 @@ def test_the_order_of_images_belongs_to_seed_and_epoch() -> None:
     order = image_order(1000, seed=1, epoch=2)
     assert sorted(order.tolist()) == list(range(1000))
     assert torch.equal(order, image_order(1000, seed=1, epoch=2))
-    assert not torch.equal(order, image_order(1000, seed=1, epoch=3))
-    assert not torch.equal(order, image_order(1000, seed=2, epoch=2))
-    assert not torch.equal(order, image_order(1000, seed=2, epoch=1))
-    assert not torch.equal(order, image_order(1000, seed=0, epoch=3))
+    others = [(1, 3), (2, 2), (2, 1), (0, 3)]
+    assert not any(torch.equal(order, image_order(1000, seed=seed, epoch=epoch)) for seed, epoch in others)
 
 
 @pytest.fixture
@@ -58,167 +56,140 @@ def data(tmp_path: Path) -> TrainingData:
     return TrainingData.open(views, tmp_path / "val", TrainSettings(validation_share=0.3))
 
 
+def feeds(data: TrainingData, head: Head) -> tuple[FeatureBatches, FeatureBatches]:
+    return data.batches(head.reads, torch.device("cpu"), 10**9)
+
+
+def fit(data: TrainingData, head: Head, reporter: Any = None, *, seed: int = 0, **settings: Any) -> Training:
+    training = Training(head, TrainSettings(**{"batch": 60, "lr": 1e-3, **settings}), seed, name="x")
+    (done,) = train_together([training], *feeds(data, head), progress=reporter)
+    return done
+
+
 class Spy(Head):
     """A linear head that keeps the mean of what it is given."""
 
-    def __init__(self, like: Head) -> None:
+    def __init__(self) -> None:
+        like = build_head(LtdSettings(), blocks=24, width=32, embedding=16)
         super().__init__(like.reads, like.feature_shape)
         self.layer = torch.nn.Linear(1, 1)
         self.seen: list[tuple[bool, int]] = []
         self.steps: list[int] = []
+        self.labels: list[float] = []
 
     def forward(self, features: Tensor) -> Tensor:
         self.seen.append((self.training, round(features.mean().item() / 100)))
         return self.layer(features.mean(dim=(1, 2))[:, None]).squeeze(1)  # type: ignore[no-any-return]
+
+    def loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        self.labels += labels.tolist()
+        return super().loss(features, labels)
 
     def advance(self, steps_done: int) -> None:
         self.steps.append(steps_done)
 
 
 def test_epoch_e_reads_view_e_mod_v_and_validation_its_own(data: TrainingData, reporter: Any) -> None:
-    spy = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    training, validation = data.batches(spy.reads, torch.device("cpu"), 10**9)
-    settings = TrainSettings(epochs=5, batch=60, lr=1e-6)
-    epochs, _ = fit(spy, training, validation, settings, seed=0, progress=reporter)
+    spy = Spy()
+    training = fit(data, spy, reporter, epochs=5, lr=1e-6)
     assert spy.seen == [(True, 0), (True, 0), (False, 2), (True, 1), (True, 1), (False, 2)] * 2 + spy.seen[:3]
     assert spy.steps == list(range(10))
-    assert [epoch.epoch for epoch in epochs] == list(range(5))
+    assert [epoch.epoch for epoch in training.history] == list(range(5))
     assert reporter.done == 5
 
 
-def test_validation_counts_what_is_on_the_right_side_of_logit_0(data: TrainingData) -> None:
+@pytest.mark.parametrize("wrong", [0, 3])
+def test_validation_counts_what_is_on_the_right_side_of_logit_0(data: TrainingData, wrong: int) -> None:
+    """A logit of exactly 0 does not say synthetic."""
+
     class Knows(Spy):
         def forward(self, features: Tensor) -> Tensor:
-            logits = 2.0 * (2 * validation.labels - 1)
-            return torch.cat([-logits[:3], logits[3:]])  # three are wrong
+            if self.training:
+                return super().forward(features)
+            labels = feeds(data, self)[1].labels
+            logits = 2.0 * (2 * labels - 1)
+            return torch.cat([-logits[:wrong], logits[wrong:]]) if wrong else torch.zeros(len(labels))
 
-    head = Knows(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    _, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
-    images = len(validation)
-    loss, accuracy = loop.validate(head, validation, 1000)
-    right, wrong = np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0))
-    assert accuracy == pytest.approx((images - 3) / images)
-    assert loss == pytest.approx((right * (images - 3) + wrong * 3) / images)
-
-
-def test_a_logit_of_exactly_0_does_not_say_synthetic(data: TrainingData) -> None:
-    class Undecided(Spy):
-        def forward(self, features: Tensor) -> Tensor:
-            return torch.zeros(len(features))
-
-    head = Undecided(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    _, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
-    real = 1 - validation.labels.double().mean().item()
-    assert real != pytest.approx(0.5)  # else both answers had this accuracy
-    assert loop.validate(head, validation, 1000)[1] == pytest.approx(real)
+    labels = feeds(data, Spy())[1].labels.double()
+    epoch = fit(data, Knows(), epochs=1, batch=1000).best
+    if wrong:
+        right, other = np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0))
+        assert epoch.validation_accuracy == pytest.approx(1 - wrong / len(labels))
+        assert epoch.validation_loss == pytest.approx((right * (len(labels) - wrong) + other * wrong) / len(labels))
+    else:
+        assert epoch.validation_accuracy == pytest.approx(1 - labels.mean().item()) != pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("steps", [5, 6])
-def test_a_loss_that_is_not_finite_names_the_epoch(data: TrainingData, reporter: Any, steps: int) -> None:
+def test_a_loss_that_is_not_finite_names_head_and_epoch_and_the_other_heads_are_trained(
+    data: TrainingData, steps: int
+) -> None:
     """At the first and at the last one of the two steps of an epoch."""
 
     class Breaks(Spy):
         def loss(self, features: Tensor, labels: Tensor) -> Tensor:
             return super().loss(features, labels) * (float("inf") if len(self.steps) >= steps else 1)
 
-    head = Breaks(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
-    with pytest.raises(SettingError, match=r"not finite in epoch 2 at train\.lr 0\.001; lower it"):
-        fit(head, *feeds, TrainSettings(epochs=5, batch=60, lr=1e-3), seed=0, progress=reporter)
+    settings = TrainSettings(epochs=5, batch=60, lr=1e-3)
+    both = [Training(head, settings, 0, name=name) for name, head in (("x", Breaks()), ("y", Spy()))]
+    done = []
+    with pytest.raises(SettingError, match=r"head 'x', seed 0: the loss is not finite in epoch 2 at train\.lr 0\.001"):
+        done += train_together(both, *feeds(data, both[0].head))
+    assert len(both[1].history) == 5
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
-def fitted(
-    data: TrainingData,
-    reporter: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    accuracies: Sequence[float],
-    *,
-    checkpoint: Checkpoint | None = None,
-    epochs: int = 0,
-    **settings: Any,
-) -> Head:
-    """A head after as many epochs as there are accuracies, which validation is made to find."""
-    torch.manual_seed(0)
-    head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
-    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
-    found = iter(accuracies)
-
-    def validate(*_: Any) -> tuple[float, float]:
-        accuracy = next(found, None)
-        if accuracy is None:
-            raise Stop
-        return 0.5, accuracy
-
-    monkeypatch.setattr(loop, "validate", validate)
-    told = TrainSettings(epochs=epochs or len(accuracies), batch=60, lr=1e-3, **settings)
-    fit(head, *feeds, told, seed=0, progress=reporter, checkpoint=checkpoint)
-    return head
-
-
-def same(one: Head, other: Head) -> bool:
-    return all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
-
-
-@pytest.mark.parametrize(("accuracies", "best"), [((0.9, 0.5), 0), ((0.5, 0.9, 0.7), 1), ((0.5, 0.6, 0.7), 2)])
-def test_the_weights_of_the_best_epoch_are_left(
-    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], best: int
+@pytest.mark.parametrize("accuracies", [(0.9, 0.5), (0.5, 0.9, 0.7), (0.5, 0.6, 0.7)])
+def test_the_weights_of_the_best_epoch_are_left_also_after_a_stop(
+    data: TrainingData, reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracies: Any
 ) -> None:
-    left = fitted(data, reporter, monkeypatch, accuracies)
-    for epoch in range(len(accuracies)):
-        rising = [0.1 * (number + 1) for number in range(epoch + 1)]  # so that the last epoch is the best one
-        assert same(left, fitted(data, reporter, monkeypatch, rising)) is (epoch == best)
+    kept = tmp_path / "unfinished.safetensors"
+
+    def fitted(found: Sequence[float], until: int | None = None) -> Head:
+        torch.manual_seed(0)
+        head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
+        monkeypatch.setattr(loop, "measured", lambda *_: (0.5, next(accuracy)))
+        settings = TrainSettings(epochs=len(accuracies), batch=60, lr=1e-3)
+        training = Training(head, settings, 0, kept=kept, notify=reporter.note)
+        accuracy = iter(found[len(training.history) :])
+        list(train_together([training], *feeds(data, head), until=until))
+        return head
+
+    weights = []
+    for epoch in range(len(accuracies)):  # each rises, so that its last epoch is the best one
+        kept.unlink(missing_ok=True)
+        weights.append(fitted([0.1 * (number + 1) for number in range(epoch + 1)], until=epoch + 1).state_dict())
+    kept.unlink()
+    fitted(accuracies, until=1)
+    left = fitted(accuracies).state_dict()
+    assert reporter.notes[-1].startswith("training resumes after epoch 0")
+    for number, of_epoch in enumerate(weights):
+        assert all(torch.equal(left[name], of_epoch[name]) for name in left) is (
+            number == accuracies.index(max(accuracies))
+        )
 
 
-def test_the_best_weights_outlive_a_stop(
-    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    checkpoint = Checkpoint(tmp_path / "unfinished.safetensors", reporter.note)
-    with pytest.raises(Stop):
-        fitted(data, reporter, monkeypatch, [0.9, 0.5], checkpoint=checkpoint, epochs=3)
-    resumed = fitted(data, reporter, monkeypatch, [0.4], checkpoint=checkpoint, epochs=3)
-    assert reporter.notes[-1].startswith("training resumes after epoch 1")
-    assert reporter.done == 2 + 3  # those of the stopped run, and all of the one that went on
-    assert same(resumed, fitted(data, reporter, monkeypatch, [0.9]))
+def test_patience_lowers_the_learning_rates_of_all_groups(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, seen = torch.optim.AdamW.step, []
 
-
-def test_patience_lowers_the_learning_rates_of_all_groups(
-    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, seen = AdamW.step, []
-
-    def recording(optimizer: AdamW) -> None:
+    def recording(optimizer: torch.optim.AdamW) -> None:
         seen.append(tuple(group["lr"] for group in optimizer.param_groups))
         step(optimizer)
 
-    monkeypatch.setattr(AdamW, "step", recording)
-    fitted(data, reporter, monkeypatch, [0.9, 0.9, 0.9], patience=1)
+    monkeypatch.setattr(torch.optim.AdamW, "step", recording)
+    monkeypatch.setattr(loop, "measured", lambda *_: (0.5, 0.9))
+    head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
+    training = fit(data, head, epochs=3, patience=1)
     assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
-    monkeypatch.setattr(loop, "validate", lambda *_: (0.5, 0.9))
-    head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    feeds = data.batches(head.reads, torch.device("cpu"), 10**9)
-    epochs, _ = fit(head, *feeds, TrainSettings(epochs=3, lr=1e-3, patience=1), seed=0, progress=reporter)
-    assert [epoch.lr for epoch in epochs] == pytest.approx([1e-3, 1e-3, 1e-4])
+    assert [epoch.lr for epoch in training.history] == pytest.approx([1e-3, 1e-3, 1e-4])
 
 
-def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images(
-    data: TrainingData, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[dict[str, int]] = []
-
-    def recording(images: int, **more: int) -> Tensor:
-        drawn.append(more)
-        return image_order(images, **more)
-
-    monkeypatch.setattr(loop, "image_order", recording)
-    head = Spy(build_head(LtdSettings(), blocks=24, width=32, embedding=16))
-    training, validation = data.batches(head.reads, torch.device("cpu"), 10**9)
-    ((features, labels),) = training.batches(0, torch.arange(len(training)), 1000)
+def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images(data: TrainingData) -> None:
+    head = Spy()
+    training, _ = feeds(data, head)
+    (((features,), labels),) = training.batches(0, torch.arange(len(training)), 1000, [head.reads])
     expected = head.loss(features, labels).item()
-    settings = TrainSettings(epochs=3, batch=len(training) - 5, lr=1e-30)
-    epochs, _ = fit(head, training, validation, settings, seed=7, progress=reporter)
-    assert drawn == [{"seed": 7, "epoch": epoch} for epoch in range(3)]
-    assert epochs[0].train_loss == pytest.approx(expected, rel=1e-5)
+    head.labels.clear()
+    done = fit(data, head, epochs=3, batch=len(training) - 5, lr=1e-30, seed=7)
+    orders = [image_order(len(training), seed=7, epoch=epoch) for epoch in range(3)]
+    assert head.labels == labels[torch.cat(orders)].tolist()
+    assert done.history[0].train_loss == pytest.approx(expected, rel=1e-5)

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 from planted import in_raw_tokens, in_transitions, write_view
 from stages.heads.file import TrainedHead, score
 from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings, TrainSettings, UnivfdSettings
-from stages.train.run import TrainSummary, run
+from stages.train.run import HeadToTrain, TrainSummary, run
 from storage.features import FeatureTable
 
 TRAIN = TrainSettings(lr=3e-3, epochs=20, batch=64)
@@ -29,18 +29,15 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(corpora: Path, corpus: str, head: HeadSettings, reporter: Any, seed: int = 0) -> tuple[float, TrainSummary]:
     """Average precision on images not trained on, and the summary of training."""
     directory, out = corpora / corpus / "train", corpora / "head.safetensors"
-    summary = run(
+    (summary,) = run(
         views=[directory],
         validation_view=directory,
-        name="head",
-        head=head,
+        heads=[HeadToTrain(name="head", settings=head, seed=seed, out=out)],
         settings=TRAIN,
-        seed=seed,
-        out=out,
         reporter=reporter,
     )
     test = FeatureTable.open(corpora / corpus / "test")
-    logits = score(TrainedHead.load(out).module, test, np.arange(len(test)))
+    (logits,) = score([TrainedHead.load(out).module], test, np.arange(len(test)))
     return float(average_precision_score(test.index["label"].to_numpy(), logits)), summary
 
 

@@ -1,6 +1,7 @@
 import csv
 import itertools
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from stages.heads.settings import (
     TrainSettings,
     UnivfdSettings,
 )
-from stages.train import loop
-from stages.train.checkpoint import Checkpoint
-from stages.train.run import TrainSummary, run
+from stages.train import run as train_run
+from stages.train.run import HeadToTrain, TrainSummary, run
+from stages.train.training import Training
 from storage.errors import SettingError
 from storage.headfile import load_head
 from storage.index import INDEX_NAME, fingerprint, read_index
@@ -57,13 +58,12 @@ def train(features: Path, out: Path, reporter: Any, head: HeadSettings | None = 
     given: dict[str, Any] = {
         "views": [features / "train-0", features / "train-1"],
         "validation_view": features / "val",
-        "name": "ltd",
-        "head": head or LtdSettings(heads=4, selection_lr=0.01),
         "settings": SETTINGS,
-        "seed": 3,
         **more,
     }
-    return run(out=out, reporter=reporter, **given)
+    settings, seed = head or LtdSettings(heads=4, selection_lr=0.01), given.pop("seed", 3)
+    asked = HeadToTrain(name="ltd", settings=settings, seed=seed, out=out)
+    return run(heads=[asked], reporter=reporter, **given)[0]
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_memory(features: Path, tmp_path: Path, reporter: Any) -> None:
@@ -75,6 +75,77 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_memory(features: Path, 
     assert len(set(files.values())) == 1
     train(features, tmp_path / "other.safetensors", reporter, seed=4)
     assert (tmp_path / "other.safetensors").read_bytes() != files["a"][0]
+
+
+def kinds_of_heads() -> dict[str, HeadSettings]:
+    halving = LtdSettings(heads=4, selection="halving", candidates=(9, 15))
+    return {
+        "halving": halving,
+        "gumbel": LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)),
+        "univfd": UnivfdSettings(train=Overrides(epochs=6, patience=1, lr=1e-5)),
+        "rine": RineSettings(depth=2, project=16),
+        "linear": LinearSettings(block=3),
+        "short": LinearSettings(block=3, train=Overrides(epochs=1)),
+        "layers": LayerTransformerSettings(heads=4),
+    }
+
+
+def in_one_pass(features: Path, folder: Path, reporter: Any, heads: dict[str, HeadSettings], **more: Any) -> list[Any]:
+    asked = [
+        HeadToTrain(name=name, settings=settings, seed=seed, out=folder / name / f"{seed}.safetensors")
+        for name, settings in heads.items()
+        for seed in (3, 4)
+    ]
+    views = [features / "train-0", features / "train-1"]
+    given = {"views": views, "validation_view": features / "val", "settings": SETTINGS, **more}
+    return run(heads=asked, reporter=reporter, **given)
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("memory", [None, 0], ids=["resident", "streamed"])
+def test_heads_trained_in_one_pass_are_the_heads_trained_alone(
+    features: Path, tmp_path: Path, reporter: Any, memory: int | None
+) -> None:
+    heads = kinds_of_heads()
+    in_one_pass(features, tmp_path / "together", reporter, heads, memory=memory)
+    for name, settings in heads.items():
+        in_one_pass(features, tmp_path / "alone", reporter, {name: settings})
+    assert files_in(tmp_path / "together") == files_in(tmp_path / "alone")
+
+
+def test_what_is_finished_is_not_trained_again_and_what_decides_it_makes_it_anew(
+    features: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, heads = tmp_path / "finished", {"a": LinearSettings(), "b": LinearSettings(block=3)}
+
+    def kept(asked: dict[str, HeadSettings] = heads, **more: Any) -> list[bool]:
+        summaries = in_one_pass(features, tmp_path / "out", reporter, asked, finished=store, **more)
+        return [each.kept for each in summaries]
+
+    assert kept(curves=tmp_path / "curves.csv") == [False] * 4
+    made = files_in(tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+    assert [(row["group"], row["epoch"]) for row in rows[:5]] == [
+        *(("a, seed 3", str(n)) for n in range(4)),
+        ("a, seed 4", "0"),
+    ]
+    shutil.rmtree(tmp_path / "out")
+    assert kept() == [True] * 4
+    assert files_in(tmp_path / "out") == made
+    assert kept({**heads, "c": LinearSettings(block=5)}) == [True] * 4 + [False] * 2
+    assert kept({"a": LinearSettings(block=3)}) == [False] * 2
+    assert kept(settings=SETTINGS.model_copy(update={"lr": 0.1})) == [False] * 4
+    assert kept(views=[features / "train-1"]) == [False] * 4
+    assert kept(threads=2) == [False] * 4
+    damaged = max(store.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert kept(threads=2).count(False) == 1
+    monkeypatch.setattr(train_run, "CODE", train_run.CODE[1:])  # other code
+    assert kept() == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -157,15 +228,15 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     train(features, whole, reporter, head)
     assert not list(store.glob("training/*/*"))
 
-    validate, calls = loop.validate, []
+    end_epoch, calls = Training.end_epoch, []
 
-    def stopping(*arguments: Any) -> tuple[float, float]:
+    def stopping(training: Training, *arguments: Any) -> None:
         calls.append(1)
         if len(calls) == stopped_in + 1:
             raise Stop
-        return validate(*arguments)
+        end_epoch(training, *arguments)
 
-    monkeypatch.setattr(loop, "validate", stopping)
+    monkeypatch.setattr(Training, "end_epoch", stopping)
     with pytest.raises(Stop):
         train(features, out, reporter, head)
     assert not out.exists()
@@ -182,7 +253,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
 def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_is_unfinished(
     features: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Checkpoint, "remove", lambda self: None)
+    monkeypatch.setattr(train_run, "remove", lambda *paths: None)
     others: list[dict[str, Any]] = [
         {"seed": 4},
         {"views": [features / "train-0"]},
@@ -201,7 +272,7 @@ def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(
 ) -> None:
     out, whole = store / "head.safetensors", store / "whole.safetensors"
     train(features, whole, reporter)
-    monkeypatch.setattr(Checkpoint, "remove", lambda self: None)
+    monkeypatch.setattr(train_run, "remove", lambda *paths: None)
     train(features, out, reporter)
     (kept,) = store.glob("training/*/*.safetensors")
     kept.write_bytes(kept.read_bytes()[: 0 if damage == "empty" else -100])
@@ -218,7 +289,7 @@ def test_a_signal_leaves_what_the_command_goes_on_with(
     out = tmp_path / "head.safetensors"
     arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
     arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
-    place, options = "stages.train.checkpoint:Checkpoint:save", [*arguments, "--out", str(out)]
+    place, options = "stages.train.training:Training:_save", [*arguments, "--out", str(out)]
     with start_held(place, 20, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
         wait_for(process, store, "training/*/*.safetensors")
         process.send_signal(number)
