@@ -66,7 +66,7 @@ def _params() -> dict[str, object]:
     """The study of the README's own images, with two corpora of the paper, few heads and little training."""
     demo, paper = (yaml.safe_load((PROJECT / "profiles" / f"{name}.yaml").read_text()) for name in ("demo", "paper"))
     (block,) = re.findall(r"^```yaml\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    params = demo | yaml.safe_load(block) | {"seeds": [3407, 0], "extract": demo["extract"]}
+    params = demo | {"demo": {}} | yaml.safe_load(block) | {"seeds": [3407, 0], "extract": demo["extract"]}
     params["corpora"] |= {name: paper["corpora"][name] | {"views": ["clean"]} for name in ("ufd", "genimage")}
     params["heads"] = {"ltd": {"type": "ltd", "candidates": [0, 6]}, "rine": {"type": "rine", "project": 8}}
     params["extract"]["taps"] = ["cls", "ln2_cls", "embedding"]

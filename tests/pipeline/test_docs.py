@@ -24,8 +24,17 @@ _LINE = re.compile(r"^\s*(?:\$ )?((?:find .+ \| )?ltdpipe .+)$")
 # What runs before the commands of a page, as the graph would: the page takes it for done.
 BEFORE = {
     "README.md: bundle": (
-        *("extract --corpus mine-train", "extract --corpus mine-test", "train --head ltd --seed 3407"),
-        "evaluate --corpus mine-test --head ltd --seed 3407",
+        *(
+            "scan --corpus mine-train",
+            "scan --corpus mine-test",
+            "extract --corpus mine-train",
+            "extract --corpus mine-test",
+        ),
+        *(
+            f"{command} --head ltd --seed {seed}"
+            for seed in (0, 3407)
+            for command in ("train", "evaluate --corpus mine-test")
+        ),
     ),
     "data.md: audit": ("scan --corpus genimage", "extract --corpus genimage"),
     "predict.md: bundle": ("evaluate --corpus mine-test --head ltd --seed 0",),
