@@ -150,7 +150,7 @@ def _p_values(heads: Sequence[Measured], size: tuple[int, int]) -> dict[str, lis
     for theirs, their_replicates in others:
         for name in COMPARED:
             draws = replicates[name] - their_replicates[name]
-            p_values[name].append(difference(name, values[name].tolist(), theirs[name].tolist(), draws, size).p)
+            p_values[name].append(difference(name, values[name].tolist(), theirs[name].tolist(), draws, [size]).p)
     return p_values
 
 

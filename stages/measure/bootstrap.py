@@ -174,7 +174,7 @@ def difference(
     values: Sequence[float],
     others: Sequence[float],
     replicates: NDArray[np.float64],
-    size: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
 ) -> Difference:
     """Compare two heads on the same images: two methods, where both have several seeds, else these very weights.
 
@@ -186,9 +186,10 @@ def difference(
         values: of the one head, one per seed.
         others: of the other head.
         replicates: (R,) of the difference between the means over seeds.
-        size: (real, synthetic) images.
+        sizes: (real, synthetic) images of each set in the mean.
     """
-    least = 1 / sum(size) if METRICS[metric].interval == "share" else 1 / (size[0] * size[1])
+    share = METRICS[metric].interval == "share"
+    least = 1 / sum(n_real + n_fake if share else n_real * n_fake for n_real, n_fake in sizes)
     over_images = float(replicates.var()) + least**2
     return of_trainings(float(np.mean(values) - np.mean(others)), over_images, values, others)
 

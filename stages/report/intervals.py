@@ -89,10 +89,17 @@ class Uncertainty:
         replicates = self._replicates(head, metric, covered)
         if mean.value is None or not mean.std or replicates is None:
             return None
-        by_set = [self.results.by_seed(head, tested, metric).values for tested in covered]
-        by_seed = [sum(values) / len(values) for values in zip(*by_set, strict=True)]
-        ends = of_trainings(mean.value, float(replicates.var()), by_seed)
+        ends = of_trainings(mean.value, float(replicates.var()), self._seed_means(head, metric, covered))
         return max(ends.low, 0.0), min(ends.high, 1.0)
+
+    def gain(self, head: str, other: str, metric: str, names: Sequence[NamedSet]) -> Difference | None:
+        """Return the difference of two heads' means over the sets that both cover; None where it has no interval."""
+        covered = self.results.covered(head, metric, self.results.covered(other, metric, names))
+        mine, theirs = (self._replicates(one, metric, covered) for one in (head, other))
+        if mine is None or theirs is None:
+            return None
+        ours, others = (self._seed_means(one, metric, covered) for one in (head, other))
+        return difference(metric, ours, others, mine - theirs, [self.results.size(tested) for tested in covered])
 
     def compare(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Compare pairs of heads on every set that both have scored and that has both classes: one table of tests."""
@@ -102,11 +109,15 @@ class Uncertainty:
             if mine is not None and theirs is not None:
                 values = [np.array(self.results.by_seed(head, tested, metric).values) for head in pair]
                 ours, others = (of_head[~np.isnan(of_head)].tolist() for of_head in values)
-                found = difference(metric, ours, others, mine - theirs, self.results.size(tested))
+                found = difference(metric, ours, others, mine - theirs, [self.results.size(tested)])
                 of = "methods" if min(len(ours), len(others)) > 1 else "weights"
                 compared.append(Comparison(*pair, tested, metric, found, found.p, of))
         corrected = holm([each.difference.p for each in compared])
         return [each._replace(p_holm=p) for each, p in zip(compared, corrected, strict=True)]
+
+    def _seed_means(self, head: str, metric: str, sets: Sequence[NamedSet]) -> list[float]:
+        by_set = [self.results.by_seed(head, tested, metric).values for tested in sets]
+        return [sum(values) / len(values) for values in zip(*by_set, strict=True)]
 
     def _interval(
         self, head: str, metric: str, sets: Sequence[NamedSet], value: float | None

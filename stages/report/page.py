@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from stages.evaluate.scores import MATCHED
 from stages.measure.metrics import METRICS, shown_in
+from stages.report.claims import counted, verdict
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
-from stages.report.published import verdict
 from stages.report.robustness import robustness_figures
 from stages.report.set_figures import MOST_HEADS, bar_figures, curve_figures
 from stages.report.sweeps import sweep_figures
@@ -61,6 +61,7 @@ def render_page(
         "warnings": _warnings(results, study.audits),
         "headlines": [_headline(results, uncertainty, corpus) for corpus in results.corpora],
         "verdict": verdict(tables["reproduction"]),
+        "claims": tables["claims"] and counted(tables["claims"]),
         "facts": _facts(results),
         "page_tables": _tables(results, uncertainty),
         "most_heads": MOST_HEADS,

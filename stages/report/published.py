@@ -1,4 +1,4 @@
-"""Published figures and claims beside the numbers measured here, on the very list of test sets that they cover."""
+"""Published figures beside the numbers measured here, on the very list of test sets that they cover."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from stages.measure.metrics import METRICS
-from stages.report.table import Block, Table, Value, to_markdown
+from stages.report.table import Block, Table, Value
 from stages.report.tables import PAPER_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
-    from stages.report.table import Cell, Rows
+    from stages.report.table import Rows
 
 HERE = "measured here"
 MARKS = {
@@ -25,8 +24,6 @@ MARKS = {
     "computed": "published, mean computed from the source's own rows or files",
     "secondary": "published, read in a secondary source",
 }
-REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
-ONE_SEED = "not compared: outside the interval of one seed"
 
 
 class Covered(NamedTuple):
@@ -147,84 +144,14 @@ def ablation_reference() -> Table:
     return Table("Ablation as published", header, [Block("", rows)], 3, ranked=(3, 4, 5), notes=notes)
 
 
-def reproduction_table(
-    results: Results, uncertainty: Uncertainty, set_lists: Mapping[str, Sequence[str]]
-) -> Table | None:
-    """Compare every published claim that this study tests; None where it tests none.
-
-    A claim is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
-    corpus with its test sets. Where some of the sets are missing, it is listed and not compared.
-
-    Args:
-        results: what was measured.
-        uncertainty: its replicates.
-        set_lists: name -> members.
-    """
-    trained = {card.head: card.facts.get("trained_on") for card in results.cards}
-    rows: Rows = []
-    for claim in published()["claims"]:
-        members = set_lists.get(claim["set_list"], ())
-        label = f"{claim['head']} ({claim['trained_on']})"
-        head = next((name for name in (claim["head"], label) if trained.get(name) == claim["trained_on"]), None)
-        # of the corpus that has most of the list
-        of_corpora = [[t for t in results.sets if t.corpus == c and t.name in members] for c in results.images]
-        sets = max(of_corpora, key=len, default=[])
-        if not sets or head not in results.heads:
-            continue
-        coverage = f"{claim['set_list']}, {len(sets)} of {len(members)} sets"
-        for metric in PAPER_METRICS:
-            if metric in claim:
-                stated = claim[metric] / 100
-                here = _beside(stated, uncertainty, head, metric, sets, whole=len(sets) == len(members))
-                rows.append([claim["what"], head, coverage, METRICS[metric].title, Value(stated), *here])
-    header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
-    notes = [
-        "Percent. low and high: 95 % interval of the mean over sets and seeds that another training and other test "
-        "images may give; with one seed over test images alone, which may confirm a figure and never refutes one.",
-        f"Published: {MARKS['secondary']} (LTD paper, arXiv 2603.10598). The authors choose the best epoch on test "
-        "images and draw windows at random in evaluation; this study does neither.",
-    ]
-    return Table("Reproduction of the paper", header, [Block("", rows)], 4, notes=notes) if rows else None
-
-
-def verdict(table: Table | None) -> str:
-    """Say in a sentence how many of the claims are reproduced."""
-    if table is None:
-        return "This study tests no claim of the paper: it has other heads, training corpora or test sets."
-    verdicts = [row[-1] for block in table.blocks for row in block.rows]
-    kept, broken = verdicts.count(REPRODUCED), verdicts.count(NOT_REPRODUCED)
-    left = len(verdicts) - kept - broken
-    if not kept + broken:
-        return f"None of {left} figures could be compared; the table says why."
-    text = f"{kept} of {kept + broken} compared figures are reproduced within their interval"
-    return f"{text}; {left} could not be compared." if left else f"{text}."
-
-
-def reproduction_page(study: str, table: Table | None, commands: Sequence[str]) -> str:
-    """Return REPRODUCTION.md."""
-    parts = ["# Reproduction of the LTD paper", f"Made by the report stage of the study `{study}`.", verdict(table)]
-    if table is not None:
-        parts.append(to_markdown(table).partition("\n\n")[2].rstrip())  # the page has a heading of its own
-    typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
-    return "\n\n".join([*parts, "To make it again:", "\n".join(["```console", *typed, "```", ""])])
-
-
-def _beside(
-    stated: float, uncertainty: Uncertainty, head: str, metric: str, sets: Sequence[NamedSet], *, whole: bool
-) -> list[Cell]:
-    """Return the value here, the ends of its interval, the difference, and the verdict."""
-    mean = uncertainty.results.of_sets(head, metric, sets)
-    if mean.value is None or mean.count < len(sets):
-        return [None, None, None, None, f"not compared: defined on {mean.count} of {len(sets)} sets"]
-    of_method = uncertainty.of_method(head, metric, sets)
-    interval = of_method or uncertainty.of_sets(head, metric, sets)
-    verdict = "not compared: no interval" if whole else "not compared: sets are missing"
-    if whole and interval is not None:
-        # a published figure is rounded to a hundredth of a percent
-        inside = interval[0] - 0.5e-4 <= stated <= interval[1] + 0.5e-4
-        verdict = REPRODUCED if inside else NOT_REPRODUCED if of_method else ONE_SEED
-    ends = [None, None] if interval is None else map(Value, interval)
-    return [Value(mean.value), *ends, Value(mean.value - stated, signed=True), verdict]
+def elsewhere_table() -> Table:
+    """Return how the LTD method did where others trained it: the same data, settings and test sets for every method."""
+    content = published()["elsewhere"]
+    rows: Rows = [[method, _share(accuracy), _share(ap)] for method, accuracy, ap in content["methods"]]
+    notes = [f"Percent. {content['about']} {MARKS[content['mark']]}: {content['source']}."]
+    return Table(
+        "LTD as others trained it", ["method", "accuracy", "AP"], [Block("", rows)], ranked=(1, 2), notes=notes
+    )
 
 
 def _share(percent: float | None) -> Value | None:

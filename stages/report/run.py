@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
-from stages.report import published, tables
+from stages.report import claims, published, tables
 from stages.report.intervals import resample
 from stages.report.observation import read_analyses, selection_table, transition_table
 from stages.report.page import render_page
@@ -62,10 +62,11 @@ def run(
     sweeps = read_sweeps(sweep_files or {}, results)
     first, *others = results.heads
     ablation = tables.ablation_table(results, study.head_settings)
-    claims = published.reproduction_table(results, uncertainty, study.set_lists)
+    reproduction = claims.reproduction_table(results, uncertainty, study.set_lists)
     made: dict[str, Table | None] = {
         "main": tables.main_table(results, f"{study.name}: main results"),
         "per_set": tables.per_set_table(results, uncertainty),
+        "gains": claims.gains_table(results, uncertainty),
         "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
         "robustness": robustness_table(results),
         "robustness_paper_grid": robustness_table(results, paper=True),
@@ -74,7 +75,9 @@ def run(
         **sweep_tables(sweeps),
         "layer_transitions": transition_table(analyses.windows),
         "window_selection": selection_table(results),
-        "reproduction": claims,
+        "claims": claims.claims_table(results, uncertainty, sweeps, analyses.windows),
+        "reproduction": reproduction,
+        "elsewhere": reproduction and published.elsewhere_table(),
     }
     of_lists = [
         table
@@ -95,7 +98,7 @@ def run(
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": render_page(study, results, uncertainty, analyses=analyses, sweeps=sweeps, tables=made),
-        "REPRODUCTION.md": published.reproduction_page(study.name, claims, study.reproduce),
+        "REPRODUCTION.md": claims.reproduction_page(study.name, made, study.reproduce),
     }
     for name, table in made.items():
         files |= {f"tables/{name}.{suffix}": write(table) for suffix, write in WRITERS.items() if table is not None}

@@ -112,14 +112,14 @@ def test_a_separated_head_is_better_than_chance_in_every_one_of_many_sets():
 
 def test_a_difference_of_methods_holds_the_spread_over_trainings():
     replicates = np.random.default_rng(0).normal(0.02, 0.005, 4000)
-    weights = difference("ap", [0.92], [0.90], replicates, (500, 500))
+    weights = difference("ap", [0.92], [0.90], replicates, [(500, 500)])
     assert weights == pytest.approx((0.02, 0.0102, 0.0298, 6.3e-5), abs=3e-4)
-    methods = difference("ap", [0.90, 0.92, 0.94], [0.88, 0.90, 0.92], replicates, (500, 500))
+    methods = difference("ap", [0.90, 0.92, 0.94], [0.88, 0.90, 0.92], replicates, [(500, 500)])
     assert methods.value == pytest.approx(0.02)
     assert methods.low < 0 < methods.high
     assert methods.p == pytest.approx(0.29, abs=0.02)  # Welch's test, with 4.6 degrees of freedom
-    assert difference("accuracy", [0.9], [0.9], np.zeros(100), (500, 500)).p == 1
-    assert difference("accuracy", [1.0], [0.5], np.full(100, 0.5), (200, 200)).p < 1e-100
+    assert difference("accuracy", [0.9], [0.9], np.zeros(100), [(500, 500)]).p == 1
+    assert difference("accuracy", [1.0], [0.5], np.full(100, 0.5), [(200, 200)]).p < 1e-100
 
 
 def test_one_seed_tells_nothing_of_the_spread_over_trainings():

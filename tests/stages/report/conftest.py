@@ -52,7 +52,7 @@ class StudyFiles:
         self.scores.append(path)
         return path
 
-    def add_profile(self, generators, *, corpus="demo", transitions=7):
+    def add_profile(self, generators, *, corpus="demo", transitions=7, windows_of=()):
         rows = []
         for label, group in [(0, "real"), *((1, name) for name in generators)]:
             rows += [(group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10) for k in range(transitions)]
@@ -65,6 +65,7 @@ class StudyFiles:
             for n in (2, 3)
             for start in range(transitions - n + 2)
         ]
+        windows += [(None, start, n, auc, auc, 10, 10) for start, n, auc in windows_of]
         write_analysis(windows_path(path), windows, WINDOW_SCHEMA, facts)
         points = [(f"{HOSTILE['path']}-{i}", "real", 0, 0.1 * i, 1.0, -i, 0.5) for i in range(5)]
         points += [(f"fake-{i}", generators[0], 1, -0.1 * i, 2.0, i, -0.5) for i in range(5)]

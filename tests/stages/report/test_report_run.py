@@ -50,7 +50,7 @@ def test_two_runs_give_the_same_bytes_whatever_the_order_of_the_files(plain_stud
     shuffled = SimpleNamespace(scores=plain_study.scores[::-1], profiles=plain_study.profiles)
     report(shuffled, tmp_path, head_order=["ltd"], set_order=["two", "one"])
     files = sorted(path.relative_to(made.out) for path in made.out.rglob("*.*"))
-    named, formats = ("main", "per_set", "tests", "layer_transitions"), ("csv", "json", "md", "tex")
+    named, formats = ("main", "per_set", "gains", "tests", "layer_transitions"), ("csv", "json", "md", "tex")
     expected = [f"tables/{name}.{suffix}" for name in named for suffix in formats]
     expected += ["tables/metrics.json", "tables/per_seed.csv", "tables/windows.csv"]
     # the table of an earlier run is gone

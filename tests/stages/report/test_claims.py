@@ -1,0 +1,75 @@
+"""What the paper says in words, and the verdict of the study's own data on it."""
+
+import csv
+
+import pytest
+
+from stages.report.claims import FAILS, HOLDS, UNDECIDED
+from stages.report.run import run
+from stages.report.study import Study
+from storage.csv_text import csv_text
+
+SETS = {"one": True, "two": True}
+
+
+def rows_of(study, out, name, **more):
+    inputs = {"score_files": study.scores, "profile_files": study.profiles, **more}
+    run(Study(name="x"), **inputs, out=out, replicates=100)
+    path = out / "tables" / f"{name}.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(-0.5, HOLDS), (3.0, FAILS), (1.0, UNDECIDED)])
+def test_a_head_is_better_where_the_interval_of_the_difference_lies_above_0(study, tmp_path, shift, verdict):
+    study.add_scores("ltd", 1, SETS, shift=1.0, reals=60, facts={"trained_on": "a"})
+    study.add_scores("ltd-raw", 1, SETS, shift=shift, reals=60, facts={"trained_on": "a"})
+    (row,) = rows_of(study, tmp_path, "claims")
+    assert (row["claim"], row["benchmark"]) == ("both branches are better than the raw branch alone", "demo")
+    assert row["verdict"] == verdict
+    page = (tmp_path / "report.html").read_text()
+    counts = [int(verdict == each) for each in (HOLDS, FAILS, UNDECIDED)]
+    assert "".join(f'<td data-value="{count}">{count}</td>' for count in counts) in page
+    gains = rows_of(study, tmp_path, "gains")
+    text = [f"{100 * float(gains[1][name]):+.2f}" for name in ("gain", "low", "high")]
+    assert row["found here"] == "ltd minus ltd-raw: {} ({} to {})".format(*text)
+
+
+def test_trainings_are_judged_one_by_one_and_gains_are_over_the_sets_of_both(study, tmp_path):
+    for trained_on in ("a", "b"):
+        for head, shift in (("ltd", 2.0), ("univfd", 0.0)):
+            study.add_scores(head, 1, SETS, shift=shift, facts={"trained_on": trained_on})
+    found = [(row["found here"].partition(":")[0], row["verdict"]) for row in rows_of(study, tmp_path, "claims")]
+    assert found == [("ltd (a) minus univfd (a)", HOLDS), ("ltd (b) minus univfd (b)", HOLDS)]
+    gains = rows_of(study, tmp_path, "gains")
+    assert [row["other head"] for row in gains] == ["ltd (b)", "univfd (a)", "univfd (b)"] * 2
+    means = {row["head"]: float(row["mean"]) for row in rows_of(study, tmp_path, "main") if row["metric"] == "AP"}
+    assert float(gains[1]["gain"]) == pytest.approx(means["ltd (a)"] - means["univfd (a)"])
+
+
+def test_windows_blocks_degradation_and_movement_are_judged_by_their_means(study, tmp_path):
+    for head, shift in (("ltd", 0.3), ("linear", 3.0)):
+        for view in ("clean", "jpeg-60"):
+            study.add_scores(head, 1, SETS, view=view, shift=shift)
+    study.add_profile(["one"], windows_of=[(11, 5, 0.9), (12, 5, 0.1)])
+    sweeps = {}
+    for kind, names, best in (("window", ["n", "start"], 5), ("layer", ["block"], 3)):
+        rows = []
+        for place in [(n, 11) for n in (3, 5)] if kind == "window" else [(block,) for block in range(24)]:
+            value = 0.9 if place[0] == best else 0.6
+            rows += [[*place, seed, "demo", name, 20, value, value] for seed in (0, 1) for name in SETS]
+        sweeps[kind, "a"] = tmp_path / f"{kind}.csv"
+        header = [*names, "seed", "corpus", "set", "images", "accuracy", "ap"]
+        sweeps[kind, "a"].write_text(csv_text(header, rows))
+    rows = {row["claim"]: row for row in rows_of(study, tmp_path / "out", "claims", sweep_files=sweeps)}
+    assert {claim: row["verdict"] for claim, row in rows.items()} == {
+        "LTD is the most accurate head at JPEG 60": FAILS,
+        "windows of 5 blocks are best": HOLDS,
+        "the middle blocks, 11 to 19, tell most": FAILS,
+        "synthetic images move more in blocks 11 to 15": HOLDS,
+    }
+    assert rows["windows of 5 blocks are best"]["found here"] == "mean over starts, 3: 60.00, 5: 90.00"
+
+
+def test_a_study_without_these_heads_and_a_single_head_have_no_such_table(study, tmp_path):
+    study.add_scores("mine", 1, SETS)
+    assert rows_of(study, tmp_path, "claims") == rows_of(study, tmp_path, "gains") == []
