@@ -6,11 +6,9 @@ r"""The layout ``list``: a table in a CSV or Parquet file that names every image
     photos/1.jpg,real,,test,dalle;midjourney
     shards/dalle.zip!/1.png,fake,dalle,test,dalle
 
-The columns ``path`` and ``label`` are needed; other usual names of columns are known, and without a header line the
-columns are those above, in this order. Paths are relative to the folder of the list, or absolute and below it;
-``./a//1.jpg`` and ``b/../a/1.jpg`` are ``a/1.jpg``, and so is ``a\1.jpg`` where there is no file of that name.
-``set`` may hold several names with a semicolon between, or be a list in Parquet; without it, the generator is the set,
-and reals are in all sets. An image that is listed several times with different sets is one image of all of them.
+The columns ``path`` and ``label`` are needed; docs/data.md lists other names of columns, and what a path may look like.
+Without ``set``, the generator is the set, and reals are in all sets. An image that is listed several times with other
+sets is one image of all of them.
 """
 
 from __future__ import annotations

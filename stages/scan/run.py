@@ -70,11 +70,11 @@ def run(
         layout: a name in ``LAYOUTS``, "list", or "auto".
         reals: a second root of real images, shared by the sets that have none of their own.
         classes: names of the classes; None for the built-in ones.
-        sets: the test sets whose images are listed, in the order of tables; None for all.
+        sets: the test sets that are listed, in the order of tables; None for all.
         splits: the splits that are listed; None for all.
-        categories: what is depicted, such as the LSUN classes of ForenSynths; None for all.
+        categories: the categories that are listed, such as LSUN classes; None for all.
         out: where the manifest is written; None returns it only.
-        reporter: gets the progress; None for none.
+        reporter: gets the progress.
         strict: refuse an archive that cannot be read, and a list or pattern of which a file is missing.
 
     Raises:

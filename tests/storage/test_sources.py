@@ -136,29 +136,21 @@ def test_the_column_of_images_is_the_one_that_is_called_so():
             image_column(schema(**dict.fromkeys(names, pa.binary())), "x")
 
 
-def encrypted(content):
-    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(mark) + flags] |= 1
+def changed(content, damage):
+    """The bytes of a zip archive after damage."""
+    if damage == "encrypted":
+        content = bytearray(content)
+        for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(mark) + flags] |= 1
+    elif damage == "member":
+        content = content[:45] + b"\xff" * 10 + content[55:]  # behind the header of the member
+    return bytes(content) if damage != "name" else content.replace(b"\xc3\xa9", b"\xff\xa9")
 
 
-def damaged_member(content):
-    content[45:55] = b"\xff" * 10  # behind the header of the member
-
-
-def damaged_name(content):
-    content[:] = content.replace(b"\xc3\xa9", b"\xff\xa9")
-
-
-def no_archive(content):
-    content[:] = b"PK no more"
-
-
-@pytest.mark.parametrize("damage", [encrypted, damaged_member, damaged_name, no_archive])
+@pytest.mark.parametrize("damage", ["encrypted", "member", "name"])
 def test_a_damaged_archive_or_member_is_named(tmp_path, damage):
     write_archive(tmp_path / "x.zip", {"caf\u00e9/1.png": b"some bytes " * 100})
-    content = bytearray((tmp_path / "x.zip").read_bytes())
-    damage(content)
-    (tmp_path / "x.zip").write_bytes(content)
+    (tmp_path / "x.zip").write_bytes(changed((tmp_path / "x.zip").read_bytes(), damage))
     with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read .*(fetch it again|unpack it)"):
         Sources.of(tmp_path).read("x.zip!/caf\u00e9/1.png")
 
@@ -261,7 +253,6 @@ def test_a_web_server_is_scanned_and_read(folder, served):
     root = f"{served}/plain/a"
     table, _ = run(corpus="web", root=root, layout="unlabelled")
     assert [Sources.of(root).read(path) for path in table["path"].to_pylist()] == [b"one", b"two two"]
-    assert len(table) == 2
 
 
 @pytest.mark.parametrize("extension", ["tar", "zip", "parquet"])

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from miniatures import PROJECT, refusal, scanned
 
 from pipeline.cli import ltdpipe
+from stages.scan.classes import ClassPatterns
 from stages.scan.run import run
 from stages.scan.summary import ScanSummary
 from storage.errors import DataError, SettingError
@@ -230,6 +231,10 @@ def test_a_pattern_of_folders_and_what_it_names_that_is_not_there(tmp_path):
         f"1 file(s) of {tmp_path}/{{real,fake/{{sd,dalle}}}} do not exist and were left out: fake/dalle",
     )
     refusal(tmp_path / "{real,nope}", "do not exist and were left out: nope .--strict", strict=True)
+    rows, _ = scanned(
+        tmp_path / "fake", reals=tmp_path / "{real,[[]x]/real}", classes=ClassPatterns(synthetic=["*"], real=["r*"])
+    )
+    assert list(rows) == ["@reals/[x]/real/1.png", "@reals/real/1.png", "sd/1.png", "xl/1.png"]
     refusal(tmp_path / "{a..b}.tar", "does not exist; expected a folder")
     refusal(tmp_path / "{1..2}.tar", "2 missing file")
     assert list(scanned(tmp_path / "[x]")[0]) == ["real/1.png"]  # what exists is no pattern
