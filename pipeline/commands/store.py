@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,11 @@ import click
 
 from pipeline import workspace
 from pipeline.commands.arguments import PATH, corpus_option, echo, refuse_both
-from storage.errors import DataError, LtdpipeError
+from storage.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.params import Params
     from storage.corpus_folder import CorpusFolder
 
 
@@ -32,6 +32,7 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
     the time left comes from when the last shards were finished. No backbone is loaded and no shard is read. The image
     folder is listed again, unless it is remote: images that came, went or changed since `ltdpipe scan` are counted.
     """
+    from pipeline.extraction import since_the_scan
     from storage.manifest import read_manifest
     from storage.store import project_root, store_root, stored_corpora
 
@@ -48,8 +49,9 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
             continue
         manifest = read_manifest(workspace.manifest(name))
         echo(f"{name}: {len(manifest)} images in the manifest")
-        if change := _since_the_scan(params, name, manifest):
-            echo(f"  {change}")
+        with suppress(DataError):  # the images are not at hand
+            if change := since_the_scan(workspace.study_corpus(params, name), manifest):
+                echo(f"  {change}")
         stored = stored_corpora(store_root(), name, project_root())
         for each in stored:
             echo(f"  {_progress(each, manifest)}")
@@ -58,29 +60,6 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
             echo(f"  {_published(view, manifest)}")
         if not stored and not views:
             echo(f"  nothing extracted yet; `ltdpipe extract --corpus {name}` does it")
-
-
-def _since_the_scan(params: Params, name: str, manifest: pa.Table) -> str | None:
-    """Say how the images of a corpus differ from its manifest; None where they do not, or are not at hand."""
-    from stages.scan.run import run
-    from storage.manifest import LIMIT_KEY, changes
-    from storage.sources import Sources
-
-    try:
-        ref = workspace.study_corpus(params, name)
-        if Sources.of(ref.root, ref.reals).is_remote:
-            return None
-    except DataError:
-        return None
-    try:
-        new, gone, touched = changes(manifest, run(**ref.listing)[0])
-    except LtdpipeError as error:
-        return f"cannot be scanned again: {error}"
-    if LIMIT_KEY in (manifest.schema.metadata or {}):
-        new = 0  # it never listed all
-    found = {"new": new, "gone": gone, "of another size or time": touched}
-    counts = ", ".join(f"{count} {kind}" for kind, count in found.items() if count)
-    return f"images since the scan: {counts}; `ltdpipe scan --corpus {name}` lists them again" if counts else None
 
 
 def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:

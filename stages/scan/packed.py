@@ -36,7 +36,7 @@ _SYSTEM_FOLDERS = frozenset(
         *("$recycle.bin", "recycler", "system volume information", "lost+found"),
     }
 )
-BY_CLASS = "image of a class that is left out"
+BY_CLASS = "image(s) of a class to leave out"
 # What Parquet files of images call label, generator, split and file name; the first column that is there counts.
 _STATED_COLUMNS = (
     ("label", "labels", "class"),

@@ -89,7 +89,7 @@ def run(
     for (folder, _), labels in zip(found, assigned, strict=True):
         listed = selected(labels, sets, splits, categories)
         if listed is None:
-            scan.skipped["image of another set, split or category"] += len(folder)
+            scan.skipped["image(s) of another set, split or category"] += len(folder)
         else:
             chosen.append((folder, listed))
     if not chosen:
@@ -251,7 +251,7 @@ class _Scan:
         if folder.label == 1:
             return None
         if self.layout == "drct-2m" and folder.split not in ("train", "val") and folder.folders:  # MSCOCO's others
-            return "shared real image outside train2017 and val2017"
+            return "shared real image(s) outside train2017 and val2017"
         return FolderLabels(0, split=folder.split, pool=SHARED)
 
 

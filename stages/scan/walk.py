@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNREADABLE = "folder that may not be read"
 LEADS_OUT = "a link that leads out of the folder"
 CLOSED = "archive that has to be unpacked first"
-MISSING = "missing file"
+MISSING = "missing file(s)"
 
 
 def walk(

@@ -42,7 +42,7 @@ def test_patterns_tell_the_class_of_folders(tmp_path, folders, given, expected, 
     assert sorted(summary.sets) == sets
     assert all(row["sets"] == sets for row in found.values() if row["label"] == 0)  # the sets share the reals
     assert [row["generator"] for row in found.values() if row["label"] == 1] == sets
-    assert summary.skipped == ({"image of a class that is left out": 1} if "tampered" in folders else {})
+    assert summary.skipped == ({"image(s) of a class to leave out": 1} if "tampered" in folders else {})
     assert not summary.warnings
 
 
@@ -121,7 +121,7 @@ def test_patterns_tell_the_class_of_labels_in_archives_and_lists(tmp_path):
         "b.tar!/000000.png": (0, None),
         "b.tar!/000001.png": (1, "full_synthetic"),
     }
-    assert summary.skipped == {"image of a class that is left out": 2}
+    assert summary.skipped == {"image(s) of a class to leave out": 2}
     miniatures.write(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "list.csv").write_text("path,label\n1.png,real\n2.png,full_synthetic\n3.png,tampered\n")
     rows, summary = scanned(tmp_path / "list.csv", classes=given)
@@ -129,7 +129,7 @@ def test_patterns_tell_the_class_of_labels_in_archives_and_lists(tmp_path):
         (0, None, ["full_synthetic"]),
         (1, "full_synthetic", ["full_synthetic"]),
     ]
-    assert summary.skipped == {"image of a class that is left out": 1}
+    assert summary.skipped == {"image(s) of a class to leave out": 1}
     rows, _ = scanned(tmp_path / "list.csv", classes=patterns("full*", "real tampered"))
     assert [row["label"] for row in rows.values()] == [1, 0, 1]
 
@@ -154,7 +154,7 @@ def test_commands_and_params_take_patterns(tmp_path, monkeypatch):
     options = ["--real", "hum*", "--synthetic", "machine", "--leave-out", "other"]
     done = CliRunner().invoke(ltdpipe, ["scan", "mine", *options, "--out", "m.parquet"])
     assert done.exit_code == 0, done.output
-    assert "1 real, 1 synthetic; 1 set: machine; left out: 1 image of a class that is left out" in done.output
+    assert "1 real, 1 synthetic; 1 set: machine; left out: 1 image(s) of a class to leave out" in done.output
     by_options = read_manifest(tmp_path / "m.parquet")
     extract = ["extract", "mine", "--out", "features", "--backbone", "demo-vit", "--loaders", "0"]
     done = CliRunner().invoke(ltdpipe, [*extract, *options])

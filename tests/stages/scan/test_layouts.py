@@ -30,7 +30,7 @@ def test_forensynths(tmp_path):
     assert rows["test/san/0_real/n01440764.10026.jpg"]["generator"] is None
     rows, summary = scanned(tmp_path, splits=("train",), categories=("chair",))
     assert sorted(rows) == ["train/chair/0_real/1.png", "train/chair/1_fake/2.png"]
-    assert summary.skipped["image of another set, split or category"] == 36
+    assert summary.skipped["image(s) of another set, split or category"] == 36
     rows, _ = scanned(tmp_path / "train", "forensynths")
     assert members(rows) == {"progan": [2, 2]}
     assert {row["category"] for row in rows.values()} == {"chair", "train"}
@@ -104,7 +104,7 @@ def test_drct_shares_coco_reals_and_reads_archives(tmp_path):
         ".txt": 1,
         "archive beside its unpacked folder": 1,
         "reconstruction of a real image": 1,
-        "shared real image outside train2017 and val2017": 1,
+        "shared real image(s) outside train2017 and val2017": 1,
     }
     _, summary = scanned(root, "drct-2m")
     unpacked, *others = summary.warnings

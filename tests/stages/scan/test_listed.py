@@ -78,7 +78,7 @@ def test_lists_as_other_programs_write_them(images, name, text):
 def test_a_missing_file_is_named_and_left_out(images):
     rows, summary = listed(images, "path,label", "p/1.jpg,0", "p/9.jpg,0", "f.zip!/x/9.png,1", "f/a.b.png,1")
     assert sorted(rows) == ["f/a.b.png", "p/1.jpg"]
-    assert summary.skipped == {"missing file": 2}
+    assert summary.skipped == {"missing file(s)": 2}
     assert summary.warnings == (
         "2 file(s) of the list do not exist and were left out: p/9.jpg (line 3), f.zip!/x/9.png (line 4)",
     )

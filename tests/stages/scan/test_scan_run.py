@@ -236,7 +236,7 @@ def test_a_pattern_of_folders_and_what_it_names_that_is_not_there(tmp_path):
     )
     assert list(rows) == ["@reals/[x]/real/1.png", "@reals/real/1.png", "sd/1.png", "xl/1.png"]
     refusal(tmp_path / "{a..b}.tar", "does not exist; expected a folder")
-    refusal(tmp_path / "{1..2}.tar", "2 missing file")
+    refusal(tmp_path / "{1..2}.tar", r"2 missing file\(s\)")
     assert list(scanned(tmp_path / "[x]")[0]) == ["real/1.png"]  # what exists is no pattern
 
 
@@ -263,9 +263,11 @@ def test_commands_take_patterns_and_status_counts_what_changed_since_the_scan(tm
     miniatures.write(tmp_path / "data", "mine/fake/2.png", "mine/fake/3.png")
     (tmp_path / "data" / "mine" / "real" / "1.png").unlink()
     os.utime(tmp_path / "data" / "mine" / "real" / "2.png", (1, 1))
-    assert "images since the scan: 2 new, 1 gone, 1 of another size or time; `ltdpipe scan --corpus mine`" in status(
-        "mine"
-    )
+    since = "images since the scan: 2 new, 1 gone, 1 of another size or time; `ltdpipe scan --corpus mine`"
+    assert since in status("mine")
+    done = CliRunner().invoke(ltdpipe, ["extract", "--corpus", "mine", "--loaders", "0"])
+    assert f"mine: {since}" in done.output  # before it refuses what is gone
+    assert "real/1.png is gone" in str(done.exception)
     shutil.rmtree(tmp_path / "data" / "mine" / "real")
     assert "images since the scan: 2 new, 2 gone" in status("mine")
     shutil.rmtree(tmp_path / "data" / "mine" / "fake")
