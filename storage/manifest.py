@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EVALUATION_ORDER = ("test", "val", "train")
 # Metadata: how many images of each kind are listed, where not all are
 LIMIT_KEY = b"limit"
-MISSING_KEY = b"missing"  # metadata: JSON list of the folders of classes, generators and sets that hold no image
+MISSING_KEY = b"missing"  # metadata: JSON list of the folders of generators and sets that hold no image
 # 64-bit offsets: the paths of 22 million images have more than the 2 GiB that a `string` array can.
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -90,7 +90,7 @@ def read_manifest(path: Path) -> pa.Table:
 
 
 def folders_without_images(path: Path) -> list[str]:
-    """Return the folders of classes, generators and sets that held no image at the scan; none without a manifest."""
+    """Return the folders of generators and sets that held no image at the scan; none without a manifest."""
     metadata = read_manifest(path).schema.metadata if path.exists() else None
     found: list[str] = json.loads((metadata or {}).get(MISSING_KEY, b"[]"))
     return found

@@ -55,7 +55,7 @@ def run(
         train: directory of the training corpus's clean view, for duplicates between the two; None where there is none,
             or where it is the same corpus, whose own training split then counts.
         asked: the test sets that the study asks for.
-        missing: folders of classes, generators and sets that held no image when the corpus was scanned.
+        missing: folders of generators and sets that held no image when the corpus was scanned.
         near: cosine of centred embeddings from which on two images count as near duplicates; None leaves the
             comparison out, which the audit then states.
 

@@ -110,13 +110,13 @@ def check_splits(found: Sequence[tuple[Folder, FolderLabels]], layout: str, corp
     )
 
 
-def missing_folders(empty: Sequence[Folder], folders: Sequence[Folder], layout: str) -> list[str]:
+def missing_folders(empty: Sequence[Folder], folders: Sequence[Folder], layout: str) -> list[Folder]:
     """Return those of the folders without images that are folders of a class, a generator or a set."""
     labelled = [folder for folder in folders if folder.class_name is not None]
     beside_sets = {folder.above[:at] for folder in labelled for at in range(len(folder.above))}
     sets = known_sets(layout)
     return [
-        folder.prefix
+        folder
         for folder in empty
         if folder.folders
         and (folder.label is not None or folder.parts[:-1] in beside_sets or set_at(folder.folders, sets) is not None)

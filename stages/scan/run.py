@@ -116,7 +116,7 @@ class _Scan:
         self.decided = ""
         self.skipped: Counter[str] = Counter()
         self.failed: list[Folder] = []  # archives that cannot be read
-        self.missing: list[str] = []  # folders of classes, generators and sets without images
+        self.missing: list[str] = []  # folders of generators and sets without images
         self.warnings: list[str] = []
 
     def read(self, progress: Progress) -> list[tuple[Folder, FolderLabels]]:
@@ -144,9 +144,11 @@ class _Scan:
                 )
             self.warnings += twins(folders)
             found = self._labelled(folders, root)
-            self.missing = missing_folders(empty, folders, self.layout)
-            if self.missing:
-                self.warnings.append(f"no image in {some(self.missing)}: missing from the corpus")
+            if missing := missing_folders(empty, folders, self.layout):
+                shown = some([folder.prefix for folder in missing])
+                self.warnings.append(f"no image in {shown}: missing from the corpus")
+                sets = {name for _, labels in found for name in labels.sets}
+                self.missing = [folder.prefix for folder in missing if self._is_set(folder, sets)]
         check_splits(found, self.layout, self.corpus, root)
         found += self._labelled(shared, reals or "")
         if self.failed:
@@ -243,6 +245,11 @@ class _Scan:
                     f"expected {expects}; rename or move the folder, or choose another layout{way_out}"
                 )
         return found
+
+    def _is_set(self, folder: Folder, sets: set[str]) -> bool:
+        """Tell whether a folder without images would have been a test set beside ``sets``."""
+        labels = self._labels(folder) if folder.label == 1 else None
+        return folder.label != 0 and not (isinstance(labels, FolderLabels) and sets.issuperset(labels.sets))
 
     def _labels(self, folder: Folder) -> FolderLabels | str | None:
         """Return what the layout says of a folder; below the second root all is real, and shared by sets without."""

@@ -245,7 +245,8 @@ def test_a_few_folders_called_like_generators_are_not_synthbuster(tmp_path):
 
 def test_folders_of_generators_without_images_stand_in_the_manifest(tmp_path):
     miniatures.write(tmp_path, "root/real/1.png", "root/fake/dalle/1.png")
-    (tmp_path / "root" / "fake" / "sdxl").mkdir()
+    for name in ("fake/sdxl", "nature"):  # a class folder is no set
+        (tmp_path / "root" / name).mkdir()
     scanned(tmp_path / "root", out=tmp_path / "manifest.parquet")
     assert folders_without_images(tmp_path / "manifest.parquet") == ["fake/sdxl"]
     miniatures.write(tmp_path, "root/fake/sdxl/1.png")
