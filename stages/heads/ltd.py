@@ -221,7 +221,7 @@ class LtdHead(Head):
     def describe(self) -> dict[str, JsonValue]:
         """The backbone's blocks (0-based) at which the evaluated windows begin and, where one is learned, ``pi``."""
         starts = [self.reads.blocks[start] for start in self.starts()]
-        facts: dict[str, JsonValue] = dict(zip(("window_start", "second_window_start"), starts, strict=False))
+        facts: dict[str, JsonValue] = dict(zip(("window_start", "window_start_2"), starts, strict=False))
         return facts if self.selection is None else {**facts, "pi": self.selection.pi.detach().tolist()}
 
 

@@ -27,6 +27,7 @@ BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classi
 
 # Strict models take a list for a tuple only where told so, and YAML and JSON know lists only.
 _FromList = Field(strict=False)
+MOST_SHARED = 2  # blocks that two chosen windows have in common
 _NUMBER = "(0|[1-9][0-9]*)"
 _Block = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -116,7 +117,7 @@ class LtdSettings(_Settings):
             held-out loss decides (successive halving), the head file holds the best one as "fixed:START"; or
             "fixed:START", the window that begins at block START (0-based, counted from the backbone's first block);
             where ``candidates`` is set, the window has to lie within. "fixed:START,START" reads two windows, each by
-            branches of its own.
+            branches of its own; "halving:2" chooses the best two that share at most two blocks.
         temperature: of the Gumbel-Softmax. It scales the gradient of the window logits, never which window is drawn.
         anneal: (end temperature, steps): the temperature moves linearly to the end, then stays there.
         selection_lr: learning rate of the window logits alone; None: that of all other parameters.
@@ -130,7 +131,7 @@ class LtdSettings(_Settings):
 
     candidates: Annotated[tuple[_Block, _Block] | None, _FromList] = None
     window: _Count = 5
-    selection: Annotated[str, Field(pattern=rf"^(gumbel|halving|fixed:{_NUMBER}(,{_NUMBER})?)$")] = "gumbel"
+    selection: Annotated[str, Field(pattern=rf"^(gumbel|halving(:2)?|fixed:{_NUMBER}(,{_NUMBER})?)$")] = "gumbel"
     temperature: _Positive = 1.0
     anneal: Annotated[tuple[_Positive, _Count] | None, _FromList] = None
     selection_lr: _Positive | None = None
@@ -164,6 +165,15 @@ class LtdSettings(_Settings):
         """First blocks of the windows that are fixed, ascending; none when the window is chosen."""
         kind, _, numbers = self.selection.partition(":")
         return tuple(sorted(map(int, numbers.split(",")))) if kind == "fixed" else ()
+
+    @property
+    def chosen_windows(self) -> int:
+        """How many windows are chosen by held-out loss; 0 where they are learned or fixed."""
+        return {"halving": 1, "halving:2": 2}.get(self.selection, 0)
+
+    def shared_blocks(self, start: int, other: int) -> int:
+        """How many blocks two windows have in common."""
+        return max(0, self.window - abs(start - other))
 
     def fixed_at(self, *starts: int) -> "LtdSettings":
         """These settings with the windows that begin at blocks ``starts``."""
@@ -204,6 +214,11 @@ class LtdSettings(_Settings):
                     f"head 'ltd': selection {self.selection!r} with window {n} needs blocks {start}..{start + n - 1}, "
                     f"outside the {within}; choose a start in {first}..{last - n + 1}"
                 )
+        if self.chosen_windows == 2 and self.shared_blocks(starts[0], starts[-1]) > MOST_SHARED:
+            raise SettingError(
+                f"head 'ltd': selection 'halving:2' needs two windows of {n} blocks that share at most {MOST_SHARED}; "
+                f"{within} hold none: choose more candidates or a shorter window"
+            )
         return fixed or starts
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
+    from stages.evaluate.scores import ScoreCard
     from stages.report.results import Results
     from stages.report.svg import Chart
     from stages.report.table import Rows
@@ -119,7 +120,7 @@ def selection_table(results: Results) -> Table | None:
             lines: Rows = []
             for window in selection["windows"]:
                 start, losses = window["start"], window["held_out_losses"]
-                chosen = "chosen" if start == card.facts["window_start"] else ""
+                chosen = "chosen" if start in _window_starts(card) else ""
                 epochs, loss = selection["epochs"][len(losses) - 1], Value(losses[-1], scale=1, digits=4)
                 lines.append([f"{start} to {start + card.facts['window'] - 1}", chosen, epochs, loss])
             title = f"{card.head}, seed {card.seed}"
@@ -151,13 +152,19 @@ def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Ch
 
 
 def chosen_windows(results: Results) -> list[tuple[int, int, str]]:
-    """Return (first block, n, head and seed) of every head that reads one window."""
+    """Return (first block, n, head and seed) of every window that a head reads."""
     windows = {
-        (card.facts["window_start"], card.facts["window"], f"{card.head}, seed {card.seed}")
+        (start, card.facts["window"], f"{card.head}, seed {card.seed}")
         for card in results.cards
-        if card.facts.get("window_start") is not None and card.facts.get("window") is not None
+        for start in _window_starts(card)
+        if card.facts.get("window") is not None
     }
     return sorted(windows)
+
+
+def _window_starts(card: ScoreCard) -> list[int]:
+    starts = (card.facts.get(name) for name in ("window_start", "window_start_2"))
+    return [start for start in starts if start is not None]
 
 
 def projection_figures(projections: Sequence[AnalysisFile]) -> list[Chart]:

@@ -15,7 +15,7 @@ import torch
 
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
-from stages.heads.settings import LtdSettings
+from stages.heads.settings import MOST_SHARED, LtdSettings
 from stages.recipe import recipe
 from stages.train.batches import union_of
 from stages.train.data import TrainingData
@@ -199,7 +199,7 @@ class _Job:
             self.file = finished / f"{self._recipe()}.safetensors"
         self.reads, self.bytes = planned(head.settings, corpus.spec)
         self.windows: Sequence[int] = ()
-        if isinstance(head.settings, LtdSettings) and head.settings.selection == "halving":
+        if isinstance(head.settings, LtdSettings) and head.settings.chosen_windows:
             self.windows = head.settings.starts_for(corpus.spec.blocks)
         self.epochs = self.settings.epochs
         if len(self.windows) > 1:
@@ -249,17 +249,19 @@ class _Job:
         """Return the training of the head, after the choice of its window where there is one to make."""
         asked = self.head.settings
         if isinstance(asked, LtdSettings) and self.windows:
-            start = self.windows[0]
-            if len(self.windows) > 1:
-                start, self._selection = choose_window(
+            ranked = list(self.windows)
+            if len(ranked) > 1:
+                ranked, self._selection = choose_window(
                     self.windows,
                     lambda start: self.start(asked.fixed_at(start)),
                     *feeds,
                     at_once=max(1, room // self.bytes),
                     progress=progress,
                 )
-            self._trained = asked.fixed_at(start)
-        # a chosen window is trained already: what is kept of it has the last epoch
+            best, *others = ranked
+            apart = [start for start in others if asked.shared_blocks(best, start) <= MOST_SHARED]
+            self._trained = asked.fixed_at(*sorted([best, *apart[: asked.chosen_windows - 1]]))
+        # one chosen window is trained already: what is kept of it has the last epoch
         return self.start(self._trained, announce=not self._selection)
 
     def write(self, training: Training) -> None:
@@ -276,7 +278,7 @@ class _Job:
         if self._selection:
             facts["window_selection"] = self._selection
             difference, error = self._selection["difference"], self._selection["standard_error"]
-            if difference <= error:
+            if difference <= error and "window_start_2" not in facts:
                 self._reporter.warn(
                     f"{of}: the windows from block {facts['window_start']} and {self._selection['second']} differ by "
                     f"{difference:.4f} in held-out loss, within one standard error ({error:.4f}): the images do not "

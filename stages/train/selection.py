@@ -61,8 +61,8 @@ def choose_window(
     *,
     at_once: int,
     progress: Progress,
-) -> tuple[int, dict[str, Any]]:
-    """Choose among windows by the held-out loss of the epoch that each would keep.
+) -> tuple[list[int], dict[str, Any]]:
+    """Rank windows by the held-out loss of the epoch that each would keep.
 
     Every window starts from the same seed, so the chosen head is the one that ``fixed:START`` trains. A stopped choice
     resumes from what its trainings keep, which the caller removes.
@@ -76,9 +76,9 @@ def choose_window(
         progress: counts epochs of one window.
 
     Returns:
-        The first block of the best window, whose training is kept at its end; and facts for the metadata: the epochs at
-        the end of each round, every window's held-out loss at the end of each of its rounds, and how surely the first
-        beats the second.
+        First blocks of the windows, the best first, whose training is kept at its end, and the first to be dropped
+        last; and facts for the metadata: the epochs at the end of each round, every window's held-out loss at the end
+        of each of its rounds, and how surely the first beats the second.
 
     Raises:
         SettingError: a loss is not finite.
@@ -90,9 +90,8 @@ def choose_window(
     plan = rounds_of(len(starts), settings.epochs)
     ranked = list(starts)
     for size, until in plan:
-        ranked = ranked[:size]
         for at in range(0, size, at_once):
-            part = {start: start_training(start) for start in ranked[at : at + at_once]}
+            part = {start: start_training(start) for start in ranked[at : min(at + at_once, size)]}
             list(train_together(list(part.values()), training, validation, until=until))
             logits = logits_of([each.head for each in part.values()], validation, settings.batch).double()
             for (start, each), own in zip(part.items(), logits, strict=True):
@@ -100,10 +99,10 @@ def choose_window(
                 losses[start].append(best_of(each.history[:until]).validation_loss)
                 progress.advance(len(each.history) - epochs[start])
                 epochs[start] = len(each.history)
-        ranked.sort(key=lambda start: (losses[start][-1], start))
+        ranked[:size] = sorted(ranked[:size], key=lambda start: (losses[start][-1], start))
     first, second = ranked[:2]
     difference = of_images[second] - of_images[first]
-    return first, {
+    return ranked, {
         "rule": "halving",
         "epochs": [until for _, until in plan],
         "windows": [{"start": start, "held_out_losses": losses[start]} for start in starts],

@@ -122,7 +122,7 @@ def test_a_fixed_window_evaluates_as_the_arg_max_window_it_names() -> None:
 def test_of_two_windows_each_has_branches_of_its_own() -> None:
     torch.manual_seed(0)
     head = build(24, 32, selection="fixed:16,2", heads=4, dropout=0.0)
-    assert head.describe() == {"window_start": 2, "second_window_start": 16}
+    assert head.describe() == {"window_start": 2, "window_start_2": 16}
     assert head.reads.blocks == tuple(range(2, 21))
     assert (list(head.branches), head.classifier.in_features) == (["raw", "delta", "raw2", "delta2"], 4 * 32)
     x = features(8, 19, 32).requires_grad_()

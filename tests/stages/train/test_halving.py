@@ -83,6 +83,23 @@ def test_every_windows_losses_stand_in_the_head_file(view: Path, tmp_path: Path,
     assert f"| {best}..{best + 4} |" in model_card(tmp_path / "head.safetensors")
 
 
+def test_two_windows_are_the_best_two_that_share_at_most_two_blocks(view: Path, tmp_path: Path, reporter: Any) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    plain = tmp_path / "fixed.safetensors"
+    choose(view, one, reporter)
+    facts = choose(view, two, reporter, "halving:2").facts
+    told = load_head(one)[1]["facts"]["window_selection"]
+    assert facts["window_selection"] == told
+    ranked = sorted(told["windows"], key=lambda each: (-len(each["held_out_losses"]), each["held_out_losses"][-1]))
+    best, *others = [each["start"] for each in ranked]
+    second = next(start for start in others if abs(start - best) >= 3)
+    assert {facts["window_start"], facts["window_start_2"]} == {best, second}
+    choose(view, plain, reporter, f"fixed:{facts['window_start']},{facts['window_start_2']}")
+    assert TrainedHead.load(two).metadata["settings"] == TrainedHead.load(plain).metadata["settings"]
+    assert load_head(two)[0].keys() == load_head(plain)[0].keys()
+    assert all(torch.equal(weights, load_head(plain)[0][name]) for name, weights in load_head(two)[0].items())
+
+
 class Stop(KeyboardInterrupt):
     pass
 
@@ -131,6 +148,10 @@ def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path: Path, rep
     ("more", "message"),
     [
         ({"candidates": (3, 5)}, r"window 5 is longer than the 3 blocks of candidates 3\.\.5"),
+        (
+            {"candidates": (11, 17), "selection": "halving:2"},
+            r"two windows of 5 blocks that share at most 2; candidates",
+        ),
         ({"candidates": (16, 24)}, "go beyond the backbone's last block, 23"),
         ({"settings": SETTINGS.model_copy(update={"lr": 1e30})}, "the loss is not finite in epoch 0"),
         # one step an epoch: its loss is measured before the weights are ruined
