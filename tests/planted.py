@@ -42,7 +42,7 @@ def noise(images: int, seed: int = 0, blocks: int = 24, width: int = 32) -> NDAr
 
 
 def in_transitions(
-    images: int, seed: int, *, first: int = 14, jump: float = 6, width: int = 32
+    images: int, seed: int, *, first: int = 14, other: int | None = None, jump: float = 6, width: int = 32
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """CLS tokens whose class shows in blocks first..first+4 alone, and only where all their transitions are seen.
 
@@ -50,6 +50,9 @@ def in_transitions(
     image's jumps the same way again and a photograph's the other way. Which way is chance, so no single block or
     transition knows the class. Where a token starts on the line of the jumps varies much more than they are long: a
     block after a jump does not show which way it went, so a window without the transition cannot make up for it.
+
+    With ``other``, half of the synthetic images are of another generator, whose trace lies in blocks other..other+4;
+    in the blocks of the first they are like photographs, and the other way round.
     """
     labels, tokens = labels_of(images), noise(images, seed, width=width)
     direction = np.random.default_rng(99).normal(size=width)
@@ -58,8 +61,12 @@ def in_transitions(
     way = random.choice([-1, 1], size=images)
     along = np.zeros(tokens.shape[:2])
     along[:, 0] = 20 * random.normal(size=images)
-    along[:, first + 1] = jump * way
-    along[:, first + 4] = jump * np.where(labels == 1, way, -way)
+    traces = [first] if other is None else [first, other]
+    generator = np.where(labels == 1, np.arange(images) // 2 % len(traces), -1)
+    for number, start in enumerate(traces):
+        along[:, start + 1] += jump * way
+        along[:, start + 4] += jump * np.where(generator == number, way, -way)
+        way = random.choice([-1, 1], size=images)
     return tokens + along.cumsum(axis=1)[:, :, None] * direction, labels
 
 
