@@ -1,7 +1,8 @@
-"""Predicting: memory over many images, the way from the command to the answer for one, and cached features.
+"""Predicting: memory over many images, the way from the command to the answer for one, and the rate beside extraction.
 
-``python -m benchmarks.predict [IMAGES]``; 20,000 small images by default. The memory is measured with a head that reads
-the first block alone, so that the backbone stops there: what holds memory is the same, and it takes minutes.
+``python -m benchmarks.predict [IMAGES]``; 20,000 small images by default, 0 for the rest alone. The memory is measured
+with a head that reads the first block alone, so that the backbone stops there: what holds memory is the same, and it
+takes minutes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 
 from stages.extract.backbone import feature_spec, load_backbone
 from stages.extract.read_image import ReadSpec
+from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings
 from stages.extract.views import Recipe
 from stages.heads.file import build_head
@@ -32,6 +34,8 @@ from stages.predict.inputs import find_images
 from stages.predict.make import run as make_bundle
 from stages.predict.results import open_results
 from stages.predict.run import predictions
+from stages.reporter import SilentReporter
+from stages.scan.run import run as scan
 from storage.headfile import save_head
 from storage.sources import Sources
 from storage.views import View
@@ -63,7 +67,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shallow, deep = (bundle_of(folder, settings) for settings in (LinearSettings(block=0), LtdSettings()))
-        memory(folder, shallow, images)
+        if images:
+            memory(folder, shallow, images)
+        beside_extraction(folder, deep)
         one_image(folder, deep)
 
 
@@ -106,6 +112,35 @@ def memory(folder: Path, bundle: Path, count: int) -> None:
     print(f"{count} images, 5 % broken: first result after {first:.1f} s, {count / wall:.0f} images/s")
     grown = peaks[-1] - peaks[0]
     print(f"peak memory: {peaks[0]:.0f} MB after 1,000 images, {peaks[-1]:.0f} MB at the end: {grown:+.1f} MB")
+
+
+def beside_extraction(folder: Path, bundle: Path, *, count: int = 128, rounds: int = 3) -> None:
+    """Images per second of predict and of extract in turn, on the same photographs and blocks, in one process."""
+    images, detector = folder / "photographs" / "real", Detector.load(bundle)
+    images.mkdir(parents=True)
+    draw = np.random.default_rng(1)
+    for number in range(count):
+        small = Image.fromarray(draw.integers(0, 255, (30, 40, 3), dtype=np.uint8))
+        small.resize((800, 600)).save(images / f"{number:03}.jpg", quality=90)
+    manifest, _ = scan(corpus="photographs", root=images.parent, layout="folder")
+    read = detector.head.reads.blocks
+    settings = ExtractSettings(backbone="demo-vit", taps=("cls",), blocks=f"{read[0]}-{read[-1]}")
+    rates: dict[str, list[float]] = {"predict": [], "extract": []}
+    for number in range(rounds):
+        started = time.perf_counter()
+        found = [str(images)], sys.stdin.buffer, Counter[str]()
+        assert len(list(predictions(detector, find_images(*found)))) == count
+        predicted = time.perf_counter()
+        extract(
+            corpus="photographs", root=images.parent, manifest=manifest, settings=settings, geometry="crop224-pad",
+            store=folder / f"store-{number}", out=folder / f"features-{number}", reporter=SilentReporter(),
+        )  # fmt: skip
+        rates["predict"].append(count / (predicted - started))
+        rates["extract"].append(count / (time.perf_counter() - predicted))
+    predict, extraction = (float(np.median(rates[name])) for name in ("predict", "extract"))
+    print(
+        f"{count} photographs: predict {predict:.1f}, extract {extraction:.1f} images/s: {predict / extraction:.2f} x"
+    )
 
 
 def results(bundle: Path, images: Path) -> Iterator[Prediction]:

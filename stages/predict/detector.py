@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # What an image meets on its way through platforms: changes that a sound verdict survives, and those that are usual.
 CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1"), "web": WEB}
-RANDOM_WEIGHTS = "the backbone has random weights: good for trying ltdpipe out, but its verdicts mean nothing"
+RANDOM_WEIGHTS = "the backbone has random weights: fit for the demo, but verdicts on other pictures mean nothing"
 _CLIPPED_MODES = ("I", "F")  # and "I;16", "I;16B": more than 8 bits of grey
 
 

@@ -31,7 +31,7 @@ def test_the_type_chooses_the_family() -> None:
 
 def test_defaults_are_the_published_ones() -> None:
     settings = LtdSettings()
-    assert settings.candidates_for(24) == (11, 19)
+    assert [settings.candidates_for(blocks) for blocks in (24, 12, 32)] == [(11, 19), (5, 9), (15, 26)]
     assert (settings.window, settings.selection, settings.temperature, settings.anneal) == (5, "gumbel", 1.0, None)
     assert (settings.branches, settings.position, settings.dropout, settings.heads) == (("raw", "delta"), True, 0.3, 8)
 
@@ -46,42 +46,25 @@ def test_lists_of_yaml_become_tuples_and_come_back() -> None:
     assert hash(settings) == hash(adapter.validate_python(given_settings))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"windows": 5},
-        {"window": "5"},
-        {"window": 5.0},
-        {"window": 0},
-        {"window": 1},
-        {"candidates": ["11", "19"]},
-        {"candidates": [11]},
-        {"candidates": [-1, 8]},
-        {"candidates": [19, 11]},
-        {"selection": "argmax"},
-        {"selection": "fixed"},
-        {"selection": "fixed:-1"},
-        {"selection": "fixed:014"},
-        {"selection": "fixed:1,2,3"},
-        {"selection": "fixed:4,4"},
-        {"selection": "uniform"},
-        {"selection": "fixed:14", "anneal": [0.1, 10]},
-        {"temperature": 0},
-        {"temperature": float("nan")},
-        {"anneal": [0, 1000]},
-        {"anneal": [0.1, 0]},
-        {"selection_lr": 0},
-        {"branches": []},
-        {"branches": ["raw", "raw"]},
-        {"branches": ["cls"]},
-        {"position": "yes"},
-        {"dropout": 1.0},
-        {"heads": 0},
-    ],
-)
-def test_wrong_ltd_settings_are_refused(wrong: dict[str, object]) -> None:
+WRONG: dict[str, list[object]] = {
+    "windows": [5],
+    "window": ["5", 5.0, 0, 1],
+    "candidates": [["11", "19"], [11], [-1, 8], [19, 11]],
+    "selection": ["argmax", "fixed", "fixed:-1", "fixed:014", "fixed:1,", "fixed:1,2,3", "fixed:4,4", "uniform"],
+    "temperature": [0, float("nan")],
+    "anneal": [[0, 1000], [0.1, 0]],
+    "selection_lr": [0],
+    "branches": [[], ["raw", "raw"], ["cls"]],
+    "position": ["yes"],
+    "dropout": [1.0],
+    "heads": [0],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_wrong_ltd_settings_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError):
-        LtdSettings.model_validate(wrong)
+        LtdSettings.model_validate({name: value})
 
 
 @pytest.mark.parametrize("block", [-1, "first", 1.0, True, [3], "embedding"])
@@ -99,11 +82,6 @@ def test_messages_have_what_was_found() -> None:
 
 def test_branches_are_kept_in_the_classifiers_order() -> None:
     assert LtdSettings(branches=("delta", "raw")) == LtdSettings()
-
-
-@pytest.mark.parametrize(("blocks", "candidates"), [(24, (11, 19)), (12, (5, 9)), (32, (15, 26))])
-def test_candidates_of_known_depths(blocks: int, candidates: tuple[int, int]) -> None:
-    assert LtdSettings().candidates_for(blocks) == candidates
 
 
 def test_a_method_trains_as_its_authors_did_and_a_head_may_say_otherwise() -> None:

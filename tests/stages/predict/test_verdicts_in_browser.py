@@ -93,7 +93,7 @@ def test_the_most_suspicious_come_first_and_failures_last_with_their_reason(page
     assert f"random weights {detector.manifest.spec.weights[:12]}" in facts[0]
     assert "logit 0.0000" in facts[1]
     assert "3 .txt" in facts[2]
-    assert "its verdicts mean nothing" in texts(page, ".caveats")[0]
+    assert "verdicts on other pictures mean nothing" in texts(page, ".caveats")[0]
 
 
 def test_filters_by_verdict_folder_and_text_meet(page):
