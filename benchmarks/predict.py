@@ -100,7 +100,7 @@ def memory(folder: Path, bundle: Path, count: int) -> None:
         else:
             Image.fromarray(draw.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path)
     started = time.perf_counter()
-    with open_results(folder / "out.csv", check=False, detector="measured", resume=False) as (write, _):
+    with open_results(folder / "out.csv", check=False, detector="measured") as (write, _):
         peaks = []
         for number, row in enumerate(results(bundle, images), 1):
             write(row)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from stages.predict.detector import CHECKS
 from stages.predict.manifest import REAL, SYNTHETIC, UNSURE
-from stages.predict.results import FAILED, check_out, most_suspicious_first
+from stages.predict.results import FAILED, most_suspicious_first
 from stages.report import html
-from storage.atomic import write_text
+from storage.atomic import atomic_path
 from storage.names import printable
 
 if TYPE_CHECKING:
@@ -35,19 +35,17 @@ def open_page(out: Path, detector: Detector, check: str | None, left_out: Counte
     """Give what collects results; the page is written when the block ends well.
 
     Args:
-        out: the page, which must not exist.
+        out: the page.
         detector: whose verdicts they are.
         check: the check that was made.
         left_out: kind -> entries that are no images to score, complete when the block ends.
-
-    Raises:
-        SettingError: ``out`` exists.
     """
-    check_out(out, resume=False)
     results: list[tuple[Prediction, str]] = []
-    yield lambda one: results.append((one, _preview(one) if len(results) < _MOST_PREVIEWS else ""))
-    results.sort(key=lambda result: most_suspicious_first(result[0]))
-    write_text(out, _render(results, detector, check, left_out))
+    with atomic_path(out) as partial:
+        partial.touch()  # a folder that may not be written to is said before anything is scored
+        yield lambda one: results.append((one, _preview(one) if len(results) < _MOST_PREVIEWS else ""))
+        results.sort(key=lambda result: most_suspicious_first(result[0]))
+        partial.write_text(_render(results, detector, check, left_out), encoding="utf-8")
 
 
 def _preview(prediction: Prediction) -> str:

@@ -149,23 +149,20 @@ def _parquet_writer(path: Path, *, check: bool) -> Iterator[Write]:
 
 
 @contextmanager
-def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iterator[tuple[Write, Mapping[str, str]]]:
+def open_results(out: Path, *, check: bool, detector: str) -> Iterator[tuple[Write, Mapping[str, str]]]:
     """Open a .csv, .jsonl or .parquet file of results; it is complete when the block ends well.
 
     Args:
-        out: its name tells its format.
+        out: a file that :func:`check_out` found good; its name tells its format.
         check: whether it has the columns of the stability check.
         detector: what made its rows, as they state it.
-        resume: continue what a stopped run left.
 
     Yields:
         What writes a result, and path -> status of the rows that are there already.
 
     Raises:
-        SettingError: the file exists and ``resume`` is not given, or it is given for a file that cannot be appended to.
         DataError: what is there is no result file of this format, or of another detector.
     """
-    check_out(out, resume=resume)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if format_of(out) == "parquet":
@@ -186,10 +183,10 @@ def open_results(out: Path, *, check: bool, detector: str, resume: bool) -> Iter
 
 
 def check_out(out: Path, *, resume: bool) -> None:
-    """Check that a result file may be written.
+    """Check that a result file may be written, or what a stopped run left in it be continued.
 
     Raises:
-        SettingError: as :func:`open_results`.
+        SettingError: it exists and ``resume`` is not given, or it is given for a file that cannot be appended to.
     """
     can_resume = format_of(out) in {"csv", "jsonl"}
     if resume and not can_resume:

@@ -103,6 +103,8 @@ def run(
     """
     if sort and resume:
         raise SettingError("a resumed file keeps its order; leave --sort out, or sort the finished file")
+    if out is not None:
+        check_out(out, resume=resume)
     summary = Summary()
     there: Mapping[str, str] = {}
     with ExitStack() as stack:
@@ -115,10 +117,9 @@ def run(
         elif is_page:
             from stages.predict.page import open_page  # noqa: PLC0415 - a template engine, which no other format needs
 
-            check_out(out, resume=resume)
             write = stack.enter_context(open_page(out, detector, check, summary.left_out))
         else:
-            opened = open_results(out, check=bool(check), detector=detector.name(check), resume=resume)
+            opened = open_results(out, check=bool(check), detector=detector.name(check))
             write, there = stack.enter_context(opened)
             summary.there.update(there.values())
         if out is not None or sort:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pyarrow.parquet as pq
 import pytest
 
-from stages.predict.results import COLUMNS, Prediction, format_of, open_results, read_rows
+from stages.predict.results import COLUMNS, Prediction, check_out, format_of, open_results, read_rows
 from storage.errors import DataError, SettingError
 
 
@@ -22,7 +22,8 @@ def results(count):
 
 
 def write(out, predictions, *, resume=False, stop=None, check=False, detector="d"):
-    with open_results(out, check=check, detector=detector, resume=resume) as (add, there):
+    check_out(out, resume=resume)
+    with open_results(out, check=check, detector=detector) as (add, there):
         for number, prediction in enumerate(predictions):
             if number == stop:
                 raise KeyboardInterrupt
@@ -66,7 +67,7 @@ def test_a_reason_is_one_line_that_no_terminal_obeys():
 
 def test_a_row_is_in_the_file_at_once(tmp_path):
     out = tmp_path / "out.csv"
-    with open_results(out, check=False, detector="d", resume=False) as (add, _):
+    with open_results(out, check=False, detector="d") as (add, _):
         add(results(2)[0])
         assert [row["path"] for row in read(out)] == [results(2)[0].path]
 
@@ -112,7 +113,8 @@ def test_nothing_is_overwritten(tmp_path):
         out = tmp_path / f"out.{form}"
         write(out, results(3))
         before = out.read_bytes()
-        with pytest.raises(SettingError, match="exists; continue it with --resume"):
+        way_out = "continue it with --resume" if form == "csv" else "name another file"
+        with pytest.raises(SettingError, match=f"exists; {way_out}"):
             write(out, results(3))
         assert out.read_bytes() == before
 
