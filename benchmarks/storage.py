@@ -25,10 +25,8 @@ import pyarrow as pa
 
 from benchmarks.timing import compare
 from storage.atomic import fsync
-from storage.checked import remember_sound
-from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, write_index
-from storage.shard import write_shard
-from storage.shard_reader import Shard
+from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, remember_sound, write_index
+from storage.shard import Shard, write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

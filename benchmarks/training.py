@@ -212,7 +212,8 @@ def random_view(folder: Path, images: int) -> Path:
 
 def augmented(file: bytes, view: int) -> np.ndarray:
     """Pixels of a training view of an image file."""
-    image = decode(lambda: file).image
+    _, image = decode(file)
+    assert image is not None
     return np.asarray(apply_view(image, View("train", view), Recipe("crop224-pad", 224), "photograph.jpg"))
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.workspace import CorpusRef
+    from stages.extract.run import ExtractSummary
     from stages.extract.settings import ExtractSettings, Runtime
-    from stages.extract.summary import ExtractSummary
     from stages.reporter import Reporter
 
 

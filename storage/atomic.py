@@ -1,14 +1,15 @@
-"""Files that are either complete or absent, whatever kills the process that writes them."""
+"""Files that are either complete or absent, whatever kills the process that writes them, and locks of folders."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
 import uuid
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING
 
 from storage.errors import DataError, ResourceError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
+LOCK_NAME = ".lock"
 
 # What file systems without an fsync of folders answer (FUSE, SMB, some of NFS).
 _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EPERM, errno.EACCES}
@@ -41,8 +43,7 @@ def atomic_path(final: Path, *, sync_folder: bool = True) -> Iterator[Path]:
     """Give a private path to write to; when the block ends well it becomes ``final``, on disk and complete.
 
     The partial file lies beside ``final`` under a unique name, so that two writers never share one; the last to
-    finish wins. It is fsynced, renamed, and the folder fsynced. When the block raises, it is removed and ``final``
-    stays as it was.
+    finish wins. When the block raises, it is removed and ``final`` stays as it was.
 
     Args:
         final: the file to write.
@@ -66,11 +67,7 @@ def atomic_path(final: Path, *, sync_folder: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write ``path`` into a message that says what to do.
-
-    Raises:
-        ResourceError: the disk is full, read-only, or may not be written to.
-    """
+    """Turn an operating system's refusal to write ``path`` into a ResourceError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -84,11 +81,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def all_or_none() -> Iterator[Callable[[Path], Path]]:
-    """Give :func:`atomic_path` for several files that belong together: none is replaced before all are written.
-
-    Raises:
-        ResourceError: as :func:`atomic_path`; all files stay as they were.
-    """
+    """Give :func:`atomic_path` for several files that belong together: none is replaced before all are written."""
     with ExitStack() as files:
         yield lambda final: files.enter_context(atomic_path(final))
 
@@ -132,14 +125,65 @@ def sha256_of(path: Path) -> str:
         raise DataError(f"{path} is a folder, expected a file") from error
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left in ``folder``; the caller holds the folder's lock."""
-    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
-
-
 def remove(*paths: Path) -> None:
     """Delete files that may not be there."""
     for path in paths:
         with explained(path):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(directory: Path, notify: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder, made where it is missing, against other writers; the kernel frees it when the process dies.
+
+    ``notify`` is called with one line when another process holds it and this one has to wait.
+
+    Raises:
+        ResourceError: the file system has no locks, or the folder may not be written to.
+    """
+    path = directory / LOCK_NAME
+    while True:
+        with explained(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        with file:
+            if not try_lock(file, path):
+                file.seek(0)
+                notify(f"waiting for process {file.read().strip()}, which extracts into {directory}")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            still_there = False
+            with suppress(FileNotFoundError):  # the folder may have been deleted while this process waited
+                still_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if not still_there:
+                continue
+            with explained(path):
+                os.truncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())  # unbuffered, or closing would write it again
+            yield
+            return
+
+
+def try_lock(file: IO[str], path: Path, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file with LOCK_EX or LOCK_SH; return False where another process holds the lock.
+
+    Raises:
+        ResourceError: the file system of ``path`` has no locks.
+    """
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise ResourceError(
+            f"{path} cannot be locked: its file system has no file locks ({os.strerror(error.errno or errno.ENOLCK)}); "
+            "set LTDPIPE_STORE to a folder on one that has (on Lustre, one mounted with -o flock)"
+        ) from error
+    return True
+
+
+def lock_holder(directory: Path) -> str | None:
+    """Return the number of the process that holds a folder; None where nobody does or the file system has no locks."""
+    path = directory / LOCK_NAME
+    with suppress(FileNotFoundError, ResourceError), path.open() as file:
+        return None if try_lock(file, path, fcntl.LOCK_SH) else file.read().strip()
+    return None

@@ -1,6 +1,7 @@
 """The features of one corpus in one view: a folder of shards that grows in the store, and is published when complete.
 
 A folder belongs to one feature key. A shard is done when its sidecar is there and the shard is what the sidecar says.
+What a stopped run had done of a shard is kept as an unfinished one, a shard of the first images under another name.
 Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer, and
 its images are extracted again. Writers hold the folder's lock. Two projects, or two folders extracted by hand, never
 share a folder.
@@ -10,44 +11,44 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import re
-import shutil
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.atomic import atomic_path, explained, fsync, remove, remove_partials, write_text
-from storage.checked import remember_sound, shard_fault
+from storage.atomic import PARTIAL_SUFFIX, locked, remove, write_text
 from storage.errors import DataError
 from storage.index import (
+    IDENTITY,
     INDEX_NAME,
     INDEX_SCHEMA,
     SIDECAR_SCHEMA,
     Index,
     ShardRecord,
     read_sidecar,
+    remember_sound,
+    shard_fault,
     write_index,
     write_sidecar,
 )
-from storage.locks import LOCK_NAME, locked
 from storage.manifest import MANIFEST_SCHEMA
-from storage.shard import write_shard
+from storage.shard import Shard, write_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from storage.checked import Check
+    from storage.index import Check
     from storage.spec import FeatureSpec
 
+    # tap -> features of the first images of a shard (no tap where all of them failed), and the rows of these images
+    Unfinished = tuple[Mapping[str, NDArray[np.float16]], list[dict[str, Any]]]
+
 OWNER_NAME = "owner.json"  # whose features they are: {"corpus": name, "owner": project or roots}
-_OURS = re.compile(rf"shard-\d+\.(h5|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|{re.escape(LOCK_NAME)}")
 _ROWS_SCHEMA = SIDECAR_SCHEMA.append(pa.field("shard", pa.large_string()))
 
 
@@ -55,7 +56,7 @@ class CorpusFolder:
     """Shards ``shard-00000.h5``, their sidecars ``shard-00000.parquet`` and ``index.parquet`` in one folder.
 
     Attributes:
-        directory: where it is.
+        directory: where it is; it need not exist.
         corpus: name of the corpus.
         owner: the project, or the image roots of a folder extracted by hand; None where that was not written down.
         rows: of the sidecars of all sound shards, with the column ``shard``; empty until :meth:`read`.
@@ -66,20 +67,13 @@ class CorpusFolder:
     def __init__(
         self, directory: Path, spec: FeatureSpec | None = None, *, corpus: str | None = None, owner: str | None = None
     ) -> None:
-        """Name a folder, which need not exist.
-
-        Args:
-            directory: where it is.
-            spec: settings of its features; None: those of its sidecars.
-            corpus: name of the corpus, written down by :meth:`lock` with its ``owner``; None: as written down.
-            owner: see the class.
-        """
+        """Name a folder. What is not given is read from it: the spec from its sidecars, the rest from its note."""
         self.directory = directory
         self._spec = spec
         self._new_owner = None if owner is None else {"corpus": corpus, "owner": owner}
         written = _read_owner(directory)
-        self.corpus = corpus or (directory.name if written is None else written["corpus"])
-        self.owner = owner or (None if written is None else written["owner"])
+        self.corpus = corpus or written.get("corpus") or directory.name
+        self.owner = owner or written.get("owner")
         self.rows = _ROWS_SCHEMA.empty_table()
         self.shards: dict[str, ShardRecord] = {}
         self.faults: dict[Path, str] = {}
@@ -101,7 +95,7 @@ class CorpusFolder:
 
     @contextmanager
     def lock(self, notify: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder against other writers (:func:`storage.locks.locked`), and write down whose it is."""
+        """Hold the folder against other writers (:func:`storage.atomic.locked`), and write down whose it is."""
         with locked(self.directory, notify):
             if self._new_owner is not None and _read_owner(self.directory) != self._new_owner:
                 write_text(self.directory / OWNER_NAME, json.dumps(self._new_owner))
@@ -111,7 +105,7 @@ class CorpusFolder:
         """Read all sidecars and look at all shards; nothing is changed.
 
         Args:
-            check: how closely (:func:`storage.checked.shard_fault`).
+            check: how closely (:func:`storage.index.shard_fault`).
 
         Raises:
             DataError: a shard was made with other settings than this folder's; the message names them.
@@ -140,15 +134,14 @@ class CorpusFolder:
         self.rows = pa.concat_tables(tables)
 
     def clean(self, notify: Callable[[str], None]) -> None:
-        """Read the folder and remove what killed runs left. The caller holds the lock.
+        """Read the folder and remove what killed runs left; the caller holds the lock.
 
-        Args:
-            notify: called with one line for each damaged file that is removed.
+        ``notify`` is called with one line for each damaged file that is removed.
 
         Raises:
             DataError: as :meth:`read`.
         """
-        remove_partials(self.directory)
+        remove(*self.directory.glob(f"*{PARTIAL_SUFFIX}"))
         self.read()
         for path, fault in self.faults.items():
             notify(f"{path} {fault}: removed, its images will be extracted again")
@@ -173,7 +166,10 @@ class CorpusFolder:
                 ``FeatureSpec.tap_shape`` gives.
             rows: one mapping an image, with the columns of ``SIDECAR_SCHEMA``; ``row`` None where it failed.
         """
-        shard = self.directory / f"shard-{number:05d}.h5"
+        self._write(self.directory / f"shard-{number:05d}.h5", arrays, rows)
+        remove(*self._unfinished(number))
+
+    def _write(self, shard: Path, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
         kept = sum(row["row"] is not None for row in rows)
         record = ShardRecord(shard.name, 0, "", 0)
         if kept:
@@ -183,6 +179,38 @@ class CorpusFolder:
             record = ShardRecord(shard.name, status.st_size, sha256, kept)
         table = pa.Table.from_pylist(list(rows), schema=SIDECAR_SCHEMA)
         write_sidecar(shard.with_suffix(".parquet"), table, record, self.spec)
+
+    def keep_unfinished(self, number: int, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
+        """Keep what is done of shard ``number``: features and rows of its first images, as :meth:`add` takes them."""
+        older = list(self._unfinished(number))
+        shard = self.directory / f"unfinished-{number:05d}-{len(rows):06d}.h5"
+        self._write(shard, arrays, rows)
+        remove(*(path for path in older if path.stem != shard.stem))
+
+    def read_unfinished(self, shards: Mapping[int, pa.Table]) -> dict[int, Unfinished]:
+        """Return what is kept of unfinished shards, by their numbers.
+
+        Args:
+            shards: number of a shard -> the images that it is to hold; what is kept of others is passed over.
+        """
+        kept: dict[int, Unfinished] = {}
+        for sidecar in sorted(self.directory.glob("unfinished-*.parquet")):  # the longest of a shard comes last
+            shard, number = sidecar.with_suffix(".h5"), int(sidecar.stem.split("-")[1])
+            with suppress(DataError):  # damaged: as if nothing were kept
+                rows, record, spec = read_sidecar(sidecar)
+                images = shards.get(number, rows.slice(0, 0)).select(IDENTITY).slice(0, len(rows))
+                fits = spec.key == self.spec.key and rows.select(IDENTITY).equals(images)
+                if fits and not (record.rows and shard_fault(shard, record)):
+                    taps = {tap: Shard.open(shard).map(tap) for tap in spec.taps} if record.rows else {}
+                    kept[number] = taps, rows.to_pylist()
+        return kept
+
+    def drop_unfinished(self) -> None:
+        """Drop what is kept of unfinished shards."""
+        remove(*self.directory.glob("unfinished-*"))
+
+    def _unfinished(self, number: int) -> Iterator[Path]:
+        return self.directory.glob(f"unfinished-{number:05d}-*")
 
     def free_numbers(self) -> Iterator[int]:
         """Yield shard numbers not yet taken, lowest first: the names do not depend on when a run was killed."""
@@ -221,77 +249,23 @@ class CorpusFolder:
         if located.null_count:
             raise DataError(f"{self.directory} lacks {located.null_count} of {len(manifest)} images of {self.corpus!r}")
         found = self.rows.take(located)
-        columns = {name: manifest[name] for name in MANIFEST_SCHEMA.names}
-        columns |= {name: found[name] for name in INDEX_SCHEMA.names if name not in columns}
+        columns = {name: (manifest if name in MANIFEST_SCHEMA.names else found)[name] for name in INDEX_SCHEMA.names}
         used = sorted(found.filter(pc.is_valid(found["row"]))["shard"].unique().to_pylist())
         shards = tuple(self.shards[name] for name in used)
         index = Index(pa.table(columns, schema=INDEX_SCHEMA), self.spec, self.corpus, shards)
         write_index(self.directory / INDEX_NAME, index)
         return index
 
-    def publish(self, target: Path, shards: Sequence[ShardRecord], notify: Callable[[str], None]) -> None:
-        """Make ``target`` show this folder's index and the shards that it uses; what it showed before is removed.
-
-        The old index goes first and the new one comes last: whatever stops this half-way, a target with an index is
-        complete, and one without is refused. ``notify`` is called with one line when files had to be copied.
-
-        Raises:
-            DataError: the target holds files that are not ours.
-            ResourceError: the target cannot be written to.
-        """
-        wanted = [name for shard in shards for name in (shard.name, Path(shard.name).with_suffix(".parquet").name)]
-        with explained(target):
-            target.mkdir(parents=True, exist_ok=True)
-        refuse_foreign(target)
-        remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
-        copied = sum(link(self.directory / name, target / name) for name in [*wanted, INDEX_NAME])
-        with explained(target):
-            fsync(target)
-        if copied:
-            notify(f"copied {copied} files to {target}: no hard links from {self.directory} (another file system?)")
-
-
-def refuse_foreign(target: Path) -> None:
-    """Refuse a folder to publish to that holds files of others; one that does not exist holds none.
-
-    Raises:
-        DataError: it does.
-        ResourceError: it cannot be read, or is no folder.
-    """
-    with explained(target):
-        names = sorted(entry.name for entry in target.iterdir()) if target.exists() else []
-    foreign = [name for name in names if not _OURS.fullmatch(name)]
-    if foreign:
-        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
-
-
-def link(source: Path, target: Path) -> bool:
-    """Make ``target`` the same file as ``source``, or a copy where no link is possible; return whether it was copied.
-
-    Raises:
-        ResourceError: the target cannot be written to.
-    """
-    if target.exists() and source.samefile(target):
-        return False
-    with explained(target):
-        remove(target)
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one that refuses links, each in its own words: a copy says the rest
-            with atomic_path(target) as partial:
-                shutil.copy2(source, partial)
-            return True
-    return False
-
 
 def _identity(table: pa.Table) -> pa.ChunkedArray:
-    parts = [table["path"], table["size_bytes"].cast(pa.large_string()), table["mtime_ns"].cast(pa.large_string())]
-    return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
+    path, *numbers = (table[name].cast(pa.large_string()) for name in IDENTITY)
+    return pc.binary_join_element_wise(path, *numbers, pa.scalar("\0", pa.large_string()))
 
 
-def _read_owner(directory: Path) -> dict[str, str] | None:
+def _read_owner(directory: Path) -> dict[str, str]:
+    """Return the folder's note of corpus and owner; empty where there is none that can be read."""
     try:
         note = json.loads((directory / OWNER_NAME).read_text("utf-8"))
         return {"corpus": str(note["corpus"]), "owner": str(note["owner"])}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}

@@ -26,7 +26,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 def csv_line(cells: Iterable[Cell]) -> str:
     """Return one line of such CSV."""
     line = io.StringIO()
-    csv.writer(line).writerow([_cell(cell) for cell in cells])  # it quotes what holds a part of its line end, \r\n
+    texts = ("" if cell is None else escaped(cell) if isinstance(cell, str) else repr(cell) for cell in cells)
+    csv.writer(line).writerow(texts)  # it quotes what holds a part of its line end, \r\n
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
@@ -42,9 +43,3 @@ def unescaped(text: str) -> str:
 
 def _starts_as_formula(text: str) -> bool:
     return text.lstrip("'").startswith(_FORMULA_STARTS)  # behind any ', so that the way back is exact
-
-
-def _cell(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    return escaped(cell) if isinstance(cell, str) else repr(cell)

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.checked import shard_fault
 from storage.errors import DataError
-from storage.index import INDEX_NAME, Index, read_index, rows_of_set
-from storage.shard_reader import Shard
+from storage.index import INDEX_NAME, read_index, rows_of_set, shard_fault
+from storage.shard import Shard
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class FeatureTable:
     index: pa.Table
     failed: pa.Table
     _records: tuple[ShardRecord, ...]
-    _shard_of: NDArray[np.int32]  # (N,) position in _records
+    _shard_of: NDArray[np.integer]  # (N,) position in _records
     _row_of: NDArray[np.int64]  # (N,) row in that shard
     _opened: dict[int, Shard] = field(default_factory=dict, repr=False)
 
@@ -57,7 +56,7 @@ class FeatureTable:
 
         Raises:
             DataError: the index or a shard is missing, damaged, or not what the index states. A shard that changed
-                since it was last found sound is hashed (``storage.store``).
+                since it was last found sound is hashed.
         """
         index = read_index(directory / INDEX_NAME)
         for record in index.shards:
@@ -67,8 +66,20 @@ class FeatureTable:
                     f"shard {directory / record.name} {fault}; `ltdpipe verify --repair` restores it, or run the "
                     "`ltdpipe extract` that made it again"
                 )
-        usable, failed = _split(index.table)
-        shard_of, row_of = _locations(usable, index, directory)
+        ok = pc.equal(index.table["status"], "ok")
+        failed = index.table.filter(pc.invert(ok))
+        usable = index.table.filter(ok) if len(failed) else index.table
+        names = pa.array([record.name for record in index.shards], pa.large_string())
+        shard_of = pc.fill_null(pc.index_in(usable["shard"], value_set=names), -1).to_numpy()
+        row_of = pc.fill_null(usable["row"], -1).to_numpy().astype(np.int64)
+        rows = np.array([record.rows for record in index.shards] + [0])
+        astray = np.flatnonzero((shard_of < 0) | (row_of < 0) | (row_of >= rows[shard_of]))
+        if len(astray):
+            path = usable["path"][int(astray[0])].as_py()
+            raise DataError(
+                f"index {directory / INDEX_NAME} is damaged: it places {path!r} outside the shards it lists; "
+                "run `ltdpipe extract` again, it rebuilds the index"
+            )
         return cls(directory, index.corpus, index.spec, usable, failed, index.shards, shard_of, row_of)
 
     @property
@@ -164,6 +175,7 @@ class FeatureTable:
     def _windows(
         self, chosen: NDArray[np.int64], size: int, random: np.random.Generator
     ) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows of pieces from different places, at most ``size`` of them, shuffled."""
         longest = max(1, size // _PIECES_PER_WINDOW)
         pieces = [
             chosen[positions[start : start + longest]]
@@ -212,31 +224,3 @@ class FeatureTable:
         if missing:
             raise DataError(f"{self.directory} lacks block(s) {missing}; it holds {list(stored)}")
         return [stored[block] for block in wanted]
-
-
-def _split(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the usable and the failed rows."""
-    usable = pc.equal(table["status"], "ok")
-    if pc.all(usable, min_count=0).as_py():
-        return table, table.slice(0, 0)
-    return table.filter(usable), table.filter(pc.invert(usable))
-
-
-def _locations(usable: pa.Table, index: Index, directory: Path) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return (N,) the shard of each row as a position in ``index.shards``, and (N,) its row there.
-
-    Raises:
-        DataError: a row points outside the shards that the index lists.
-    """
-    names = pa.array([record.name for record in index.shards], pa.large_string())
-    shard_of = pc.fill_null(pc.index_in(usable["shard"], value_set=names), -1).to_numpy().astype(np.int32)
-    row_of = pc.fill_null(usable["row"], -1).to_numpy().astype(np.int64)
-    rows = np.array([record.rows for record in index.shards] + [0])
-    astray = (shard_of < 0) | (row_of < 0) | (row_of >= rows[shard_of])
-    if astray.any():
-        path = usable["path"][int(np.flatnonzero(astray)[0])].as_py()
-        raise DataError(
-            f"index {directory / INDEX_NAME} is damaged: it places {path!r} outside the shards it lists; "
-            "run `ltdpipe extract` again, it rebuilds the index"
-        )
-    return shard_of, row_of

@@ -1,35 +1,39 @@
-"""The index of extracted features: the manifest's rows, what decoding found, and where each image's row lies.
+"""What is known of extracted images: sidecars beside the shards, and the index, which joins them with the manifest.
 
-A shard's sidecar has the same columns for the shard's own rows; the index is the manifest joined with the sidecars,
-so a lost index is rebuilt without inference.
+A sidecar has a row for each image of its shard, so a lost index is rebuilt without inference. A shard that was hashed
+and found sound is remembered by inode, size and modification time in the user's cache folder; one that was copied,
+restored or replaced is hashed again. The device is left out: its number differs between the nodes that mount one disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.atomic import write_text
+from storage.atomic import sha256_of, write_text
 from storage.errors import DataError
 from storage.manifest import MANIFEST_SCHEMA
 from storage.parquet import read_parquet, write_parquet
 from storage.spec import SCHEMA_VERSION, FeatureSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+Check = Literal["size", "remembered", "hash"]
 
 INDEX_NAME = "index.parquet"
 
 # Filled while decoding; null where a file could not be read that far.
-FACT_FIELDS = [
+_FACTS = [
     pa.field("sha256", pa.large_string()),
     pa.field("format", pa.large_string()),
     pa.field("width", pa.int32()),
@@ -39,12 +43,10 @@ FACT_FIELDS = [
     pa.field("status", pa.large_string(), nullable=False),
     pa.field("error", pa.large_string()),
 ]
-# The identity of the file when it was read: a row is reused only while these still fit the disk.
-IDENTITY_FIELDS = [MANIFEST_SCHEMA.field(name) for name in ("path", "size_bytes", "mtime_ns")]
-SIDECAR_SCHEMA = pa.schema([*IDENTITY_FIELDS, *FACT_FIELDS, pa.field("row", pa.int32())])
-INDEX_SCHEMA = pa.schema(
-    [*MANIFEST_SCHEMA, *FACT_FIELDS, pa.field("shard", pa.large_string()), pa.field("row", pa.int32())]
-)
+# The identity of a file when it was read: a row is reused only while these still fit the manifest.
+IDENTITY = ["path", "size_bytes", "mtime_ns"]
+SIDECAR_SCHEMA = pa.schema([*map(MANIFEST_SCHEMA.field, IDENTITY), *_FACTS, pa.field("row", pa.int32())])
+INDEX_SCHEMA = pa.schema([*MANIFEST_SCHEMA, *_FACTS, pa.field("shard", pa.large_string()), pa.field("row", pa.int32())])
 
 _FINGERPRINT = ["path", "label", "generator", "split", "sets", "category", "sha256", "status", "row", "shard"]
 _METADATA_KEY = b"ltdpipe"
@@ -60,6 +62,16 @@ class ShardRecord:
     rows: int
 
 
+@dataclass(frozen=True)
+class Index:
+    """An index as read: all rows (``status`` "ok" or "failed"), the spec, the corpus name, the shards."""
+
+    table: pa.Table
+    spec: FeatureSpec
+    corpus: str
+    shards: tuple[ShardRecord, ...]
+
+
 def write_sidecar(path: Path, rows: pa.Table, record: ShardRecord, spec: FeatureSpec) -> None:
     """Write a shard's sidecar atomically; its presence, with a shard of the size it states, means done."""
     _write(rows, path, {"shard": asdict(record)}, spec)
@@ -73,16 +85,6 @@ def read_sidecar(path: Path) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
     """
     table, metadata, spec = _read(path, what="sidecar", remedy="delete it and run `ltdpipe extract` again")
     return table, metadata["shards"][0], spec
-
-
-@dataclass(frozen=True)
-class Index:
-    """An index as read: all rows (``status`` "ok" or "failed"), the spec, the corpus name, the shards."""
-
-    table: pa.Table
-    spec: FeatureSpec
-    corpus: str
-    shards: tuple[ShardRecord, ...]
 
 
 def write_index(path: Path, index: Index) -> None:
@@ -101,6 +103,49 @@ def read_index(path: Path) -> Index:
     return Index(table, spec, metadata["corpus"], metadata["shards"])
 
 
+def shard_fault(path: Path, record: ShardRecord, check: Check = "remembered") -> str | None:
+    """Say what is wrong with a shard, in words that follow its name; None when it is what its record says.
+
+    Args:
+        path: where the shard lies.
+        record: what it should be.
+        check: "size" looks at the size alone, "remembered" hashes what is not known to be sound, "hash" hashes always:
+            a disk may lose bits without inode, size or time changing.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "is missing"
+    if status.st_size != record.size_bytes:
+        return f"has {status.st_size} bytes, expected {record.size_bytes}"
+    if check == "size" or (check == "remembered" and _is_remembered(record.sha256, status)):
+        return None
+    if sha256_of(path) != record.sha256:
+        return "has another content than was written (its sha256 differs)"
+    remember_sound(record.sha256, status)
+    return None
+
+
+def remember_sound(sha256: str, status: os.stat_result) -> None:
+    """Note that the file of this status has this hash."""
+    with suppress(OSError, RuntimeError):  # a full disk, or no home folder, only costs the hashing next time
+        note = _note(sha256, status)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+
+
+def _is_remembered(sha256: str, status: os.stat_result) -> bool:
+    with suppress(OSError, RuntimeError):
+        return _note(sha256, status).exists()
+    return False
+
+
+def _note(sha256: str, status: os.stat_result) -> Path:
+    """Return the empty file whose presence says that the file of this status has this hash; one for each copy."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "ltdpipe", "checked", f"{sha256}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}")
+
+
 def fingerprint(index: Index) -> str:
     """Return a sha256 over an index's rows without sizes and times, with the content hash of each row's shard."""
     shards = {record.name: record.sha256 for record in index.shards}
@@ -116,10 +161,6 @@ def write_contents(features: Path, out: Path) -> None:
 
     Later stages depend on this small file instead of thousands of shards. It changes with any image, label, set or
     shard; not with file sizes and times, so that a touched image changes nothing.
-
-    Args:
-        features: directory of an extracted corpus, one folder a view.
-        out: the file to write.
     """
     indexes = {path.parent.name: read_index(path) for path in sorted(features.glob(f"*/{INDEX_NAME}"))}
     contents = {view: {"key": index.spec.key, "rows": fingerprint(index)} for view, index in indexes.items()}
@@ -133,12 +174,7 @@ def set_names(table: pa.Table) -> list[str]:
 
 
 def rows_of_set(table: pa.Table, name: str) -> NDArray[np.int64]:
-    """Return the numbers, ascending, of the rows whose ``sets`` hold ``name``.
-
-    Args:
-        table: a manifest or index table.
-        name: the test set.
-    """
+    """Return the numbers, ascending, of the rows of a manifest or index table whose ``sets`` hold ``name``."""
     sets = table["sets"].combine_chunks()
     members = pc.equal(pc.list_flatten(sets), name)
     return np.unique(pc.list_parent_indices(sets).filter(members).to_numpy())
@@ -167,8 +203,7 @@ def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, An
         stated = metadata["key"]
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{what} {path} is damaged: its metadata cannot be read ({error!r}); {remedy}") from error
-    expected = INDEX_SCHEMA if what == "index" else SIDECAR_SCHEMA
-    if not table.schema.equals(expected):
+    if not table.schema.equals(INDEX_SCHEMA if what == "index" else SIDECAR_SCHEMA):
         raise DataError(f"{what} {path} is damaged or of another version: its columns are not those expected; {remedy}")
     if spec.key != stated:
         raise DataError(f"{what} {path} states the key {stated}, but its settings give {spec.key}; {remedy}")

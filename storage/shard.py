@@ -1,8 +1,9 @@
-"""Writing one shard: the taps of up to a few thousand images in one HDF5 file that can be memory-mapped.
+"""One shard: the taps of up to a few thousand images in one HDF5 file that can be memory-mapped.
 
 A tap is one dataset, layer-major and contiguous, no chunks, no filter (shapes: ``FeatureSpec.tap_shape``): the blocks
 that a head needs are a few long runs on disk, and since a contiguous dataset has a place in the file it is read without
-HDF5. Shards are never opened for writing again: they are hard-linked into the DVC cache.
+HDF5 and its lock. Another program's chunked dataset of the same shape is read through h5py, more slowly. Shards are
+never opened for writing again: they are hard-linked into the DVC cache.
 
 HDF5 lays the file out, then the features are written to their places with plain writes: a full disk is then an ordinary
 error with its number, and the hash of the file is computed beside the writing.
@@ -15,6 +16,7 @@ import hashlib
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py
@@ -22,11 +24,10 @@ import numpy as np
 
 from storage.atomic import atomic_path, fsync
 from storage.errors import DataError
-from storage.shard_reader import Shard
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,18 +36,21 @@ if TYPE_CHECKING:
 
 # Errors of file systems that have no such call; the room is then taken as the features are written.
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
+# From this share of a run of rows on, reading the whole run beats jumping to its rows.
+_DENSE = 0.5
+# So many bytes are read at once (the measured best of 32 KiB to 8 MiB, from the disk and from memory).
+_PIECE_BYTES = 128 << 10
 
 
 def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> str:
     """Write a shard atomically, read it back, and make it read-only.
 
-    The reading back goes through the operating system's cache: it proves that file and arrays agree, and that the file
-    is a sound HDF5 file, not that the disk keeps it (``ltdpipe verify`` hashes it again at any later time).
+    The reading back goes through the operating system's cache: it proves that file and arrays agree, not that the disk
+    keeps them (``ltdpipe verify`` hashes the file again at any later time).
 
     Args:
         path: where it will lie.
-        arrays: tap name -> float16 array of the shape that ``spec.tap_shape`` gives; the same N in all. That no number
-            is lost or broken, :func:`storage.spec.to_stored` has seen to.
+        arrays: tap name -> float16 array of the shape that ``spec.tap_shape`` gives; the same N in all.
         spec: what the features are; stored as attributes ``schema``, ``key`` and ``spec``.
 
     Returns:
@@ -58,7 +62,11 @@ def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
         ResourceError: the disk is full or may not be written to.
     """
     arrays = {tap: np.ascontiguousarray(arrays[tap]) for tap in sorted(arrays)}
-    _check_shapes(arrays, spec)
+    shapes = {tap: (array.dtype.name, array.shape) for tap, array in arrays.items()}
+    images = next(iter(arrays.values())).shape[image_axis(next(iter(arrays)))] if arrays else 0
+    expected = {tap: ("float16", spec.tap_shape(tap, images)) for tap in sorted(spec.taps)}
+    if shapes != expected:
+        raise ValueError(f"the arrays are {shapes}, the settings say {expected}")
     with atomic_path(path, sync_folder=False) as partial, ThreadPoolExecutor(2) as threads:  # its sidecar follows
         try:
             places = _lay_out(partial, arrays, spec)
@@ -74,28 +82,17 @@ def write_shard(path: Path, arrays: Mapping[str, NDArray[np.float16]], spec: Fea
                 _write_at(file.fileno(), offset, arrays[tap])
         partial.chmod(0o444)
         synced = threads.submit(fsync, partial)
-        _check_content(Shard.open(partial), arrays, path)
+        back = Shard.open(partial)
+        for tap, array in arrays.items():  # compared to the bit, eight bytes at a time where they divide so
+            word = np.uint64 if array.nbytes % 8 == 0 else np.uint16
+            if not np.array_equal(np.asarray(back.map(tap)).reshape(-1).view(word), array.reshape(-1).view(word)):
+                raise DataError(f"{path}: tap {tap!r} read back differs from what was written; is the disk sound?")
         synced.result()
         return digest.result()
 
 
-def _check_shapes(arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> None:
-    if sorted(arrays) != sorted(spec.taps):
-        raise ValueError(f"taps {sorted(arrays)} were given, the settings say {sorted(spec.taps)}")
-    for tap, array in arrays.items():
-        expected = spec.tap_shape(tap, array.shape[image_axis(tap)])
-        if array.dtype != np.float16 or array.shape != expected:
-            raise ValueError(f"tap {tap!r} is {array.dtype} {array.shape}, the settings say float16 {expected}")
-    if len({array.shape[image_axis(tap)] for tap, array in arrays.items()}) != 1:
-        raise ValueError(f"the taps hold different numbers of images: { {tap: a.shape for tap, a in arrays.items()} }")
-
-
 def _lay_out(partial: Path, arrays: Mapping[str, NDArray[np.float16]], spec: FeatureSpec) -> dict[str, int]:
-    """Write the HDF5 structure, and no content yet.
-
-    Returns:
-        tap -> offset of its dataset in the file in bytes; none for a tap without any number, which has no place.
-    """
+    """Write the HDF5 structure and no content; return tap -> offset of its dataset in bytes (none for empty ones)."""
     places = {}
     contiguous = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     contiguous.set_layout(h5py.h5d.CONTIGUOUS)
@@ -145,10 +142,120 @@ def _digest(partial: Path, arrays: Mapping[str, NDArray[np.float16]], places: Ma
     return digest.hexdigest()
 
 
-def _check_content(back: Shard, arrays: Mapping[str, NDArray[np.float16]], path: Path) -> None:
-    """Check that the file holds ``arrays`` to the bit, compared eight bytes at a time where they divide so."""
-    for tap, array in arrays.items():
-        word = np.uint64 if array.nbytes % 8 == 0 else np.uint16
-        stored = back.map(tap).view(np.ndarray)
-        if not np.array_equal(stored.reshape(-1).view(word), array.reshape(-1).view(word)):
-            raise DataError(f"{path}: tap {tap!r} read back differs from what was written; is the disk sound?")
+@dataclass(frozen=True)
+class TapPlace:
+    """Where a tap lies: the dataset's shape, and its offset in the file in bytes, None where it has no single place."""
+
+    shape: tuple[int, ...]
+    offset: int | None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard opened for reading. It holds no file open, so a corpus may have more shards than a process files."""
+
+    path: Path
+    key: str
+    taps: Mapping[str, TapPlace]
+
+    @classmethod
+    def open(cls, path: Path) -> Shard:
+        """Read the structure of a shard, not its features.
+
+        Raises:
+            DataError: the file is missing, is no HDF5 file, is shorter than its datasets (HDF5 compares them), or holds
+                other numbers than float16.
+        """
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                key = str(file.attrs["key"])
+                for name in file:
+                    if file[name].dtype != np.dtype("<f2"):
+                        raise ValueError(f"dataset {name} holds {file[name].dtype}, expected little-endian float16")
+                taps = {name: TapPlace(file[name].shape, file[name].id.get_offset()) for name in file}
+        except FileNotFoundError as error:
+            raise DataError(f"shard {path} does not exist; run `ltdpipe extract` again to make it") from error
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise DataError(f"shard {path} is damaged ({error}); run `ltdpipe verify --repair`") from error
+        return cls(path, key, taps)
+
+    def check(self, spec: FeatureSpec, rows: int) -> None:
+        """Check that the shard holds what the index promises.
+
+        Raises:
+            DataError: it has another key, or a tap is missing or has another shape.
+        """
+        if self.key != spec.key:
+            raise DataError(f"shard {self.path} has the feature key {self.key}, its index {spec.key}; extract again")
+        for tap in spec.taps:
+            found, expected = self.taps[tap].shape if tap in self.taps else "missing", spec.tap_shape(tap, rows)
+            if found != expected:
+                raise DataError(f"shard {self.path}: tap {tap!r} is {found}, expected {expected}; extract again")
+
+    def map(self, tap: str) -> NDArray[np.float16]:
+        """Return a whole tap as stored, memory-mapped and read-only; in memory where it has no single place."""
+        place = self.taps[tap]
+        if place.offset is None or 0 in place.shape:
+            with h5py.File(self.path, "r", locking=False) as file:
+                return np.asarray(file[tap][()])
+        return np.memmap(self.path, mode="r", dtype="<f2", shape=place.shape, offset=place.offset)
+
+    def read(self, tap: str, layers: Sequence[int] | None, rows: NDArray[np.int64], out: NDArray[np.float16]) -> None:
+        """Read rows into ``out``: long runs with plain reads, scattered rows through a memory map.
+
+        Args:
+            tap: which tap.
+            layers: positions on the block axis, in the wanted order; None for the embedding, which has no such axis.
+            rows: (M,) row numbers in this shard, ascending, each once.
+            out: (M, L', ...) for ``layers``, (M, E) for None; may be a strided part of a larger array.
+        """
+        if not len(rows):
+            return
+        place = self.taps[tap]
+        parts = [(0, out)] if layers is None else [(layer, out[:, at]) for at, layer in enumerate(layers)]
+        if place.offset is None:
+            with h5py.File(self.path, "r", locking=False) as file:
+                for layer, target in parts:
+                    target[:] = file[tap][rows] if layers is None else file[tap][layer, rows]
+        elif len(rows) >= _DENSE * (rows[-1] - rows[0] + 1):
+            self._read_run(place.offset, place.shape[image_axis(tap) :], parts, rows)
+        else:
+            stored = self.map(tap)
+            for layer, target in parts:
+                target[:] = (stored if layers is None else stored[layer])[rows]
+
+    def _read_run(
+        self,
+        offset: int,
+        layer_shape: tuple[int, ...],
+        parts: list[tuple[int, NDArray[np.float16]]],
+        rows: NDArray[np.int64],
+    ) -> None:
+        """Read rows[0]..rows[-1] of each layer (of ``layer_shape``, images first) in pieces, and keep the wanted ones.
+
+        Pieces are small enough to be put in their place while they are in the processor's cache and while the
+        operating system reads ahead: asked for more at once, or told to fetch all of it, it waits for the disk first.
+        """
+        images, *row_shape = layer_shape
+        row_bytes = 2 * int(np.prod(row_shape))
+        first, span = int(rows[0]), int(rows[-1] - rows[0]) + 1
+        at_once = min(span, max(1, _PIECE_BYTES // row_bytes))
+        piece = np.empty((at_once, *row_shape), dtype="<f2")
+        starts = range(first, first + span, at_once)
+        bounds = np.searchsorted(rows, [*starts, first + span])  # rows[bounds[i]:bounds[i + 1]] lie in piece i
+        with self.path.open("rb", buffering=0) as file:
+            for layer, target in parts:
+                for start, begin, end in zip(starts, bounds, bounds[1:], strict=False):
+                    read = piece[: min(at_once, first + span - start)]
+                    _read_at(file.fileno(), offset + (layer * images + start) * row_bytes, read, self.path)
+                    target[begin:end] = read if end - begin == len(read) else read[rows[begin:end] - start]
+
+
+def _read_at(descriptor: int, offset: int, target: NDArray[np.float16], path: Path) -> None:
+    rest = target.data.cast("B")
+    while rest:
+        count = os.preadv(descriptor, [rest], offset)
+        if count == 0:
+            raise DataError(f"shard {path} ended while it was read, at byte {offset}; run `ltdpipe verify --repair`")
+        offset += count
+        rest = rest[count:]

@@ -9,16 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from storage.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from typing import Any
 
 SCHEMA_VERSION = 1
 
@@ -93,15 +84,8 @@ class FeatureSpec:
         """
         if tap == "embedding":
             return (images, self.embedding)
-        cells = (self.cells,) if tap == "grid" else ()
+        cells = ((self.grid or 0) ** 2,) if tap == "grid" else ()
         return (len(self.stored_blocks), images, *cells, self.width)
-
-    @property
-    def cells(self) -> int:
-        """G*G, the number of cells of the patch grid."""
-        if self.grid is None:
-            raise ValueError("these features have no patch grid")
-        return self.grid**2
 
     def describe(self) -> str:
         """Say the settings in words, in one line, for people."""
@@ -116,46 +100,16 @@ class FeatureSpec:
 
     def difference(self, other: FeatureSpec) -> str:
         """Say in words which settings differ: ``precision: fp32 here, fp16 there``; empty when none does."""
-        mine, theirs = self._flat(), other._flat()
+        mine, theirs = (
+            vars(spec) | {f"view.{name}": value for name, value in spec.view.items()} for spec in (self, other)
+        )
         return "; ".join(
             f"{name}: {mine.get(name)} here, {theirs.get(name)} there"
-            for name in sorted(mine.keys() | theirs.keys())
+            for name in sorted((mine.keys() | theirs.keys()) - {"view"})
             if mine.get(name) != theirs.get(name)
         )
-
-    def _flat(self) -> dict[str, Any]:
-        """Return the settings by name, those of the view as ``view.<name>``."""
-        fields = dataclasses.asdict(self)
-        view = fields.pop("view")
-        return fields | {f"view.{name}": value for name, value in view.items()}
 
 
 def image_axis(tap: str) -> int:
     """Return which axis of a stored tap counts images: 0 for the embedding, 1 behind the blocks for all others."""
     return 0 if tap == "embedding" else 1
-
-
-def to_stored(values: NDArray[np.floating], paths: Sequence[str], tap: str) -> NDArray[np.float16]:
-    """Round to float16 for storage and refuse what would be lost.
-
-    Args:
-        values: a tap in the precision of the forward pass, (L, N, D), (L, N, G*G, D) or (N, E).
-        paths: the N image paths, for the message.
-        tap: the tap's name.
-
-    Raises:
-        DataError: a value is not finite, overflows float16 (65,504), or an image's features are all zero.
-    """
-    with np.errstate(over="ignore"):
-        stored = values.astype(np.float16)
-    others = tuple(axis for axis in range(stored.ndim) if axis != image_axis(tap))
-    faults = (
-        (~np.isfinite(values).all(axis=others), "is not finite"),
-        (~np.isfinite(stored).all(axis=others), "overflows float16"),
-        (~stored.any(axis=others), "is zero everywhere"),
-    )
-    for broken, what in faults:
-        if broken.any():
-            first = int(np.flatnonzero(broken)[0])
-            raise DataError(f"tap {tap!r} of {paths[first]!r} {what}; backbone, weights or precision are broken")
-    return stored

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage.atomic import LOCK_NAME, lock_holder, try_lock
 from storage.corpus_folder import CorpusFolder
 from storage.index import INDEX_NAME
-from storage.locks import LOCK_NAME, lock_holder, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,7 +30,7 @@ _ABANDONED_S = 7 * 24 * 3600.0
 
 
 def store_root() -> Path:
-    """Where unfinished and finished shards are kept: LTDPIPE_STORE, else .ltdpipe/store under DVC_ROOT or here.
+    """Return where shards are kept: LTDPIPE_STORE, else .ltdpipe/store under DVC_ROOT or here.
 
     DVC sets DVC_ROOT to the main repository also inside the temporary copies of ``dvc exp run``, so that experiments
     share the features.
@@ -64,14 +64,7 @@ def corpus_folder(store: Path, corpus: str, spec: FeatureSpec, *, project: Path 
     """Return the folder of a corpus in a store.
 
     In a project's own store it is ``<key>/<corpus>``, so that a project may be moved. Elsewhere, and for a folder
-    extracted by hand, a hash of the project's path or of the image roots follows the name.
-
-    Args:
-        store: the store's folder.
-        corpus: its name.
-        spec: settings of the features.
-        project: whose corpus it is; None for a folder extracted by hand.
-        roots: of the images, one a line.
+    extracted by hand (no ``project``), a hash of the project's path or of the image ``roots``, one a line, follows.
     """
     owner = roots.replace("\n", " ").strip() if project is None else str(project)
     own = project is not None and is_own_store(store, project)
@@ -98,9 +91,8 @@ def stored_corpora(store: Path, corpus: str | None = None, project: Path | None 
 
 def usage(folder: CorpusFolder) -> tuple[int, int]:
     """Return (bytes of all its files, bytes of those hard-linked from elsewhere: deleting them here frees nothing)."""
-    files = [
-        status for path in folder.directory.iterdir() if (status := _status(path)) and stat.S_ISREG(status.st_mode)
-    ]
+    statuses = [status for path in folder.directory.iterdir() if (status := _status(path))]
+    files = [status for status in statuses if stat.S_ISREG(status.st_mode)]
     return sum(each.st_size for each in files), sum(each.st_size for each in files if each.st_nlink > 1)
 
 
@@ -128,7 +120,7 @@ def reason_to_keep(
         owner: whose folders may be deleted: a project's path, or the image roots of a folder extracted by hand.
         own_store: whether folders without a known owner are this project's.
     """
-    key, process = folder.directory.parent.name, lock_holder(folder.directory)
+    process = lock_holder(folder.directory)
     if process is not None:
         return f"process {process} extracts into it"
     if folder.owner not in {owner, None}:
@@ -137,7 +129,7 @@ def reason_to_keep(
         return "nothing says whose it is; delete the folder by hand"
     if usage(folder)[1]:
         return "linked from published features or the DVC cache"
-    if key in published:
+    if folder.directory.parent.name in published:
         return "published as a copy"
     unfinished = folder.corpus in corpora and not (folder.directory / INDEX_NAME).exists()
     return "unfinished work of a corpus in params.yaml" if unfinished else None
@@ -172,10 +164,9 @@ def abandoned(folder: Path) -> list[Path]:
 
 def _status(path: Path) -> os.stat_result | None:
     """Look at a file; None where it is gone: who extracts meanwhile renames partial files."""
-    try:
+    with suppress(FileNotFoundError):
         return path.stat()
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def _short_hash(text: str) -> str:

@@ -7,8 +7,7 @@ picture an image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,14 +19,8 @@ TEN_CROPS = 10
 WEB = ("fit:1080", "fit:512", "jpeg:75", "jpeg:60", "webp:75", "scale:0.75", "letterbox:0.1", "corner:0.6")
 
 
-@dataclass(frozen=True)
-class Degradation:
-    """One step of a chain.
-
-    Attributes:
-        kind: in ``DEGRADATIONS``.
-        amount: its strength, in the unit that ``DEGRADATIONS`` tells.
-    """
+class Degradation(NamedTuple):
+    """One step of a chain: a kind in ``DEGRADATIONS``, and its strength in the unit that ``DEGRADATIONS`` tells."""
 
     kind: str
     amount: float
@@ -37,8 +30,7 @@ class Degradation:
         return f"{self.kind}:{self.amount:g}"
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """One way to look at every image of a corpus.
 
     Attributes:
@@ -56,7 +48,7 @@ class View:
     def directory(self) -> str:
         """Name of its folder below ``features/<corpus>``: ``train-0``, ``scale-0.5+jpeg-70``."""
         if self.kind == "degraded":
-            return "+".join(str(step) for step in self.steps).replace(":", "-")
+            return "+".join(map(str, self.steps)).replace(":", "-")
         return f"{self.kind}-{self.number}" if self.kind in {"train", "tencrop"} else self.kind
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.workspace import CorpusRef
-    from stages.extract.summary import ExtractSummary
+    from stages.extract.run import ExtractSummary
     from stages.reporter import Reporter
 
 _REASONS_SHOWN = 10
@@ -126,8 +126,20 @@ def _blocks(_context: click.Context, _option: click.Parameter, value: str | None
 @click.option("--shard-size", type=click.IntRange(1), default=1024, show_default=True, help="Images per shard.")
 @click.option("--batch", type=click.IntRange(1), help="Images per forward pass.  [default: what suits the device]")
 @click.option("--loaders", type=click.IntRange(0), help="Decoding processes per worker.  [default: by the cores]")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a local cluster.")
-@click.option("--scheduler", metavar="ADDRESS", help="A running Dask cluster: tcp://host:8786; see docs/cluster.md.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    envvar="LTDPIPE_WORKERS",
+    help="Processes of a local cluster; also LTDPIPE_WORKERS.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    envvar="LTDPIPE_SCHEDULER",
+    help="A running Dask cluster: tcp://host:8786; also LTDPIPE_SCHEDULER; see docs/cluster.md.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
 @click.option(
     "--check-content", is_flag=True, help="Hash every image; extract again what changed under the same size and time."

@@ -34,6 +34,7 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
     """
     from pipeline.extraction import since_the_scan
     from storage.manifest import read_manifest
+    from storage.published import views_in
     from storage.store import project_root, store_root, stored_corpora
 
     if folder is not None:
@@ -66,7 +67,7 @@ def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
     """Describe a folder of the store against the manifest."""
     import pyarrow.compute as pc
 
-    from storage.locks import lock_holder
+    from storage.atomic import lock_holder
     from storage.store import images_per_second
 
     located = folder.locate(manifest)
@@ -111,90 +112,60 @@ def verify(*, folder: Path | None, corpus: str | None, repair: bool) -> None:
     together from the sidecars, without inference; and shards without a sound copy are extracted again, no others.
     Exits with 3 while anything is damaged.
     """
-    again = "ltdpipe verify --repair"
     if folder is not None:
         refuse_both(folder, corpus)
-        again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
         remaining = _verify(folder, repair)
+        again = shlex.join(["ltdpipe", "verify", str(folder), "--repair"])
         if remaining and repair:
             raise DataError(
                 f"{len(remaining)} files of {folder} have no sound copy and were removed; run the `ltdpipe extract` "
                 "command that made the folder again: it makes these shards and no others"
             )
     else:
-        remaining = {}
+        remaining, again = {}, "ltdpipe verify --repair"
         corpora = workspace.project_params().corpora
         for name in [corpus] if corpus else corpora:
             workspace.defined(corpora, name, "corpora")
-            remaining |= _verify_corpus(name, repair, needed=corpus is not None)
+            if corpus is None and not workspace.features(name).is_dir():
+                echo(f"{name}: not extracted")
+            else:
+                remaining |= _verify_corpus(name, repair)
     if remaining:
         raise DataError(f"{len(remaining)} files are damaged; `{again}` restores them")
 
 
-def _verify_corpus(name: str, repair: bool, *, needed: bool) -> dict[Path, str]:
+def _verify_corpus(name: str, repair: bool) -> dict[Path, str]:
     """Verify and repair one corpus of params.yaml; return what remains."""
     from pipeline.console import ConsoleReporter
     from pipeline.extraction import extract_corpus
-    from storage.index import INDEX_NAME
     from storage.manifest import read_manifest
-    from storage.store import store_root
-    from storage.verification import rebuild_index, store_folder
 
-    folder = workspace.features(name)
-    if not folder.is_dir() and not needed:
-        echo(f"{name}: not extracted")
-        return {}
-    homes = {view: store_folder(view, store_root()) for view in views_in(folder)}
-    remaining = _verify(folder, repair)
-    if not (remaining and repair):
-        return remaining
-    for view, home in homes.items():
-        damaged = [path for path in remaining if path.parent == view]
-        if home is not None and damaged == [view / INDEX_NAME]:
-            rebuild_index(view, home, read_manifest(workspace.manifest(name)), echo)
-            echo(f"{damaged[0]}: put together from the sidecars")
-            del remaining[damaged[0]]
-    if remaining:
+    manifest = read_manifest(workspace.manifest(name)) if repair and workspace.manifest(name).exists() else None
+    remaining = _verify(workspace.features(name), repair, manifest)
+    if remaining and repair:
         params = workspace.project_params()
         summary = extract_corpus(workspace.study_corpus(params, name), params.extract, ConsoleReporter())
         echo(f"{name}: {summary.extracted} images extracted again")
-        remaining = _verify(folder, repair=False)
+        remaining = _verify(workspace.features(name), repair=False)
     return remaining
 
 
-def _verify(folder: Path, repair: bool) -> dict[Path, str]:
+def _verify(folder: Path, repair: bool, manifest: pa.Table | None = None) -> dict[Path, str]:
     """Verify all views in a folder, restore what the store can, say what was found; return what remains."""
+    from storage import published
     from storage.store import store_root
-    from storage.verification import faults, restore_from_store, store_folder
 
     remaining: dict[Path, str] = {}
-    for view in views_in(folder):
-        found = faults(view)
+    for view in published.views_in(folder):
+        found = published.faults(view)
         echo(f"{view}: {len(found)} damaged files" if found else f"{view}: sound")
         for path, fault in found.items():
             echo(f"  {path} {fault}")
         if found and repair:
             cache = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "cache")
-            left = restore_from_store(found, store_folder(view, store_root()), [cache], echo)
-            for path in found:
-                echo(f"  {path}: {'no sound copy, removed' if path in left else 'restored'}")
-            found = left
+            found = published.repair(found, published.store_folder(view, store_root()), [cache], echo, manifest)
         remaining |= found
     return remaining
-
-
-def views_in(folder: Path) -> list[Path]:
-    """Return the views in a folder of features; the folder itself if it is one.
-
-    Raises:
-        DataError: there is none.
-    """
-    if any(folder.glob("shard-*")):
-        return [folder]
-    views = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not views:
-        raise DataError(f"{folder} holds no extracted features; `ltdpipe extract` makes or completes them")
-    return views
 
 
 @click.group()

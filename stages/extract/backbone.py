@@ -9,20 +9,24 @@ cores share it, and its float32 values may differ by rounding.
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from stages.extract.registry import BACKBONES, BackboneCard
+from stages.extract.settings import random_seed
 from stages.extract.towers import Tower, build_tower
 from stages.extract.views import view_spec
 from stages.extract.weights import fetch_weights, load_weights, weights_hash
-from storage.atomic import sha256_of
+from storage.atomic import try_lock
 from storage.errors import DataError, SettingError
 from storage.spec import FeatureSpec, image_axis
 
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from stages.extract.read_image import ReadSpec
     from stages.extract.settings import ExtractSettings
     from storage.views import View
+
+    # tap -> float16 features as stored, and tap -> (N,) the largest magnitude of each image before rounding
+    Encoded = tuple[dict[str, NDArray[np.float16]], dict[str, NDArray[np.float32]]]
 
 # Raise by hand when an edit changes features without changing a setting; tests/stages/extract/test_golden.py guards it.
 EXTRACTOR_VERSION = 1
@@ -74,6 +81,11 @@ class Backbone(BackboneIdentity):
         """A number of images that makes a fast forward pass."""
         return _CUDA_BATCH if self.device.type == "cuda" else max(_CPU_BATCH, _STREAM_IMAGES * torch.get_num_threads())
 
+    @property
+    def in_flight(self) -> int:
+        """How many batches may be on the device before the results of the first are waited for."""
+        return 2 if self.device.type == "cuda" else 0
+
     def taps(
         self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
     ) -> dict[str, Tensor]:
@@ -102,6 +114,44 @@ class Backbone(BackboneIdentity):
         return {tap: torch.cat([part[tap] for part in parts], dim=image_axis(tap)) for tap in taps}
 
     @torch.inference_mode()
+    def submit(self, pixels: NDArray[np.uint8], spec: FeatureSpec) -> Callable[[], Encoded]:
+        """Start the features that ``spec`` names of pixels (N, S, S, 3); return what waits for them.
+
+        They are rounded and measured on the device. On CUDA nothing is waited for: results are copied on a stream of
+        their own into pinned memory while the next batch runs. On a CPU they are there already.
+        """
+        results: dict[str, Tensor] = {}
+        for tap, values in self.taps(pixels, spec.taps, spec.stored_blocks, spec.grid).items():
+            others = tuple(axis for axis in range(values.ndim) if axis != image_axis(tap))
+            results[tap] = values.half()
+            results[f"largest {tap}"] = torch.linalg.vector_norm(values, math.inf, dim=others)  # NaN where one is
+
+        def split(arrays: dict[str, Tensor]) -> Encoded:
+            stored = {tap: arrays[tap].numpy() for tap in spec.taps}
+            return stored, {tap: arrays[f"largest {tap}"].numpy() for tap in spec.taps}
+
+        if self.device.type != "cuda":
+            return lambda: split(results)
+        self._copies.wait_stream(torch.cuda.current_stream(self.device))
+        copied = {}
+        with torch.cuda.stream(self._copies):
+            for name, values in results.items():
+                values.record_stream(self._copies)
+                pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+                copied[name] = pinned.copy_(values, non_blocking=True)
+            done = self._copies.record_event()
+
+        def wait() -> Encoded:
+            done.synchronize()
+            return split(copied)
+
+        return wait
+
+    @cached_property
+    def _copies(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    @torch.inference_mode()
     def _run(self, images: Tensor, taps: Sequence[str], blocks: Sequence[int], grid: int | None) -> dict[str, Tensor]:
         tower = self.tower
         depth = len(tower.blocks) if "embedding" in taps else max(blocks) + 1
@@ -125,11 +175,13 @@ class Backbone(BackboneIdentity):
         """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 on the device; bytes travel, floats are made there."""
         if self.device.type == "cuda":
             images = images.pin_memory().to(self.device, non_blocking=True)
-        scaled = images.permute(0, 3, 1, 2).float().div_(255)
-        mean, std = (
-            torch.tensor(values, device=self.device).view(3, 1, 1) for values in (self.card.mean, self.card.std)
-        )
-        return (scaled - mean) / std
+        mean, std = self._mean_and_std
+        return (images.permute(0, 3, 1, 2).float().div_(255) - mean) / std
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        mean, std = torch.tensor([self.card.mean, self.card.std], device=self.device).view(2, 3, 1, 1)
+        return mean, std
 
     def _token(self, tokens: Tensor) -> Tensor:
         """(N, T, D) -> (N, D) float32: the class token, or where there is none the mean of the patch tokens."""
@@ -178,11 +230,12 @@ def load_backbone(
 
     Args:
         name: in ``BACKBONES``.
-        weights: "default" (fetched where they are not here yet), "random:SEED" or the path of a local weights file.
+        weights: "default" (fetched where they are not here yet), "random:SEED", or the path of a local weights file or
+            snapshot folder.
         precision: "fp32", "fp16" or "auto" (fp16 on CUDA, else fp32; a CPU without native bf16 or fp16 is slower
             with them, and bf16 moves mid-block features by 1 %).
         note: gets a line for a download.
-        device: where it runs; None for the best at hand.
+        device: where it runs; None for the best at hand, of several GPUs one that no other process of ours took.
         compiled: compile the blocks with torch.compile; slow to start, and equal but for rounding.
 
     Raises:
@@ -193,14 +246,13 @@ def load_backbone(
     if name not in BACKBONES:
         raise SettingError(f"backbone {name!r} is not known; choose from {', '.join(BACKBONES)}")
     card = BACKBONES[name]
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or (f"cuda:{_free_gpu()}" if torch.cuda.is_available() else "cpu"))
     if precision == "fp16" and place.type != "cuda":
         raise SettingError("extract.precision fp16 needs a CUDA device, and none is here; use auto or fp32")
-    seed = _random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
+    seed = random_seed("random:0" if card.library == "demo" and weights == "default" else weights)
     tower = build_tower(card, seed or 0)
     if seed is None:
-        file = Path(weights)
-        file, sha256 = fetch_weights(card, note) if weights == "default" else (file, sha256_of(file))
+        file, sha256 = fetch_weights(card, note) if weights == "default" else (Path(weights), None)
         load_weights(tower, file, card, sha256)
     if tower.activation != card.activation:
         raise DataError(f"backbone {name} was built with {tower.activation}, expected {card.activation}")
@@ -213,6 +265,33 @@ def load_backbone(
 
 
 @cache
+def _free_gpu() -> int:
+    """Return the number of the GPU that this process uses: one that no other process of ours has taken."""
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible[:count] if len(visible) >= count > 1 else list(map(str, range(count)))
+    return take_free(names, Path(tempfile.gettempdir())) if count > 1 else 0
+
+
+_taken: list[IO[str]] = []  # locks held until this process ends
+
+
+def take_free(names: Sequence[str], folder: Path) -> int:
+    """Return the position of the first of ``names`` (of GPUs) that no process holds, and hold it; 0 where all are held.
+
+    So the workers of one machine spread over its GPUs, whatever started them and whatever they are called.
+    """
+    for position, name in enumerate(names):
+        path = folder / f"ltdpipe-gpu-{name}-{os.getuid()}.lock"
+        file = path.open("a")
+        if try_lock(file, path):
+            _taken.append(file)
+            return position
+        file.close()
+    return 0
+
+
+@cache
 def _cores() -> ThreadPoolExecutor:
     """As many threads as torch would use, each of which lets torch use one."""
     threads = torch.get_num_threads()
@@ -220,17 +299,3 @@ def _cores() -> ThreadPoolExecutor:
     list(pool.map(lambda _number: None, range(threads)))
     torch.set_num_threads(threads)  # a thread's setting is its own, but also what threads made later start with
     return pool
-
-
-def _random_seed(weights: str) -> int | None:
-    """Return the seed of a weights setting ``random:SEED``, None for any other.
-
-    Raises:
-        SettingError: it begins with ``random`` but has no whole number.
-    """
-    kind, _, seed = weights.partition(":")
-    if kind != "random":
-        return None
-    if not seed.isdecimal():
-        raise SettingError(f"extract.weights {weights!r}: expected random:SEED with a whole number, as in random:0")
-    return int(seed)

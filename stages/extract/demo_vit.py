@@ -11,11 +11,17 @@ from collections import OrderedDict
 import numpy as np
 import torch
 from scipy.fft import idctn
-from torch import nn
-
-from stages.extract.layers import QuickGELU
+from torch import Tensor, nn
 
 BLOCKS, WIDTH, PATCH, ATTENTION_HEADS, IMAGE_SIZE, EMBEDDING = 24, 128, 16, 4, 224, 64
+
+
+class QuickGELU(nn.Module):
+    """The activation of OpenAI's CLIP: x times the sigmoid of 1.702 x, with one copy where open_clip makes three."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(...) -> (...)."""
+        return (1.702 * values).sigmoid_().mul_(values)
 
 
 class DemoVit(nn.Module):
@@ -50,22 +56,17 @@ def demo_vit(seed: int) -> DemoVit:
     Recipe: patch-embedding filters are random 2-D DCT coefficients times the squared frequency radius, rescaled to
     standard deviation 0.05; block weight matrices times 1.5; class embedding times 0.3; positional embedding times 0.1.
     """
+    frequency = np.arange(PATCH)
+    radius_squared = frequency[:, None] ** 2 + frequency[None, :] ** 2
+    coefficients = np.random.default_rng(seed).standard_normal((WIDTH, 3, PATCH, PATCH)) * radius_squared
+    filters = idctn(coefficients, axes=(2, 3), norm="ortho")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = DemoVit()
-        model.conv1.weight.copy_(_high_frequency_filters(seed))
+        model.conv1.weight.copy_(torch.from_numpy(filters * (0.05 / filters.std())).float())
         for name, weight in model.transformer.named_parameters():
             if weight.ndim == 2 and name.endswith("weight"):
                 weight.mul_(1.5)
         model.class_embedding.mul_(0.3)
         model.positional_embedding.mul_(0.1)
     return model
-
-
-def _high_frequency_filters(seed: int) -> torch.Tensor:
-    """Return patch filters of shape (WIDTH, 3, PATCH, PATCH)."""
-    frequency = np.arange(PATCH)
-    radius_squared = frequency[:, None] ** 2 + frequency[None, :] ** 2
-    coefficients = np.random.default_rng(seed).standard_normal((WIDTH, 3, PATCH, PATCH)) * radius_squared
-    filters = idctn(coefficients, axes=(2, 3), norm="ortho")
-    return torch.from_numpy(filters * (0.05 / filters.std())).float()

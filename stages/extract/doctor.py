@@ -20,8 +20,8 @@ from stages.extract.run import run
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
 from stages.scan.run import run as scan
+from storage.atomic import try_lock
 from storage.errors import ResourceError
-from storage.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

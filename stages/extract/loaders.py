@@ -1,11 +1,12 @@
 """Loader processes: decoding beside the backbone, pixels over shared memory, results in the order asked for.
 
 Why not torch's DataLoader: its workers import torch, need room in /dev/shm and a file descriptor a tensor, and stay
-behind or hang when one side is killed. Here a loader is a small program of its own, the shared memory has no name and
-no file that could be left behind, and either side's death closes the socket between them.
+behind or hang when one side is killed. Why not multiprocessing's pools: they run the user's main module again, are
+refused inside Dask's workers, and break when a decoder crashes. Here a loader is a small program of its own, the shared
+memory has no name and no file that could be left behind, and either side's death closes the socket between them.
 
-A loader gets a ``ReadSpec``, then (number, slot, ``Task``) messages, and answers (number, metadata, usable, view
-errors, timing) after it has written the pixels into its slot of the shared memory.
+A loader gets a ``ReadSpec``, then (number, slot, ``Task``) messages, and answers (number, usable, ``ReadResult``); the
+pixels lie in that slot of the shared memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import traceback
 from collections import deque
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def serve(socket: int, memory: int) -> None:
             except (EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
                 return
             result = read_image(spec, task, slots[slot])
-            parent.send((number, result.metadata, result.pixels is not None, result.view_errors, result.timing))
+            parent.send((number, result.pixels is not None, replace(result, pixels=None)))
     except ConnectionError:
         pass
     except Exception:  # a defect of ours, not of the image: the parent must not take it for one
@@ -131,20 +132,14 @@ class Loaders:
         an image that takes two loaders with it is recorded as failed.
         """
         numbered = enumerate(tasks)
-        exhausted = False
-        wanted = 0
-        while True:
-            while self._free and not exhausted and len(self._idlest().waiting) < _MOST_WAITING:
-                item = next(numbered, None)
-                if item is None:
-                    exhausted = True
-                    break
+        item, wanted = next(numbered, None), 0
+        while item is not None or self._tasks:
+            while item is not None and self._free and len(self._idlest().waiting) < _MOST_WAITING:
                 number, task = item
                 self._tasks[number] = self._free.pop(), task
                 self._idlest().give(number, *self._tasks[number])
+                item = next(numbered, None)
             if wanted not in self._results:
-                if not self._tasks:
-                    return
                 self._collect()
                 continue
             result = self._results.pop(wanted)
@@ -202,10 +197,9 @@ class Loaders:
                 continue
             if isinstance(message, str):
                 raise RuntimeError(f"a loader process failed:\n{message}")
-            number, metadata, usable, errors, timing = message
+            number, usable, result = message
             loader.waiting.remove(number)
-            pixels = self._slots[self._tasks[number][0]] if usable else None
-            self._results[number] = ReadResult(metadata, pixels, errors, timing)
+            self._results[number] = replace(result, pixels=self._slots[self._tasks[number][0]]) if usable else result
 
     def _replace(self, loader: _Loader) -> None:
         """Start another loader in the place of one that died, and give it what that one had."""

@@ -11,7 +11,7 @@ import io
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -109,78 +109,68 @@ class ReadResult:
     timing: Timing = field(default_factory=Timing)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """One image after decoding.
-
-    Attributes:
-        metadata: as in :class:`ReadResult`.
-        image: RGB; None if it could not be decoded, then ``error`` begins with the kind of failure.
-        timing: where the time went.
-    """
-
-    metadata: dict[str, Any]
-    image: Image.Image | None
-    timing: Timing = field(default_factory=Timing)
-
-
-def read_image(spec: ReadSpec, task: Task, out: NDArray[np.uint8]) -> ReadResult:
-    """Decode one image and write the pixels of its views into ``out`` (V, S, S, 3)."""
-    return make_views(decode(partial(spec.sources.read, task.path), apply_exif=spec.apply_exif), spec, task, out)
-
-
-def make_views(decoded: Decoded, spec: ReadSpec, task: Task, out: NDArray[np.uint8]) -> ReadResult:
-    """Write the pixels of the views of a decoded image into ``out`` (V, S, S, 3).
+def read_image(
+    spec: ReadSpec, task: Task, out: NDArray[np.uint8], source: bytes | Image.Image | None = None
+) -> ReadResult:
+    """Decode one image and write the pixels of its views into ``out`` (V, S, S, 3).
 
     A view that cannot be made of it (an encoder that refuses its size) is a failure of that view alone.
-    """
-    started = time.perf_counter()
-    errors = {}
-    if decoded.image is not None:
-        for number in task.views:
-            try:
-                out[number] = np.asarray(apply_view(decoded.image, spec.views[number], spec.recipe, task.path))
-            except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
-                errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
-    timing = replace(decoded.timing, view=time.perf_counter() - started)
-    return ReadResult(decoded.metadata, None if decoded.image is None else out, errors, timing)
-
-
-def decode(read: Callable[[], bytes], *, apply_exif: bool = False) -> Decoded:
-    """Read and decode one file; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash.
 
     Args:
-        read: gives the file's bytes.
-        apply_exif: turn the image as its EXIF orientation says.
+        spec: how it is read.
+        task: its path, and the views wanted.
+        out: where the pixels go.
+        source: the image in memory, as a file's content or opened by Pillow; None: the file of the task.
     """
+    timing, errors = Timing(), {}
+    content = partial(spec.sources.read, task.path) if source is None else source
+    metadata, image = decode(content, apply_exif=spec.apply_exif, timing=timing)
+    started = time.perf_counter()
+    if image is not None:
+        for number in task.views:
+            try:
+                out[number] = np.asarray(apply_view(image, spec.views[number], spec.recipe, task.path))
+            except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
+                errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
+    timing.view = time.perf_counter() - started
+    return ReadResult(metadata, None if image is None else out, errors, timing)
+
+
+def decode(
+    source: Callable[[], bytes] | bytes | Image.Image, *, apply_exif: bool = False, timing: Timing | None = None
+) -> tuple[dict[str, Any], Image.Image | None]:
+    """Decode one image; whatever is wrong with it becomes ``status`` "failed" with a reason, never a crash.
+
+    Args:
+        source: a file's content, or what reads it; or an image of any mode that Pillow opened or made elsewhere.
+        apply_exif: turn the image as its EXIF orientation says.
+        timing: gets the seconds.
+
+    Returns:
+        Its columns of the index, and the RGB image; None if it could not be decoded.
+    """
+    metadata: dict[str, Any] = dict(NO_METADATA)
+    timing = timing or Timing()
     started = time.perf_counter()
     try:
-        content = read()
+        if callable(source):
+            source = source()
     except Exception as error:  # remote stores and archives raise nearly anything
-        return Decoded(NO_METADATA | {"status": "failed", "error": f"{UNREAD}: {_refusal(error)}"}, None)
-    metadata: dict[str, Any] = NO_METADATA | {"sha256": hashlib.sha256(content).hexdigest()}
-    timing = Timing(read=time.perf_counter() - started)
-    return _decoded(partial(_from_bytes, content), metadata, apply_exif, timing)
-
-
-def decode_opened(image: Image.Image, *, apply_exif: bool = False) -> Decoded:
-    """Decode an image of any mode that Pillow opened or made elsewhere, as :func:`decode` does a file."""
-    return _decoded(partial(_to_rgb, image), dict(NO_METADATA), apply_exif, Timing())
-
-
-def _decoded(
-    pixels: Callable[[dict[str, Any], bool], Image.Image], metadata: dict[str, Any], apply_exif: bool, timing: Timing
-) -> Decoded:
-    """Run a decoder, which fills ``metadata`` as far as it gets, and record what it raises."""
-    started = time.perf_counter()
+        return metadata | {"status": "failed", "error": f"{UNREAD}: {_refusal(error)}"}, None
+    if isinstance(source, bytes):
+        metadata["sha256"] = hashlib.sha256(source).hexdigest()
+    read = time.perf_counter()
     try:
         with warnings.catch_warnings():  # what decoders warn of changes no pixel
             warnings.simplefilter("ignore")
-            image = pixels(metadata, apply_exif)
+            if isinstance(source, bytes):
+                image = _from_bytes(source, metadata, apply_exif)
+            else:
+                image = _to_rgb(source, metadata, apply_exif)
     except Exception as error:  # decoders raise nearly anything on broken input
-        return Decoded(metadata | {"status": "failed", "error": _reason(error)}, None, timing)
-    timing.decode = time.perf_counter() - started
-    return Decoded(metadata | {"status": "ok"}, image, timing)
+        return metadata | {"status": "failed", "error": _reason(error)}, None
+    timing.read, timing.decode = read - started, time.perf_counter() - read
+    return metadata | {"status": "ok"}, image
 
 
 def _from_bytes(content: bytes, metadata: dict[str, Any], apply_exif: bool) -> Image.Image:

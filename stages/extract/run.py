@@ -3,37 +3,89 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.extract.backbone import feature_spec, load_backbone
+from stages.extract.encode import make_shards
+from stages.extract.plan import check_on_disk, drop_stale, hash_content, plan_shards, roots_note
 from stages.extract.read_image import ReadSpec, Timing
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
-from stages.extract.shards import make_shards, plan_shards
-from stages.extract.stale import check_on_disk, drop_stale, hash_content, roots_note
-from stages.extract.summary import ExtractSummary, summarise
 from stages.extract.views import Recipe
-from storage.corpus_folder import refuse_foreign
 from storage.errors import DataError, ResourceError
+from storage.published import publish, refuse_foreign
 from storage.remote import is_url
 from storage.sources import Sources
 from storage.store import corpus_folder
 from storage.views import VIEW, expand_views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import pyarrow as pa
+    from collections.abc import Callable, Mapping, Sequence
 
     from stages.extract.backbone import BackboneIdentity
     from stages.extract.settings import ExtractSettings
     from stages.reporter import Reporter
     from storage.corpus_folder import CorpusFolder
+    from storage.index import Index
+
+_LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}
+
+
+@dataclass(frozen=True)
+class FormatRow:
+    """How the images of one class in one format look, failed ones included."""
+
+    label: str
+    format: str  # as the decoder names it; "none" where it could not tell
+    images: int
+    median_size: tuple[int, int] | None  # width and height, each the median
+    median_quality: int | None  # of JPEG, estimated
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a run did.
+
+    Attributes:
+        usable: images usable in every view.
+        failed: reason -> number of images that failed in at least one view.
+        extracted: images that were read and encoded just now, in at least one view.
+        keys: view folder -> feature key.
+        views: view folder -> images encoded just now.
+        formats: how the images look, per class and format.
+        small: usable images with a side smaller than the backbone's input: their crop is padded or repeated.
+        timing: where the seconds went.
+    """
+
+    usable: int
+    failed: dict[str, int]
+    extracted: int
+    keys: dict[str, str]
+    views: dict[str, int]
+    formats: tuple[FormatRow, ...]
+    small: int
+    timing: Timing
+
+    @property
+    def key(self) -> str:
+        """The feature key of the first view."""
+        return next(iter(self.keys.values()))
+
+    @property
+    def failed_kinds(self) -> dict[str, int]:
+        """Kind of failure -> number of images."""
+        kinds: dict[str, int] = {}
+        for reason, count in self.failed.items():
+            kind = reason.partition(":")[0]
+            kinds[kind] = kinds.get(kind, 0) + count
+        return kinds
 
 
 def run(
@@ -109,21 +161,19 @@ def run(
             total = sum(len(plan.images) for plan in plans)
             _check_precision(backbone, corpus, total)
             with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(backbone, read_spec, folders, plans, progress=progress, runtime=runtime)
+                timing = make(
+                    backbone, read_spec, folders, plans, progress=progress, runtime=runtime, notify=reporter.note
+                )
             for folder in folders:
                 folder.clean(reporter.warn)
         indexes = [folder.write_index(manifest) for folder in folders]
-        summary = summarise(
-            dict(zip(names, indexes, strict=True)),
-            made=dict(zip(names, map(len, missing), strict=True)),
-            size=card.size,
-            timing=timing,
-        )
+        made = dict(zip(names, map(len, missing), strict=True))
+        summary = _summarise(dict(zip(names, indexes, strict=True)), made, card.size, timing)
         if not summary.usable:
             reasons = "; ".join(summary.failed)
             raise DataError(f"corpus {corpus!r}: none of {len(manifest)} images below {root} can be read ({reasons})")
         for name, folder, index in zip(names, folders, indexes, strict=True):
-            folder.publish(out / name, index.shards, reporter.note)
+            publish(folder, out / name, index.shards, reporter.note)
     return summary
 
 
@@ -131,27 +181,26 @@ def _worker(
     settings: ExtractSettings, runtime: Runtime, reporter: Reporter, stack: ExitStack
 ) -> tuple[BackboneIdentity, Callable[..., Timing]]:
     """Return the backbone, and what makes shards with it: in this process, or on a cluster that ends with ``stack``."""
-    if runtime.workers > 1 or runtime.scheduler:
-        from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
+    if runtime.workers == 1 and not runtime.scheduler:
+        backbone = load_backbone(
+            settings.backbone,
+            weights=settings.weights,
+            precision=settings.precision,
+            note=reporter.note,
+            compiled=runtime.compiled,
+        )
+        return backbone, make_shards
+    from stages.extract import cluster  # noqa: PLC0415 - Dask is imported only where it is used
 
-        client = stack.enter_context(cluster.open_cluster(runtime))
-        identity = cluster.describe_on_worker(client, settings, runtime)
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        reporter.note(f"{workers} workers, {identity.device.type}, {identity.precision}")
+    client = stack.enter_context(cluster.open_cluster(runtime))
+    identity = cluster.describe_on_worker(client, settings, runtime, reporter.note)
+    reporter.note(f"{len(client.nthreads())} workers, {identity.device.type}, {identity.precision}")
 
-        def on_cluster(chosen: BackboneIdentity, *arguments: Any, **options: Any) -> Timing:
-            pinned = {} if chosen.precision == identity.precision else {"precision": chosen.precision}
-            return cluster.make_shards_on(client, *arguments, settings=settings.model_copy(update=pinned), **options)
+    def on_cluster(chosen: BackboneIdentity, *arguments: Any, **options: Any) -> Timing:
+        pinned = {} if chosen.precision == identity.precision else {"precision": chosen.precision}
+        return cluster.make_shards_on(client, *arguments, settings=settings.model_copy(update=pinned), **options)
 
-        return identity, on_cluster
-    backbone = load_backbone(
-        settings.backbone,
-        weights=settings.weights,
-        precision=settings.precision,
-        note=reporter.note,
-        compiled=runtime.compiled,
-    )
-    return backbone, make_shards
+    return identity, on_cluster
 
 
 def _as_before(
@@ -185,3 +234,35 @@ def _check_precision(backbone: BackboneIdentity, corpus: str, images: int) -> No
 def _absolute(root: Path | str) -> Path | str:
     """Make a local folder absolute, since workers run elsewhere; leave a URL."""
     return root if isinstance(root, str) and is_url(root) else Path(root).absolute()
+
+
+def _summarise(indexes: Mapping[str, Index], made: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
+    """Count what the indexes of all views hold, of which ``made`` images were encoded now; S is ``size``."""
+    tables = [index.table for index in indexes.values()]
+    first = tables[0]
+    errors = pc.coalesce(*(table["error"] for table in tables))
+    failed = {each["values"]: each["counts"] for each in errors.drop_null().value_counts().to_pylist()}
+    sides = pc.min_element_wise(first["width"], first["height"])
+    small = pc.and_(pc.less(sides, size), pc.equal(first["status"], "ok"))
+    return ExtractSummary(
+        usable=errors.null_count,
+        failed=failed,
+        extracted=max(made.values()),
+        keys={view: index.spec.key for view, index in indexes.items()},
+        views=dict(made),
+        formats=_formats(first),
+        small=pc.sum(small, min_count=0).as_py(),
+        timing=timing,
+    )
+
+
+def _formats(table: pa.Table) -> tuple[FormatRow, ...]:
+    columns = ["width", "height", "jpeg_quality"]
+    rows = []
+    for group in table.group_by(["label", "format"]).aggregate([(name, "list") for name in columns]).to_pylist():
+        values = [[value for value in group[f"{name}_list"] if value is not None] for name in columns]
+        width, height, quality = (int(np.median(known)) if known else None for known in values)
+        size = None if width is None or height is None else (width, height)
+        images = len(group["width_list"])
+        rows.append(FormatRow(_LABELS[group["label"]], group["format"] or "none", images, size, quality))
+    return tuple(sorted(rows, key=lambda row: (row.label, row.format)))

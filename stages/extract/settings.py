@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from stages.extract.registry import BACKBONES
 from storage.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GeometryName = Literal["crop224-pad", "squash256-crop224", "short224-crop", "tile224"]
 TapName = Literal["cls", "ln2_cls", "grid", "embedding"]
@@ -67,21 +70,19 @@ class ExtractSettings(BaseModel):
         return self
 
     def stored_blocks(self, total: int) -> tuple[int, ...]:
-        """Return the numbers of the blocks to store, ascending.
-
-        Args:
-            total: L, how many blocks the backbone has.
+        """Return the numbers of the blocks to store, ascending, of the ``total`` that the backbone has.
 
         Raises:
             SettingError: a number is not one of the backbone's.
         """
         if self.blocks == "all":
             return tuple(range(total))
+        chosen: Sequence[int]
         if isinstance(self.blocks, str):
             first, last = map(int, self.blocks.split("-"))
             chosen = range(first, last + 1)
         else:
-            chosen = sorted(set(self.blocks))  # type: ignore[assignment]
+            chosen = sorted(set(self.blocks))
         if not chosen or max(chosen) >= total:
             raise SettingError(
                 f"extract.blocks {self.blocks!r}: {self.backbone} has the blocks 0-{total - 1}; choose some of these"
@@ -119,20 +120,32 @@ class Runtime:
         return auto_loaders(device, share=share) if self.loaders is None else self.loaders
 
 
+def random_seed(weights: str) -> int | None:
+    """Return the seed of a weights setting ``random:SEED``, None for any other.
+
+    Raises:
+        SettingError: it begins with ``random`` but has no whole number.
+    """
+    kind, _, seed = weights.partition(":")
+    if kind != "random":
+        return None
+    if not seed.isdecimal():
+        raise SettingError(f"extract.weights {weights!r}: expected random:SEED with a whole number, as in random:0")
+    return int(seed)
+
+
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def auto_loaders(device: str, *, share: int = 1) -> int:
-    """Return how many loader processes suit the machine.
+    """Return how many loader processes suit the machine that ``share`` worker processes share.
 
-    Args:
-        device: "cuda": the GPU waits for pixels, so all cores but one decode. "cpu": the backbone takes far longer than
-            decoding and wants the cores itself, so one in four decodes; on a single core a process more only costs.
-        share: how many worker processes share the machine.
+    On "cuda" the GPU waits for pixels, so all cores but one decode. On "cpu" the backbone takes far longer than
+    decoding and wants the cores itself, so one in four decodes; on a single core a process more only costs.
     """
     mine = max(cores() // share, 1)
     if mine == 1:
         return 0
-    return min(mine - 1, 16) if device == "cuda" else max(mine // 4, 1)
+    return mine - 1 if device == "cuda" else max(mine // 4, 1)

@@ -5,6 +5,10 @@ stop at a block too, but gives nothing from inside it (the tap "ln2_cls"), compu
 runs open_clip's attention by MKL. tests/stages/extract/test_backbone.py compares all taps with it. Both libraries are
 imported where one of their models is built; the demo's backbone needs neither.
 
+torch gives products in single precision to MKL, which leaves half the width of AVX-512 units unused on CPUs that are
+not Intel's; oneDNN, which torch brings along, uses all of it. On an AMD EPYC it takes half the time for every product
+of a transformer block (docs/benchmarks.md), with results that differ by rounding.
+
 N images, T tokens (class and register tokens first, then patches), D width, E embedding.
 """
 
@@ -14,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
-from stages.extract.demo_vit import demo_vit
-from stages.extract.layers import QuickGELU, linear, use_inference_linear
+from stages.extract.demo_vit import QuickGELU, demo_vit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stages.extract.registry import BackboneCard
+
+# The one private operator of torch that is used; pyproject.toml bounds torch's version. False: functional.linear.
+USE_ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
 class Tower:
@@ -47,7 +54,9 @@ class Tower:
         self.module = module
         self._run_all: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._all_tokens
         self._run_class: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._class_token
-        use_inference_linear(module)
+        for name, layer in list(module.named_modules()):
+            if type(layer) is nn.Linear:
+                module.set_submodule(name, InferenceLinear(layer))
 
     def start(self, images: Tensor) -> tuple[Tensor, Any]:
         """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and the blocks' other arguments."""
@@ -84,35 +93,23 @@ class Tower:
 
 
 def build_tower(card: BackboneCard, seed: int = 0) -> Tower:
-    """Build the image tower of a backbone, and no text tower, with random weights.
-
-    Args:
-        card: which backbone.
-        seed: of the weights; the same seed gives the same ones.
-    """
+    """Build the image tower of a backbone, and no text tower, with random weights; the same seed gives the same."""
     if card.library == "demo":
         return ClipTower(demo_vit(seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _timm_tower(card) if card.library == "timm" else _open_clip_tower(card)
+        if card.library == "timm":
+            import timm  # noqa: PLC0415 - slow to import
 
+            # "token" is DINOv3's own way, timm would average the patches; DINOv2 is built for 518 pixels otherwise
+            options: Any = {"img_size": card.size} if "dinov2" in card.model else {}
+            return TimmTower(timm.create_model(card.model, num_classes=0, global_pool="token", **options))
+        import open_clip  # noqa: PLC0415 - slow to import
+        from open_clip.model import _build_vision_tower  # noqa: PLC0415 - what is public builds the text tower too
 
-def _timm_tower(card: BackboneCard) -> Tower:
-    import timm  # noqa: PLC0415 - slow to import
-
-    # "token" is DINOv3's own way, timm would average the patches; DINOv2 is built for 518 pixels otherwise
-    options: Any = {"img_size": card.size} if "dinov2" in card.model else {}
-    return TimmTower(timm.create_model(card.model, num_classes=0, global_pool="token", **options))
-
-
-def _open_clip_tower(card: BackboneCard) -> Tower:
-    import open_clip  # noqa: PLC0415 - slow to import
-    from open_clip.model import _build_vision_tower  # noqa: PLC0415 - private: what is public builds the text tower too
-    from open_clip.transformer import VisionTransformer  # noqa: PLC0415 - as above
-
-    config = open_clip.get_model_config(card.model)
-    visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
-    return ClipTower(visual) if isinstance(visual, VisionTransformer) else TimmTower(visual)
+        config = open_clip.get_model_config(card.model)
+        visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
+        return TimmTower(visual) if hasattr(visual, "trunk") else ClipTower(visual)
 
 
 class ClipTower(Tower):
@@ -149,22 +146,6 @@ class ClipTower(Tower):
         return own + block.ls_2(block.mlp(normed)), normed
 
 
-def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
-    """(N, T, D) -> (N, wanted, D): what the first tokens gather from all."""
-    width = attention.embed_dim
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    if wanted == normed.shape[1]:
-        query, key, value = linear(normed, weight, bias).chunk(3, dim=2)
-    else:
-        query = linear(normed[:, :wanted], weight[:width], bias[:width])
-        key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=2)
-    query, key, value = (
-        part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2) for part in (query, key, value)
-    )
-    gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (N, wanted, D)
-    return linear(gathered, attention.out_proj.weight, attention.out_proj.bias)
-
-
 class TimmTower(Tower):
     """timm's VisionTransformer and Eva (PE-Core, DINOv3), alone or inside open_clip's adapter."""
 
@@ -196,6 +177,45 @@ class TimmTower(Tower):
         own = (tokens + scales[0](block.attn(block.norm1(tokens), **block_kwargs)))[:, :wanted]
         normed = block.norm2(own)
         return own + scales[1](block.mlp(normed)), normed
+
+
+class InferenceLinear(nn.Module):
+    """A linear layer that is only run, never trained; weights and their names are those of ``layer``."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., K) -> (..., M)."""
+        return linear(rows, self.weight, self.bias)
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(..., K) by the weight (M, K) and the bias (M,) -> (..., M); without gradients."""
+    # torch.compile fuses linear layers in its own way, and autocast works on torch's own function
+    if rows.device.type != "cpu" or rows.dtype != torch.float32 or torch.compiler.is_compiling():
+        return functional.linear(rows, weight, bias)
+    if not USE_ONEDNN or torch.is_autocast_enabled("cpu"):
+        return functional.linear(rows, weight, bias)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return product
+
+
+def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
+    """(N, T, D) -> (N, wanted, D): what the first tokens gather from all."""
+    width = attention.embed_dim
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    if wanted == normed.shape[1]:
+        query, key, value = linear(normed, weight, bias).chunk(3, dim=2)
+    else:
+        query = linear(normed[:, :wanted], weight[:width], bias[:width])
+        key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=2)
+    query, key, value = (
+        part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (N, wanted, D)
+    return linear(gathered, attention.out_proj.weight, attention.out_proj.bias)
 
 
 def _scaled(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:

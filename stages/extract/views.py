@@ -50,14 +50,7 @@ class Recipe:
 
 
 def apply_view(image: Image.Image, view: View, recipe: Recipe, path: str) -> Image.Image:
-    """Return the S x S RGB image that ``view`` makes of a decoded image.
-
-    Args:
-        image: RGB, of any size.
-        view: which view.
-        recipe: geometry, size and seed.
-        path: the image's path in the manifest; seeds the random views.
-    """
+    """Return the S x S RGB image that ``view`` makes of a decoded RGB image; its manifest ``path`` seeds its draws."""
     if view.kind == "train":
         return _train(image, recipe.size, draws(path, view, recipe.seed))
     if view.kind == "val":

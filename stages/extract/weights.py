@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -26,9 +27,42 @@ if TYPE_CHECKING:
     from stages.extract.registry import BackboneCard
     from stages.extract.towers import Tower
 
-# Prefixes of an image tower's keys: in the LTD authors' checkpoint, in a whole CLIP model, alone.
+# Of an image tower's keys: in the LTD authors' checkpoint, in a whole CLIP model, alone.
 _PREFIXES = ("model.visual.", "visual.", "")
 _HOLDERS = ("state_dict", "model")  # training checkpoints keep the weights under one of these
+# What a snapshot folder keeps its weights in, the first that is there.
+_SNAPSHOT = (
+    "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "model-*-of-*.safetensors",
+    "pytorch_model.bin", "pytorch_model-*-of-*.bin",
+)  # fmt: skip
+# Parts of key names in Hugging Face's and in timm's CLIP -> in open_clip's.
+_HUGGING_FACE = {
+    "embeddings.class_embedding": "class_embedding", "embeddings.patch_embedding.": "conv1.",
+    "embeddings.position_embedding.weight": "positional_embedding", "pre_layrnorm.": "ln_pre.",
+    "post_layernorm.": "ln_post.", "encoder.layers.": "transformer.resblocks.", ".self_attn.": ".attn.",
+    ".layer_norm1.": ".ln_1.", ".layer_norm2.": ".ln_2.", ".mlp.fc1.": ".mlp.c_fc.", ".mlp.fc2.": ".mlp.c_proj.",
+}  # fmt: skip
+_TIMM = {
+    "patch_embed.proj.": "conv1.", "norm_pre.": "ln_pre.", "blocks.": "transformer.resblocks.", ".norm1.": ".ln_1.",
+    ".norm2.": ".ln_2.", ".attn.qkv.": ".attn.in_proj_", ".attn.proj.": ".attn.out_proj.", ".mlp.fc1.": ".mlp.c_fc.",
+    ".mlp.fc2.": ".mlp.c_proj.", "cls_token": "class_embedding", "pos_embed": "positional_embedding",
+}  # fmt: skip
+# Forms of models told by a key that only they have, for messages.
+_FORMS = {
+    "base_model.model.": "an adapter (PEFT)", "vision_model.head.": "a Hugging Face SigLIP model",
+    "vision_model.encoder.": "a Hugging Face CLIP model", "encoder.layer.0.": "a Hugging Face ViT, DINO or BERT model",
+    "text_model.": "a text tower", "visual.trunk.": "an open_clip model with a timm tower",
+    "resblocks.0.": "an open_clip or OpenAI CLIP model", "blocks.0.": "a timm or DINO vision transformer",
+    "layer1.0.": "a ResNet", "unet": "a diffusion model", "model.diffusion_model.": "a diffusion model",
+}  # fmt: skip
+# How files begin that are no weights, though they may be called so.
+_STRANGERS = {
+    b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull` where it was cloned",
+    b"<": "a web page: the download ended at one; fetch it again",
+    b"{": "JSON; name the file of weights beside it, or the folder that holds both",
+    b"\x89HDF": "an HDF5 file, as TensorFlow writes",
+    b"GGUF": "a GGUF file",
+}
 
 
 def present_weights(card: BackboneCard) -> Path | None:
@@ -95,45 +129,56 @@ def _repository(card: BackboneCard) -> tuple[str, str]:
     return get_pretrained_cfg(card.model, card.tag)["hf_hub"].rstrip("/"), "open_clip_model.safetensors"
 
 
-def load_weights(tower: Tower, path: Path, card: BackboneCard, sha256: str) -> None:
-    """Load a local weights file into a tower.
+def load_weights(tower: Tower, path: Path, card: BackboneCard, sha256: str | None = None) -> None:
+    """Load a local weights file, or the folder of a Hugging Face snapshot, into a tower.
 
     Known forms: safetensors; a state dict in a torch file, alone or under "state_dict" or "model"; OpenAI's own
-    archive; the LTD authors' checkpoint. Keys may be those of a whole CLIP model or of the image tower alone.
+    archive; the LTD authors' checkpoint. Keys may be open_clip's, OpenAI's, Hugging Face's (CLIPModel and its vision
+    parts) or timm's, of a whole CLIP model or of the image tower alone.
 
     Args:
         tower: built as ``card`` says.
-        path: the file.
+        path: the file or folder.
         card: the backbone that it should be.
-        sha256: of the file.
+        sha256: of the file, where it is known.
 
     Raises:
         DataError: the file is unreadable, would have to be executed, is another backbone's, has another activation,
             or does not fit the architecture.
     """
-    owner = next((known for known in BACKBONES.values() if known.sha256 == sha256), None)
+    files, owner = _files(path), None
+    if files == [path]:
+        sha256 = sha256 or sha256_of(path)
+        owner = next((known for known in BACKBONES.values() if known.sha256 == sha256), None)
     if owner is not None and owner.model != card.model:
         raise DataError(
             f"{path} holds the weights of {owner.name} ({owner.activation}) by its sha256, but the backbone is "
             f"{card.name} ({card.activation}); set extract.backbone to {owner.name}"
         )
-    state, activation = _read(path, is_openai=owner is not None)
+    state: dict[str, Tensor] = {}
+    activation = _activation_beside(files[0])
+    for file in files:
+        part, told = _read(file, is_openai=owner is not None)
+        state |= part
+        activation = told or activation
     if activation not in {None, card.activation}:
         raise DataError(
             f"{path} belongs to the activation {activation}, but the backbone {card.name} has {card.activation}, which "
             "would silently give other features; choose a backbone with that activation (`ltdpipe backbones`)"
         )
+    form = next((form for key, form in _FORMS.items() if any(key in name for name in state)), "an unknown model")
+    refused = f"{path} does not fit the backbone {card.name}; by its keys it is {form}: "
     try:
         result = tower.module.load_state_dict(_of_image_tower(state, tower.module, card), strict=False)
-    except RuntimeError as error:  # shapes differ; the message lists them one a line
+    except (RuntimeError, KeyError) as error:  # shapes differ; the message lists them one a line
         lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise DataError(f"{path} does not fit the backbone {card.name}: {lines[0] if lines else error}") from error
+        raise DataError(f"{refused}{lines[0] if lines else error}") from error
     if result.missing_keys or result.unexpected_keys:
         counts = [
             f"{len(names)} {what}" + (f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "")
             for what, names in (("missing", result.missing_keys), ("not known", result.unexpected_keys))
         ]
-        raise DataError(f"{path} does not fit the backbone {card.name}: {', '.join(counts)}")
+        raise DataError(refused + ", ".join(counts))
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -145,10 +190,35 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _files(path: Path) -> list[Path]:
+    """Return the weights files that a path names: itself, or those of the snapshot folder that it is."""
+    if not path.is_dir():
+        return [path]
+    for pattern in _SNAPSHOT:
+        if found := sorted(path.glob(pattern)):
+            return found
+    raise DataError(f"{path} is a folder without weights; expected one of {', '.join(_SNAPSHOT)} in it, or name a file")
+
+
+def _activation_beside(file: Path) -> str | None:
+    """Return the activation that a Hugging Face ``config.json`` beside a weights file states for a CLIP model."""
+    try:
+        config = json.loads(file.with_name("config.json").read_text("utf-8"))
+        if not config["model_type"].startswith("clip"):
+            return None
+        stated = config.get("vision_config", config).get("hidden_act", "quick_gelu")  # a default may be left out
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return str(stated).replace("quick_gelu", "quickgelu")
+
+
 def _read(path: Path, *, is_openai: bool) -> tuple[dict[str, Tensor], str | None]:
     """Return the file's tensors by name, and the activation they belong to where the file tells it."""
     with path.open("rb") as file:
-        start = file.read(9)
+        start = file.read(64)
+    for mark, what in _STRANGERS.items():
+        if start.lstrip().startswith(mark):
+            raise DataError(f"{path} is no weights file but {what}")
     try:
         if start[8:9] == b"{":  # a length of eight bytes, then JSON: safetensors
             with safe_open(path, framework="pt") as tensors:
@@ -168,9 +238,10 @@ def _read(path: Path, *, is_openai: bool) -> tuple[dict[str, Tensor], str | None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, DataError):
             raise
+        found = f" ({_first_line(error)})" if isinstance(error, SafetensorError) else ""
         raise DataError(
-            f"{path} is no weights file that can be read without running code in it ({_first_line(error)}); expected "
-            "safetensors, or a torch file of tensors alone"
+            f"{path} is no weights file that can be read without running code in it{found}: it is damaged, or holds "
+            "more than tensors; expected safetensors, or a torch file of tensors alone"
         ) from error
     activation = None
     for holder in _HOLDERS:
@@ -186,10 +257,17 @@ def _read(path: Path, *, is_openai: bool) -> tuple[dict[str, Tensor], str | None
 def _of_image_tower(state: dict[str, Tensor], module: nn.Module, card: BackboneCard) -> dict[str, Tensor]:
     """Return the image tower's part of a state dict, as built: its key names, in single precision."""
     own = set(module.state_dict())
-    for prefix in _PREFIXES:
-        part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        if own & set(part):
-            break
+    if "conv1.weight" in own and any(name.startswith("vision_model.encoder.layers.") for name in state):
+        part = _renamed({name: value for name, value in state.items() if not name.startswith("text_")}, _HUGGING_FACE)
+    elif "conv1.weight" in own and "patch_embed.proj.weight" in state:
+        part = _renamed(state, _TIMM)
+    elif "trunk.patch_embed.proj.weight" in own and "patch_embed.proj.weight" in state:
+        part = {f"trunk.{name}": value for name, value in state.items()}
+    else:
+        for prefix in _PREFIXES:
+            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            if own & set(part):
+                break
     if card.library == "timm":
         from timm.models import eva, vision_transformer  # noqa: PLC0415 - only here
 
@@ -199,6 +277,26 @@ def _of_image_tower(state: dict[str, Tensor], module: nn.Module, card: BackboneC
         name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
         for name, value in part.items()
     }
+
+
+def _renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """Return the image tower of Hugging Face's or timm's CLIP under open_clip's names and in its shapes."""
+    part: dict[str, Tensor] = {}
+    for full, value in state.items():
+        name = full.removeprefix("vision_model.")
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        if name in {"visual_projection.weight", "head.weight"}:
+            part["proj"] = value.T
+        elif name in {"class_embedding", "positional_embedding"}:
+            part[name] = value.flatten() if name == "class_embedding" else value.reshape(value.shape[-2:])
+        elif match := re.fullmatch(r"(.*\.attn\.)([qkv])_proj\.(weight|bias)", name):
+            if match[2] == "q":
+                rest = [state[full.replace(".q_proj.", f".{each}_proj.")] for each in "kv"]
+                part[f"{match[1]}in_proj_{match[3]}"] = torch.cat([value, *rest])
+        elif not name.endswith("position_ids") and name != "logit_scale":
+            part[re.sub(r"^norm\.", "ln_post.", name)] = value
+    return part
 
 
 def _is_torchscript(path: Path) -> bool:

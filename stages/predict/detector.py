@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from stages.extract.backbone import Backbone, feature_spec, load_backbone
-from stages.extract.read_image import ReadResult, ReadSpec, Task, decode, decode_opened, make_views, read_image
+from stages.extract.read_image import ReadResult, ReadSpec, Task, read_image
 from stages.extract.settings import ExtractSettings
 from stages.extract.views import THUMBNAIL_SIDE, Recipe
 from stages.predict.bundle import Bundle, read_bundle, spec_difference
@@ -260,12 +260,8 @@ def read_any(image: AnyImage, spec: ReadSpec) -> tuple[str | None, ReadResult]:
     if isinstance(image, (str, os.PathLike)):
         name = spelled(os.fsdecode(image))
         return name, read_image(spec, task_of(name, spec), out)
-    if isinstance(image, bytes):
-        decoded = decode(lambda: image, apply_exif=spec.apply_exif)
-    else:
-        opened = image if isinstance(image, Image.Image) else _from_array(image)
-        decoded = decode_opened(opened, apply_exif=spec.apply_exif)
-    return None, make_views(decoded, spec, Task("", tuple(range(len(spec.views)))), out)
+    source = image if isinstance(image, (bytes, Image.Image)) else _from_array(image)
+    return None, read_image(spec, Task("", tuple(range(len(spec.views)))), out, source)
 
 
 def _from_array(array: object) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 
 from storage.corpus_folder import CorpusFolder
 from storage.manifest import manifest_table
+from storage.published import publish
 from storage.spec import FeatureSpec
 from storage.store import project_root
 
@@ -90,7 +91,7 @@ def extract(store, table, *, spec=SPEC, corpus="toy", out=None, size=4, broken=(
         folder.clean(tell)
         index = folder.write_index(table)
         if out is not None:
-            folder.publish(out, index.shards, tell)
+            publish(folder, out, index.shards, tell)
     return index, [row["path"] for row in pending]
 
 

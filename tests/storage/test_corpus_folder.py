@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT, without_root_s_privilege
-from storage.corpus_folder import OWNER_NAME, CorpusFolder, link
+from storage.atomic import locked
+from storage.corpus_folder import OWNER_NAME, CorpusFolder
 from storage.errors import DataError, ResourceError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, write_contents
-from storage.locks import locked
+from storage.published import link
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
@@ -201,7 +202,7 @@ def test_a_publication_stopped_at_any_point_shows_no_index(own_store, tmp_path, 
             raise KeyboardInterrupt
         return link(source, target)
 
-    monkeypatch.setattr("storage.corpus_folder.link", stopped)
+    monkeypatch.setattr("storage.published.link", stopped)
     with pytest.raises(KeyboardInterrupt):
         extract(own_store, TABLE, out=tmp_path / "out")
     with pytest.raises(DataError, match=r"index\.parquet does not exist"):
@@ -266,7 +267,7 @@ def held(own_store):
     """A folder whose lock another process holds, and that process."""
     folder = CorpusFolder(own_store / "key" / "toy", SPEC)
     script = (
-        "import sys; from pathlib import Path; from storage.locks import locked\n"
+        "import sys; from pathlib import Path; from storage.atomic import locked\n"
         "with locked(Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

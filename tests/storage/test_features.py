@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from storage.atomic import sha256_of
-from storage.checked import remember_sound, shard_fault
 from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.index import INDEX_NAME, Index, read_index, write_index
+from storage.index import INDEX_NAME, Index, read_index, remember_sound, shard_fault, write_index
 
 IMAGES, BROKEN = 23, frozenset({"fake/004.png", "fake/011.png"})
 PATHS = [path for path in names(IMAGES) if path not in BROKEN]
@@ -182,7 +181,7 @@ def test_where_nothing_can_be_remembered_features_are_read_and_nothing_is_writte
 
 def test_a_shard_is_hashed_once_and_again_when_it_was_touched_or_copied(directory, tmp_path, monkeypatch):
     hashed = []
-    monkeypatch.setattr("storage.checked.sha256_of", lambda path: hashed.append(path.name) or sha256_of(path))
+    monkeypatch.setattr("storage.index.sha256_of", lambda path: hashed.append(path.name) or sha256_of(path))
     FeatureTable.open(directory)
     assert hashed == []  # they were hashed when they were written
     touched(directory / "shard-00001.h5")
@@ -200,7 +199,7 @@ def test_the_number_of_the_device_does_not_matter(directory, monkeypatch):
     status = list(path.stat())
     status[2] += 1  # st_dev
     remember_sound(record.sha256, os.stat_result(status, {"st_mtime_ns": path.stat().st_mtime_ns}))
-    monkeypatch.setattr("storage.checked.sha256_of", lambda _: None)
+    monkeypatch.setattr("storage.index.sha256_of", lambda _: None)
     assert shard_fault(path, record) is None
 
 

@@ -20,7 +20,7 @@ from synthetic import SPEC, extract, manifest, names
 from running import PROJECT, run_command, start_held, wait_for
 from storage.errors import ResourceError
 from storage.features import FeatureTable
-from storage.verification import faults
+from storage.published import faults
 
 # The loop of the extraction stage with made-up features: it starts in a fraction of a second.
 FAST = (

@@ -17,8 +17,7 @@ from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
 from storage.errors import DataError, ResourceError
-from storage.shard import write_shard
-from storage.shard_reader import Shard
+from storage.shard import Shard, write_shard
 from storage.spec import image_axis, to_stored
 
 CLS = spec(taps=("cls",), grid=None)
@@ -263,7 +262,7 @@ class ShardContract:
         expected = array[rows] if layers is None else array[layers][:, rows].swapaxes(0, 1)
         out = np.full(expected.shape, np.nan, np.float16)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("storage.shard_reader._PIECE_BYTES", piece_bytes)
+            patch.setattr("storage.shard._PIECE_BYTES", piece_bytes)
             shard.read(tap, layers, rows, out)
         assert np.array_equal(out, expected)
 

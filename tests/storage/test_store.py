@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from synthetic import SPEC, extract, manifest, names, spec
 
+from storage.atomic import lock_holder
 from storage.corpus_folder import CorpusFolder
 from storage.index import INDEX_NAME
-from storage.locks import lock_holder
 from storage.store import (
     abandoned,
     corpus_folder,

@@ -13,7 +13,7 @@ from synthetic import SPEC, extract, manifest, names, spec
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, Index, read_index, read_sidecar, write_index, write_sidecar
-from storage.verification import faults, rebuild_index, restore_from_store, store_folder
+from storage.published import faults, repair, store_folder
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
@@ -50,7 +50,7 @@ def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, ho
     harm(view / name, damage)
     found = faults(view)
     assert list(found) == [view / name]
-    assert restore_from_store(found, store_folder(view, home.parents[1]), [], print) == {}
+    assert repair(found, store_folder(view, home.parents[1]), [], print) == {}
     assert faults(view) == {}
     assert files(view) == before
 
@@ -60,7 +60,7 @@ def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged_and_its_copy_is
     FeatureTable.open(view)  # the quick look cannot see it
     found = faults(view)
     assert list(found) == [view / "shard-00001.h5"]
-    assert restore_from_store(found, home, [], print) == found
+    assert repair(found, home, [], print) == found
     assert not (view / "shard-00001.h5").exists()
     assert not (home / "shard-00001.h5").exists()
 
@@ -94,7 +94,7 @@ def test_what_the_store_holds_of_other_images_is_not_restored(view, home, tmp_pa
     extract(home.parents[1], manifest(names(26)[16:20]), out=tmp_path / "second")
     harm(view / name, "deleted")
     found = faults(view)
-    assert restore_from_store(found, home, [], print) == found
+    assert repair(found, home, [], print) == found
     assert not (view / name).exists()
 
 
@@ -125,7 +125,7 @@ def test_damage_that_went_through_the_links_is_removed_everywhere_and_only_that_
         os.link(view / name, cache / name)
     harm(shard, "overwritten", in_place=True)
     found = faults(view)
-    assert restore_from_store(found, home, [cache], print) == (found if linked else {})
+    assert repair(found, home, [cache], print) == (found if linked else {})
     assert sorted(path.name for path in cache.iterdir()) == ["dangling", "shard-00000.h5"]
     assert (home / shard.name).exists() is shard.exists() is not linked
     assert extract(own_store, TABLE, out=view)[1] == (names(10)[4:8] if linked else [])
@@ -136,21 +136,20 @@ def test_a_lost_index_is_put_together_again_without_extracting(view, home):
     before = (view / INDEX_NAME).read_bytes()
     for folder in (view, home):
         (folder / INDEX_NAME).unlink()
-    rebuild_index(view, home, TABLE, print)
+    assert repair(faults(view), home, [], print, TABLE) == {}
     assert (view / INDEX_NAME).read_bytes() == before
     assert faults(view) == {}
     for folder in (view, home):
         (folder / INDEX_NAME).unlink()
         (folder / "shard-00001.h5").unlink()
-    with pytest.raises(DataError, match="lacks 4 of 10 images"):
-        rebuild_index(view, home, TABLE, print)
+    assert len(repair(faults(view), home, [], print, TABLE)) == 2
 
 
 def test_without_a_store_the_damaged_file_is_removed_and_reported(view, own_store):
     shutil.rmtree(own_store)
     harm(view / "shard-00001.h5", "overwritten")
     found = faults(view)
-    assert restore_from_store(found, None, [], print) == found
+    assert repair(found, None, [], print) == found
     with pytest.raises(DataError, match=r"shard-00001\.h5 is missing"):
         FeatureTable.open(view)
 
@@ -168,5 +167,5 @@ def test_the_store_is_locked_while_its_files_are_deleted(view, home):
                     held.append(True)
             return super().items()
 
-    restore_from_store(Watching(faults(view)), home, [], print)
+    repair(Watching(faults(view)), home, [], print)
     assert held

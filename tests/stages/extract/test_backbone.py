@@ -19,7 +19,7 @@ from open_clip.model import _build_vision_tower
 from open_clip.transformer import QuickGELU, VisionTransformer
 
 from running import PROJECT
-from stages.extract import demo_vit, layers
+from stages.extract import demo_vit, towers
 from stages.extract.backbone import Backbone, load_backbone
 from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.towers import TimmTower, build_tower
@@ -273,10 +273,10 @@ def test_blocks_are_compiled_once_for_all(tmp_path):
 def test_the_fast_product_is_functional_linears(monkeypatch):
     rows, layer = torch.randn(2, 5, 64), torch.nn.Linear(64, 48).requires_grad_(False)
     expected = torch.nn.functional.linear(rows, layer.weight, layer.bias)
-    for switch in (layers.USE_ONEDNN, False):
-        monkeypatch.setattr(layers, "USE_ONEDNN", switch)
-        assert closeness(layers.linear(rows, layer.weight, layer.bias), expected) < 1e-6
-        assert closeness(layers.linear(rows, layer.weight, None), expected - layer.bias) < 1e-6
+    for switch in (towers.USE_ONEDNN, False):
+        monkeypatch.setattr(towers, "USE_ONEDNN", switch)
+        assert closeness(towers.linear(rows, layer.weight, layer.bias), expected) < 1e-6
+        assert closeness(towers.linear(rows, layer.weight, None), expected - layer.bias) < 1e-6
 
 
 def test_only_the_image_tower_is_built():

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from stages.extract.backbone import Backbone, load_backbone
+from stages.extract.plan import plan_shards
 from stages.extract.read_image import read_image
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime
-from stages.extract.shards import plan_shards
 from stages.extract.towers import build_tower
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, ResourceError, SettingError

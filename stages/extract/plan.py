@@ -1,9 +1,13 @@
-"""Which images still are what was extracted: by path, size and time, and where these prove nothing by their content."""
+"""What is to be made: images that are new, or no longer what was extracted, cut into shards.
+
+An image is known by path, size and time, and where these prove nothing by its content.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +16,15 @@ import pyarrow.compute as pc
 from stages.extract.read_image import UNREAD
 from storage.atomic import write_text
 from storage.errors import DataError
+from storage.index import IDENTITY
 from storage.names import to_text
 from storage.remote import ArchiveError, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from stages.reporter import Reporter
     from storage.corpus_folder import CorpusFolder
@@ -28,6 +34,43 @@ if TYPE_CHECKING:
     ContentHash = Callable[[str], str | None]
 
 ROOTS_NAME = "roots.txt"  # where the images of a folder of shards were read
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The images of one shard, and the views that lack just these images.
+
+    Attributes:
+        images: path, size and time of each, from the manifest.
+        shards: number of a view -> number of the shard that it becomes there.
+    """
+
+    images: pa.Table
+    shards: dict[int, int]
+
+
+def plan_shards(
+    manifest: pa.Table, missing: Sequence[NDArray[np.int64]], numbers: Sequence[Iterator[int]], shard_size: int
+) -> list[ShardPlan]:
+    """Cut what each view lacks into shards, at places that depend on nothing else.
+
+    Args:
+        manifest: of the corpus.
+        missing: per view, the numbers of the manifest's rows it lacks, ascending.
+        numbers: per view, its free shard numbers.
+        shard_size: images a shard.
+
+    Returns:
+        The plans, in manifest order. Views that lack the same images share a plan, so those are decoded once.
+    """
+    identity = manifest.select(IDENTITY)
+    plans: dict[bytes, ShardPlan] = {}
+    for view, rows in enumerate(missing):
+        for start in range(0, len(rows), shard_size):
+            part = rows[start : start + shard_size]
+            plan = plans.setdefault(part.tobytes(), ShardPlan(identity.take(part), {}))
+            plan.shards[view] = next(numbers[view])
+    return sorted(plans.values(), key=lambda plan: plan.images["path"][0].as_py())
 
 
 def drop_stale(
@@ -63,6 +106,8 @@ def drop_stale(
     check = check_content or noted not in {None, roots}
     unread = pc.starts_with(folder.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
     readable, changed = [], []
+    if check:
+        folder.drop_unfinished()
     if check or unread.any():
         hashes = folder.rows["sha256"].to_pylist()
         for path, row in zip(manifest["path"].to_pylist(), folder.locate(manifest).to_pylist(), strict=True):

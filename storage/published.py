@@ -1,0 +1,229 @@
+"""Published features: hard links into the store, made when a corpus is complete, checked and restored from it later."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage.atomic import LOCK_NAME, atomic_path, explained, fsync, locked, remove
+from storage.corpus_folder import CorpusFolder
+from storage.errors import DataError
+from storage.index import INDEX_NAME, read_index, read_sidecar, shard_fault
+from storage.shard import Shard
+from storage.store import project_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from storage.index import ShardRecord
+
+_OURS = re.compile(rf"shard-\d+\.(h5|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|{re.escape(LOCK_NAME)}")
+
+
+def views_in(folder: Path) -> list[Path]:
+    """Return the views in a folder of features; the folder itself if it is one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if any(folder.glob("shard-*")):
+        return [folder]
+    views = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not views:
+        raise DataError(f"{folder} holds no extracted features; `ltdpipe extract` makes or completes them")
+    return views
+
+
+def publish(folder: CorpusFolder, target: Path, shards: Sequence[ShardRecord], notify: Callable[[str], None]) -> None:
+    """Make ``target`` show a folder's index and the shards that it uses; what it showed before is removed.
+
+    The old index goes first and the new one comes last: whatever stops this half-way, a target with an index is
+    complete, and one without is refused. ``notify`` is called with one line when files had to be copied.
+
+    Raises:
+        DataError: the target holds files that are not ours.
+        ResourceError: the target cannot be written to.
+    """
+    wanted = [name for shard in shards for name in (shard.name, f"{Path(shard.name).stem}.parquet")]
+    with explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(target)
+    remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
+    copied = sum(link(folder.directory / name, target / name) for name in [*wanted, INDEX_NAME])
+    with explained(target):
+        fsync(target)
+    if copied:
+        notify(f"copied {copied} files to {target}: no hard links from {folder.directory} (another file system?)")
+
+
+def refuse_foreign(target: Path) -> None:
+    """Refuse a folder to publish to that holds files of others; one that does not exist holds none.
+
+    Raises:
+        DataError: it does.
+        ResourceError: it cannot be read, or is no folder.
+    """
+    with explained(target):
+        names = sorted(entry.name for entry in target.iterdir()) if target.exists() else []
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
+    if foreign:
+        raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
+
+
+def link(source: Path, target: Path) -> bool:
+    """Make ``target`` the same file as ``source``, or a copy where no link is possible; return whether it was copied.
+
+    Raises:
+        ResourceError: the target cannot be written to.
+    """
+    if target.exists() and source.samefile(target):
+        return False
+    with explained(target):
+        remove(target)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one that refuses links, each in its own words: a copy says the rest
+            with atomic_path(target) as partial:
+                shutil.copy2(source, partial)
+            return True
+    return False
+
+
+def faults(view: Path) -> dict[Path, str]:
+    """Hash every shard of one view (published, or in the store) again, and check index and sidecars against them.
+
+    Returns:
+        Damaged or missing file -> what is wrong, in words that follow the path; empty when all is sound.
+    """
+    try:
+        index = read_index(view / INDEX_NAME)
+    except DataError as error:
+        folder = CorpusFolder(view)
+        folder.read("hash")
+        return {view / INDEX_NAME: f"is missing or damaged ({error})"} | folder.faults
+    found = {}
+    for record in index.shards:
+        shard = view / record.name
+        sidecar = shard.with_suffix(".parquet")
+        try:
+            fault = shard_fault(shard, record, "hash")
+            if fault is None:
+                Shard.open(shard).check(index.spec, record.rows)
+        except DataError as error:
+            fault = f"does not fit the index ({error})"
+        if fault is not None:
+            found[shard] = fault
+        try:
+            _, stated, spec = read_sidecar(sidecar)
+            if stated != record or spec.key != index.spec.key:
+                found[sidecar] = "does not describe the shard that the index lists"
+        except DataError as error:
+            found[sidecar] = f"is missing or damaged ({error})"
+    return found
+
+
+def repair(
+    found: Mapping[Path, str],
+    home: Path | None,
+    caches: Iterable[Path],
+    notify: Callable[[str], None],
+    manifest: pa.Table | None = None,
+) -> dict[Path, str]:
+    """Replace each damaged file by the store's copy of it where that is sound, and delete it everywhere where not.
+
+    A damaged file that is hard-linked into a cache is deleted there too: the cache would put it back when it sees the
+    same content announced. An index that is all that is lost is put together from the store's sidecars. The store's
+    folder is locked meanwhile.
+
+    Args:
+        found: what :func:`faults` returned for one published view.
+        home: the view's folder in the store (:func:`store_folder`, asked before); None where there is none.
+        caches: folders whose links to damaged files are deleted.
+        notify: called with one line for each file, and when another process holds that folder and this one has to wait.
+        manifest: of the corpus, where it is known.
+
+    Returns:
+        The faults that remain: the next extraction makes these files, and nothing else.
+    """
+    remaining = {}
+    with nullcontext() if home is None else locked(home, notify):
+        for path, fault in found.items():
+            _remove_links(path, caches)
+            if home is not None and _is_sound(home / path.name, path.parent):
+                link(home / path.name, path)
+                notify(f"  {path}: restored")
+                continue
+            remove(path)
+            if home is not None and path.name != INDEX_NAME:  # an index is written anew anyway
+                remove(home / path.name)
+            notify(f"  {path}: no sound copy, removed")
+            remaining[path] = fault
+    lost = [path for path in remaining if path.name == INDEX_NAME]
+    if home is not None and manifest is not None and lost == list(remaining) != []:
+        with suppress(DataError):  # the store lacks images of the manifest: these have to be extracted
+            folder = CorpusFolder(home)
+            with folder.lock(notify):
+                folder.clean(notify)
+                publish(folder, lost[0].parent, folder.write_index(manifest).shards, notify)
+            notify(f"  {lost[0]}: put together from the sidecars")
+            return {}
+    return remaining
+
+
+def store_folder(view: Path, store: Path) -> Path | None:
+    """Return the folder of the store that a published view came from, None where it is unknown or gone.
+
+    It is the one with a file hard-linked to the view; else, after a copy, one with a sidecar of the same shard. A
+    folder that is another project's and not linked is passed over.
+    """
+    folders = [path for path in sorted(store.glob("*/*")) if path.is_dir()]
+    for file in sorted(view.glob("shard-*")):
+        for folder in folders:
+            if (folder / file.name).exists() and (folder / file.name).samefile(file):
+                return folder
+    own = [folder for folder in folders if not _is_foreign(folder)]
+    for sidecar in sorted(view.glob("shard-*.parquet")):
+        for folder in own:
+            with suppress(DataError):
+                _, record, spec = read_sidecar(sidecar)
+                if folder.parent.name == spec.key and read_sidecar(folder / sidecar.name)[1] == record:
+                    return folder
+    return None
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Return whether a folder of the store belongs to another project: its owner is one, and not this one."""
+    owner = CorpusFolder(folder).owner
+    return owner is not None and owner != str(project_root()) and Path(owner, "params.yaml").exists()
+
+
+def _is_sound(copy: Path, view: Path) -> bool:
+    """Return whether a file of the store is what ``view`` has lost: the store may be ahead of what is published."""
+    try:
+        if copy.name == INDEX_NAME:
+            listed = {Path(record.name).stem for record in read_index(copy).shards}
+            return all(path.stem in listed for path in view.glob("shard-*"))
+        stated = read_sidecar(copy.with_suffix(".parquet"))[1]
+        with suppress(DataError):
+            records = {Path(record.name).stem: record for record in read_index(view / INDEX_NAME).shards}
+            if records.get(copy.stem) != stated:
+                return False
+        return copy.suffix == ".parquet" or shard_fault(copy, stated, "hash") is None
+    except DataError:
+        return False
+
+
+def _remove_links(damaged: Path, caches: Iterable[Path]) -> None:
+    """Delete all links to a file below ``caches``."""
+    if not damaged.exists() or damaged.stat().st_nlink == 1:
+        return
+    status = damaged.stat()
+    for path in (path for cache in caches for path in cache.rglob("*")):
+        if os.path.samestat(path.lstat(), status):
+            remove(path)
