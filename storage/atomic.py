@@ -163,7 +163,7 @@ def locked(directory: Path, notify: Callable[[str], None]) -> Iterator[None]:
             return
 
 
-def try_lock(file: IO[str], path: Path, how: int = fcntl.LOCK_EX) -> bool:
+def try_lock(file: IO[str] | int, path: Path, how: int = fcntl.LOCK_EX) -> bool:
     """Lock an open file with LOCK_EX or LOCK_SH; return False where another process holds the lock.
 
     Raises:

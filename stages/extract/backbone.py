@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -273,9 +273,6 @@ def _free_gpu() -> int:
     return take_free(names, Path(tempfile.gettempdir())) if count > 1 else 0
 
 
-_taken: list[IO[str]] = []  # locks held until this process ends
-
-
 def take_free(names: Sequence[str], folder: Path) -> int:
     """Return the position of the first of ``names`` (of GPUs) that no process holds, and hold it; 0 where all are held.
 
@@ -283,11 +280,10 @@ def take_free(names: Sequence[str], folder: Path) -> int:
     """
     for position, name in enumerate(names):
         path = folder / f"ltdpipe-gpu-{name}-{os.getuid()}.lock"
-        file = path.open("a")
-        if try_lock(file, path):
-            _taken.append(file)
-            return position
-        file.close()
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+        if try_lock(descriptor, path):
+            return position  # the descriptor, and with it the lock, stays until this process ends
+        os.close(descriptor)
     return 0
 
 

@@ -155,7 +155,7 @@ def make_shards_on(
                 elsewhere = {"workers": others, "allow_other_workers": True} if failed and others else {}
                 future = client.submit(_task, work, plan, pure=False, **elsewhere)
                 under_way[future] = plan, failed
-            for future in _finished(under_way):
+            for future in _finished(client, list(under_way)):
                 plan, failed = under_way.pop(future)
                 try:
                     done: Timing | _Failure = future.result()
@@ -172,7 +172,7 @@ def make_shards_on(
                     rest.append((plan, [*failed, done.worker]))
     except KeyboardInterrupt:
         client.run(_stop, work.run)
-        with suppress(TimeoutError):
+        with suppress(TimeoutError), client.as_current():
             wait(list(under_way), timeout=_STOP_S)
         notify("workers have kept what they had done of their shards; the same command goes on behind it")
         raise
@@ -186,15 +186,14 @@ def make_shards_on(
     return timing
 
 
-def _finished(under_way: dict[Any, Any]) -> list[Any]:
+def _finished(client: Client, under_way: list[Any]) -> list[Any]:
     """Wait a moment for tasks to end, and return those that have."""
     if not under_way:
         time.sleep(_LOOK_S)
         return []
-    try:
-        return list(wait(list(under_way), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
-    except TimeoutError:
-        return []
+    with suppress(TimeoutError), client.as_current():
+        return list(wait(under_way, timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
+    return []
 
 
 def _quarantined(given_up: Sequence[tuple[ShardPlan, str]], folders: Sequence[CorpusFolder]) -> DataError:

@@ -204,6 +204,7 @@ class _Encoder:
                 self._run(view, waiting[view], stopped)
                 self._pending.append(partial(self._write, view, *self._making[view]))
                 del self._making[view]
+            self._catch_up(self._backbone.in_flight)
         self._catch_up(0)
         while self._writing:
             self.timing.write += self._writing.popleft().result()

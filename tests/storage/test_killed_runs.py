@@ -101,9 +101,9 @@ def command(pictures, out):
 
 
 def start_on_two_shards(pictures, folder):
-    """Start the real command on four shards, of which it makes two, and wait until the first is finished."""
-    place, options = "stages.extract.shards:Encoder:encode", command(pictures, folder / "out")
-    process = start_held(place, 2, *options, cwd=PROJECT, LTDPIPE_STORE=str(folder / "store"))
+    """Start the real command on four shards of two batches, of which it makes three, and wait for the first shard."""
+    place, options = "stages.extract.encode:_Encoder:_run", command(pictures, folder / "out")
+    process = start_held(place, 3, *options, cwd=PROJECT, LTDPIPE_STORE=str(folder / "store"))
     wait_for(process, folder, "store/*/*/shard-00000.parquet")
     return process
 
@@ -138,16 +138,21 @@ def test_the_command_killed_after_its_first_shard_goes_on_and_redoes_none(pictur
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_command_says_how_to_go_on_and_leaves_nothing_half_written(pictures, tmp_path, number, status):
+def test_an_interrupted_command_says_what_it_keeps_and_how_to_go_on(pictures, tmp_path, calm, number, status):
     process = start_on_two_shards(pictures, tmp_path)
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == status
     last = said.strip().splitlines()[-1]
     assert "to resume, run: ltdpipe extract" in last
+    assert "kept 32 images of an unfinished shard" in said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.partial"))
     assert not (tmp_path / "out").exists()
+    if number == signal.SIGINT:
+        go_on(pictures, tmp_path)
+        assert files(tmp_path / "out" / "clean") == files(calm)
+        assert not list(tmp_path.rglob("unfinished-*"))
 
 
 def test_two_commands_at_the_same_time_make_each_shard_once(pictures, tmp_path, calm):

@@ -18,7 +18,7 @@ from synthetic import SPEC, extract, features, manifest, names, spec
 from running import PROJECT
 from storage.errors import DataError, ResourceError
 from storage.shard import Shard, write_shard
-from storage.spec import image_axis, to_stored
+from storage.spec import image_axis
 
 CLS = spec(taps=("cls",), grid=None)
 
@@ -128,20 +128,8 @@ def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):
         {**arrays, "cls": arrays["cls"].astype(np.float32)},
         {**arrays, "embedding": arrays["embedding"][:4]},
     ):
-        with pytest.raises(ValueError, match=r"the settings say|different numbers"):
+        with pytest.raises(ValueError, match=r"the arrays are .*, the settings say"):
             write_shard(tmp_path / "s.h5", wrong, SPEC)
-
-
-@pytest.mark.parametrize("tap", SPEC.taps)
-@pytest.mark.parametrize(
-    ("value", "what"), [(7e4, "overflows float16"), (np.nan, "is not finite"), (1e-9, "is zero everywhere")]
-)
-def test_what_float16_would_lose_is_refused_with_the_image_s_name(tap, value, what):
-    paths = names(4)
-    values = features(paths)[tap].astype(np.float32)
-    np.moveaxis(values, 0 if tap == "embedding" else 1, 0)[2] = value
-    with pytest.raises(DataError, match=rf"tap '{tap}' of 'fake/002.png' {what}"):
-        to_stored(values, paths, tap)
 
 
 def test_the_shape_of_each_tap():
@@ -152,17 +140,6 @@ def test_the_shape_of_each_tap():
     for tap, array in features(names(3)).items():
         assert array.shape == SPEC.tap_shape(tap, 3)
         assert array.shape[image_axis(tap)] == 3
-    with pytest.raises(ValueError, match="no patch grid"):
-        CLS.tap_shape("grid", 7)
-
-
-def test_of_several_broken_images_the_first_is_named_and_the_largest_float16_is_kept():
-    values = np.full((2, 4, 3), 65504, np.float32)
-    values[0, 0] = 0  # an image may be zero in some blocks
-    assert (to_stored(values, names(4), "cls") == values).all()
-    values[1, 1:3, 0] = np.inf
-    with pytest.raises(DataError, match=r"of 'fake/001\.png' is not finite"):
-        to_stored(values, names(4), "cls")
 
 
 @pytest.mark.parametrize("cut", [1, 100, 5000])

@@ -43,7 +43,7 @@ def killed(store):
     """A real SIGKILL in mid-extraction: one shard of two is finished."""
     run("scan", "--corpus", "toy")
     before = set(store.glob("*/*/shard-00000.parquet"))
-    process = start_held("stages.extract.shards:Encoder:encode", 1, *EXTRACT, cwd=Path.cwd())
+    process = start_held("stages.extract.encode:_Encoder:_run", 1, *EXTRACT, cwd=Path.cwd())
     while set(store.glob("*/*/shard-00000.parquet")) == before:
         wait_for(process, store, "*")
     process.kill()

@@ -71,6 +71,38 @@ def task_on_another_worker(work, plan):
     return cluster._task(work, plan)
 
 
+def logged_task(work, plan):
+    """A Dask task that writes down how often its worker has opened loaders."""
+    from distributed import get_worker
+
+    from stages.extract import cluster
+
+    if not hasattr(cluster, "opened"):
+        cluster.opened, open_loaders = [], cluster.open_loaders
+        cluster.open_loaders = lambda *arguments: cluster.opened.append(1) or open_loaders(*arguments)
+    done = cluster._task(work, plan)
+    Path(os.environ["LOGGED"], f"worker-{get_worker().name}").write_text(str(len(cluster.opened)))
+    return done
+
+
+def failing_task(work, plan):
+    """A Dask task that fails on worker 0 as on a broken GPU, and with an image called failing on each worker."""
+    from distributed import get_worker
+
+    from stages.extract import cluster
+
+    def broken(*_arguments, **_options):
+        raise RuntimeError("CUDA error\nwith more lines")
+
+    make_shards = cluster.make_shards
+    if get_worker().name == 0 or any("failing" in row["path"] for row in plan.images.to_pylist()):
+        cluster.make_shards = broken
+    try:
+        return cluster._task(work, plan)
+    finally:
+        cluster.make_shards = make_shards
+
+
 def _be_killed_once(when: str) -> None:
     try:
         Path(os.environ["KILLED"], f"killed-{when}").touch(exist_ok=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from extract_pictures import deadly_task, save, task_on_another_worker, twice_killed_task
+from distributed import LocalCluster
+from extract_pictures import deadly_task, failing_task, logged_task, save, task_on_another_worker, twice_killed_task
 
 from stages.extract import cluster as cluster_module
 from stages.extract.settings import Runtime
@@ -64,7 +67,7 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
     for number in range(12):
         save(folder / f"{number:02d}{'-deadly' if number == 7 else ''}.png", seed=number)
     own_tasks(deadly_task)  # the worker's own code dies on it: what a lack of memory looks like
-    with pytest.raises(DataError, match=r"1 shard\(s\) of 3 images killed every worker .*quarantine.txt"):
+    with pytest.raises(DataError, match=r"1 shard\(s\) of 3 images killed or failed every .*quarantine.txt"):
         extract(folder, backbone="demo-vit", runtime=Runtime(workers=2, shard_size=3, loaders=0))
     (listed,) = (tmp_path / "store").rglob("quarantine.txt")
     assert listed.read_text().split() == ["06.png", "07-deadly.png", "08.png"]
@@ -90,3 +93,57 @@ def test_address_without_a_scheduler_is_an_error_in_one_line(monkeypatch):
         cluster_module.open_cluster(Runtime(scheduler="tcp://127.0.0.1:9")),
     ):
         pass
+
+
+def test_a_client_waits_for_workers_says_so_and_gives_work_to_those_that_join_later(
+    pictures, extract, tmp_path, reporter, own_tasks
+):
+    own_tasks(logged_task, LOGGED=str(tmp_path))
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster:
+        runtime = Runtime(scheduler=cluster.scheduler_address, shard_size=SHARD, loaders=1, batch=4)
+        run = threading.Thread(target=extract, args=(pictures,), kwargs={"backbone": "demo-vit", "runtime": runtime})
+        run.start()
+        while not any("has no worker yet; waiting for one" in note for note in reporter.notes):
+            assert run.is_alive()
+            time.sleep(0.1)
+        cluster.scale(1)
+        while not list(tmp_path.glob("worker-*")):
+            assert run.is_alive()
+            time.sleep(0.1)
+        cluster.scale(2)
+        run.join()
+    assert reporter.done == 40
+    assert len(list(tmp_path.glob("worker-*"))) == 2
+    loaders = {path.read_text() for path in tmp_path.glob("worker-*")}
+    assert loaders == {"1"}  # a worker has opened them once, for all its shards
+
+
+def test_a_failing_worker_s_shards_are_given_to_others_and_one_that_fails_everywhere_is_named(
+    folder, extract, tmp_path, reporter, own_tasks
+):
+    for number in range(12):
+        save(folder / f"{number:02d}{'-failing' if number == 7 else ''}.png", seed=number)
+    own_tasks(failing_task)
+    with pytest.raises(DataError, match=r"1 shard\(s\) of 3 images .*RuntimeError: CUDA error.*quarantine.txt"):
+        extract(folder, backbone="demo-vit", runtime=Runtime(workers=2, shard_size=3, loaders=0))
+    assert any("failed (RuntimeError: CUDA error); its shard is given to another" in note for note in reporter.notes)
+    (listed,) = (tmp_path / "store").rglob("quarantine.txt")
+    assert listed.read_text().split() == ["06.png", "07-failing.png", "08.png"]
+    assert len(list(listed.parent.glob("shard-*.h5"))) == 3
+
+
+def test_workers_of_an_interrupted_run_keep_what_they_have_done(pictures, extract, tmp_path, reporter, monkeypatch):
+    runtime = {"shard_size": 30, "loaders": 0, "batch": 4}
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporter, "advance", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            extract(pictures, backbone="demo-vit", runtime=Runtime(workers=2, **runtime))
+    assert len(list((tmp_path / "store").rglob("unfinished-*.h5"))) == 1
+    assert "workers have kept what they had done" in reporter.notes[-1]
+    extract(pictures, backbone="demo-vit", runtime=Runtime(**runtime))
+    extract(pictures, backbone="demo-vit", out="calm", store="other", runtime=Runtime(**runtime))
+    assert published(tmp_path / "out") == published(tmp_path / "calm")

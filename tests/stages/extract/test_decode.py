@@ -10,6 +10,7 @@ import sys
 import zlib
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from PIL import Image, ImageFile
 
 from running import make_socket
 from stages.extract import read_image as decode_module
-from stages.extract.read_image import Decoded
 from storage.sources import Sources
 
 
@@ -28,9 +28,15 @@ def cut(path, share: float = 0.6):
     return path
 
 
+class Decoded(NamedTuple):
+    metadata: dict
+    image: Image.Image | None
+
+
 def decode(path: Path, *, apply_exif: bool = False) -> Decoded:
     """As readers do, through a corpus's sources."""
-    return decode_module.decode(partial(Sources.of(path.parent).read, path.name), apply_exif=apply_exif)
+    source = partial(Sources.of(path.parent).read, path.name)
+    return Decoded(*decode_module.decode(source, apply_exif=apply_exif))
 
 
 def kind(path) -> str:
@@ -52,7 +58,7 @@ def png(width: int, height: int, rows: bytes, *metadata: bytes) -> bytes:
 
 
 def decoded_bytes(content: bytes, *, apply_exif: bool = False) -> Decoded:
-    return decode_module.decode(lambda: content, apply_exif=apply_exif)
+    return Decoded(*decode_module.decode(content, apply_exif=apply_exif))
 
 
 def jpeg_with(segment: bytes) -> bytes:
@@ -224,7 +230,7 @@ def test_metadata_that_unfolds_to_gigabytes_takes_little_memory(tmp_path, name):
     code = (
         "import pathlib, resource, sys; from stages.extract.read_image import decode\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(decode(pathlib.Path(sys.argv[1]).read_bytes).metadata['status'])\n"
+        "print(decode(pathlib.Path(sys.argv[1]).read_bytes)[0]['status'])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     ran = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import re
@@ -61,6 +62,98 @@ def test_every_form_of_file_gives_the_same_weights(tiny, state, tmp_path):
     assert {path.name: load(path).weights == expected for path in tmp_path.iterdir()} == dict.fromkeys(
         [*forms, "old.pt", "whole.safetensors"], True
     )
+
+
+# Of a transformer block and its neighbours: open_clip's name -> Hugging Face's and timm's.
+BLOCKS = {
+    "transformer.resblocks.": ("encoder.layers.", "blocks."), "ln_pre.": ("pre_layrnorm.", "norm_pre."),
+    "ln_post.": ("post_layernorm.", "norm."), ".ln_1.": (".layer_norm1.", ".norm1."),
+    ".ln_2.": (".layer_norm2.", ".norm2."), ".attn.in_proj_": (".self_attn.qkv.", ".attn.qkv."),
+    ".attn.out_proj.": (".self_attn.out_proj.", ".attn.proj."), ".mlp.c_fc.": (".mlp.fc1.", ".mlp.fc1."),
+    ".mlp.c_proj.": (".mlp.fc2.", ".mlp.fc2."), "conv1.": ("embeddings.patch_embedding.", "patch_embed.proj."),
+}  # fmt: skip
+
+
+def renamed(name: str, library: int) -> str:
+    for ours, theirs in BLOCKS.items():
+        name = name.replace(ours, theirs[library])
+    return name
+
+
+def hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The keys and shapes of transformers' CLIPModel, with some of its text tower."""
+    theirs = {"visual_projection.weight": state["proj"].T.contiguous(), "logit_scale": torch.ones(()),
+              "text_model.final_layer_norm.weight": torch.ones(3), "text_projection.weight": torch.ones(3, 3),
+              "vision_model.embeddings.position_ids": torch.arange(5)[None],
+              "vision_model.embeddings.class_embedding": state["class_embedding"],
+              "vision_model.embeddings.position_embedding.weight": state["positional_embedding"]}  # fmt: skip
+    for name, value in state.items():
+        other = f"vision_model.{renamed(name, 0)}"
+        if ".qkv." in other:
+            for each, part in zip("qkv", value.chunk(3), strict=True):
+                theirs[other.replace(".qkv.", f".{each}_proj.")] = part.clone()
+        elif name not in {"proj", "class_embedding", "positional_embedding"}:
+            theirs[other] = value
+    return theirs
+
+
+def timm_s(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The keys and shapes of timm's CLIP towers, such as vit_large_patch14_clip_224.openai."""
+    single = {"proj", "class_embedding", "positional_embedding"}
+    theirs = {renamed(name, 1): value for name, value in state.items() if name not in single}
+    theirs |= {"head.weight": state["proj"].T.contiguous(), "cls_token": state["class_embedding"][None, None]}
+    return theirs | {"pos_embed": state["positional_embedding"][None]}
+
+
+def test_hugging_face_s_and_timm_s_files_and_folders_give_the_same_weights(tiny, state, tmp_path):
+    theirs = hugging_face(state)
+    for name, activation in (("snapshot", "quick_gelu"), ("sharded", "quick_gelu"), ("gelu", "gelu"), ("bin", None)):
+        (tmp_path / name).mkdir()
+        vision = {} if activation is None else {"hidden_act": activation}
+        config = {"model_type": "clip", "vision_config": vision, "text_config": {"hidden_act": "gelu"}}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    save_file(theirs, tmp_path / "snapshot" / "model.safetensors")
+    save_file(theirs, tmp_path / "gelu" / "model.safetensors")
+    torch.save(theirs, tmp_path / "bin" / "pytorch_model.bin")
+    for part in range(2):
+        file = tmp_path / "sharded" / f"model-0000{part + 1}-of-00002.safetensors"
+        save_file({name: theirs[name] for name in sorted(theirs)[part::2]}, file)
+    save_file(timm_s(state), tmp_path / "timm.safetensors")
+    expected = load_backbone("tiny", weights="random:7", precision="fp32").weights
+    for name in ("snapshot", "snapshot/model.safetensors", "sharded", "bin", "bin/pytorch_model.bin"):
+        assert load(tmp_path / name).weights == expected, name
+    assert load(tmp_path / "timm.safetensors").weights == expected
+    with pytest.raises(DataError, match="belongs to the activation gelu, but the backbone tiny has quickgelu"):
+        load(tmp_path / "gelu")
+    load(tmp_path / "gelu", "tiny-gelu")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer; run `git lfs pull`"),
+        (b"\n<!DOCTYPE html><html>", "a web page: the download ended at one"),
+        (b'{"weight_map": {}}', "JSON; name the file of weights beside it"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tiny, tmp_path, content, words):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=f"model.safetensors is no weights file but {words}"):
+        load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [
+        ("vision_model.head.probe", "a Hugging Face SigLIP model"),
+        ("encoder.layer.0.attention.weight", "a Hugging Face ViT, DINO or BERT model"),
+        ("layer1.0.conv1.weight", "a ResNet"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_named_by_its_keys(tiny, tmp_path, key, form):
+    save_file({key: torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match=f"does not fit the backbone tiny; by its keys it is {form}: .* missing"):
+        load(tmp_path / "w.safetensors")
 
 
 def test_openai_key_names_fit_the_full_architecture(tmp_path):
@@ -162,7 +255,7 @@ def test_missing_damaged_and_strange_files_are_explained(tiny, state, tmp_path):
             load(tmp_path / name)
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nowhere.pt")
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="is a folder without weights"):
         load(tmp_path)
 
 
