@@ -220,7 +220,7 @@ def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_s
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    fsync = "storage.corpus_folder.fsync"
+    fsync = "storage.published.fsync"
     monkeypatch.setattr(fsync, lambda path: done.append(sorted(file.name for file in path.iterdir())))
     extract(own_store, manifest(names(4)), out=out)
     first, *_, kept = done
