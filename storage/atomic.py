@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
@@ -130,6 +131,25 @@ def remove(*paths: Path) -> None:
     for path in paths:
         with explained(path):
             path.unlink(missing_ok=True)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Make ``target`` the same file as ``source``, or a copy where no link is possible; return whether it was copied.
+
+    Raises:
+        ResourceError: the target cannot be written to.
+    """
+    if target.exists() and source.samefile(target):
+        return False
+    with explained(target):
+        remove(target)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one that refuses links, each in its own words: a copy says the rest
+            with atomic_path(target) as partial:
+                shutil.copy2(source, partial)
+            return True
+    return False
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.atomic import LOCK_NAME, atomic_path, explained, fsync, locked, remove
+from storage.atomic import LOCK_NAME, explained, fsync, link, locked, remove
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError
 from storage.index import INDEX_NAME, read_index, read_sidecar, shard_fault
@@ -74,25 +73,6 @@ def refuse_foreign(target: Path) -> None:
     foreign = [name for name in names if not _OURS.fullmatch(name)]
     if foreign:
         raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
-
-
-def link(source: Path, target: Path) -> bool:
-    """Make ``target`` the same file as ``source``, or a copy where no link is possible; return whether it was copied.
-
-    Raises:
-        ResourceError: the target cannot be written to.
-    """
-    if target.exists() and source.samefile(target):
-        return False
-    with explained(target):
-        remove(target)
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one that refuses links, each in its own words: a copy says the rest
-            with atomic_path(target) as partial:
-                shutil.copy2(source, partial)
-            return True
-    return False
 
 
 def faults(view: Path) -> dict[Path, str]:

@@ -19,8 +19,7 @@ from stages.heads.machine import best_device, default_budget, in_portions
 from stages.heads.settings import TrainSettings
 from stages.recipe import recipe
 from stages.train.data import backbone_difference, split_rows
-from storage.atomic import all_or_none, remove, sha256_of
-from storage.corpus_folder import link
+from storage.atomic import all_or_none, link, remove, sha256_of
 from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import read_metadata

@@ -22,8 +22,7 @@ from stages.train.data import TrainingData
 from stages.train.loop import train_together
 from stages.train.selection import choose_window, epochs_of
 from stages.train.training import Epoch, Training, planned
-from storage.atomic import all_or_none, remove
-from storage.corpus_folder import link
+from storage.atomic import all_or_none, link, remove
 from storage.csv_text import csv_text
 from storage.errors import DataError, SettingError
 from storage.headfile import load_head, save_head

@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT, without_root_s_privilege
-from storage.atomic import locked
+from storage.atomic import link, locked
 from storage.corpus_folder import OWNER_NAME, CorpusFolder
 from storage.errors import DataError, ResourceError
 from storage.features import FeatureTable
 from storage.index import INDEX_NAME, write_contents
-from storage.published import link
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
