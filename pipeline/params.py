@@ -28,6 +28,7 @@ DEFAULTS = {
     "seeds": "seeds: [0]",
     "train": "train: {lr: 5e-5, epochs: 5, batch: 256}",
     "sweeps": "sweeps: {window: [], layer: []}",
+    "external": "external: {}",
 }
 
 
@@ -83,6 +84,21 @@ class Sweeps(_Section):
     layer: Names
 
 
+class ExternalScores(_Section):
+    """The scores of a detector that is none of the heads, on one corpus (docs/external.md)."""
+
+    file: str
+    """CSV, JSON lines or Parquet, with paths or hashes of images and a score each."""
+
+    corpus: Name
+    detector: Name | None = None
+    """What tables call it; None: as the entry."""
+
+    column: str | None = None
+    higher_is: Literal["synthetic", "real"] = "synthetic"
+    logits: bool = False
+
+
 class Params(_Section):
     """The whole of params.yaml."""
 
@@ -107,6 +123,9 @@ class Params(_Section):
     sweeps: Sweeps
     evaluate: EvaluateParams
 
+    external: dict[Name, ExternalScores]
+    """Scores of other detectors, each with a name."""
+
     @model_validator(mode="after")
     def _check_references(self) -> Params:
         lists = {"train_on": self.train_on, "evaluate.corpora": self.evaluate.corpora}
@@ -119,6 +138,16 @@ class Params(_Section):
                 if name not in self.train_on:
                     listed = ", ".join(self.train_on)
                     raise ValueError(f"sweeps.{kind}.{at}: {name!r} is not in `train_on`, which lists {listed}")
+        labels = {self.label(head, corpus) for head in self.heads for corpus in self.train_on}
+        places = set()
+        for key, entry in self.external.items():
+            if entry.corpus not in self.evaluate.corpora:
+                listed = ", ".join(self.evaluate.corpora)
+                raise ValueError(f"external.{key}.corpus: {entry.corpus!r} is not in `evaluate.corpora`: {listed}")
+            detector = entry.detector or key
+            if detector in labels or (detector, entry.corpus) in places:
+                raise ValueError(f"external.{key}: {detector!r} has scores of {entry.corpus} already; name another")
+            places.add((detector, entry.corpus))
         head = self.heads.get("ltd")
         if self.sweeps.window and (head is None or head.type != "ltd"):
             raise ValueError("sweeps.window: it varies the head named ltd, of type ltd; `heads` has no such head")

@@ -50,7 +50,8 @@ def write_report(params: Params) -> tuple[Path, Table]:
             params.label(name, corpus): head.model_dump(mode="json")
             for corpus in params.train_on
             for name, head in params.heads.items()
-        },
+        }
+        | {entry.detector or key: {"type": "external"} for key, entry in params.external.items()},
         versions={package: version(package) for package in _SHOWN_VERSIONS},
         sources=dict(_images_at_hand(params)),
         audits=list(_audits(params)),
@@ -90,12 +91,19 @@ def score_files(params: Params, *, labels: Collection[str] | None = None) -> dic
                 f"{trained_on} --head {head} --seed {seed}`, or `dvc repro`"
             )
         found |= dict.fromkeys(files, label)
+    for key, entry in params.external.items():
+        if labels is None or (entry.detector or key) in labels:
+            file = workspace.external(key) / f"{workspace.view(entry.corpus).name}.parquet"
+            if not file.exists():
+                raise DataError(f"{file} does not exist; run `ltdpipe import-scores --as {key}`, or `dvc repro`")
+            found[file] = entry.detector or key
     return found
 
 
 def labels(params: Params) -> list[str]:
-    """Return what the study's heads are called in tables, in order."""
-    return [params.label(head, corpus) for corpus in params.train_on for head in params.heads]
+    """Return what the study's heads are called in tables, in order, and then the other detectors."""
+    heads = [params.label(head, corpus) for corpus in params.train_on for head in params.heads]
+    return list(dict.fromkeys([*heads, *(entry.detector or key for key, entry in params.external.items())]))
 
 
 def set_order(params: Params) -> list[str]:

@@ -61,6 +61,11 @@ def scores(corpus: str, trained_on: str, name: str, seed: int | str) -> Path:
     return Path("scores", corpus, trained_on, f"{name}-{seed}")
 
 
+def external(name: str) -> Path:
+    """The scores of an entry of `external`: a folder as that of a head's scores."""
+    return Path("scores", "external", name)
+
+
 def sweep(trained_on: str, kind: str) -> Path:
     """The results of a sweep over heads trained on a corpus."""
     return Path("sweeps", trained_on, kind)

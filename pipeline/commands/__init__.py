@@ -13,14 +13,14 @@ from pipeline.commands.heads import import_head, sweep, train
 from pipeline.commands.machine import backbones, doctor, fetch
 from pipeline.commands.profile import profile
 from pipeline.commands.store import status, store, verify
-from pipeline.commands.study import analyse, audit, compare, evaluate, report
+from pipeline.commands.study import analyse, audit, compare, evaluate, import_scores, report
 
 if TYPE_CHECKING:
     import click
 
 COMMANDS: tuple[click.Command, ...] = (
     *(demo_images, scan, extract, backbones, fetch, doctor, audit),
-    *(train, sweep, import_head, show, evaluate, analyse, report, compare),
+    *(train, sweep, import_head, show, evaluate, import_scores, analyse, report, compare),
     *(bundle, calibrate, predict, explain),
     *(profile, status, verify, store),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -150,6 +151,71 @@ def evaluate(
         if summary.scored:
             record("scoring", f"{corpus}/{ref.run}", seconds=rate * summary.scored, images=summary.scored)
         echo(f"{head.out}: {summary.views} views, {summary.scored} images scored, {summary.kept} kept")
+
+
+@click.command("import-scores")
+@click.argument("file", required=False, type=PATH)
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    required=True,
+    help="What the detector is called; without FILE, an entry of `external`.",
+)
+@corpus_option
+@click.option("--column", metavar="NAME", help="The column of the scores.  [default: one of a usual name]")
+@click.option(
+    "--higher-is", type=click.Choice(["synthetic", "real"]), help="What a high score says.  [default: synthetic]"
+)
+@click.option("--logits", is_flag=True, help="Scores are not probabilities; 0 divides the classes.")
+def import_scores(
+    *,
+    file: Path | None,
+    name: str,
+    corpus: str | None,
+    column: str | None,
+    higher_is: Literal["synthetic", "real"] | None,
+    logits: bool,
+) -> None:
+    """Take the scores of any detector on the images of a corpus: tables and tests then treat it as a head.
+
+    FILE is CSV, JSON lines or Parquet with a column of paths, file names or sha256 and one of scores. An entry of
+    `external` in params.yaml makes it a stage of the graph and a line of the report.
+    """
+    from pipeline.console import ConsoleReporter
+    from pipeline.params import ExternalScores
+    from stages.evaluate.external import run
+
+    params = workspace.project_params()
+    if file is None:
+        if corpus or column or higher_is or logits:
+            raise SettingError("without FILE, --corpus, --column, --higher-is and --logits come from `external`")
+        entry = workspace.defined(params.external, name, "external")
+    else:
+        corpus = workspace.needed(corpus, "--corpus")
+        workspace.defined(params.corpora, corpus, "corpora")
+        direction = higher_is or "synthetic"
+        entry = ExternalScores(file=str(file), corpus=corpus, column=column, higher_is=direction, logits=logits)
+    features = workspace.view(entry.corpus)
+    out = workspace.external(name) / f"{features.name}.parquet"
+    card = run(
+        file=Path(entry.file),
+        detector=entry.detector or name,
+        features=features,
+        out=out,
+        reporter=ConsoleReporter(),
+        column=entry.column,
+        higher_is=entry.higher_is,
+        logits=entry.logits,
+    )
+    facts = card.facts["external"]
+    echo(
+        f"{out}: {facts['rows'] - facts['unmatched'] - facts['ambiguous']} rows matched, "
+        f"{facts['images_without_score']} images without a score"
+    )
+    if name not in params.external:
+        line = {name: entry.model_dump(mode="json", exclude_defaults=True)}
+        echo(f"to have it in the report, add to params.yaml: external: {json.dumps(line)}")
 
 
 @click.command()

@@ -154,6 +154,8 @@ def resample(
         for ((head, of_seed), logits), tested in product(sorted(results.logits[corpus].items()), both):
             if heads is None or head in heads:
                 rows, threshold = images.members[tested.name], results.thresholds.get((head, of_seed))
+                if np.isnan(logits[rows]).any():
+                    continue
                 resamplers[head, tested].append(Resampler(images.label[rows], logits[rows], threshold))
         parts: dict[tuple[str, NamedSet], list[dict[str, NDArray[np.float64]]]] = defaultdict(list)
         draws = (seed, zlib.crc32(corpus.encode()))

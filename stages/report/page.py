@@ -108,6 +108,14 @@ def _warnings(results: Results, audits: Iterable[Mapping[str, Any]]) -> dict[str
     if unmoved:
         text = f"{', '.join(unmoved)}: for some seed, training left the random initial window unchanged."
         warnings["notes on windows"].append(text)
+    for card in results.cards:
+        if told := card.facts.get("external"):
+            left_out = ", ".join(told["incomplete_sets"])
+            warnings["notes on other detectors"].append(
+                f"{card.head} on {card.corpus}: scores of {told['file']}, {told['rows']:,} rows, {told['unmatched']:,} "
+                f"of no image and {told['ambiguous']:,} of several; {told['images_without_score']:,} images have no "
+                "score" + (f", so these sets are left out: {left_out}." if left_out else ".")
+            )
     return {kind: sentences for kind, sentences in warnings.items() if sentences}
 
 

@@ -183,12 +183,14 @@ def load_results(
     first: dict[tuple[str, str], Scores] = {}
     logits: dict[str, dict[tuple[str, int], NDArray[np.float64]]] = {corpus: {} for corpus in sorted(shown)}
     frames = []
-    for path, card in tested.items():
+    # another detector's scores may be of some sets only: after those of heads, which are of all
+    for path, card in sorted(tested.items(), key=lambda item: "external" in item[1].facts):
         scores = replace(read_scores(path), card=card)
-        _check_same(first.setdefault((card.corpus, card.view), scores), scores)
+        of_all = first.setdefault((card.corpus, card.view), scores)
+        aligned = _aligned(of_all, scores)
         measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
         if card.view == shown[card.corpus]:
-            logits[card.corpus][card.head, card.seed] = scores.logit
+            logits[card.corpus][card.head, card.seed] = aligned
             measured["view"] = ""
         frames.append(measured)
     if all(frame.empty for frame in frames):
@@ -254,15 +256,27 @@ def _check_once(cards: Mapping[Path, ScoreCard]) -> None:
             raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
 
 
-def _check_same(one: Scores, other: Scores) -> None:
-    """Heads and seeds are only comparable on the same images with the same labels in the same sets."""
-    same = np.array_equal(one.path, other.path) and np.array_equal(one.label, other.label)
-    same = same and one.members.keys() == other.members.keys()
-    if not same or not all(np.array_equal(rows, other.members[name]) for name, rows in one.members.items()):
+def _aligned(whole: Scores, scores: Scores) -> NDArray[np.float64]:
+    """Return the logits for the images of ``whole``, NaN where another detector has none.
+
+    Raises:
+        DataError: other images, labels or sets than those of ``whole``, so that heads cannot be compared on them.
+    """
+    rows = np.searchsorted(whole.path, scores.path).clip(max=len(whole) - 1)
+    same = np.array_equal(whole.path[rows], scores.path) and np.array_equal(whole.label[rows], scores.label)
+    if "external" not in scores.card.facts:
+        same = same and len(whole) == len(scores) and whole.members.keys() == scores.members.keys()
+    if not same or not all(
+        name in whole.members and np.array_equal(rows[own], whole.members[name]) for name, own in scores.members.items()
+    ):
         raise DataError(
-            f"{one.source} and {other.source} score different images of corpus {one.card.corpus!r} "
-            f"({len(one)} and {len(other)}), so they cannot be compared; run `ltdpipe evaluate` again for both"
+            f"{whole.source} and {scores.source} score different images of corpus {whole.card.corpus!r} "
+            f"({len(whole)} and {len(scores)}), so they cannot be compared; make both again with `ltdpipe evaluate` or "
+            "`ltdpipe import-scores`"
         )
+    aligned = np.full(len(whole), np.nan)
+    aligned[rows] = scores.logit
+    return aligned
 
 
 def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]:

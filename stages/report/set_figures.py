@@ -59,7 +59,7 @@ def _charts(results: Results, tested: NamedSet, name: str) -> list[Chart]:
     roc, precision, reliable, histograms = [], [], [], []
     for head in results.heads[:MOST_HEADS]:
         kind, of_seeds = head_kind(results, head), [logits[run] for run in sorted(logits) if run[0] == head]
-        if not of_seeds:
+        if not of_seeds or np.isnan(of_seeds[0][rows]).any():
             continue
         (fpr, tpr), (recall, exact) = _ranked_curves(fake, of_seeds[0][rows])
         finds = 100 * tpr[fpr <= 0.1].max()
@@ -106,7 +106,7 @@ def _histogram(
     title: str, of_seeds: Sequence[NDArray[np.float64]], logits: NDArray[np.float64], fake: NDArray[np.bool_]
 ) -> Chart:
     """Shares of each class over logits, on the scale that all sets of the corpus share; the ends hold the rest."""
-    low, high = map(float, np.quantile(np.concatenate(of_seeds), [0.005, 0.995]))
+    low, high = map(float, np.nanquantile(np.concatenate(of_seeds), [0.005, 0.995]))
     low, high = (low, high) if high > low else (low - 1, low + 1)
     edges = np.linspace(low, high, _HISTOGRAM_BINS + 1)
     curves, top = [], 0.0

@@ -44,6 +44,7 @@ NOT_RUN = {
     "fetch": "downloads weights; tests/stages/extract/test_weights.py does so from a server of its own",
     "--scheduler": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
     "--workers": "a cluster; tests/stages/extract/test_cluster.py runs a local one",
+    "import-scores": "tables of others; tests/stages/evaluate/test_external.py makes some",
     "import-head": "checkpoints of others; tests/stages/heads/test_foreign.py makes some",
     "compare": "two trainings, or placeholders; tests/stages/report/test_compare.py has some",
     "calibrate BUNDLE --on X": "placeholders",

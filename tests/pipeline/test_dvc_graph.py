@@ -16,7 +16,9 @@ from stages.evaluate import run as evaluate
 from stages.sweep import run as sweep
 from stages.train import run as train
 
-GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+GRAPH = {
+    name: stage.get("do", stage) for name, stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].items()
+}
 
 # stage -> what its command reads of params.yaml (`*` is the stage's own name on an axis), and what of stages/ it runs.
 STAGES = {
@@ -24,12 +26,26 @@ STAGES = {
     "extract": ({"extract", "corpora.*"}, ["stages/extract/run.py"]),
     "train": ({"heads", "seeds", "train"}, ["stages/train/run.py"]),
     "evaluate": ({"evaluate.match", "heads", "seeds", "train_on"}, ["stages/evaluate/run.py"]),
+    "import-scores": ({"external.*"}, ["stages/evaluate/external.py"]),
     "sweep-window": ({"heads.ltd", "seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "sweep-layer": ({"seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "analyse": (set(), ["stages/analyse/run.py"]),
     "audit": ({"corpora.*"}, ["stages/audit/run.py"]),
     "report": (
-        {"study", "notes", "demo", "corpora", "extract", "heads", "train", "train_on", "seeds", "sweeps", "evaluate"},
+        {
+            "study",
+            "notes",
+            "demo",
+            "corpora",
+            "extract",
+            "heads",
+            "train",
+            "train_on",
+            "seeds",
+            "sweeps",
+            "evaluate",
+            "external",
+        },
         ["pipeline/study.py"],
     ),
 }
@@ -38,7 +54,7 @@ STAGES = {
 @pytest.mark.parametrize("name", GRAPH)
 def test_a_stage_is_described_and_lists_exactly_the_parameters_its_command_reads(name):
     assert GRAPH[name]["desc"]
-    params = [entry.replace("${item.corpus}", "*") for entry in GRAPH[name].get("params", [])]
+    params = [entry.replace("${item.corpus}", "*").replace("${key}", "*") for entry in GRAPH[name].get("params", [])]
     assert set(params) == STAGES[name][0]
 
 
@@ -120,7 +136,7 @@ def test_commands_carry_identity_only():
         commands = stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
         for command in commands:
             options = {word for word in shlex.split(command) if word.startswith("--")}
-            assert options <= {"--corpus", "--trained-on", "--head", "--seed"}
+            assert options <= {"--corpus", "--trained-on", "--as"}
 
 
 def test_outs_lie_where_the_commands_write():
@@ -136,6 +152,7 @@ def test_outs_lie_where_the_commands_write():
     ]
     assert outs["train"] == [str(workspace.head(trained, "x", 0).parents[1]), str(workspace.curves(trained))]
     assert outs["evaluate"] == [str(workspace.scores(corpus, trained, "x", 0).parents[1])]
+    assert outs["import-scores"] == [str(workspace.external("${key}"))]
     assert outs["audit"] == [str(workspace.audit(corpus, trained))]
     suffixes = (".parquet", ".windows.parquet", ".projection.parquet", ".csv")
     assert outs["analyse"] == [str(workspace.analysis(corpus).with_suffix(suffix)) for suffix in suffixes]

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from pyarrow.csv import write_csv
 
 from running import commit, git, run_command, start
 
@@ -125,8 +127,11 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
         return len(list((finished / "heads").glob("*.safetensors"))), len(list((finished / "scores").iterdir()))
 
     (heads, scores), before = made(), (study / "heads" / "demo-train" / "ltd" / "0.safetensors").read_bytes()
+    scored = pq.read_table(study / "scores" / "demo-test" / "demo-train" / "linear-0" / "clean.parquet")
+    write_csv(scored.select(["path", "score"]), study / "rival.csv")
     edit(
         study,
+        external={"rival": {"file": "rival.csv", "corpus": "demo-test"}},
         seeds=[0, 1],
         heads__linear={"type": "linear", "block": 11},
         demo__demo_more={"half": "right", "generators": ["bicubic"], "per_set": 4, "seed": 2},
@@ -134,7 +139,9 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
         evaluate__corpora=["demo-test", "demo-more"],
     )
     more = ("demo-images@demo-more", "extract@demo-more", "analyse@demo-more", "audit@demo-more-demo-train")
+    more = (*more, "import-scores@rival")
     assert set(repro(study)[0]) == {*more, "train@demo-train", "evaluate@demo-test", "evaluate@demo-more", "report"}
+    assert "| rival | 1 |" in (study / "reports" / "demo" / "tables" / "main.md").read_text()
     assert made()[0] == heads + 3  # ltd with seed 1, linear with both
     of_test, of_more = 4, 2  # two views, a matched one and what is held out, which is scored once; views and matched
     assert made()[1] == scores + 3 * of_test + 4 * of_more

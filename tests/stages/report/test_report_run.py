@@ -307,3 +307,26 @@ def test_windows_chosen_by_held_out_loss_are_a_table_of_the_page(study, tmp_path
     rows = read_csv(tmp_path / "tables" / "window_selection.csv")
     assert [list(row.values())[-4:] for row in rows] == [["3 to 7", "", "2", "0.7"], ["4 to 8", "chosen", "8", "0.25"]]
     assert "Windows chosen by held-out loss" in page
+
+
+def test_other_detectors_stand_in_one_table_with_the_heads_over_the_sets_that_they_scored(study, tmp_path):
+    sets = {"one": True, "two": True, "three": True}
+    told = {"file": "x.csv", "rows": 60, "unmatched": 2, "ambiguous": 0, "images_without_score": 3}
+    for seed in (0, 1):
+        study.add_scores("ltd", seed, sets, shift=2.0)
+    study.add_scores("rival", 0, sets, shift=0.5, facts={"external": {**told, "incomplete_sets": []}})
+    partial = {name: sets[name] for name in ("one", "two")}
+    study.add_scores("some", 0, partial, shift=0.5, facts={"external": {**told, "incomplete_sets": ["three"]}})
+    made = report(study, tmp_path / "out", head_order=["ltd", "rival", "some"])
+    rows = {(row["head"], row["metric"]): row for row in read_csv(made.out / "tables" / "main.csv")}
+    covered = {head: rows[head, "AP"]["sets_in_mean"] for head in ("ltd", "rival", "some")}
+    assert covered == {"ltd": "3", "rival": "3", "some": "2"}
+    of_sets = {(row["head"], row["set"]) for row in read_csv(made.out / "tables" / "per_set.csv") if row["low"]}
+    assert {("rival", "three"), ("some", "two")} <= of_sets
+    assert ("some", "three") not in of_sets
+    tests = read_csv(made.out / "tables" / "tests.csv")
+    pairs = {(row["head"], row["other"], row["set"]) for row in tests if row["p_holm"]}
+    assert {("ltd", "rival", "three"), ("ltd", "some", "one")} <= pairs
+    assert ("ltd", "some", "three") not in pairs
+    assert "some on demo: scores of x.csv, 60 rows, 2 of no image" in made.page
+    assert "3 images have no score, so these sets are left out: three." in made.page
