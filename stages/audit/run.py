@@ -110,6 +110,7 @@ def run(
         "warnings": warnings,
         "images": {"usable": usable.num_rows, "unreadable": failed.num_rows},
         "sets": sets,
+        "without_images": list(missing),
         "classes": {name: _describe(usable.filter(pc.equal(usable["label"], label))) for label, name in _CLASSES},
         "predictor": asdict(predict_from_metadata(usable)),
         "unreadable": {

@@ -198,7 +198,7 @@ def load_results(
     frame = pd.concat([frame for frame in frames if not frame.empty])
     present = {NamedSet(*row) for row in frame[["corpus", "set"]].itertuples(index=False)}
     in_order = sorted(present, key=lambda one: (place_in(sets, one.key if one.key in sets else one.name), one))
-    asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in sets))
+    asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in dict.fromkeys(sets)))
     plain = set(frame.loc[frame["view"] == "", "head"])
     return Results(
         heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),

@@ -55,7 +55,10 @@ def run(
     Raises:
         DataError: a file is missing or unusable, or the scores cannot be compared.
     """
-    order = {"heads": study.head_order, "sets": study.set_order}
+    # a set whose folder held no image at the scan is counted in every mean as one that it lacks
+    empty = (f"{audit['corpus']}/{name.rpartition('/')[2]}" for audit in study.audits
+             for name in audit.get("without_images", ()))  # fmt: skip
+    order = {"heads": study.head_order, "sets": [*study.set_order, *empty]}
     results = load_results(score_files, **order, unlabelled=study.unlabelled, names=heads_of)
     uncertainty = resample(results, replicates=replicates)
     analyses = read_analyses(profile_files)

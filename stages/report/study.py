@@ -28,7 +28,8 @@ class Study:
         head_settings: head -> setting -> value, shown under provenance.
         versions: program -> version, shown under provenance.
         sources: corpus -> where its images are; the most confident errors on them are pictured.
-        audits: contents of the audit files; their warnings are printed on top.
+        audits: contents of the audit files; their warnings are printed on top, and the sets that they found without
+            images are counted.
         reproduce: commands that make this report again.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
     """

@@ -108,6 +108,7 @@ def test_each_set_is_warned_of_by_itself_and_gaps_are_counted(audit, tmp_path):
     biased = [{"label": n % 2, "sets": ["biased"], **({} if n % 2 else JPEG)} for n in range(20)]
     features = write_features(tmp_path / "sets", *alike, *biased)
     found = audit(features, asked=("alike", "gone"), missing=["fake/empty", "fake/sdxl"])
+    assert found["without_images"] == ["fake/empty", "fake/sdxl"]
     assert [(warning["kind"], warning["set"]) for warning in found["warnings"]] == [
         ("missing-set", "gone"),
         ("missing-set", None),

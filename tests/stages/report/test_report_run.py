@@ -185,6 +185,14 @@ def test_what_spoils_the_numbers_is_said_on_top(study, tmp_path):
     assert page.count("ltd (demo): for some seed, training left the random initial window unchanged.") == 1
 
 
+def test_a_generator_whose_folder_is_empty_is_counted_in_every_mean(study, tmp_path):
+    study.add_scores("ltd", 1, SETS)
+    audits = [{"corpus": "demo", "warnings": [], "without_images": ["test/fake/gan3", "test/fake/one"]}] * 2
+    made = report(study, tmp_path, audits=audits)
+    assert (made.metrics["ltd"]["demo"]["ap_sets"], made.metrics["ltd"]["demo"]["sets"]) == (2, 4)
+    assert "over 2 of 4 sets" in made.page
+
+
 def test_the_best_head_is_named_first_and_bold(study, tmp_path):
     for head, shift in (("good", 2.0), ("poor", 0.1)):
         study.add_scores(head, 1, SETS, view="clean", shift=shift)
