@@ -53,6 +53,7 @@ _COLUMNS = {
     "split": ["split"],
     "set": ["set", "sets"],
 }
+_STATED = tuple(_COLUMNS)[1:]
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -78,9 +79,12 @@ def read_list(
     source = sources.root
     base = posixpath.normpath(names.to_text(posixpath.abspath(base_of(source)))).rstrip("/") + "/"
     seen: dict[str, tuple[str, FolderLabels, int]] = {}  # what is the same for all spellings of a file -> path ...
+    stated: dict[tuple[str, ...], FolderLabels] = {}  # what a row states, but its path -> what that means
     for line, row in _rows(source):
-        where = f"{source}, line {line}"
-        labels = _labels(row, where, classes)
+        where, statement = f"{source}, line {line}", tuple(str(row.get(name)) for name in _STATED)
+        if statement not in stated:
+            stated[statement] = _labels(row, where, classes)
+        labels = stated[statement]
         if labels.label == LEFT_OUT:
             skipped[BY_CLASS] += 1
             continue
@@ -89,8 +93,11 @@ def read_list(
             raise DataError(
                 f"{where}: {path!r} lies below the root of the shared real images and is listed as synthetic"
             )
-        row_of_file = re.sub(r"(?i)(\.parquet!/\d{8}).*", r"\1", path)
-        path, known, before = seen.get(row_of_file, (path, labels, line))
+        row_of_file = re.sub(r"(?i)(\.parquet!/\d{8}).*", r"\1", path) if "!" in path else path
+        if row_of_file not in seen:
+            seen[row_of_file] = path, labels, line
+            continue
+        path, known, before = seen[row_of_file]
         if replace(known, sets=(), pool=None) != replace(labels, sets=(), pool=None):
             raise DataError(
                 f"{source}: lines {before} and {line} both name {path!r} and state different things of it; keep one"
