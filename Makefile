@@ -34,8 +34,9 @@ lint: $(VENV)/installed
 	mypy
 	lint-imports
 
+# Those that take minutes; the others (docs/benchmarks.md) answer one question each and are run by name.
 bench: $(VENV)/installed ## Run the benchmarks, which print ratios
-	@for name in $(filter-out study_mini,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))); do \
+	@for name in storage repro scan extract training evaluation predict gpu; do \
 	  echo "== $$name"; python -m benchmarks.$$name || exit 1; done
 
 study-mini: $(VENV)/installed ## Run the paper's study on miniatures of its benchmarks, in a clone
