@@ -197,12 +197,12 @@ def params_from(text: str, source: str) -> Params:
 
 
 def complete_params(path: Path) -> list[str]:
-    """Append the sections with defaults that a valid parameter file lacks, for DVC; return the text of each."""
+    """Append the sections with defaults that a valid parameter file lacks, for DVC; return their names."""
     text = _read(path)
     content = load_yaml(text, str(path))
-    missing = [default for name, default in DEFAULTS.items() if name not in content]
+    missing = [name for name in DEFAULTS if name not in content]
     if missing:
-        completed = "\n".join([text.rstrip("\n"), *missing, ""])
+        completed = "\n".join([text.rstrip("\n"), *map(DEFAULTS.__getitem__, missing), ""])
         params_from(completed, f"{path} with the missing sections added")
         write_text(path, completed)
     return missing

@@ -78,8 +78,8 @@ def scan(*, folder: str | None, corpus: str | None, out: Path | None, strict: bo
     if folder is None:
         from pipeline.params import complete_params
 
-        for section in complete_params(workspace.PARAMS):
-            echo(f"{workspace.PARAMS}: added {section}, the default, for DVC")
+        if added := complete_params(workspace.PARAMS):
+            echo(f"{workspace.PARAMS}: added the defaults of {', '.join(added)}, which DVC reads there")
 
 
 def _scan(ref: CorpusRef, *, named: bool, strict: bool) -> None:

@@ -133,7 +133,10 @@ def test_a_study_needs_few_keys_and_scan_adds_the_rest_for_dvc(tmp_path, monkeyp
     params = load_params(tmp_path / "params.yaml")
     assert params.train == TrainSettings()
     assert set(params.heads) == {"ltd", "linear"}
-    assert "added sweeps: {window: [], layer: []}" in CliRunner().invoke(ltdpipe, ["scan"]).output
+    assert (
+        "added the defaults of notes, demo, extract, heads, seeds, train, sweeps"
+        in CliRunner().invoke(ltdpipe, ["scan"]).output
+    )
     completed = (tmp_path / "params.yaml").read_text()
     assert completed.startswith(f"{mine}\n")
     assert set(read_as_dvc_does(completed, "params.yaml")) == set(Params.model_fields)
