@@ -108,6 +108,16 @@ def run(
     if missing:
         with repeatable(corpus.threads):
             _train(missing, corpus, memory, reporter)
+    unmoved = [
+        f"{job.head.name}, seed {job.head.seed}"
+        for job in missing
+        if job.metadata["facts"].get("window_moved") is False
+    ]
+    if unmoved:
+        reporter.warn(
+            f"{'; '.join(unmoved)}: training left the random initial window unchanged; set the selection of such heads "
+            "to `halving` or `fixed:START` (docs/heads.md)"
+        )
     with all_or_none() as partial:
         for job, suffix in itertools.product(jobs if finished else (), (".safetensors", ".csv")):
             link(job.file.with_suffix(suffix), partial(job.head.out.with_suffix(suffix)))
@@ -269,11 +279,6 @@ class _Job:
         if "pi" in facts:
             moved = training.before["window_start"] != facts["window_start"]
             facts |= {"pi_before": training.before["pi"], "window_moved": moved}
-            if not moved:
-                self._reporter.warn(
-                    f"{of}: training left the random initial window unchanged; set the head's selection to `halving` "
-                    "or `fixed:START` (docs/heads.md)"
-                )
         if self._selection:
             facts["window_selection"] = self._selection
             difference, error = self._selection["difference"], self._selection["standard_error"]
