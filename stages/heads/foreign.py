@@ -61,21 +61,18 @@ def run(
     heads: int = 8,
     backbone: Mapping[str, Tensor] | None = None,
 ) -> HeadSettings:
-    """Write a head file that scores features like those in ``features``.
+    """Write a head file that scores features like those in ``features``; return its settings, from the file's shapes.
 
     Args:
         file: the checkpoint, as ``torch.save`` wrote it.
         kind: the project it comes from.
         features: directory of an extracted view; the head is made for features of its settings.
-        name: name of the head.
+        name: of the head.
         seed: its number among the head's seeds.
         out: the head file.
-        first_block: ltd-authors: first candidate block, which their file does not hold.
-        heads: ltd-authors: attention heads, which their file does not hold.
+        first_block: ltd-authors: first candidate block, which their file does not hold; nor does it hold ``heads``.
+        heads: attention heads.
         backbone: ltd-authors: weights of the image tower that made the features; those in the file have to be equal.
-
-    Returns:
-        The head's settings, from the shapes in the file.
 
     Raises:
         DataError: the file is missing, is no checkpoint of this kind, does not fit the features' backbone (the message

@@ -154,11 +154,7 @@ def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
 
 
 def bundle_card(path: Path) -> str:
-    """Return the model card of a bundle in Markdown, with its calibration and the backbone it needs.
-
-    Raises:
-        DataError: as :func:`read_bundle`.
-    """
+    """Return the model card of a bundle in Markdown, with its calibration and the backbone it needs."""
     bundle = read_bundle(path)
     manifest, calibration, spec = bundle.manifest, bundle.manifest.calibration, bundle.manifest.spec
     counts = {"real": calibration.n_real, "synthetic": calibration.n_fake, "unlabelled": calibration.n_unlabelled}

@@ -89,12 +89,7 @@ def calibrate(
     target_fpr: float,
     unsure: float | None = None,
 ) -> Calibration:
-    """Calibrate on N images whose class is known, none of which trained the head; arguments as for :func:`run`.
-
-    Raises:
-        DataError: too few images (the message says how many are needed), logits that are all the same or not finite, or
-            synthetic images whose logits are not greater than those of real ones.
-    """
+    """Calibrate on N images whose class is known, none of which trained the head; see :func:`run`."""
     reals, fakes = logits[labels == 0], logits[labels == 1]
     threshold = conformal_threshold(reals, target_fpr)
     low = None if unsure is None else min(conformal_lower_threshold(fakes, unsure), threshold)
@@ -113,11 +108,7 @@ def calibrate(
 
 
 def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: float) -> Calibration:
-    """Set the threshold from ``logits`` (N,) of images of which a ``share`` is synthetic, nobody knows which.
-
-    Raises:
-        DataError: they are fewer than 100, or their logits are all the same or not finite.
-    """
+    """Set the threshold from ``logits`` (N,) of at least 100 images, a ``share`` of them synthetic, unknown which."""
     if len(logits) < UNLABELLED:
         raise DataError(
             f"{source} has {len(logits)} unlabelled images, and a threshold from them needs at least {UNLABELLED}; add "
@@ -137,26 +128,18 @@ def calibrate_unlabelled(logits: NDArray[np.float64], *, source: str, share: flo
 
 
 def conformal_threshold(reals: NDArray[np.float64], target_fpr: float) -> float:
-    """Return the least logit above which a new image like ``reals`` (n,) lies with probability at most ``target_fpr``.
-
-    Raises:
-        DataError: there are too few of them; the message says how many are needed.
-    """
+    """Return the least logit above which a new image like ``reals`` (n,) lies with at most this probability."""
     return float(np.sort(reals)[len(reals) - _allowed(len(reals), target_fpr, "target-fpr", "real")])
 
 
 def conformal_lower_threshold(fakes: NDArray[np.float64], unsure: float) -> float:
-    """Return the greatest logit up to which a new image like ``fakes`` (n,) lies with probability at most ``unsure``.
-
-    Raises:
-        DataError: there are too few of them; the message says how many are needed.
-    """
+    """Return the greatest logit up to which a new image like ``fakes`` (n,) lies with at most this probability."""
     place = _allowed(len(fakes), unsure, "unsure", "synthetic")
     return float(np.nextafter(np.sort(fakes)[place - 1], -np.inf))
 
 
 def _allowed(images: int, rate: float, option: str, word: str) -> int:
-    """How many of the images may lie on the wrong side, the new one counted in."""
+    """How many of the images may lie on the wrong side, the new one counted in; a DataError where it is none."""
     allowed = math.floor((images + 1) * rate + 1e-9)
     if allowed < 1:
         needed = math.ceil(1 / rate - 1e-9) - 1

@@ -230,10 +230,7 @@ def note_on(metadata: dict[str, Any], side: int) -> str | None:
 
 
 def task_of(name: str, spec: ReadSpec) -> Task:
-    """Return the task of reading one file, or member of an archive, in all views of a spec that begins at ``/``.
-
-    ``name`` is text of :mod:`storage.names`, relative to the working directory or absolute.
-    """
+    """Return the task of reading a file or member of an archive, by its spelled name, in all views of a spec."""
     path = os.path.join(Path.cwd(), to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
     return Task(to_text(path).lstrip("/"), tuple(range(len(spec.views))))
 
@@ -251,11 +248,7 @@ def _thumbnail(read: ReadResult, view: int) -> NDArray[np.uint8] | None:
 
 
 def read_any(image: AnyImage, spec: ReadSpec) -> tuple[str | None, ReadResult]:
-    """Read one image from memory or from a file.
-
-    Raises:
-        SettingError: it is neither an image, nor an array of one, nor a path, nor the content of a file.
-    """
+    """Read one image from memory or from a file; return its name, where it has one, and what reading it gave."""
     out = np.zeros(spec.shape, np.uint8)
     if isinstance(image, (str, os.PathLike)):
         name = spelled(os.fsdecode(image))

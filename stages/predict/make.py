@@ -113,11 +113,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
 
 
 def open_features(directory: Path, spec: FeatureSpec) -> FeatureTable:
-    """Open an extracted view, of any geometry, for the head that reads ``spec``.
-
-    Raises:
-        DataError: the features are missing or damaged, or of another backbone; the message names the settings.
-    """
+    """Open an extracted view, of any geometry, for the head that reads ``spec``; a DataError names what differs."""
     table = FeatureTable.open(directory)
     difference = spec_difference(replace(spec, view={}), replace(table.spec, view={}))
     if difference:

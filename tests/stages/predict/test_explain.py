@@ -53,12 +53,6 @@ def test_parts_sum_to_the_logit(settings, names):
     torch.testing.assert_close(sum(parts.values()), head(features), atol=1e-3, rtol=1e-5)
 
 
-def test_a_head_that_is_no_sum_has_no_parts():
-    head = build_head(RineSettings(), blocks=4, width=32, embedding=16).eval().requires_grad_(False)
-    features = torch.randn(2, *head.feature_shape)
-    assert contributions(head, features) == {}
-
-
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
