@@ -12,8 +12,9 @@ from pipeline.commands.detector import bundle, calibrate, explain, predict, show
 from pipeline.commands.heads import import_head, sweep, train
 from pipeline.commands.machine import backbones, doctor, fetch
 from pipeline.commands.profile import profile
+from pipeline.commands.scores import evaluate, import_scores
 from pipeline.commands.store import status, store, verify
-from pipeline.commands.study import analyse, audit, compare, evaluate, import_scores, report
+from pipeline.commands.study import analyse, audit, compare, report
 
 if TYPE_CHECKING:
     import click

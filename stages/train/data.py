@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from stages.heads.settings import HELD_OUT
-from stages.train.batches import FeatureBatches
+from stages.train.batches import FeatureBatches, union_of
 from storage.errors import DataError
 from storage.features import FeatureTable
+from storage.index import INDEX_NAME, fingerprint, read_index
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -58,6 +60,26 @@ class TrainingData:
             check_same_images(first, other)
         return cls(tuple(opened[view] for view in views), opened[validation_view], split_rows(first, settings))
 
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """View -> the hash of all that its index says of images and shards."""
+        directories = {table.directory.name: table.directory for table in (*self.views, self.validation_view)}
+        return {name: fingerprint(read_index(directory / INDEX_NAME)) for name, directory in directories.items()}
+
+    def provenance(self) -> dict[str, Any]:
+        """What head files state of the images that they were trained on."""
+        first, split = self.views[0], self.split
+        sizes = {"training": len(split.training), "validation": len(split.validation), "unreadable": len(first.failed)}
+        return {
+            "validation": split.rule,
+            "corpus": first.corpus,
+            "corpus_index_sha256": self.fingerprints[first.directory.name],
+            "view_index_sha256": self.fingerprints,
+            "images": sizes,
+            "feature_key": first.key,
+            "feature_spec": first.spec.to_json(),
+        }
+
     def batches(self, reads: HeadInput, device: torch.device, budget: int) -> tuple[FeatureBatches, FeatureBatches]:
         """Return the images that train and those that validate; ``budget`` bytes are for both together.
 
@@ -67,6 +89,25 @@ class TrainingData:
         validation = FeatureBatches([self.validation_view], self.split.validation, reads, device=device, budget=share)
         left = budget - validation.resident_bytes
         return FeatureBatches(self.views, self.split.training, reads, device=device, budget=left), validation
+
+    def shared(
+        self, reads: Sequence[HeadInput], device: torch.device, budget: int
+    ) -> Iterator[tuple[tuple[FeatureBatches, FeatureBatches], list[int]]]:
+        """Yield batches as :meth:`batches` does, with the numbers of the heads that are trained on them.
+
+        All that read one tap share its features, in memory or from disk; but where these do not fit the budget, heads
+        whose own blocks do are trained on those.
+        """
+        for tap in dict.fromkeys(read.tap for read in reads):
+            left = [number for number, read in enumerate(reads) if read.tap == tap]
+            every = self.batches(union_of([reads[number] for number in left]), device, budget)
+            for read in () if every[0].resident_bytes else dict.fromkeys(reads[number] for number in left):
+                own = self.batches(read, device, budget)
+                if own[0].resident_bytes:
+                    yield own, [number for number in left if reads[number] == read]
+                    left = [number for number in left if reads[number] != read]
+            if left:
+                yield every, left
 
 
 def split_rows(table: FeatureTable, settings: TrainSettings) -> Split:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import itertools
 import json
-from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
 from stages.heads.settings import MOST_SHARED, LtdSettings
 from stages.recipe import recipe
-from stages.train.batches import union_of
 from stages.train.data import TrainingData
 from stages.train.loop import train_together
 from stages.train.selection import choose_window, epochs_of
@@ -26,11 +24,10 @@ from storage.atomic import all_or_none, link, remove
 from storage.csv_text import csv_text
 from storage.errors import DataError, SettingError
 from storage.headfile import load_head, save_head
-from storage.index import INDEX_NAME, fingerprint, read_index
 from storage.store import training_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from stages.heads.head import Head
@@ -86,12 +83,12 @@ def run(
         views: directories of the corpus's views; epoch e reads view e mod V.
         validation_view: directory of the view that validates.
         heads: what is trained; a seed fixes initialisation, dropout, windows and image order.
-        settings: how heads of the study are trained; a head's method and the head itself may override it.
+        settings: of the study; a head's method and the head itself may override them.
         reporter: gets notes, warnings and progress.
         memory: bytes of features to hold, else streamed; None: 60 % of what is free. Changes no result.
         threads: CPU threads; None: as the width asks for. Another number rounds otherwise, so it is in the file.
-        finished: folder of finished heads, each under its recipe: what is there is not trained again but linked to its
-            place, and what is trained is put there. None: everything is trained.
+        finished: folder of finished heads, each under its recipe, which are linked to their places: what is there is
+            not trained again. None: everything is trained.
         curves: a ``.csv`` for the epochs of all heads in one table.
 
     Returns:
@@ -138,61 +135,17 @@ class _Corpus:
         self.data, self.settings, self.asked_threads = data, settings, threads
         self.spec, self.device = data.views[0].spec, best_device()
         self.threads = threads or default_threads(self.spec.width)
-        directories = {table.directory.name: table.directory for table in (*data.views, data.validation_view)}
-        self.fingerprints = {name: fingerprint(read_index(at / INDEX_NAME)) for name, at in directories.items()}
 
     def build(self, settings: HeadSettings) -> Head:
         """Return a head that reads these features, its weights drawn from torch's generator."""
         spec = self.spec
         return build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
 
-    def provenance(self) -> dict[str, Any]:
-        """What every head file states of its training."""
-        first, split = self.data.views[0], self.data.split
-        return {
-            "validation": split.rule,
-            "corpus": first.corpus,
-            "corpus_index_sha256": self.fingerprints[first.directory.name],
-            "view_index_sha256": self.fingerprints,
-            "images": {
-                "training": len(split.training),
-                "validation": len(split.validation),
-                "unreadable": len(first.failed),
-            },
-            "feature_key": first.key,
-            "feature_spec": self.spec.to_json(),
-            "machine": {"device": self.device.type, "threads": self.threads if self.device.type == "cpu" else None},
-            "versions": {package: version(package) for package in ("ltdpipe", "torch")},
-        }
-
-    def feeds(self, jobs: Iterable[_Job], budget: int) -> Iterator[tuple[_Feeds, list[_Job]]]:
-        """Yield images that train and that validate, with the heads that read them, one seed after the other.
-
-        All heads that read one tap share its features, in memory or from disk; but where these do not fit the budget,
-        heads whose own blocks do are trained on those.
-        """
-        taps: dict[str, list[_Job]] = defaultdict(list)
-        for job in sorted(jobs, key=lambda job: (job.head.seed, job.settings.batch)):
-            taps[job.reads.tap].append(job)
-        for members in taps.values():
-            shared = self.data.batches(union_of([job.reads for job in members]), self.device, budget)
-            left = members
-            for reads in () if shared[0].resident_bytes else dict.fromkeys(job.reads for job in members):
-                own = self.data.batches(reads, self.device, budget)
-                if own[0].resident_bytes:
-                    yield own, [job for job in left if job.reads == reads]
-                    left = [job for job in left if job.reads != reads]
-            if left:
-                yield shared, left
-
 
 class _Job:
-    """A head to train.
+    """A head to train, and its file, which is linked to its place in the end.
 
     Attributes:
-        head: what was asked for.
-        file: where its file goes first.
-        settings: how it is trained.
         reads: what of the features it reads; with a choice of windows, what all of them read.
         windows: first blocks of the windows to choose among by held-out loss; none where there is no choice.
         bytes: what it takes while it is trained.
@@ -203,9 +156,7 @@ class _Job:
     def __init__(self, head: HeadToTrain, corpus: _Corpus, finished: Path | None, reporter: Reporter) -> None:
         self.head, self._corpus, self._reporter = head, corpus, reporter
         self.settings = head.settings.training(corpus.settings)
-        self.file, self._may_be_there = head.out, finished is not None
-        if finished is not None:
-            self.file = finished / f"{self._recipe()}.safetensors"
+        self.file = head.out if finished is None else finished / f"{self._recipe()}.safetensors"
         self.reads, self.bytes = planned(head.settings, corpus.spec)
         self.windows: Sequence[int] = ()
         if isinstance(head.settings, LtdSettings) and head.settings.chosen_windows:
@@ -219,20 +170,18 @@ class _Job:
 
     def is_finished(self) -> bool:
         """Say whether the file is there, whole, under the name of its recipe; ``metadata`` is then what it states."""
-        if not self._may_be_there or not self.file.with_suffix(".csv").exists():
-            return False
         try:
-            self.metadata = load_head(self.file)[1]
+            self.metadata = {} if self.file == self.head.out else load_head(self.file)[1]
         except DataError:
             return False
-        return True
+        return bool(self.metadata) and self.file.with_suffix(".csv").exists()
 
     def _recipe(self) -> str:
         """A name for all that decides what is learned. The machine does not: its rounding may differ."""
         data, head = self._corpus.data, self.head
         facts = [
             *(head.name, head.seed, head.settings.model_dump(mode="json"), self.settings.model_dump(mode="json")),
-            *(data.views[0].corpus, self._corpus.fingerprints, self._corpus.asked_threads),
+            *(data.views[0].corpus, data.fingerprints, self._corpus.asked_threads),
             [(table.directory.name, table.key) for table in (*data.views, data.validation_view)],
         ]
         return recipe(facts, CODE)
@@ -304,8 +253,16 @@ class _Job:
         remove(*self._unfinished)
 
     def _provenance(self) -> dict[str, Any]:
-        about = {"head": self.head.name, "seed": self.head.seed, "train": self.settings.model_dump(mode="json")}
-        return {**self._corpus.provenance(), **about}
+        """What the file states of its training."""
+        on_cpu = self._corpus.device.type == "cpu"
+        return {
+            "head": self.head.name,
+            "seed": self.head.seed,
+            "train": self.settings.model_dump(mode="json"),
+            **self._corpus.data.provenance(),
+            "machine": {"device": self._corpus.device.type, "threads": self._corpus.threads if on_cpu else None},
+            "versions": {package: version(package) for package in ("ltdpipe", "torch")},
+        }
 
 
 def _train(jobs: Sequence[_Job], corpus: _Corpus, memory: int | None, reporter: Reporter) -> None:
@@ -317,11 +274,12 @@ def _train(jobs: Sequence[_Job], corpus: _Corpus, memory: int | None, reporter: 
     free = default_budget(corpus.device)
     room = free // 4  # for trainings, beside the features
     faults: list[SettingError] = []
-    with reporter.progress(
-        f"train on {corpus.data.views[0].corpus}", sum(job.epochs for job in jobs), "epochs"
-    ) as progress:
-        for feeds, members in corpus.feeds(jobs, free if memory is None else memory):
-            for portion in in_portions(members, lambda job: job.bytes, room):
+    epochs = sum(job.epochs for job in jobs)
+    with reporter.progress(f"train on {corpus.data.views[0].corpus}", epochs, "epochs") as progress:
+        jobs = sorted(jobs, key=lambda job: (job.head.seed, job.settings.batch))  # these share their batches
+        every = corpus.data.shared([job.reads for job in jobs], corpus.device, free if memory is None else memory)
+        for feeds, members in every:
+            for portion in in_portions([jobs[number] for number in members], lambda job: job.bytes, room):
                 trainings: dict[Training, _Job] = {}
                 for job in portion:
                     try:

@@ -100,6 +100,52 @@ def test_the_images_held_out_of_training_are_scored_as_test_images_are_seen(tmp_
     assert (scores.card.corpus, scores.card.view) == ("training", "held-out")
 
 
+def test_heads_are_scored_together_as_alone_and_only_where_something_is_new(tmp_path, make_head):
+    """Heads of different blocks and settings, on two views, a matched one and what is held out of training."""
+    features, trained_on, finished = tmp_path / "features", tmp_path / "training", tmp_path / "finished"
+    for number, view in enumerate(("clean", "jpeg-70")):
+        write_view(features / view, seed=number)
+    write_view(trained_on / "clean", corpus="training", prefix="t", images=80)
+    kinds = {
+        "last": LinearSettings(block="last"),
+        "first": LinearSettings(block=0),
+        "all": LinearSettings(block="all"),
+        "ltd": LtdSettings(candidates=(1, 2), window=2),
+    }
+    files = {name: make_head(settings).rename(tmp_path / f"{name}.safetensors") for name, settings in kinds.items()}
+
+    def score_all(*names, folder="together", **more):
+        heads = [HeadToScore(files[name], tmp_path / folder / name, trained_on) for name in names]
+        given = {"features": features, "finished": finished, "match": ["size"], **more}
+        return [(each.scored > 0, each.kept > 0) for each in run_views(heads=heads, **given)]
+
+    assert score_all(*kinds) == [(True, False)] * 4
+    for name in kinds:
+        score_all(name, folder="alone", finished=tmp_path / f"finished-{name}")
+    together, alone = (
+        {path.relative_to(tmp_path / folder): path.read_bytes() for path in (tmp_path / folder).rglob("*.parquet")}
+        for folder in ("together", "alone")
+    )
+    assert together == alone
+    assert len(together) == 4 * 4
+    assert score_all(*kinds) == [(False, True)] * 4
+    write_view(features / "blur-2", seed=7)
+    assert score_all("first", "ltd") == [(True, True)] * 2
+    files["first"] = make_head(LinearSettings(block=1))
+    assert score_all("first", "ltd") == [(True, False), (False, True)]
+    index = read_index(features / "clean" / INDEX_NAME)
+    labels = pa.array([1 - label for label in index.table["label"].to_pylist()], pa.int8())
+    table = index.table.set_column(1, index.table.schema.field(1), labels)
+    write_index(features / "clean" / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
+    assert score_all("ltd") == [(True, True)]
+    damaged = next(
+        path for path in finished.iterdir() if path.samefile(tmp_path / "together" / "ltd" / "blur-2.parquet")
+    )
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert score_all("ltd") == [(True, True)]
+    assert len(read_scores(tmp_path / "together" / "ltd" / "blur-2.parquet")) == 60
+
+
 def test_a_head_trained_elsewhere_has_no_held_out_images(tmp_path, head):
     weights, metadata = load_head(head)
     save_head(tmp_path / "imported", weights, {name: value for name, value in metadata.items() if name != "train"})
