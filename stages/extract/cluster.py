@@ -84,6 +84,8 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
         "distributed.scheduler.allowed-failures": _TRIES - 1,
         # a worker without a nanny's limits: the backbone's memory is not Dask's to judge
         "distributed.worker.memory.terminate": False,
+        # Ctrl-C goes to the whole group; the client decides, and has them keep what they have done
+        "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"],
         "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
     }
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def task_on_another_worker(work, plan):
 
 
 def logged_task(work, plan):
-    """A Dask task that writes down how often its worker has opened loaders."""
+    """A Dask task that writes down how often its worker has opened loaders; each worker gets one at least."""
     from distributed import get_worker
 
     from stages.extract import cluster
@@ -80,8 +81,12 @@ def logged_task(work, plan):
     if not hasattr(cluster, "opened"):
         cluster.opened, open_loaders = [], cluster.open_loaders
         cluster.open_loaders = lambda *arguments: cluster.opened.append(1) or open_loaders(*arguments)
+    own = f"worker-{get_worker().name}"
+    deadline = time.monotonic() + 120  # for another worker to join
+    while [path.name for path in Path(os.environ["LOGGED"]).glob("worker-*")] == [own] and time.monotonic() < deadline:
+        time.sleep(0.1)
     done = cluster._task(work, plan)
-    Path(os.environ["LOGGED"], f"worker-{get_worker().name}").write_text(str(len(cluster.opened)))
+    Path(os.environ["LOGGED"], own).write_text(str(len(cluster.opened)))
     return done
 
 

@@ -20,7 +20,7 @@ SHARD = 6
 
 @pytest.fixture
 def pictures(folder) -> Path:
-    for number in range(40):
+    for number in range(20):
         save(folder / f"{number:02d}.png", seed=number, size=(230, 240))
     (folder / "07.png").write_bytes((folder / "07.png").read_bytes()[:200])
     return folder
@@ -54,10 +54,10 @@ def test_killed_workers_change_no_byte(pictures, extract, tmp_path, reporter, ow
     )  # fmt: skip
     assert {path.name for path in tmp_path.glob("killed-*")} == {"killed-before", "killed-after"}
     assert summary.failed_kinds == {"truncated": 1}
-    assert reporter.done == 40
+    assert reporter.done == 20
     extract(pictures, backbone="demo-vit", out="out-here", store="here", views=views, runtime=Runtime(**runtime))
     found, expected = published(tmp_path / "out-cluster"), published(tmp_path / "out-here")
-    assert len(expected) == 2 * (2 * 7 + 1)
+    assert len(expected) == 2 * (2 * 4 + 1)
     assert found == expected
 
 
@@ -112,7 +112,7 @@ def test_a_client_waits_for_workers_says_so_and_gives_work_to_those_that_join_la
             time.sleep(0.1)
         cluster.scale(2)
         run.join()
-    assert reporter.done == 40
+    assert reporter.done == 20
     assert len(list(tmp_path.glob("worker-*"))) == 2
     loaders = {path.read_text() for path in tmp_path.glob("worker-*")}
     assert loaders == {"1"}  # a worker has opened them once, for all its shards
@@ -133,7 +133,7 @@ def test_a_failing_worker_s_shards_are_given_to_others_and_one_that_fails_everyw
 
 
 def test_workers_of_an_interrupted_run_keep_what_they_have_done(pictures, extract, tmp_path, reporter, monkeypatch):
-    runtime = {"shard_size": 30, "loaders": 0, "batch": 4}
+    runtime = {"shard_size": 15, "loaders": 0, "batch": 4}
 
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt

@@ -119,17 +119,6 @@ def test_batch_size_changes_rounding_alone(tiny, folder, extract, batch):
         assert (np.abs(found - wanted) <= 1e-4 + 2**-10 * np.abs(wanted)).all()
 
 
-def test_order_of_the_manifest_changes_rounding_alone(tiny, folder, extract):
-    """Adding images one by one gives them other neighbours in the batch and other shards."""
-    for number in (3, 1, 4, 0, 2):
-        save(folder / f"{number}.png", seed=number)
-        _, grown = extract(folder)
-    _, whole = extract(folder, out="whole", store="whole")
-    assert len(grown) == len(whole) == 5
-    difference = np.abs(grown.read().astype(float) - whole.read().astype(float))
-    assert (difference <= 1e-4 + 2**-10 * np.abs(whole.read().astype(float))).all()
-
-
 def test_views_that_lack_the_same_images_share_chunks_which_come_in_manifest_order():
     manifest = manifest_table({"path": f"{row}.png", "sets": [], "size_bytes": 1, "mtime_ns": 1} for row in range(5))
     missing = [np.arange(3, 5), np.arange(4), np.arange(3, 5)]

@@ -21,6 +21,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from running import PROJECT
 from stages.extract import weights
 from stages.extract.backbone import load_backbone
 from stages.extract.registry import BACKBONES
@@ -290,48 +291,60 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+# Several commands in one process, since importing torch takes seconds.
+PROGRAM = """
+import contextlib, io, json, sys
+from pipeline.cli import main
+def run(name):
+    out, err = io.StringIO(), io.StringIO()
+    sys.argv[1:] = ["fetch", name]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            return end.code, out.getvalue(), err.getvalue()
+print(json.dumps([run(name) for name in sys.argv[1:]]))
+"""
+
+
 @pytest.fixture
 def fetch(tmp_path):
-    """Run ``ltdpipe fetch`` against a hub of the test's own."""
+    """Run ``ltdpipe fetch`` for some backbones against a hub of the test's own: (exit status, stdout, stderr) each."""
     Hub.asked = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         environment = {"HF_ENDPOINT": address, "HOME": str(tmp_path), "LTDPIPE_WEIGHTS": str(tmp_path / "weights")}
 
-        def run(name: str = "clip-vit-b-32", **variables: str) -> subprocess.CompletedProcess[str]:
-            command = [Path(sys.executable).with_name("ltdpipe"), "fetch", name]
+        def run(*names: str, **variables: str) -> list[tuple[int, str, str]]:
+            command = [sys.executable, "-c", PROGRAM, *names]
             variables = os.environ | environment | variables
-            return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, env=variables, cwd=PROJECT, capture_output=True, text=True, check=True)
+            return json.loads(done.stdout)
 
         yield run
         server.shutdown()
 
 
 def test_weights_come_from_the_hub_or_its_mirror_once_and_are_checked(fetch, tmp_path):
-    done = fetch()
-    if done.returncode:  # the transfer broke off, and was not taken up again by itself
-        done = fetch()
-    assert done.returncode == 0, done.stderr
-    path = Path(done.stdout.splitlines()[-1])
+    name, absent = "clip-vit-b-32", "clip-vit-b-16"
+    *_, (status, out, err), missing = fetch(name, name, absent)  # a transfer that broke off is taken up again
+    assert status == 0, err
+    path = Path(out.splitlines()[-1])
     assert path.read_bytes() == CONTENT
     assert path.is_relative_to(tmp_path / "weights")
-    asked = len(Hub.asked)
-    assert asked == 2
-    assert fetch(HF_HUB_OFFLINE="1").stdout == done.stdout
-    assert len(Hub.asked) == asked
+    assert len(Hub.asked) == 2
+    present, offline = fetch(name, absent, HF_HUB_OFFLINE="1")
+    assert present[1].splitlines()[-1] == str(path)
+    assert len(Hub.asked) == 2
+    for status, _, err in (missing, offline):
+        assert status == 4
+        assert re.search(r"cannot be downloaded .*`ltdpipe fetch clip-vit-b-16`", err)
+        assert "Traceback" not in err
     path.resolve().write_bytes(CONTENT[:-1] + b"x")
-    damaged = fetch()
-    assert damaged.returncode == 4
-    assert "is not the weights file of clip-vit-b-32 (its sha256 differs); delete" in damaged.stderr
-
-
-@pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {}], ids=["offline", "not there"])
-def test_weights_that_cannot_be_had_are_explained_in_one_line(fetch, variables):
-    done = fetch("clip-vit-b-16", **variables)
-    assert done.returncode == 4
-    assert re.search(r"cannot be downloaded .*`ltdpipe fetch clip-vit-b-16`", done.stderr)
-    assert "Traceback" not in done.stderr
+    ((status, _, err),) = fetch(name, HF_HUB_OFFLINE="1")
+    assert status == 4
+    assert "is not the weights file of clip-vit-b-32 (its sha256 differs); delete" in err
 
 
 def test_openais_own_file_is_found_where_it_was_put_and_must_be_that_file(tmp_path, reporter, monkeypatch):
