@@ -128,10 +128,10 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
 
     (heads, scores), before = made(), (study / "heads" / "demo-train" / "ltd" / "0.safetensors").read_bytes()
     scored = pq.read_table(study / "scores" / "demo-test" / "demo-train" / "linear-0" / "clean.parquet")
-    write_csv(scored.select(["path", "score"]), study / "rival.csv")
+    write_csv(scored.select(["path", "score"]), study / "data" / "rival.csv")
     edit(
         study,
-        external={"rival": {"file": "rival.csv", "corpus": "demo-test"}},
+        external={"rival": {"file": "data/rival.csv", "corpus": "demo-test"}},
         seeds=[0, 1],
         heads__linear={"type": "linear", "block": 11},
         demo__demo_more={"half": "right", "generators": ["bicubic"], "per_set": 4, "seed": 2},
