@@ -68,6 +68,7 @@ def speed_table(runs: Sequence[Measured], study: str) -> Table | None:
         "Wall time as this machine wrote it down when it made the files at hand, other load on it included; a run that "
         "was stopped counts from where it resumed. Images are counted once per view.",
         "extraction: from image files to features. training: from features to one head. scoring: one head on the "
-        "features of every view of one corpus.",
+        "features of every view of one corpus. Heads of one pass share its time: in training equally, in scoring by "
+        "the images of each.",
     ]
     return Table(f"{study}: speed", header, blocks, block_name="stage", notes=notes) if blocks else None
