@@ -55,9 +55,7 @@ class _Work:
     folders: Sequence[CorpusFolder]
 
 
-class _Failure(NamedTuple):
-    """A task that a worker could not do, though another one may."""
-
+class _Failure(NamedTuple):  # a task that a worker could not do, though another one may
     worker: str
     reason: str
 
@@ -101,10 +99,7 @@ def open_cluster(runtime: Runtime) -> Iterator[Client]:
 def describe_on_worker(
     client: Client, settings: ExtractSettings, runtime: Runtime, notify: Callable[[str], None]
 ) -> BackboneIdentity:
-    """Load the backbone on some worker and return what it is there; wait for a first worker, and say so.
-
-    The client's machine may have no GPU, and need not hold the weights.
-    """
+    """Return what the backbone is on a worker: the client may have neither GPU nor weights. Say so when it waits."""
     if not client.nthreads():
         notify(f"the Dask scheduler at {runtime.scheduler} has no worker yet; waiting for one")
         client.wait_for_workers(1)
@@ -199,7 +194,7 @@ def _finished(client: Client, under_way: list[Any]) -> list[Any]:
 
 
 def _quarantined(given_up: Sequence[tuple[ShardPlan, str]], folders: Sequence[CorpusFolder]) -> DataError:
-    """Write down the files of the shards that no worker could make, and return the error that names the list."""
+    """Write down the files of these shards, and return the error that names the list."""
     paths = [path for plan, _ in given_up for path in plan.images["path"].to_pylist()]
     folder = folders[min(given_up[0][0].shards)]
     listed = folder.directory / QUARANTINE
@@ -213,10 +208,7 @@ def _quarantined(given_up: Sequence[tuple[ShardPlan, str]], folders: Sequence[Co
 
 
 def _backbone_settings(settings: ExtractSettings) -> ExtractSettings:
-    """Return the settings that select the backbone, with the absolute path of a weights file: workers run elsewhere.
-
-    The rest is left at its defaults, so that a worker holds one backbone whatever else a later run sets.
-    """
+    """Return the settings that select the backbone, and no other, with an absolute path: workers run elsewhere."""
     weights = settings.weights
     if weights != "default" and not weights.startswith("random:"):
         weights = str(Path(weights).absolute())

@@ -87,9 +87,7 @@ def present_weights(card: BackboneCard) -> Path | None:
 
 
 def fetch_weights(card: BackboneCard, note: Callable[[str], None]) -> tuple[Path, str]:
-    """Return a backbone's weights file and its sha256, downloaded if it is not here yet.
-
-    The hub's downloads resume, wait for one another, and follow its settings (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME).
+    """Return a backbone's weights file and its sha256, downloaded (as the hub's own settings say) if it is not here.
 
     Raises:
         ResourceError: it cannot be downloaded, or has another sha256 than OpenAI or the hub states.
@@ -130,17 +128,11 @@ def _repository(card: BackboneCard) -> tuple[str, str]:
 
 
 def load_weights(tower: Tower, path: Path, card: BackboneCard, sha256: str | None = None) -> None:
-    """Load a local weights file, or the folder of a Hugging Face snapshot, into a tower.
+    """Load a local weights file, or the folder of a Hugging Face snapshot, into a tower built as ``card`` says.
 
     Known forms: safetensors; a state dict in a torch file, alone or under "state_dict" or "model"; OpenAI's own
     archive; the LTD authors' checkpoint. Keys may be open_clip's, OpenAI's, Hugging Face's (CLIPModel and its vision
-    parts) or timm's, of a whole CLIP model or of the image tower alone.
-
-    Args:
-        tower: built as ``card`` says.
-        path: the file or folder.
-        card: the backbone that it should be.
-        sha256: of the file, where it is known.
+    parts) or timm's, of a whole CLIP model or of the image tower alone. ``sha256`` of the file is given where known.
 
     Raises:
         DataError: the file is unreadable, would have to be executed, is another backbone's, has another activation,
