@@ -122,8 +122,7 @@ def make_shards_on(
 ) -> Timing:
     """Make the shards of ``plans`` on the cluster, as :func:`stages.extract.encode.make_shards` does here.
 
-    No more tasks are under way than the workers of the moment have threads: one that joins gets work at once, and one
-    that dies has one task with it and no bystander. A task that fails is given to another worker.
+    Each thread of the workers of the moment has one task: who joins gets work at once, who dies has no bystander.
 
     Raises:
         LtdpipeError: a worker met a fatal error (a full disk, broken features); the rest is cancelled.
@@ -257,10 +256,8 @@ def _stop(run: str) -> None:
 
 
 def _identity(settings: ExtractSettings, compiled: bool) -> BackboneIdentity:
-    backbone = _backbone(settings, compiled)
-    return BackboneIdentity(
-        card=backbone.card, weights=backbone.weights, device=backbone.device, precision=backbone.precision
-    )
+    own = _backbone(settings, compiled)
+    return BackboneIdentity(card=own.card, weights=own.weights, device=own.device, precision=own.precision)
 
 
 def _task(work: _Work, plan: ShardPlan) -> Timing | _Failure:

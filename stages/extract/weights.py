@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from stages.extract.registry import BackboneCard
     from stages.extract.towers import Tower
 
-# Of an image tower's keys: in the LTD authors' checkpoint, in a whole CLIP model, alone.
-_PREFIXES = ("model.visual.", "visual.", "")
+_PREFIXES = ("model.visual.", "visual.", "")  # of keys: in the LTD authors' checkpoint, in a whole CLIP model, alone
 _HOLDERS = ("state_dict", "model")  # training checkpoints keep the weights under one of these
 # What a snapshot folder keeps its weights in, the first that is there.
 _SNAPSHOT = (
@@ -162,9 +161,8 @@ def load_weights(tower: Tower, path: Path, card: BackboneCard, sha256: str | Non
     refused = f"{path} does not fit the backbone {card.name}; by its keys it is {form}: "
     try:
         result = tower.module.load_state_dict(_of_image_tower(state, tower.module, card), strict=False)
-    except (RuntimeError, KeyError) as error:  # shapes differ; the message lists them one a line
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        raise DataError(f"{refused}{lines[0] if lines else error}") from error
+    except (RuntimeError, KeyError) as error:  # shapes differ; the message lists them from its second line on
+        raise DataError(f"{refused}{next(iter(str(error).splitlines()[1:]), str(error)).strip()}") from error
     if result.missing_keys or result.unexpected_keys:
         counts = [
             f"{len(names)} {what}" + (f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "")
