@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Images that the manifests of the paper's corpora list, by the published sizes (stages/scan/protocols.yaml).
 IMAGES = {"progan": 72_000, "sdv14": 236_000, "ufd": 73_000, "genimage": 100_000, "drct2m": 70_000}
 SHARD = 1024
+HEAD_FILES = (".safetensors", ".csv")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -105,9 +107,12 @@ def fabricate(out: Path, params: Params) -> int:
         paths = [out / view / name for view in view_directories(corpus.views) for name in ("index.parquet", *names)]
     elif out.suffix:
         paths = [out]
-    elif out.parts[-4] == "scores":
-        views = [*view_directories(params.corpora[out.parts[-3]].views), "held-out", "matched-jpeg+size"]
-        paths = [out / f"{view}.parquet" for view in views]
+    elif out.parent.name == "heads":
+        paths = [out / head / f"{seed}{end}" for head in params.heads for seed in params.seeds for end in HEAD_FILES]
+    elif out.parent.name == "scores":
+        views = [*view_directories(params.corpora[out.name].views), "held-out", "matched-jpeg+size"]
+        runs = product(params.train_on, params.heads, params.seeds, views)
+        paths = [out / trained / f"{head}-{seed}" / f"{view}.parquet" for trained, head, seed, view in runs]
     else:
         paths = [out / name for name in ("results.csv", "sweep.json")]
     for path in paths:
