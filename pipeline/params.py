@@ -128,6 +128,8 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _check_references(self) -> Params:
+        if "external" in self.corpora:
+            raise ValueError("corpora: `external` is the folder of other detectors' scores; call the corpus otherwise")
         lists = {"train_on": self.train_on, "evaluate.corpora": self.evaluate.corpora}
         references = [(f"{key}.{at}", name) for key, names in lists.items() for at, name in enumerate(names)]
         for key, name in (*references, *((f"demo.{name}", name) for name in self.demo)):

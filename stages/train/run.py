@@ -6,7 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 CODE = ("stages/train", *(f"stages/heads/{name}.py" for name in (
     "file", "head", "linear", "ltd", "machine", "rine", "settings"
 )))  # fmt: skip
+_COLUMNS = [field.name for field in fields(Epoch)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,10 +247,8 @@ class _Job:
         }
         with all_or_none() as partial:
             save_head(partial(self.file), training.head.state_dict(), self.metadata)
-            with partial(self.file.with_suffix(".csv")).open("w", newline="") as file:
-                writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(asdict(epoch) for epoch in training.history)
+            epochs = csv_text(_COLUMNS, map(astuple, training.history))
+            partial(self.file.with_suffix(".csv")).write_text(epochs, encoding="utf-8", newline="")
         remove(*self._unfinished)
 
     def _provenance(self) -> dict[str, Any]:
@@ -266,11 +265,7 @@ class _Job:
 
 
 def _train(jobs: Sequence[_Job], corpus: _Corpus, memory: int | None, reporter: Reporter) -> None:
-    """Train all and write their files.
-
-    Raises:
-        SettingError: a loss is not finite; all other heads are written.
-    """
+    """Train all and write their files; a loss that is not finite is raised when all other heads are written."""
     free = default_budget(corpus.device)
     room = free // 4  # for trainings, beside the features
     faults: list[SettingError] = []
@@ -301,4 +296,4 @@ def _curves(jobs: Iterable[_Job]) -> str:
     for job in jobs:
         with job.file.with_suffix(".csv").open(newline="") as file:
             rows += [[f"{job.head.name}, seed {job.head.seed}", *row] for row in list(csv.reader(file))[1:]]
-    return csv_text(["group", *(field.name for field in fields(Epoch))], rows)
+    return csv_text(["group", *_COLUMNS], rows)

@@ -84,6 +84,7 @@ def test_committed_parameters_are_the_demo_profile():
         ("window: []", "window: [demo-test]", "sweeps.window.0: 'demo-test' is not in `train_on`, which lists demo-tr"),
         ("layer: []", "layer: [demo-train, demo-train]", "sweeps.layer: demo-train is listed twice"),
         ("corpora: [demo-test]", "corpora: [demo-test, demo-test]", "evaluate.corpora: demo-test is listed twice"),
+        ("\ncorpora:", "\ncorpora:\n  external: {root: x}", "corpora: `external` is the folder of other detectors'"),
         ("  demo-test: {half", "  demo-tset: {half", "demo.demo-tset: 'demo-tset' is no corpus"),
         ("batch: 64", "batch: [", "is no valid YAML"),
         ("seeds: [0, 1]", "seeds: [0, 1, 0]", "seeds: 0 is listed twice"),
