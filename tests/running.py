@@ -120,6 +120,8 @@ for each in owners:
     owner = getattr(owner, each)
 function, made = getattr(owner, name), []
 def held(*arguments, **options):
+    if len(made) == calls:
+        print("held", file=sys.stderr, flush=True)
     while len(made) == calls:
         signal.pause()
     made.append(name)
@@ -145,6 +147,14 @@ def start_held(place: str, calls: int, *arguments: str, cwd: Path, **env: str) -
     program = [sys.executable, "-c", _HELD, place, str(calls), *arguments]
     variables = environment(cwd, **env)
     return subprocess.Popen(program, cwd=cwd, env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_held(process: subprocess.Popen[str]) -> None:
+    """Read what a held command writes to standard error until it has made its calls."""
+    assert process.stderr is not None
+    while (line := process.stderr.readline()) != "held\n":
+        if not line:
+            pytest.fail(f"exited with {process.wait()} before it was held")
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:

@@ -185,8 +185,6 @@ def predict(
 
     out, reporter = resume or out, ConsoleReporter()
     detector = Detector.load(bundle, weights=weights)
-    if detector.warning:
-        reporter.warn(detector.warning)
     try:
         summary = run(
             detector=detector,

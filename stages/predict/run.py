@@ -95,7 +95,7 @@ def run(
         follow_links: whether links inside a folder may lead out of it.
         loaders: decoding processes; None for what suits the machine and the number of images, 0 to decode in this one.
         batch: pictures a forward pass; None for what suits the device.
-        reporter: gets the progress of a result file; rows on a terminal show it themselves.
+        reporter: gets warnings, and the progress of a result file; rows on a terminal show it themselves.
 
     Raises:
         DataError: a path does not exist or holds no image, or ``out`` holds other rows.
@@ -105,6 +105,8 @@ def run(
         raise SettingError("a resumed file keeps its order; leave --sort out, or sort the finished file")
     if out is not None:
         check_out(out, resume=resume)
+    if detector.warning:
+        reporter.warn(detector.warning)
     summary = Summary()
     there: Mapping[str, str] = {}
     with ExitStack() as stack:

@@ -113,7 +113,7 @@ def test_touched_images_are_not_trained_on_or_scored_again(study):
         run_command("ltdpipe", "scan", "--corpus", corpus, cwd=study)
     heads = study / "heads" / "demo-train"
     before = {path: path.read_bytes() for path in heads.rglob("*.safetensors")}
-    assert kinds(repro(study)[0]) <= {"extract", "report"}
+    assert kinds(repro(study)[0]) <= {"extract", "audit", "report"}
     run_command("ltdpipe", "train", "--trained-on", "demo-train", "--head", "linear", "--seed", "0", cwd=study)
     assert {path: path.read_bytes() for path in heads.rglob("*.safetensors")} == before
 

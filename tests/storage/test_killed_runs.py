@@ -17,7 +17,7 @@ from faults import small_disk
 from PIL import Image
 from synthetic import SPEC, extract, manifest, names
 
-from running import PROJECT, run_command, start_held, wait_for
+from running import PROJECT, run_command, start_held, wait_for, wait_until_held
 from storage.errors import ResourceError
 from storage.features import FeatureTable
 from storage.published import faults
@@ -140,6 +140,7 @@ def test_the_command_killed_after_its_first_shard_goes_on_and_redoes_none(pictur
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_says_what_it_keeps_and_how_to_go_on(pictures, tmp_path, calm, number, status):
     process = start_on_two_shards(pictures, tmp_path)
+    wait_until_held(process)
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == status

@@ -66,7 +66,7 @@ def test_mkl_is_asked_in_a_worker_of_a_cluster(monkeypatch):
     monkeypatch.delenv("MKL_CBWR")  # this process has set it, and workers would inherit it
     monkeypatch.setenv("PYTHONPATH", _FOLDERS)
     with open_cluster(Runtime(workers=1)) as client:
-        describe_on_worker(client, ExtractSettings(backbone="demo-vit"), Runtime())
+        describe_on_worker(client, ExtractSettings(backbone="demo-vit"), Runtime(), print)
         assert client.submit(mkl_mode).result() == REPEATABLE
 
 

@@ -59,7 +59,7 @@ def test_the_facts_are_those_of_the_prediction(page, explained, detector):
     shown = page.execute_script(
         "return [...document.querySelectorAll('.facts dd')].map((fact) => fact.firstChild.textContent)"
     )
-    first, last = explained[0].window
+    ((first, last),) = explained[0].windows
     numbers = [f"{prediction.probability:.4f}", f"{prediction.logit:.4f}"]
     assert shown == [prediction.verdict, *numbers, f"{first} to {last}"]
     assert f"spread {prediction.spread:.4f}" in texts(page, ".facts small")[1]
@@ -83,7 +83,7 @@ def test_every_figure_is_visible_and_has_a_legend(page, explained):
     drawn = page.execute_script(
         """return [...document.querySelectorAll("svg.plot")].map((svg) => {
           const box = svg.getBoundingClientRect();
-          const marks = [...svg.querySelectorAll("polyline:not(.window), polygon:not(.image)")];
+          const marks = [...svg.querySelectorAll("rect, polyline, polygon:not(.image)")];
           return {width: box.width, height: box.height, kinds: marks.map((mark) => mark.classList.value),
             seen: marks.every((mark) => mark.getBBox().width > 10 && mark.getBBox().height > 10)};
         })"""
@@ -100,14 +100,14 @@ def test_every_figure_is_visible_and_has_a_legend(page, explained):
 
 
 def test_the_shaded_transitions_lie_between_the_blocks_that_decide(page, explained):
-    first, last = explained[0].window
+    ((first, last),) = explained[0].windows
     points = page.execute_script(
         """return [...document.querySelectorAll("svg.plot")].map((svg) => [
-          svg.querySelector(".band.window").getAttribute("points"),
+          ["x", "width"].map((name) => Number(svg.querySelector(".band.window").getAttribute(name))),
           svg.querySelector(".line.image").getAttribute("points")])"""
     )
-    for window, image in points:
-        left, right = (float(window.split(" ")[corner].split(",")[0]) for corner in (0, 1))
+    for (left, width), image in points:
+        right = left + width
         places = [float(point.split(",")[0]) for point in image.split(" ")]
         assert [k for k, place in enumerate(places) if left <= place <= right] == list(range(first, last))
 
