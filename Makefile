@@ -49,8 +49,7 @@ clean: ## Remove the environment and everything the graph made
 # The stamp is last: an interrupted installation is started over. The venv is made anew when what it holds changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ltdpipe needs Python 3.11 or newer, this is " + sys.version)'
-	@echo 'Installing into $(VENV): 6 GB with the CUDA build of PyTorch, 2 GB with the one for CPUs'
-	@echo '(make ... PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu). Takes some minutes.'
+	@echo 'Installing into $(VENV): 6 GB, some minutes'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
