@@ -206,11 +206,13 @@ def _read(path: Path, *, is_openai: bool) -> tuple[dict[str, Tensor], str | None
     """Return the file's tensors by name, and the activation they belong to where the file tells it."""
     with path.open("rb") as file:
         start = file.read(64)
-    for mark, what in _STRANGERS.items():
-        if start.lstrip().startswith(mark):
-            raise DataError(f"{path} is no weights file but {what}")
+    # JSON behind its length, of eight bytes that may look like text; those of a text would be a huge length
+    is_safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    stranger = next((what for mark, what in _STRANGERS.items() if start.lstrip().startswith(mark)), None)
+    if stranger and not is_safetensors:
+        raise DataError(f"{path} is no weights file but {stranger}")
     try:
-        if start[8:9] == b"{":  # a length of eight bytes, then JSON: safetensors
+        if is_safetensors:
             with safe_open(path, framework="pt") as tensors:
                 activation = (tensors.metadata() or {}).get("activation")
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}, activation  # noqa: SIM118

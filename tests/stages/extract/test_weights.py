@@ -143,6 +143,17 @@ def test_a_file_of_another_kind_is_named(tiny, tmp_path, content, words):
         load(tmp_path / "model.safetensors")
 
 
+@pytest.mark.parametrize("length", [0x3C3C, 0x3C20], ids=["<", "space <"])
+def test_a_length_that_looks_like_text_makes_a_safetensors_file_no_web_page(tiny, tmp_path, length):
+    state = load_backbone("tiny", weights="random:7", precision="fp32").tower.module.state_dict()
+    save_file(state, tmp_path / "padded.safetensors")
+    content = (tmp_path / "padded.safetensors").read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    longer = length.to_bytes(8, "little") + header.ljust(length)  # as writers that align nothing, or to more, leave it
+    (tmp_path / "w.safetensors").write_bytes(longer + content[8 + len(header) :])
+    assert load(tmp_path / "w.safetensors").weights == load(tmp_path / "padded.safetensors").weights
+
+
 @pytest.mark.parametrize(
     ("key", "form"),
     [
