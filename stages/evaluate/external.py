@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from stages.evaluate.scores import ScoreCard, write_scores
@@ -68,7 +70,7 @@ def run(
         What the scores file is about.
 
     Raises:
-        DataError: the file cannot be read, an image has two rows, or no row is of any image.
+        DataError: the file cannot be read, an image has two rows, no row is of any image, or no test set is complete.
         SettingError: no column is known for images or scores, or scores are no probabilities.
     """
     rows = _read(file)
@@ -97,6 +99,11 @@ def run(
     for name, (lacking, size) in incomplete.items():
         reporter.note(f"set {printable(name)}: {lacking} of {size} images have no score, so it is not scored")
     sets = [[name for name in names if name not in incomplete] for names in scored["sets"].to_pylist()]
+    if incomplete and not any(sets):
+        raise DataError(
+            f"{file}: no test set has a score of each of its images, so none can be scored; {len(images) - len(at)} of "
+            f"{len(images)} images lack one: add their rows"
+        )
     listed = pa.array(sets, pa.list_(pa.large_string()))
     labels = scored["label"].to_numpy()
     if len(np.unique(labels)) == 2 and (auc := float(roc_auc_score(labels, values))) < 0.5:
@@ -140,12 +147,11 @@ def _read(file: Path) -> list[_Row]:
         raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); expected a table of scores") from error
     if file.suffix in {".jsonl", ".ndjson", ".json"}:
         try:
-            return [dict(json.loads(line)) for line in text.splitlines() if line.strip()]
+            return [dict(json.loads(line)) for line in text.split("\n") if line.strip()]
         except (TypeError, ValueError) as error:
             raise DataError(f"{file} holds a line that is no JSON object ({error}); write one object a line") from error
-    lines = text.splitlines()
-    delimiter = max(",;\t", key=(lines or [""])[0].count)
-    return list(csv.DictReader(lines, delimiter=delimiter))
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 def _columns(rows: Sequence[_Row], file: Path, column: str | None) -> tuple[str, str]:
@@ -232,8 +238,7 @@ def _logits(texts: Sequence[Any], file: Path, column: str, *, logits: bool) -> N
             f"{file}: column {column!r} holds scores between {values.min():g} and {values.max():g}, expected "
             "probabilities from 0 to 1; add --logits where 0 divides the classes"
         )
-    with np.errstate(divide="ignore"):
-        exact: NDArray[np.float64] = np.log(values) - np.log1p(-values)
+    exact: NDArray[np.float64] = logit(values)
     return exact.clip(-_LIMIT, _LIMIT)
 
 

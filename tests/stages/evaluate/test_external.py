@@ -74,9 +74,10 @@ def imported(view, tmp_path, reporter):
         ("s.csv", lambda row: {"Image": "C:\\data\\" + row["path"].replace("/", "\\"), "Score": row["prob"]}, ";"),
         ("s.csv", lambda row: {"filename": row["path"].rpartition("/")[2], "label": 7, "prob": row["prob"]}, "\t"),
         ("s.jsonl", lambda row: {"file": "/home/x/" + row["path"], "prob": row["prob"]}, ""),
+        ("s.csv", lambda row: {"path": row["path"], "note": "a\u2028b", "prob": row["prob"]}, ","),
         ("s.parquet", lambda row: {"sha256": row["sha256"].upper(), "prob": row["prob"]}, ""),
     ],
-    ids=["paths", "windows", "names", "absolute", "hashes"],
+    ids=["paths", "windows", "names", "absolute", "separators", "hashes"],
 )
 def test_rows_find_their_images_by_path_suffix_or_content(view, tmp_path, imported, reporter, table):
     name, spelled, delimiter = table
@@ -114,11 +115,15 @@ def test_a_name_of_several_images_is_ambiguous(tmp_path, reporter):
     paths = pa.array([f"{row % 2}/{row // 2}.png" for row in range(len(index.table))], pa.large_string())
     table = index.table.set_column(0, index.table.schema.field(0), paths)
     write_index(tmp_path / "clean" / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
-    file = write(tmp_path / "s.csv", [{"path": "3.png", "prob": 0.2}, {"path": "x/0/3.png", "prob": 0.4}])
+    rows = [{"path": path, "prob": 0.6} for path in paths.to_pylist() if path != "0/3.png"]
+    rows += [{"path": "3.png", "prob": 0.2}, {"path": "x/0/3.png", "prob": 0.4}]
+    file = write(tmp_path / "s.csv", rows)
     out = tmp_path / "out.parquet"
     run(file=file, detector="other", features=tmp_path / "clean", out=out, reporter=reporter)
-    assert read_scores(out).path.tolist() == ["0/3.png"]
-    assert reporter.notes[0] == "1 of 2 rows are of several images, such as 3.png"
+    scores = read_scores(out)
+    assert sorted(scores.path.tolist()) == sorted(paths.to_pylist())
+    assert scores.path[scores.logit < 0].tolist() == ["0/3.png"]
+    assert reporter.notes[0] == "1 of 61 rows are of several images, such as 3.png"
 
 
 def test_scores_the_other_way_round_are_warned_about_and_turned(view, tmp_path, imported, reporter):
@@ -141,12 +146,13 @@ def test_scores_the_other_way_round_are_warned_about_and_turned(view, tmp_path, 
             {},
             "add --logits where 0 divides the classes",
         ),
+        (lambda rows: rows[2:], {}, "no test set has a score of each of its images, .* 2 of 60 images lack one"),
         (lambda rows: [{**row, "prob": "high"} for row in rows], {}, "holds what is no number"),
         (lambda rows: [{**row, "prob": "nan"} for row in rows], {}, "not finite"),
         (lambda rows: rows, {"column": "p"}, "expected a column 'p'; found path, prob"),
         (lambda rows: [{"prob": row["prob"]} for row in rows], {}, "expected a column of images and one of scores"),
     ],
-    ids=["twice", "others", "range", "words", "nan", "column", "no images"],
+    ids=["twice", "others", "range", "gap in all sets", "words", "nan", "column", "no images"],
 )
 def test_tables_that_cannot_be_used_end_in_one_line(view, tmp_path, imported, case):
     change, options, message = case
