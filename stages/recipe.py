@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# The code that decides what a head computes.
+HEAD_CODE = tuple(
+    f"stages/heads/{name}.py" for name in ("file", "head", "linear", "ltd", "machine", "rine", "settings")
+)
 _PROJECT = Path(__file__).parents[1]
 
 

@@ -17,7 +17,7 @@ from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, read_scores, wr
 from stages.heads.file import TrainedHead, score
 from stages.heads.machine import best_device, default_budget, in_portions
 from stages.heads.settings import TrainSettings
-from stages.recipe import recipe
+from stages.recipe import HEAD_CODE, recipe
 from stages.train.data import backbone_difference, split_rows
 from storage.atomic import all_or_none, link, remove, sha256_of
 from storage.errors import DataError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # The code that decides the bytes of a scores file: the `deps:` of the stage.
 CODE = (
     *("stages/evaluate/run.py", "stages/evaluate/scores.py", "stages/train/data.py", "stages/audit/match.py"),
-    *(f"stages/heads/{name}.py" for name in ("file", "head", "linear", "ltd", "machine", "rine", "settings")),
+    *HEAD_CODE,
 )
 # Views that exist for training only: nobody is tested on them.
 _TRAINING_VIEWS = ("train-", "val")

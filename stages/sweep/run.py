@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
-from stages.recipe import recipe
+from stages.recipe import HEAD_CODE, recipe
 from stages.train.batches import FeatureBatches, union_of
 from stages.train.data import TrainingData, backbone_difference
 from stages.train.loop import logits_of, train_together
@@ -39,7 +39,7 @@ Row = dict[str, Any]
 # The code that decides the rows of a head: of the `deps:` of the stage.
 CODE = (
     *("stages/sweep", *(f"stages/train/{name}.py" for name in ("batches", "data", "loop", "training"))),
-    *(f"stages/heads/{name}.py" for name in ("file", "head", "linear", "ltd", "machine", "rine", "settings")),
+    *HEAD_CODE,
 )
 MEAN = "mean of sets"
 _BATCH = 1024

@@ -15,7 +15,7 @@ import torch
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
 from stages.heads.settings import MOST_SHARED, LtdSettings
-from stages.recipe import recipe
+from stages.recipe import HEAD_CODE, recipe
 from stages.train.data import TrainingData
 from stages.train.loop import train_together
 from stages.train.selection import choose_window, epochs_of
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     _Feeds = tuple[FeatureBatches, FeatureBatches]
 
 # The code that decides the bytes of a head file: the `deps:` of the stage.
-CODE = ("stages/train", *(f"stages/heads/{name}.py" for name in (
-    "file", "head", "linear", "ltd", "machine", "rine", "settings"
-)))  # fmt: skip
+CODE = ("stages/train", *HEAD_CODE)
 _COLUMNS = [field.name for field in fields(Epoch)]
 
 
