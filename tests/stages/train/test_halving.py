@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from stages.heads.model_card import model_card
 from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train.run import HeadToTrain, TrainSummary, run
 from stages.train.selection import epochs_of, rounds_of
-from stages.train.training import Training
 from storage.errors import LtdpipeError
 from storage.headfile import load_head
 
@@ -100,26 +100,14 @@ def test_two_windows_are_the_best_two_that_share_at_most_two_blocks(view: Path, 
     assert all(torch.equal(weights, load_head(plain)[0][name]) for name, weights in load_head(two)[0].items())
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
 @pytest.mark.parametrize("stopped_in", [1, 10, 14])
 def test_a_stopped_choice_goes_on_to_the_same_bytes(
-    view: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch, stopped_in: int
+    view: Path, store: Path, reporter: Any, interrupt: Callable[[int], list[int]], stopped_in: int
 ) -> None:
     whole, out = store / "whole.safetensors", store / "head.safetensors"
     choose(view, whole, reporter)
-    end_epoch, calls = Training.end_epoch, []
-
-    def stopping(training: Training, *arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == stopped_in + 1:
-            raise Stop
-        end_epoch(training, *arguments)
-
-    monkeypatch.setattr(Training, "end_epoch", stopping)
-    with pytest.raises(Stop):
+    calls = interrupt(stopped_in)
+    with pytest.raises(KeyboardInterrupt):
         choose(view, out, reporter)
     choose(view, out, reporter)
     assert len(calls) == epochs_of(9, 4) + 1  # the epoch that was stopped is trained twice, no other one

@@ -3,6 +3,7 @@ import itertools
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from stages.heads.settings import (
 )
 from stages.train import run as train_run
 from stages.train.run import HeadToTrain, TrainSummary, run
-from stages.train.training import Training
 from storage.errors import SettingError
 from storage.headfile import load_head
 from storage.index import INDEX_NAME, fingerprint, read_index
@@ -210,17 +210,13 @@ def test_the_model_card_tells_what_the_file_tells(features: Path, tmp_path: Path
         assert row in card, row
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
 @pytest.mark.parametrize(
     "stopped",
     [*itertools.product([1, 2, 3], [LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)), UnivfdSettings()])],
     ids=lambda case: f"{case[0]}-{case[1].type}",
 )
 def test_a_stopped_training_goes_on_to_the_same_bytes(
-    features: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch, stopped: tuple[int, HeadSettings]
+    features: Path, store: Path, reporter: Any, interrupt: Callable[[int], list[int]], stopped: tuple[int, HeadSettings]
 ) -> None:
     stopped_in, head = stopped
     out, whole = store / "head.safetensors", store / "whole.safetensors"
@@ -228,16 +224,8 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     train(features, whole, reporter, head)
     assert not list(store.glob("training/*/*"))
 
-    end_epoch, calls = Training.end_epoch, []
-
-    def stopping(training: Training, *arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == stopped_in + 1:
-            raise Stop
-        end_epoch(training, *arguments)
-
-    monkeypatch.setattr(Training, "end_epoch", stopping)
-    with pytest.raises(Stop):
+    calls = interrupt(stopped_in)
+    with pytest.raises(KeyboardInterrupt):
         train(features, out, reporter, head)
     assert not out.exists()
     assert len(list(store.glob("training/*/*.safetensors"))) == 1
