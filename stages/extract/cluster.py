@@ -103,9 +103,8 @@ def describe_on_worker(
     if not client.nthreads():
         notify(f"the Dask scheduler at {runtime.scheduler} has no worker yet; waiting for one")
         client.wait_for_workers(1)
-    identity: BackboneIdentity = client.submit(
-        _identity, _backbone_settings(settings), runtime.compiled, pure=False
-    ).result()
+    described = client.submit(_identity, _backbone_settings(settings), runtime.compiled, pure=False)
+    identity: BackboneIdentity = described.result()
     return identity
 
 
