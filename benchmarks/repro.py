@@ -103,7 +103,7 @@ def fabricate(out: Path, params: Params) -> int:
     corpus = params.corpora.get(out.name) if out.parent.name == "features" else None
     if corpus is not None:
         shards = -(-IMAGES[out.name] // SHARD)
-        names = [f"shard-{n:05d}{end}" for n in range(shards) for end in (".h5", ".parquet")]
+        names = [f"shard-{n:05d}{end}" for n in range(shards) for end in (".h5", ".rows")]
         paths = [out / view / name for view in view_directories(corpus.views) for name in ("index.parquet", *names)]
     elif out.suffix:
         paths = [out]

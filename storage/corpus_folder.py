@@ -30,6 +30,8 @@ from storage.index import (
     read_sidecar,
     remember_sound,
     shard_fault,
+    sidecar_of,
+    sidecars,
     write_index,
     write_sidecar,
 )
@@ -53,7 +55,7 @@ _ROWS_SCHEMA = SIDECAR_SCHEMA.append(pa.field("shard", pa.large_string()))
 
 
 class CorpusFolder:
-    """Shards ``shard-00000.h5``, their sidecars ``shard-00000.parquet`` and ``index.parquet`` in one folder.
+    """Shards ``shard-00000.h5``, their sidecars ``shard-00000.rows`` and ``index.parquet`` in one folder.
 
     Attributes:
         directory: where it is; it need not exist.
@@ -111,7 +113,7 @@ class CorpusFolder:
             DataError: a shard was made with other settings than this folder's; the message names them.
         """
         tables, self.shards, self.faults = [_ROWS_SCHEMA.empty_table()], {}, {}
-        for sidecar in sorted(self.directory.glob("shard-*.parquet")):
+        for sidecar in sidecars(self.directory):
             shard = sidecar.with_suffix(".h5")
             try:
                 rows, record, spec = read_sidecar(sidecar)
@@ -145,7 +147,7 @@ class CorpusFolder:
         self.read()
         for path, fault in self.faults.items():
             notify(f"{path} {fault}: removed, its images will be extracted again")
-            remove(path.with_suffix(".parquet"), path.with_suffix(".h5"))
+            remove(sidecar_of(path), path.with_suffix(".h5"))
         self.faults = {}
         remove(*(shard for shard in self.directory.glob("shard-*.h5") if shard.name not in self.shards))
 
@@ -178,7 +180,7 @@ class CorpusFolder:
             remember_sound(sha256, status)
             record = ShardRecord(shard.name, status.st_size, sha256, kept)
         table = pa.Table.from_pylist(list(rows), schema=SIDECAR_SCHEMA)
-        write_sidecar(shard.with_suffix(".parquet"), table, record, self.spec)
+        write_sidecar(sidecar_of(shard), table, record, self.spec)
 
     def keep_unfinished(self, number: int, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
         """Keep what is done of shard ``number``: features and rows of its first images, as :meth:`add` takes them."""
@@ -194,7 +196,7 @@ class CorpusFolder:
             shards: number of a shard -> the images that it is to hold; what is kept of others is passed over.
         """
         kept: dict[int, Unfinished] = {}
-        for sidecar in sorted(self.directory.glob("unfinished-*.parquet")):  # the longest of a shard comes last
+        for sidecar in sidecars(self.directory, "unfinished"):  # the longest of a shard comes last
             shard, number = sidecar.with_suffix(".h5"), int(sidecar.stem.split("-")[1])
             with suppress(DataError):  # damaged: as if nothing were kept
                 rows, record, spec = read_sidecar(sidecar)
@@ -236,7 +238,7 @@ class CorpusFolder:
         """Replace ``self.rows``, and write the sidecars anew that hold its ``changed`` rows."""
         for name in self.rows["shard"].take(pa.array(changed, pa.int64())).unique().to_pylist():
             own = rows.filter(pc.equal(rows["shard"], name)).drop_columns("shard")
-            write_sidecar((self.directory / name).with_suffix(".parquet"), own, self.shards[name], self.spec)
+            write_sidecar(sidecar_of(self.directory / name), own, self.shards[name], self.spec)
         self.rows = rows
 
     def write_index(self, manifest: pa.Table) -> Index:

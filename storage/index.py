@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Check = Literal["size", "remembered", "hash"]
 
 INDEX_NAME = "index.parquet"
+SIDECAR = ".rows"  # a Parquet file, under a name that ``*.parquet`` does not take for images of their own
+_FORMER_SIDECAR = ".parquet"
 
 # Filled while decoding; null where a file could not be read that far.
 _FACTS = [
@@ -70,6 +72,17 @@ class Index:
     spec: FeatureSpec
     corpus: str
     shards: tuple[ShardRecord, ...]
+
+
+def sidecar_of(file: Path) -> Path:
+    """Return where the sidecar of a shard lies, or is to lie, by the path of either of them."""
+    former = file.with_suffix(_FORMER_SIDECAR)
+    return former if former.exists() else file.with_suffix(SIDECAR)
+
+
+def sidecars(folder: Path, kind: str = "shard") -> list[Path]:
+    """Return the sidecars in a folder, of its shards or of its ``unfinished`` ones, in the order of their names."""
+    return sorted(path for path in folder.glob(f"{kind}-*") if path.suffix in {SIDECAR, _FORMER_SIDECAR})
 
 
 def write_sidecar(path: Path, rows: pa.Table, record: ShardRecord, spec: FeatureSpec) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from storage.atomic import LOCK_NAME, explained, fsync, link, locked, remove
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError
-from storage.index import INDEX_NAME, read_index, read_sidecar, shard_fault
+from storage.index import INDEX_NAME, SIDECAR, read_index, read_sidecar, shard_fault, sidecar_of, sidecars
 from storage.shard import Shard
 from storage.store import project_root
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from storage.index import ShardRecord
 
-_OURS = re.compile(rf"shard-\d+\.(h5|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|{re.escape(LOCK_NAME)}")
+_OURS = re.compile(rf"shard-\d+\.(h5|rows|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|{re.escape(LOCK_NAME)}")
 
 
 def views_in(folder: Path) -> list[Path]:
@@ -49,12 +49,16 @@ def publish(folder: CorpusFolder, target: Path, shards: Sequence[ShardRecord], n
         DataError: the target holds files that are not ours.
         ResourceError: the target cannot be written to.
     """
-    wanted = [name for shard in shards for name in (shard.name, f"{Path(shard.name).stem}.parquet")]
+    files = {}
+    for shard in shards:
+        path = folder.directory / shard.name
+        files |= {path.name: path, path.with_suffix(SIDECAR).name: sidecar_of(path)}
+    files[INDEX_NAME] = folder.directory / INDEX_NAME
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
     refuse_foreign(target)
-    remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in wanted))
-    copied = sum(link(folder.directory / name, target / name) for name in [*wanted, INDEX_NAME])
+    remove(target / INDEX_NAME, *(old for old in target.iterdir() if old.name not in files))
+    copied = sum(link(path, target / name) for name, path in files.items())
     with explained(target):
         fsync(target)
     if copied:
@@ -90,7 +94,7 @@ def faults(view: Path) -> dict[Path, str]:
     found = {}
     for record in index.shards:
         shard = view / record.name
-        sidecar = shard.with_suffix(".parquet")
+        sidecar = sidecar_of(shard)
         try:
             fault = shard_fault(shard, record, "hash")
             if fault is None:
@@ -135,13 +139,16 @@ def repair(
     with nullcontext() if home is None else locked(home, notify):
         for path, fault in found.items():
             _remove_links(path, caches)
-            if home is not None and _is_sound(home / path.name, path.parent):
-                link(home / path.name, path)
+            copy = None if home is None else home / path.name
+            if copy is not None and path.suffix == SIDECAR:
+                copy = sidecar_of(copy)
+            if copy is not None and _is_sound(copy, path.parent):
+                link(copy, path)
                 notify(f"  {path}: restored")
                 continue
             remove(path)
-            if home is not None and path.name != INDEX_NAME:  # an index is written anew anyway
-                remove(home / path.name)
+            if copy is not None and path.name != INDEX_NAME:  # an index is written anew anyway
+                remove(copy)
             notify(f"  {path}: no sound copy, removed")
             remaining[path] = fault
     lost = [path for path in remaining if path.name == INDEX_NAME]
@@ -168,11 +175,11 @@ def store_folder(view: Path, store: Path) -> Path | None:
             if (folder / file.name).exists() and (folder / file.name).samefile(file):
                 return folder
     own = [folder for folder in folders if not _is_foreign(folder)]
-    for sidecar in sorted(view.glob("shard-*.parquet")):
+    for sidecar in sidecars(view):
         for folder in own:
             with suppress(DataError):
                 _, record, spec = read_sidecar(sidecar)
-                if folder.parent.name == spec.key and read_sidecar(folder / sidecar.name)[1] == record:
+                if folder.parent.name == spec.key and read_sidecar(sidecar_of(folder / sidecar.name))[1] == record:
                     return folder
     return None
 
@@ -189,12 +196,12 @@ def _is_sound(copy: Path, view: Path) -> bool:
         if copy.name == INDEX_NAME:
             listed = {Path(record.name).stem for record in read_index(copy).shards}
             return all(path.stem in listed for path in view.glob("shard-*"))
-        stated = read_sidecar(copy.with_suffix(".parquet"))[1]
+        stated = read_sidecar(sidecar_of(copy))[1]
         with suppress(DataError):
             records = {Path(record.name).stem: record for record in read_index(view / INDEX_NAME).shards}
             if records.get(copy.stem) != stated:
                 return False
-        return copy.suffix == ".parquet" or shard_fault(copy, stated, "hash") is None
+        return copy.suffix != ".h5" or shard_fault(copy, stated, "hash") is None
     except DataError:
         return False
 

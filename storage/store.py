@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from storage.atomic import LOCK_NAME, lock_holder, try_lock
 from storage.corpus_folder import CorpusFolder
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, sidecar_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -98,7 +98,7 @@ def usage(folder: CorpusFolder) -> tuple[int, int]:
 
 def images_per_second(folder: CorpusFolder) -> float | None:
     """Return the rate of the last shards, from when each was finished; None for less than two in one go."""
-    sidecars = {name: _status((folder.directory / name).with_suffix(".parquet")) for name in folder.shards}
+    sidecars = {name: _status(sidecar_of(folder.directory / name)) for name in folder.shards}
     finished = sorted((status.st_mtime, name) for name, status in sidecars.items() if status)[-_RATE_SHARDS:]
     pauses = [at for at in range(1, len(finished)) if finished[at][0] - finished[at - 1][0] > _PAUSE_S]
     finished = finished[pauses[-1] :] if pauses else finished

@@ -78,7 +78,7 @@ class FolderContract:
         assert len(FeatureTable.open(out)) == 10
 
     @pytest.mark.parametrize("damage", ["truncated", "overwritten", "deleted", "replaced"])
-    @pytest.mark.parametrize("name", ["shard-00001.h5", "shard-00001.parquet", INDEX_NAME])
+    @pytest.mark.parametrize("name", ["shard-00001.h5", "shard-00001.rows", INDEX_NAME])
     def test_what_is_damaged_is_made_again_and_nothing_else(self, store, out, name, damage):
         if (name, damage) == (INDEX_NAME, "replaced"):
             damage = "emptied"
@@ -224,7 +224,7 @@ def test_the_old_index_goes_before_any_shard_and_the_folder_is_synced_last(own_s
     extract(own_store, manifest(names(4)), out=out)
     first, *_, kept = done
     assert first == INDEX_NAME
-    assert kept == [INDEX_NAME, "shard-00000.h5", "shard-00000.parquet"]
+    assert kept == [INDEX_NAME, "shard-00000.h5", "shard-00000.rows"]
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", "shard-00000.h5.backup", "my-shard-1.h5"])

@@ -148,7 +148,7 @@ def test_rows_of_a_set_are_those_that_list_it(sets, start, chunk):
 def test_sidecars_and_indexes_are_not_taken_for_each_other(tmp_path):
     extract(tmp_path, manifest(names(3)))
     folder = next(tmp_path.glob("*/toy"))
-    for read, name in ((read_index, "shard-00000.parquet"), (read_sidecar, "index.parquet")):
+    for read, name in ((read_index, "shard-00000.rows"), (read_sidecar, "index.parquet")):
         with pytest.raises(DataError, match=name):
             read(folder / name)
 

@@ -58,7 +58,7 @@ def test_a_run_killed_again_and_again_ends_with_the_files_of_an_undisturbed_one(
             assert process.returncode == -signal.SIGKILL
             kills += 1
             kept = {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")}
-            done = {name: inode for name, inode in before.items() if f"{Path(name).stem}.parquet" in before}
+            done = {name: inode for name, inode in before.items() if f"{Path(name).stem}.rows" in before}
             assert {name: inode for name, inode in done.items() if name.endswith(".h5")}.items() <= kept.items()
     assert start_fast(tmp_path / "store", tmp_path / "out").wait() == 0
     assert files(tmp_path / "out") == files(tmp_path / "calm-out")
@@ -104,7 +104,7 @@ def start_on_two_shards(pictures, folder):
     """Start the real command on four shards of two batches, of which it makes three, and wait for the first shard."""
     place, options = "stages.extract.encode:_Encoder:_run", command(pictures, folder / "out")
     process = start_held(place, 3, *options, cwd=PROJECT, LTDPIPE_STORE=str(folder / "store"))
-    wait_for(process, folder, "store/*/*/shard-00000.parquet")
+    wait_for(process, folder, "store/*/*/shard-00000.rows")
     return process
 
 
@@ -128,7 +128,7 @@ def test_the_command_killed_after_its_first_shard_goes_on_and_redoes_none(pictur
     assert process.returncode == -signal.SIGKILL
     (folder,) = (tmp_path / "store").glob("*/pictures*")
     finished = {path.name: path.stat().st_ino for path in folder.glob("shard-*.h5")
-                if path.with_suffix(".parquet").exists()}  # fmt: skip
+                if path.with_suffix(".rows").exists()}  # fmt: skip
     assert 1 <= len(finished) <= 2
     # the header of a file cut in mid-write claims more than there is
     (folder / "shard-00003.h5").write_bytes((folder / "shard-00000.h5").read_bytes()[:3000])

@@ -42,9 +42,9 @@ def make_project(folder, level):
 def killed(store):
     """A real SIGKILL in mid-extraction: one shard of two is finished."""
     run("scan", "--corpus", "toy")
-    before = set(store.glob("*/*/shard-00000.parquet"))
+    before = set(store.glob("*/*/shard-00000.rows"))
     process = start_held("stages.extract.encode:_Encoder:_run", 1, *EXTRACT, cwd=Path.cwd())
-    while set(store.glob("*/*/shard-00000.parquet")) == before:
+    while set(store.glob("*/*/shard-00000.rows")) == before:
         wait_for(process, store, "*")
     process.kill()
     process.communicate()

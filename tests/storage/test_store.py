@@ -81,8 +81,8 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
     extract(own_store, TABLE)
     folder = own_store / SPEC.key / "toy"
     (folder / "shard-00000.h5").unlink()
-    (folder / "shard-00001.parquet").write_text("damaged")
-    assert [path.name for path in only(own_store).faults] == ["shard-00000.h5", "shard-00001.parquet"]
+    (folder / "shard-00001.rows").write_text("damaged")
+    assert [path.name for path in only(own_store).faults] == ["shard-00000.h5", "shard-00001.rows"]
     assert len(only(own_store).rows) == 2
 
 
@@ -100,7 +100,7 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
 def test_the_rate_is_that_of_the_last_shards_without_pauses(own_store, size, times, rate):
     extract(own_store, manifest(names(12 if size == 1 else 10)), size=size)
     for number, seconds in enumerate(times):
-        os.utime(own_store / SPEC.key / "toy" / f"shard-{number:05d}.parquet", (seconds, seconds))
+        os.utime(own_store / SPEC.key / "toy" / f"shard-{number:05d}.rows", (seconds, seconds))
     assert images_per_second(only(own_store)) == (None if rate is None else pytest.approx(rate))
 
 

@@ -88,7 +88,7 @@ def test_status_of_a_corpus_that_was_never_extracted_says_so(project):
     [
         ("shard-00001.h5", ["--corpus", "toy"], "ltdpipe verify"),
         (INDEX_NAME, ["--corpus", "toy"], "ltdpipe verify"),
-        ("shard-00001.parquet", [str(VIEW)], f"ltdpipe verify {VIEW}"),
+        ("shard-00001.rows", [str(VIEW)], f"ltdpipe verify {VIEW}"),
     ],
 )
 def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(project, name, where, again):

@@ -17,7 +17,7 @@ from storage.published import faults, repair, store_folder
 
 pytestmark = pytest.mark.usefixtures("own_store")
 TABLE = manifest(names(10))
-NAMES = ["shard-00000.h5", "shard-00002.h5", "shard-00001.parquet", INDEX_NAME]
+NAMES = ["shard-00000.h5", "shard-00002.h5", "shard-00001.rows", INDEX_NAME]
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_each_damaged_file_is_found_by_name_and_restored_from_the_store(view, ho
     assert files(view) == before
 
 
+def test_a_store_with_sidecars_under_their_former_name_goes_on_as_it_was(view, home, own_store):
+    for sidecar in (*home.glob("*.rows"), *view.glob("*.rows")):
+        sidecar.rename(sidecar.with_suffix(".parquet"))
+    assert faults(view) == faults(home) == {}
+    assert extract(own_store, TABLE, out=view)[1] == []
+    assert list(view.glob("*.parquet")) == [view / INDEX_NAME]  # what a tool reads that is given *.parquet
+    harm(view / "shard-00001.rows", "deleted")
+    found = faults(view)
+    assert list(found) == [view / "shard-00001.rows"]
+    assert repair(found, store_folder(view, own_store), [], print) == faults(view) == {}
+
+
 def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged_and_its_copy_is_not_restored(view, home):
     lose_a_bit(view / "shard-00001.h5")  # also the store's, through the link
     FeatureTable.open(view)  # the quick look cannot see it
@@ -68,26 +80,26 @@ def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged_and_its_copy_is
 def test_damage_beside_a_lost_index_is_found_too(view):
     (view / INDEX_NAME).unlink()
     lose_a_bit(view / "shard-00001.h5")
-    harm(view / "shard-00002.parquet", "overwritten")
-    assert [path.name for path in faults(view)] == [INDEX_NAME, "shard-00001.h5", "shard-00002.parquet"]
+    harm(view / "shard-00002.rows", "overwritten")
+    assert [path.name for path in faults(view)] == [INDEX_NAME, "shard-00001.h5", "shard-00002.rows"]
 
 
 def test_files_that_do_not_belong_together_are_faults(view):
-    sidecar, index = view / "shard-00001.parquet", read_index(view / INDEX_NAME)
+    sidecar, index = view / "shard-00001.rows", read_index(view / INDEX_NAME)
     rows, record, _ = read_sidecar(sidecar)
     sidecar.unlink()
     write_sidecar(sidecar, rows, record, spec(precision="fp16"))
-    harm(view / "shard-00002.parquet", "replaced")  # by that of another shard
+    harm(view / "shard-00002.rows", "replaced")  # by that of another shard
     (view / INDEX_NAME).unlink()
     write_index(view / INDEX_NAME, index)
     wrong = "does not describe the shard that the index lists"
-    assert faults(view) == {sidecar: wrong, view / "shard-00002.parquet": wrong}
+    assert faults(view) == {sidecar: wrong, view / "shard-00002.rows": wrong}
     (view / INDEX_NAME).unlink()
     write_index(view / INDEX_NAME, Index(index.table, spec(precision="fp16"), index.corpus, index.shards))
     assert "does not fit the index" in faults(view)[view / "shard-00000.h5"]
 
 
-@pytest.mark.parametrize("name", ["shard-00001.parquet", INDEX_NAME])
+@pytest.mark.parametrize("name", ["shard-00001.rows", INDEX_NAME])
 def test_what_the_store_holds_of_other_images_is_not_restored(view, home, tmp_path, name):
     shutil.rmtree(home)
     extract(home.parents[1], manifest(names(26)[16:]), out=tmp_path / "second")
@@ -104,7 +116,7 @@ def test_without_an_index_the_folder_of_the_store_is_the_one_with_the_same_shard
         path.write_bytes(path.read_bytes()) if path.suffix != ".h5" else path.unlink()
     (view / INDEX_NAME).unlink()
     assert store_folder(view, own_store) == home
-    harm(view / "shard-00000.parquet", "overwritten")
+    harm(view / "shard-00000.rows", "overwritten")
     assert store_folder(view, own_store) == home  # the next sidecar tells
     shutil.rmtree(home)
     assert store_folder(view, own_store) is None
