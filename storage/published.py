@@ -49,7 +49,7 @@ def publish(folder: CorpusFolder, target: Path, shards: Sequence[ShardRecord], n
         DataError: the target holds files that are not ours.
         ResourceError: the target cannot be written to.
     """
-    files = {}
+    files: dict[str, Path] = {}
     for shard in shards:
         path = folder.directory / shard.name
         files |= {path.name: path, path.with_suffix(SIDECAR).name: sidecar_of(path)}
