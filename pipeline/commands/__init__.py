@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.commands.data import demo_images, extract, scan
+from pipeline.commands.data import demo_images, export, extract, scan
 from pipeline.commands.detector import bundle, calibrate, explain, predict, show
 from pipeline.commands.heads import import_head, sweep, train
 from pipeline.commands.machine import backbones, doctor, fetch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import click
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(demo_images, scan, extract, backbones, fetch, doctor, audit),
+    *(demo_images, scan, extract, export, backbones, fetch, doctor, audit),
     *(train, sweep, import_head, show, evaluate, import_scores, analyse, report, compare),
     *(bundle, calibrate, predict, explain),
     *(profile, status, verify, store),

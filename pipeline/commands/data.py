@@ -177,6 +177,36 @@ def extract(
         raise DataError(f"{failed} of {ref.name}'s images failed (--strict); the features are in {ref.features}")
 
 
+@click.command()
+@click.argument("view", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="A folder of its own for the files.")
+@click.option("--taps", callback=comma_separated, help="As in cls,embedding.  [default: all that VIEW holds]")
+@click.option("--blocks", callback=_blocks, help="A range such as 11-19, or numbers such as 3,11.  [default: all]")
+def export(*, view: Path, out: Path, taps: list[str] | None, blocks: str | list[int] | None) -> None:
+    """Write cached features as Parquet, for pandas, DuckDB, Polars and other tools (docs/interop.md).
+
+    VIEW is a folder of features, as features/photos/clean. Each shard becomes a file with the columns of the index
+    (path, label, generator, sets and so on) and one of float16 lists for each tap and block, as cls_11 and embedding.
+    Images that could not be read are left out. The same command goes on after an interruption.
+    """
+    from pipeline.console import ConsoleReporter
+    from pipeline.validation import settings_from
+    from stages.extract.settings import ExtractSettings
+    from storage.export import export_features
+    from storage.features import FeatureTable
+
+    refuse_overwriting(out, view)
+    table = FeatureTable.open(view)
+    spec, numbers = table.spec, list(table.spec.stored_blocks)
+    if blocks is not None:
+        settings = settings_from(ExtractSettings, {"blocks": blocks}, source="options: ")
+        numbers = list(settings.model_copy(update={"backbone": spec.backbone}).stored_blocks(spec.blocks))
+    with ConsoleReporter().progress(f"export {table.corpus}", len(table), "images") as progress:
+        for images in export_features(table, out, taps=taps or spec.taps, blocks=numbers):
+            progress.advance(images)
+    echo(f"{table.corpus}: {len(table)} images in {out}, key {table.key[:8]}")
+
+
 def _summary_lines(ref: CorpusRef, summary: ExtractSummary) -> Iterator[str]:
     """Yield what a run did: counts, failures by kind and reason, formats per class, small images, time, where it is."""
     name, failed = ref.name, sum(summary.failed.values())
