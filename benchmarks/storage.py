@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.timing import compare
+from benchmarks.timing import compare, drop
 from storage.atomic import fsync
 from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, remember_sound, write_index
 from storage.shard import Shard, write_shard
@@ -108,14 +108,6 @@ def shards(folder: Path, images: int, rounds: int) -> None:
     for state, before in (("cold", lambda: drop(files)), ("warm", lambda: None)):
         for what, programs in readings.items():
             compare(f"read {what}, {state}", programs, rounds=rounds, baseline=next(iter(programs)), before=before)
-
-
-def drop(files: list[Path]) -> None:
-    """Drop the files' pages from the operating system's cache."""
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
 
 
 def index(folder: Path, rows: int) -> None:

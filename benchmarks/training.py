@@ -1,14 +1,15 @@
 """What the class-token-only head, the feature cache and training together are worth, as ratios within one run.
 
-Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | memory]...``, all without an
-argument but ``memory``, which writes 1.3 GB of features to a temporary folder. Features are synthetic, of the size of
-ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. OMP_NUM_THREADS=1 steadies the ratios on a busy
-machine. On a GPU all parts but ``share`` run there; untested.
+Run in the project's folder: ``python -m benchmarks.training [step | retrain | share | stream | memory]...``, the first
+three without an argument; the others write 1.2 and 1.3 GB of features to a temporary folder. Features are synthetic, of
+the size of ViT-L/14: 24 blocks of width 1,024, of which the head reads nine. OMP_NUM_THREADS=1 steadies the ratios on a
+busy machine. On a GPU all parts but ``share`` run there; untested.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import resource
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ from sklearn.datasets import load_sample_images
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.timing import compare
+from benchmarks.timing import compare, drop
 from stages.extract.backbone import load_backbone
 from stages.extract.read_image import decode
 from stages.extract.views import Recipe, apply_view
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stages.heads.head import Head
+    from stages.train.batches import FeatureBatches
 
 BLOCKS, WIDTH, BATCH = 24, 1024, 256
 SETTINGS = TrainSettings()
@@ -116,24 +118,65 @@ def share(steps: int = 4) -> None:
         print(f"    {name}: {value:.1%}")
 
 
+def stream(images: int = 65_536, steps: int = 32) -> None:
+    """(d) Training on features four times as large as the memory, cold, in windows and in a whole permutation.
+
+    As many steps are taken from memory; then the batches are read without training on them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        view = random_view(Path(folder, "clean"), images)
+        shards = sorted(view.glob("*.h5"))
+        data, head = TrainingData.open([view], view, SETTINGS), ltd()
+        size = len(data.split.training) * 9 * WIDTH * 2
+        resident, _ = data.batches(head.reads, DEVICE, size)
+        streamed, _ = data.batches(head.reads, DEVICE, size // 4)
+        training = Training(head, SETTINGS, 0)
+        training.begin_epoch()
+        whole = resident.order(0, 0)
+        next(resident.batches(0, whole, 1, [head.reads]))  # reads it all
+
+        def program(source: FeatureBatches, order: torch.Tensor, train: bool) -> Callable[[], None]:
+            def run() -> None:
+                batches = source.batches(0, order, BATCH, [head.reads])
+                for number, ((features,), labels) in enumerate(itertools.islice(batches, steps)):
+                    if train:
+                        training.step(number, features, labels)
+                batches.close()
+                synchronize()
+
+            return run
+
+        for kind, train in (("training", True), ("reading alone", False)):
+            programs = {
+                "from memory": program(resident, whole, train),
+                "from disk, windows": program(streamed, streamed.order(0, 0), train),
+                "from disk, whole permutation": program(streamed, whole, train),
+            }
+            medians = compare(
+                f"{kind}, an image of {images:,}, cold",
+                programs,
+                baseline="from memory",
+                rounds=2,
+                before=lambda: drop(shards),
+                images=steps * BATCH,
+            )
+            print(f"  {', '.join(f'{name}: {1 / seconds:,.0f} images/s' for name, seconds in medians.items())}")
+
+
 def memory(images: int = 72_000) -> None:
-    """Peak memory of training on 72,000 images x blocks 11..19, resident and streamed, and whether losses agree.
+    """Peak memory of training on 72,000 images x blocks 11..19, resident and streamed.
 
     Each in a process of its own, two epochs: the second has the best weights of the first beside it.
     """
-    losses = set()
     with tempfile.TemporaryDirectory() as folder:
         view = random_view(Path(folder, "clean"), images)
         for name, budget in (("resident", 10**10), ("streamed with 200 MB", 200_000_000)):
-            command = [sys.executable, "-m", "benchmarks.training", "measure", str(view), str(budget)]
-            *lines, loss = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-            print("\n".join([f"  {name}:", *lines]))
-            losses.add(loss)
-    print(f"  losses are {'equal' if len(losses) == 1 else 'NOT equal'}: {losses}")
+            print(f"  {name}:", flush=True)
+            subprocess.run([sys.executable, "-m", "benchmarks.training", "measure", str(view), str(budget)], check=True)
 
 
 def measure(view: str, budget: str) -> None:
-    """Train in this process and print what of it was in memory; the last line has the losses."""
+    """Train in this process and print what of it was in memory."""
     data = TrainingData.open([Path(view)], Path(view), SETTINGS)
     head = ltd()
     batches = data.batches(head.reads, DEVICE, int(budget))
@@ -142,7 +185,7 @@ def measure(view: str, budget: str) -> None:
     with Peak() as peak:
         settings = SETTINGS.model_copy(update={"epochs": 2})
         training = Training(head, settings, 0, kept=Path(view).with_name("unfinished.safetensors"))
-        (done,) = train_together([training], *batches)
+        list(train_together([training], *batches))
     grew = peak.bytes - before + weights  # the weights were there already
     whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"    features {read:,} bytes; weights, gradients and moments {4 * weights:,}")
@@ -150,7 +193,6 @@ def measure(view: str, budget: str) -> None:
     print(f"    training: {grew:,} bytes, {grew / read:.3f} x the features")
     print(f"    training without weights, gradients and moments: {(grew - 4 * weights) / read:.3f} x")
     print(f"    the whole process: {whole:,} bytes with mapped files, {whole / read:.3f} x")
-    print([(epoch.train_loss, epoch.validation_loss) for epoch in done.history])
 
 
 def ltd() -> Head:
@@ -243,7 +285,7 @@ class Peak:
             self.bytes = max(self.bytes, anonymous())
 
 
-PARTS = {"step": step, "retrain": retrain, "share": share, "memory": memory}
+PARTS = {"step": step, "retrain": retrain, "share": share, "stream": stream, "memory": memory}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:  # what ``memory`` starts

@@ -28,6 +28,7 @@ from storage.spec import image_axis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
 # From this share of a run of rows on, reading the whole run beats jumping to its rows.
 _DENSE = 0.5
+# Rows that lie further apart begin another run; where runs have fewer rows than this on average, jumping is better.
+_GAP, _RUN = 8, 16
 # So many bytes are read at once (the measured best of 32 KiB to 8 MiB, from the disk and from memory).
 _PIECE_BYTES = 128 << 10
 
@@ -201,7 +204,7 @@ class Shard:
         return np.memmap(self.path, mode="r", dtype="<f2", shape=place.shape, offset=place.offset)
 
     def read(self, tap: str, layers: Sequence[int] | None, rows: NDArray[np.int64], out: NDArray[np.float16]) -> None:
-        """Read rows into ``out``: long runs with plain reads, scattered rows through a memory map.
+        """Read rows into ``out``: runs of many rows with plain reads, scattered rows through a memory map.
 
         Args:
             tap: which tap.
@@ -217,45 +220,52 @@ class Shard:
             with h5py.File(self.path, "r", locking=False) as file:
                 for layer, target in parts:
                     target[:] = file[tap][rows] if layers is None else file[tap][layer, rows]
-        elif len(rows) >= _DENSE * (rows[-1] - rows[0] + 1):
-            self._read_run(place.offset, place.shape[image_axis(tap) :], parts, rows)
-        else:
+            return
+        runs = [rows]
+        if len(rows) < _DENSE * (rows[-1] - rows[0] + 1):
+            runs = np.split(rows, np.flatnonzero(np.diff(rows) > _GAP) + 1)
+        if len(runs) > 1 and len(rows) < _RUN * len(runs):
             stored = self.map(tap)
             for layer, target in parts:
                 target[:] = (stored if layers is None else stored[layer])[rows]
-
-    def _read_run(
-        self,
-        offset: int,
-        layer_shape: tuple[int, ...],
-        parts: list[tuple[int, NDArray[np.float16]]],
-        rows: NDArray[np.int64],
-    ) -> None:
-        """Read rows[0]..rows[-1] of each layer (of ``layer_shape``, images first) in pieces, and keep the wanted ones.
-
-        Pieces are small enough to be put in their place while they are in the processor's cache and while the
-        operating system reads ahead: asked for more at once, or told to fetch all of it, it waits for the disk first.
-        """
-        images, *row_shape = layer_shape
-        row_bytes = 2 * int(np.prod(row_shape))
-        first, span = int(rows[0]), int(rows[-1] - rows[0]) + 1
-        at_once = min(span, max(1, _PIECE_BYTES // row_bytes))
-        piece = np.empty((at_once, *row_shape), dtype="<f2")
-        starts = range(first, first + span, at_once)
-        bounds = np.searchsorted(rows, [*starts, first + span])  # rows[bounds[i]:bounds[i + 1]] lie in piece i
+            return
+        images, *row_shape = place.shape[image_axis(tap) :]
         with self.path.open("rb", buffering=0) as file:
-            for layer, target in parts:
-                for start, begin, end in zip(starts, bounds, bounds[1:], strict=False):
-                    read = piece[: min(at_once, first + span - start)]
-                    _read_at(file.fileno(), offset + (layer * images + start) * row_bytes, read, self.path)
-                    target[begin:end] = read if end - begin == len(read) else read[rows[begin:end] - start]
+            done = 0
+            for run in runs:
+                for layer, target in parts:
+                    offset = place.offset + layer * images * 2 * int(np.prod(row_shape))
+                    _read_run(file, offset, row_shape, run, target[done : done + len(run)])
+                done += len(run)
 
 
-def _read_at(descriptor: int, offset: int, target: NDArray[np.float16], path: Path) -> None:
+def _read_run(
+    file: FileIO, offset: int, row_shape: Sequence[int], rows: NDArray[np.int64], target: NDArray[np.float16]
+) -> None:
+    """Read rows[0]..rows[-1] of a layer, which begins at ``offset``, in pieces, and keep the wanted ones.
+
+    Pieces are small enough to be put in their place while they are in the processor's cache and while the operating
+    system reads ahead: asked for more at once, or told to fetch all of it, it waits for the disk first.
+    """
+    row_bytes = 2 * int(np.prod(row_shape))
+    first, span = int(rows[0]), int(rows[-1] - rows[0]) + 1
+    at_once = min(span, max(1, _PIECE_BYTES // row_bytes))
+    piece = np.empty((at_once, *row_shape), dtype="<f2")
+    starts = range(first, first + span, at_once)
+    bounds = np.searchsorted(rows, [*starts, first + span])  # rows[bounds[i]:bounds[i + 1]] lie in piece i
+    for start, begin, end in zip(starts, bounds, bounds[1:], strict=False):
+        read = piece[: min(at_once, first + span - start)]
+        _read_at(file, offset + start * row_bytes, read)
+        target[begin:end] = read if end - begin == len(read) else read[rows[begin:end] - start]
+
+
+def _read_at(file: FileIO, offset: int, target: NDArray[np.float16]) -> None:
     rest = target.data.cast("B")
     while rest:
-        count = os.preadv(descriptor, [rest], offset)
+        count = os.preadv(file.fileno(), [rest], offset)
         if count == 0:
-            raise DataError(f"shard {path} ended while it was read, at byte {offset}; run `ltdpipe verify --repair`")
+            raise DataError(
+                f"shard {file.name} ended while it was read, at byte {offset}; run `ltdpipe verify --repair`"
+            )
         offset += count
         rest = rest[count:]

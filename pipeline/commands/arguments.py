@@ -70,7 +70,7 @@ memory_option = click.option(
     "--memory",
     metavar="SIZE",
     callback=_bytes,
-    help="Features to hold in memory, as 2GB; the rest is streamed. Changes no result.",
+    help="Features to hold in memory, as 2GB; what does not fit is read from disk, by training in windows.",
 )
 
 

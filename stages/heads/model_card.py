@@ -73,6 +73,7 @@ def _training(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Corpus": f"{metadata['corpus']}, fingerprint {metadata['corpus_index_sha256']}",
         "Images": ", ".join(f"{count} {name}" for name, count in sorted(images.items())),
+        **({"Order of images": metadata["image_order"]} if "image_order" in metadata else {}),
         "Best epoch": f"{best['epoch']} of 0..{train['epochs'] - 1}, chosen by {metadata['validation']}",
         "Validation accuracy": f"{best['validation_accuracy']:.4f} at logit 0",
         "Validation loss": f"{best['validation_loss']:.4f}",

@@ -68,8 +68,8 @@ def run(
     """Train each variant with each seed, score it on the evaluation views, and write ``out``.
 
     ``results.csv`` has a row for each variant, seed and test set and one for the mean over sets, with accuracy at
-    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes. ``sweep.json`` keeps the
-    heads that are done: a stopped sweep resumes with those that are missing.
+    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes, where the features fit
+    into memory. ``sweep.json`` keeps the heads that are done: a stopped sweep resumes with those that are missing.
 
     Args:
         views: directories of the training views, as for ``stages.train.run``.

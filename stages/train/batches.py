@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from storage.features import FeatureTable
 
 _LOAD_ROWS = 2048
-# Streaming reads up to this many batches at once, in the order of the disk, and holds at most three such portions.
-_STREAM_BATCHES, _PORTIONS = 64, 3
+# From disk, runs of neighbouring images come in a random order, and are mixed within windows of many runs.
+_RUN, _WINDOW = 128, 4096
+# So many windows are read at once, in the order of the disk; two such portions are held.
+_MOST_WINDOWS, _PORTIONS = 4, 2
 
 
 class FeatureBatches:
     """N images in V views, of which heads read adjacent blocks.
 
-    What it yields depends neither on the budget nor on the device. A view that fits the budget is read once and stays;
-    where not all views fit, the last place is shared by the rest, read again when their turn comes; where not even one
-    fits, batches come from disk, read ahead by one thread.
+    What it yields in a given order depends neither on the budget nor on the device. A view that fits the budget is read
+    once and stays; where not all views fit, the last place is shared by the rest, read again when their turn comes;
+    where not even one fits, batches come from disk, read ahead by one thread, best in the order of :meth:`order`.
 
     Args:
         tables: the V views, of the same images in the same rows.
@@ -66,6 +68,30 @@ class FeatureBatches:
     def resident_bytes(self) -> int:
         """Bytes that the resident views take, or will take; 0 when batches come from disk."""
         return self._places * len(self) * self._row_bytes
+
+    @property
+    def order_rule(self) -> str | None:
+        """What :meth:`order` is, in words; None where it is a whole permutation."""
+        return None if self._places else f"runs of {_RUN} neighbours, mixed within windows of {_WINDOW}"
+
+    def order(self, seed: int, epoch: int) -> torch.Tensor:
+        """Return the order in which an epoch trains on the images: (N,) row numbers, a function of seed and epoch.
+
+        From memory it is a permutation of all. From disk that would be a read of its own for each image and block:
+        there, runs of neighbours come in a random order, those of each class spread evenly over the epoch, and images
+        change places within windows of many runs.
+        """
+        random = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        if self._places:
+            return torch.randperm(len(self), generator=random)
+        runs = torch.split(torch.arange(len(self)), _RUN)
+        synthetic = torch.tensor([bool(part.mean() > 0.5) for part in torch.split(self.labels.cpu(), _RUN)])
+        place = torch.empty(len(runs))
+        for members in (torch.nonzero(synthetic).flatten(), torch.nonzero(~synthetic).flatten()):
+            count = len(members)
+            place[members] = (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count
+        images = torch.cat([runs[number] for number in place.argsort(stable=True).tolist()])
+        return torch.cat([part[torch.randperm(len(part), generator=random)] for part in torch.split(images, _WINDOW)])
 
     def batches(
         self, view: int, order: torch.Tensor, size: int, reads: Sequence[HeadInput]
@@ -107,13 +133,15 @@ class FeatureBatches:
             for rows in torch.split(order.to(self.device), size):
                 yield resident[rows], self.labels[rows]
             return
-        portions = torch.split(order, max(1, min(self._portion // size, _STREAM_BATCHES)) * size)
+        at_once = max(size, min(self._portion, _MOST_WINDOWS * _WINDOW))
+        if at_once > _WINDOW:  # what is read at once ends where a window does
+            at_once -= at_once % _WINDOW
+        portions = torch.split(order, max(1, at_once // size) * size)
         for portion, features in zip(portions, self._read_in_turn(view, portions), strict=True):
-            for start in range(0, len(portion), size):
-                rows = portion[start : start + size]
-                # indexed, not sliced: the batch may not keep the portion in memory
-                batch = features[:, layers][torch.arange(start, start + len(rows))]
-                yield batch.to(self.device), self.labels[rows.to(self.device)]
+            rank = torch.empty_like(portion)  # of each image among the ascending rows
+            rank[portion.argsort()] = torch.arange(len(portion))
+            for rows, at in zip(torch.split(portion, size), torch.split(rank, size), strict=True):
+                yield features[:, layers][at].to(self.device), self.labels[rows.to(self.device)]
 
     def _resident(self, view: int) -> torch.Tensor:
         """The features (N, ...) of a view in memory, read now if another one has its place."""
@@ -129,27 +157,18 @@ class FeatureBatches:
         return features
 
     def _read_in_turn(self, view: int, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield the features of each portion; where the budget has room, the next one is read meanwhile."""
+        """Yield the features of each portion, rows ascending; where the budget has room, the next is read meanwhile."""
+        rows = [self._rows[np.sort(portion.numpy())] for portion in portions]
         if not self._portion:
-            yield from (self._from_disk(view, portion.numpy()) for portion in portions)
+            yield from (torch.from_numpy(self._read(view, each)) for each in rows)
             return
         with ThreadPoolExecutor(1) as ahead:
-            coming = None
-            for portion in portions:
-                ready, coming = coming, ahead.submit(self._from_disk, view, portion.numpy())
-                if ready is not None:
-                    yield ready.result()
-                    del ready
-            if coming is not None:
-                yield coming.result()
-
-    def _from_disk(self, view: int, order: NDArray[np.int64]) -> torch.Tensor:
-        rows = self._rows[order]
-        ascending = np.argsort(rows)
-        features = self._read(view, rows[ascending])
-        back = np.empty_like(ascending)
-        back[ascending] = np.arange(len(back))
-        return torch.from_numpy(features)[torch.from_numpy(back)]
+            coming = ahead.submit(self._read, view, rows[0])
+            for each in rows[1:]:
+                ready, coming = coming, ahead.submit(self._read, view, each)
+                yield torch.from_numpy(ready.result())
+                del ready
+            yield torch.from_numpy(coming.result())
 
     def _read(self, view: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         return self._tables[view].read(self.stored.tap, blocks=self.stored.blocks or None, rows=rows)

@@ -83,12 +83,14 @@ class TrainingData:
     def batches(self, reads: HeadInput, device: torch.device, budget: int) -> tuple[FeatureBatches, FeatureBatches]:
         """Return the images that train and those that validate; ``budget`` bytes are for both together.
 
-        Validation reads its images in the order of the disk, once an epoch: on a CPU it needs no memory of its own.
+        Whether training reads from memory depends on its own features alone, since its order does. Validation reads its
+        images in the order of the disk, once an epoch: on a CPU it needs no memory of its own.
         """
-        share = budget // 2 if device.type == "cuda" else 0
-        validation = FeatureBatches([self.validation_view], self.split.validation, reads, device=device, budget=share)
-        left = budget - validation.resident_bytes
-        return FeatureBatches(self.views, self.split.training, reads, device=device, budget=left), validation
+        training = FeatureBatches(self.views, self.split.training, reads, device=device, budget=budget)
+        left = budget - training.resident_bytes if device.type == "cuda" else 0
+        return training, FeatureBatches(
+            [self.validation_view], self.split.validation, reads, device=device, budget=left
+        )
 
     def shared(
         self, reads: Sequence[HeadInput], device: torch.device, budget: int

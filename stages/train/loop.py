@@ -87,7 +87,7 @@ def _train_epoch(group: Sequence[Training], training: FeatureBatches) -> list[fl
         each.begin_epoch()
     steps_before = epoch * -(-len(training) // size)
     totals = [torch.zeros((), dtype=torch.float64, device=training.device) for _ in group]
-    order = image_order(len(training), seed=seed, epoch=epoch)
+    order = training.order(seed, epoch)
     batches = training.batches(epoch, order, size, [each.head.reads for each in group])
     for step, (features, labels) in enumerate(batches):
         for number, each in enumerate(group):
@@ -96,11 +96,6 @@ def _train_epoch(group: Sequence[Training], training: FeatureBatches) -> list[fl
         if step % _STEPS_BETWEEN_CHECKS == 0 and not torch.stack(totals).isfinite().any():
             break
     return [float(total) / len(training) for total in totals]
-
-
-def image_order(images: int, *, seed: int, epoch: int) -> Tensor:
-    """Return the order in which an epoch reads the images: a permutation of 0..N-1."""
-    return torch.randperm(images, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
 
 
 @torch.inference_mode()

@@ -84,7 +84,8 @@ def run(
         heads: what is trained; a seed fixes initialisation, dropout, windows and image order.
         settings: of the study; a head's method and the head itself may override them.
         reporter: gets notes, warnings and progress.
-        memory: bytes of features to hold, else streamed; None: 60 % of what is free. Changes no result.
+        memory: bytes of features to hold; None: 60 % of what is free. A head whose features do not fit reads them from
+            disk, in an order of its own that its file states (``FeatureBatches.order``).
         threads: CPU threads; None: as the width asks for. Another number rounds otherwise, so it is in the file.
         finished: folder of finished heads, each under its recipe, which are linked to their places: what is there is
             not trained again. None: everything is trained.
@@ -165,6 +166,7 @@ class _Job:
             self.epochs += epochs_of(len(self.windows), self.settings.epochs)
         self.metadata: dict[str, Any] = {}
         self._trained, self._selection = head.settings, dict[str, Any]()
+        self._order: str | None = None
         self._unfinished: set[Path] = set()
 
     def is_finished(self) -> bool:
@@ -204,7 +206,7 @@ class _Job:
 
     def chosen(self, feeds: _Feeds, room: int, progress: Progress) -> Training:
         """Return the training of the head, after the choice of its window where there is one to make."""
-        asked = self.head.settings
+        asked, self._order = self.head.settings, feeds[0].order_rule
         if isinstance(asked, LtdSettings) and self.windows:
             ranked = list(self.windows)
             if len(ranked) > 1:
@@ -252,11 +254,13 @@ class _Job:
     def _provenance(self) -> dict[str, Any]:
         """What the file states of its training."""
         on_cpu = self._corpus.device.type == "cpu"
+        order = {} if self._order is None else {"image_order": self._order}
         return {
             "head": self.head.name,
             "seed": self.head.seed,
             "train": self.settings.model_dump(mode="json"),
             **self._corpus.data.provenance(),
+            **order,
             "machine": {"device": self._corpus.device.type, "threads": self._corpus.threads if on_cpu else None},
             "versions": {package: version(package) for package in ("ltdpipe", "torch")},
         }

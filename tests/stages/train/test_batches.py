@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,31 @@ def test_only_what_fits_is_resident(tables: list[FeatureTable]) -> None:
     assert feed(tables, 10**9).resident_bytes == 3 * VIEW_BYTES
 
 
+@pytest.mark.parametrize("budget", [10**9, 0], ids=["resident", "streamed"])
+def test_the_order_of_images_belongs_to_seed_and_epoch(tables: list[FeatureTable], budget: int) -> None:
+    source = feed(tables, budget)
+    order = source.order(1, 2)
+    assert sorted(order.tolist()) == list(range(len(ROWS)))
+    assert torch.equal(order, feed(tables, 2 * budget).order(1, 2))
+    assert not any(torch.equal(order, source.order(*other)) for other in [(1, 3), (2, 2), (2, 1), (0, 3)])
+
+
+def test_a_window_from_disk_is_made_of_a_few_runs_of_both_classes(
+    tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.train.batches._RUN", 8)
+    monkeypatch.setattr("stages.train.batches._WINDOW", 64)
+    labels = np.repeat([0, 1, 0, 1], [100, 40, 36, 144])  # as in folders of classes
+    tables = [FeatureTable.open(write_view(tmp_path / "clean", noise(len(labels)), labels))]
+    source = FeatureBatches(tables, np.arange(len(labels)), STORED, device=torch.device("cpu"), budget=0)
+    order = source.order(0, 0)
+    for window in torch.split(order, 64):
+        assert len(set((window // 8).tolist())) == 8
+        assert abs(labels[window].mean() - labels.mean()) < 0.2
+        assert (window.diff() == 1).float().mean() < 0.2
+    assert torch.equal(torch.sort(order).values, torch.arange(len(labels)))
+
+
 def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch) -> None:
     read, seen = FeatureTable.read, []
 
@@ -72,11 +98,10 @@ def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], mon
 
     monkeypatch.setattr(FeatureTable, "read", counting)
     list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32, [STORED]))
-    # one that is used, one that is read ahead, and one that is put into order
-    assert 3 * max(seen) <= VIEW_BYTES - 1
+    assert 2 * max(seen) <= VIEW_BYTES - 1  # one that is used, and one that is read ahead
     assert sum(seen) == VIEW_BYTES
     seen.clear()
-    monkeypatch.setattr("stages.train.batches._STREAM_BATCHES", 2)  # where memory is large, this many are enough
+    monkeypatch.setattr("stages.train.batches._WINDOW", 16)  # where memory is large, four windows are enough
     list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32, [STORED]))
     assert max(seen) == 2 * 32 * ROW_BYTES
 

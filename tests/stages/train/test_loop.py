@@ -14,7 +14,7 @@ from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train import loop
 from stages.train.batches import FeatureBatches
 from stages.train.data import TrainingData
-from stages.train.loop import image_order, train_together
+from stages.train.loop import train_together
 from stages.train.training import Epoch, Training, best_of, lr_factor
 from storage.errors import SettingError
 
@@ -37,14 +37,6 @@ def test_patience_divides_the_learning_rate_and_ends_training() -> None:
     assert lr_factor(history(*[0.9] * 5), settings) == pytest.approx(0.01)  # 1e-6 is the last one
     assert lr_factor(history(*[0.9] * 7), settings) is None
     assert lr_factor(history(*[0.9] * 99), TrainSettings(lr=1e-4)) == 1
-
-
-def test_the_order_of_images_belongs_to_seed_and_epoch() -> None:
-    order = image_order(1000, seed=1, epoch=2)
-    assert sorted(order.tolist()) == list(range(1000))
-    assert torch.equal(order, image_order(1000, seed=1, epoch=2))
-    others = [(1, 3), (2, 2), (2, 1), (0, 3)]
-    assert not any(torch.equal(order, image_order(1000, seed=seed, epoch=epoch)) for seed, epoch in others)
 
 
 @pytest.fixture
@@ -190,6 +182,6 @@ def test_each_epoch_has_an_order_of_its_own_and_its_loss_is_the_mean_over_images
     expected = head.loss(features, labels).item()
     head.labels.clear()
     done = fit(data, head, epochs=3, batch=len(training) - 5, lr=1e-30, seed=7)
-    orders = [image_order(len(training), seed=7, epoch=epoch) for epoch in range(3)]
+    orders = [training.order(7, epoch) for epoch in range(3)]
     assert head.labels == labels[torch.cat(orders)].tolist()
     assert done.history[0].train_loss == pytest.approx(expected, rel=1e-5)

@@ -66,13 +66,19 @@ def train(features: Path, out: Path, reporter: Any, head: HeadSettings | None = 
     return run(heads=[asked], reporter=reporter, **given)[0]
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_memory(features: Path, tmp_path: Path, reporter: Any) -> None:
-    budgets = {"a": None, "b": None, "streamed": 0, "one-view": 120 * 9 * 32 * 2 + 50_000, "small": 40_000}
+def test_the_same_seed_gives_the_same_bytes_and_features_from_disk_an_order_of_their_own(
+    features: Path, tmp_path: Path, reporter: Any
+) -> None:
+    budgets = {"a": None, "b": None, "one-view": 120 * 9 * 32 * 2 + 50_000, "streamed": 0, "small": 40_000}
     files = {}
     for name, memory in budgets.items():
-        train(features, tmp_path / f"{name}.safetensors", reporter, memory=memory)
-        files[name] = ((tmp_path / f"{name}.safetensors").read_bytes(), (tmp_path / f"{name}.csv").read_bytes())
-    assert len(set(files.values())) == 1
+        out = tmp_path / f"{name}.safetensors"
+        train(features, out, reporter, memory=memory)
+        files[name] = out.read_bytes(), out.with_suffix(".csv").read_bytes()
+    assert files["a"] == files["b"] == files["one-view"] != files["streamed"] == files["small"]
+    orders = {name: load_head(tmp_path / f"{name}.safetensors")[1].get("image_order") for name in ("a", "streamed")}
+    assert orders == {"a": None, "streamed": "runs of 128 neighbours, mixed within windows of 4096"}
+    assert "| Order of images | runs of 128" in model_card(tmp_path / "streamed.safetensors")
     train(features, tmp_path / "other.safetensors", reporter, seed=4)
     assert (tmp_path / "other.safetensors").read_bytes() != files["a"][0]
 
@@ -112,7 +118,7 @@ def test_heads_trained_in_one_pass_are_the_heads_trained_alone(
     heads = kinds_of_heads()
     in_one_pass(features, tmp_path / "together", reporter, heads, memory=memory)
     for name, settings in heads.items():
-        in_one_pass(features, tmp_path / "alone", reporter, {name: settings})
+        in_one_pass(features, tmp_path / "alone", reporter, {name: settings}, memory=memory)
     assert files_in(tmp_path / "together") == files_in(tmp_path / "alone")
 
 
