@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import product
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from stages.measure.metrics import METRICS
 from stages.report.published import MARKS, published
+from stages.report.sweeps import band_means, mean_by, means_over_sets
 from stages.report.table import Block, Table, Value, to_markdown
 from stages.report.tables import HEADLINE, PAPER_METRICS
 
@@ -17,111 +19,159 @@ if TYPE_CHECKING:
     from stages.analyse.files import AnalysisFile
     from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
-    from stages.report.sweeps import Column
+    from stages.report.sweeps import Sweeps
     from stages.report.table import Cell, Rows
+
+    SetLists = Mapping[str, Sequence[str]]
+    # (benchmark, what was found, verdict)
+    Found = Iterator[list[Cell]]
 
 REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
 ONE_SEED = "not compared: outside the interval of one seed"
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
+HOLDS, FAILS, UNDECIDED, UNTESTED = "holds", "does not hold", "not decided", "not tested here"
+_VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTED)
 
 
 def claims_table(
-    results: Results,
-    uncertainty: Uncertainty,
-    sweeps: Mapping[str, Sequence[Column]],
-    windows: Sequence[AnalysisFile],
+    results: Results, uncertainty: Uncertainty, sweeps: Sweeps, windows: Sequence[AnalysisFile], set_lists: SetLists
 ) -> Table | None:
-    """Give a verdict on every claim that is no figure, benchmark by benchmark; None where the study has data for none.
+    """Give a verdict on every claim that is no figure, benchmark by benchmark; None where the study tests none.
 
     Args:
         results: what was measured.
         uncertainty: its replicates.
-        sweeps: kind -> its columns.
+        sweeps: kind -> its rows.
         windows: how well windows separate without training.
+        set_lists: name -> members.
     """
-    rows: Rows = [
-        *_better(results, uncertainty),
-        *_most_robust(results),
-        *_best_windows(sweeps),
-        *_movement(windows),
-    ]
+    content = published()
+    words, claim = content["words"], content["windows"]
+    n, start, (first, last) = claim["length"], claim["start"], claim["candidates"]
+    share, enough = words["univfd_gain"] / 100, words["enough_within"] / 100
+
+    def compared(one: str, other: str, limit: float = 0.0, *, below: bool = False) -> Found:
+        return _compared(results, uncertainty, one, other, limit, below=below)
+
+    # claim -> (what a study needs to test it, what was found)
+    claims: dict[str, tuple[str, Found]] = {
+        text: (f"the heads {one} and {other}", compared(one, other)) for text, one, other in words["better"]
+    }
+    text = f"LTD gains {words['univfd_gain']} percentage points over UnivFD"
+    claims[text] = "the heads ltd and univfd", compared("ltd", "univfd", share)
+    for text, one, more in words["enough"]:
+        claims[text] = f"the heads {one} and {more}", compared(more, one, enough, below=True)
+    claims["of all ablations, both branches with positions have the best mean of UFD and DRCT-2M"] = (
+        "the heads of the ablation, trained and tested as in the paper", _ablation_mean(results, set_lists),
+    )  # fmt: skip
+    for view, name in {"jpeg-60": "JPEG 60", "scale-0.5": "half the size"}.items():
+        claims[f"LTD is the most accurate head at {name}"] = f"the view {view}", _most_robust(results, view)
+    claims[f"windows of {n} blocks are best"] = "`ltdpipe sweep window`", _lengths(sweeps, n)
+    claims["windows in the middle, blocks 8 to 15, tell more than shallower and deeper ones"] = (
+        "`ltdpipe sweep window` over all blocks", _bands(sweeps),
+    )  # fmt: skip
+    claims[f"the middle blocks, {first} to {last}, tell most"] = "`ltdpipe sweep layer`", _blocks(sweeps, claim)
+    move = f"synthetic images move more in blocks {start} to {start + n - 1}"
+    claims[move] = "`ltdpipe analyse`", _movement(windows, start, n)
+    rows: Rows = []
+    for text, (needs, found) in claims.items():
+        rows += [[text, *row] for row in found] or [[text, None, f"needs {needs}", UNTESTED]]
     notes = [
         "Accuracy at score 0.5, means over the test sets of a benchmark. Of two heads: the difference in percentage "
-        "points with its 95 % interval; where that holds 0, nothing is decided. With one seed per head it is of these "
-        "weights, not of the methods. Windows, blocks and degraded images are compared by their means alone.",
+        "points with its 95 % interval; where that does not decide, nothing is decided. With one seed per head it is "
+        "of these weights, not of the methods. Ablations, windows, blocks and degraded images are compared by their "
+        "means alone.",
+        f"Enough is what more of gains less than {words['enough_within']} percentage point: the whole interval lies "
+        f"below. {MARKS[words['mark']]}: {words['source']}.",
     ]
     header = ["claim", "benchmark", "found here", "verdict"]
-    return Table("Claims of the paper", header, [Block("", rows)], text_columns=4, notes=notes) if rows else None
+    table = Table("Claims of the paper", header, [Block("", rows)], text_columns=4, notes=notes)
+    return table if any(row[-1] != UNTESTED for row in rows) else None
 
 
 def counted(claims: Table) -> Table:
-    """Return for each claim in how many cases it holds, does not hold, or is not decided."""
-    verdicts: dict[Cell, list[Cell]] = defaultdict(list)
+    """Return for each claim how often it has which verdict."""
+    verdicts: dict[Cell, Counter[Cell]] = defaultdict(Counter)
     for claim, *_, verdict in (row for block in claims.blocks for row in block.rows):
-        verdicts[claim].append(verdict)
-    rows: Rows = [
-        [claim, *(of_claim.count(verdict) for verdict in (HOLDS, FAILS, UNDECIDED))]
-        for claim, of_claim in verdicts.items()
-    ]
+        verdicts[claim][verdict] += 1
+    rows: Rows = [[claim, *(of_claim[verdict] for verdict in _VERDICTS)] for claim, of_claim in verdicts.items()]
     notes = ["Number of benchmarks, each training counted by itself.", *claims.notes]
-    return Table(claims.title, ["claim", HOLDS, FAILS, UNDECIDED], [Block("", rows)], notes=notes)
+    return Table(claims.title, ["claim", *_VERDICTS], [Block("", rows)], notes=notes)
 
 
-def _better(results: Results, uncertainty: Uncertainty) -> Iterator[list[Cell]]:
-    trainings = {card.facts.get("trained_on") for card in results.cards}
-    for (claim, one, other), trained_on in product(published()["better"], sorted(map(str, trainings))):
-        pairs = [(one, other), (f"{one} ({trained_on})", f"{other} ({trained_on})")]
-        pair = next((pair for pair in pairs if set(pair) <= set(results.heads)), None)
-        if pair is None:
-            continue
-        for corpus in results.corpora:
-            gain = uncertainty.gain(*pair, "accuracy", results.sets_of(corpus))
-            if gain is not None:
-                value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in gain[:3])
-                verdict = HOLDS if gain.low > 0 else FAILS if gain.high < 0 else UNDECIDED
-                yield [claim, corpus, f"{pair[0]} minus {pair[1]}: {value} ({low} to {high})", verdict]
+def _compared(results: Results, uncertainty: Uncertainty, one: str, other: str, limit: float, *, below: bool) -> Found:
+    """Whether ``one`` gains more than ``limit`` over ``other``, or, with ``below``, less."""
+    trainings = sorted({str(card.facts.get("trained_on")) for card in results.cards})
+    named = [(one, other), *((f"{one} ({trained})", f"{other} ({trained})") for trained in trainings)]
+    for pair, corpus in product(named, results.corpora):
+        if set(pair) <= set(results.heads) and (gain := uncertainty.gain(*pair, "accuracy", results.sets_of(corpus))):
+            value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in gain[:3])
+            above, under = gain.low > limit, gain.high < limit
+            verdict = UNDECIDED if not above and not under else HOLDS if under == below else FAILS
+            yield [corpus, f"{pair[0]} minus {pair[1]}: {value} ({low} to {high})", verdict]
 
 
-def _most_robust(results: Results) -> Iterator[list[Cell]]:
-    for corpus, (view, name) in product(results.corpora, {"jpeg-60": "JPEG 60", "scale-0.5": "half the size"}.items()):
+def _ablation_mean(results: Results, set_lists: SetLists) -> Found:
+    """The mean of the benchmarks that the paper ablates on, of each head trained for them as the paper does."""
+    means: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for claim in published()["claims"]:
+        head, sets, members = _located(results, claim, set_lists)
+        if head and claim["set_list"] in published()["ablation"]["set_lists"] and len(sets) == len(members):
+            mean = results.of_sets(head, "accuracy", sets)
+            if mean.value is not None and mean.count == len(sets):
+                means[claim["head"]].append((100 * mean.value, claim["accuracy"]))
+    of_both = {
+        head: [fmean(pair) for pair in zip(*pairs, strict=True)] for head, pairs in means.items() if len(pairs) > 1
+    }
+    if len(of_both) > 1 and "ltd" in of_both:
+        text = "; ".join(f"{head}: {here:.2f} (published {stated:.2f})" for head, (here, stated) in of_both.items())
+        best = max(of_both, key=lambda head: of_both[head][0])
+        yield ["mean of the two", text, HOLDS if best == "ltd" else FAILS]
+
+
+def _most_robust(results: Results, view: str) -> Found:
+    for corpus in results.corpora:
         means = {head: results.of_corpus(head, "accuracy", corpus, view).value for head in results.heads}
         values = {head: value for head, value in means.items() if value is not None}
         ltd = [head for head in values if head == "ltd" or head.startswith("ltd (")]
         if ltd and len(values) > 1:
             best, own = max(values, key=lambda head: values[head]), max(ltd, key=lambda head: values[head])
             text = f"{own}: {100 * values[own]:.2f}; best is {best}: {100 * values[best]:.2f}"
-            yield [f"LTD is the most accurate head at {name}", corpus, text, HOLDS if best == own else FAILS]
+            yield [corpus, text, HOLDS if best == own else FAILS]
 
 
-def _best_windows(sweeps: Mapping[str, Sequence[Column]]) -> Iterator[list[Cell]]:
-    claim = published()["windows"]
-    first, last = claim["candidates"]
-    for column in sweeps.get("window", ()):
-        lengths = column.means["accuracy"].groupby("n").mean()
-        if claim["length"] in lengths:
-            text = "mean over starts, " + ", ".join(f"{n}: {100 * value:.2f}" for n, value in lengths.items())
-            verdict = HOLDS if lengths.idxmax() == claim["length"] else FAILS
-            yield [f"windows of {claim['length']} blocks are best", column.title, text, verdict]
-    for column in sweeps.get("layer", ()):
-        blocks = column.means["accuracy"].groupby("block").mean()
-        if len(blocks) == claim["blocks"]:  # the paper's backbone, or one as deep
-            best = blocks.idxmax()
-            text = f"block {best} is best: {100 * blocks.max():.2f}"
-            verdict = HOLDS if first <= best <= last else FAILS
-            yield [f"the middle blocks, {first} to {last}, tell most", column.title, text, verdict]
+def _lengths(sweeps: Sweeps, published_best: int) -> Found:
+    for title, means in means_over_sets(sweeps, "window", "accuracy").items():
+        lengths = mean_by(lambda place: place[0], means)
+        if published_best in lengths:
+            found = ", ".join(f"{n}: {100 * value:.2f}" for n, value in lengths.items())
+            best = max(lengths, key=lambda n: lengths[n])
+            yield [title, f"mean over starts, {found}", HOLDS if best == published_best else FAILS]
 
 
-def _movement(windows: Sequence[AnalysisFile]) -> Iterator[list[Cell]]:
-    claim = published()["windows"]
-    start, n = claim["start"], claim["length"]
+def _bands(sweeps: Sweeps) -> Found:
+    for title, means in means_over_sets(sweeps, "window", "accuracy").items():
+        if bands := band_means(means):
+            found = ", ".join(f"{first} to {last}: {100 * value:.2f}" for (first, last), value in bands.items())
+            best = max(bands, key=lambda band: bands[band])
+            yield [title, f"mean over the windows within blocks {found}", HOLDS if best == (8, 15) else FAILS]
+
+
+def _blocks(sweeps: Sweeps, claim: Mapping[str, Any]) -> Found:
+    for title, means in means_over_sets(sweeps, "layer", "accuracy").items():
+        if len(means) == claim["blocks"]:  # the paper's backbone, or one as deep
+            best = max(means, key=lambda place: means[place])
+            verdict = HOLDS if claim["candidates"][0] <= best[0] <= claim["candidates"][1] else FAILS
+            yield [title, f"block {best[0]} is best: {100 * means[best]:.2f}", verdict]
+
+
+def _movement(windows: Sequence[AnalysisFile], start: int, n: int) -> Found:
     for file in windows:
         for row in file.table.to_pylist():
             if row["generator"] is None and (row["start"], row["blocks"]) == (start, n):
                 auc, n_real, n_fake = row["auc_cosine"], row["n_real"], row["n_fake"]
-                text = f"AUC of the cosine distance {auc:.3f}, without training"
                 by_chance = 1.96 * ((n_real + n_fake + 1) / (12 * n_real * n_fake)) ** 0.5  # of Mann and Whitney
                 verdict = UNDECIDED if abs(auc - 0.5) < by_chance else HOLDS if auc > 0.5 else FAILS
-                yield [f"synthetic images move more in blocks {start} to {start + n - 1}", file.corpus, text, verdict]
+                yield [file.corpus, f"AUC of the cosine distance {auc:.3f}, without training", verdict]
 
 
 def gains_table(results: Results, uncertainty: Uncertainty) -> Table | None:
@@ -131,8 +181,7 @@ def gains_table(results: Results, uncertainty: Uncertainty) -> Table | None:
     for metric in HEADLINE:
         rows: Rows = []
         for other, corpus in product(others, results.corpora):
-            gain = uncertainty.gain(first, other, metric, results.sets_of(corpus))
-            if gain is not None:
+            if gain := uncertainty.gain(first, other, metric, results.sets_of(corpus)):
                 rows.append([other, corpus, *(Value(number, signed=True) for number in gain[:3]), gain.p])
         blocks.append(Block(METRICS[metric].title, rows))
     notes = [
@@ -144,12 +193,25 @@ def gains_table(results: Results, uncertainty: Uncertainty) -> Table | None:
     return table if any(block.rows for block in blocks) else None
 
 
-def reproduction_table(
-    results: Results, uncertainty: Uncertainty, set_lists: Mapping[str, Sequence[str]]
-) -> Table | None:
-    """Compare every published claim that this study tests; None where it tests none.
+def _located(
+    results: Results, claim: Mapping[str, Any], set_lists: SetLists
+) -> tuple[str | None, Sequence[NamedSet], Sequence[str]]:
+    """Return the study's head of a claim, None where it has none, the sets to compare it on, and all of the list.
 
-    A claim is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
+    The sets are those of the corpus that has most of the list.
+    """
+    members, trained_on = set_lists.get(claim["set_list"], ()), claim["trained_on"]
+    trained = {card.head: card.facts.get("trained_on") for card in results.cards}
+    named = [name for name in (claim["head"], f"{claim['head']} ({trained_on})") if trained.get(name) == trained_on]
+    of_corpora = [[t for t in results.sets if t.corpus == corpus and t.name in members] for corpus in results.images]
+    head = named[0] if named and named[0] in results.heads else None
+    return head, max(of_corpora, key=len, default=[]), members
+
+
+def reproduction_table(results: Results, uncertainty: Uncertainty, set_lists: SetLists) -> Table | None:
+    """Compare every published figure that this study tests; None where it tests none.
+
+    A figure is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
     corpus with its test sets. Where some of the sets are missing, it is listed and not compared.
 
     Args:
@@ -157,22 +219,16 @@ def reproduction_table(
         uncertainty: its replicates.
         set_lists: name -> members.
     """
-    trained = {card.head: card.facts.get("trained_on") for card in results.cards}
     rows: Rows = []
     for claim in published()["claims"]:
-        members = set_lists.get(claim["set_list"], ())
-        label = f"{claim['head']} ({claim['trained_on']})"
-        head = next((name for name in (claim["head"], label) if trained.get(name) == claim["trained_on"]), None)
-        # of the corpus that has most of the list
-        of_corpora = [[t for t in results.sets if t.corpus == c and t.name in members] for c in results.images]
-        sets = max(of_corpora, key=len, default=[])
-        if not sets or head not in results.heads:
+        head, sets, members = _located(results, claim, set_lists)
+        if head is None or not sets:
             continue
-        coverage = f"{claim['set_list']}, {len(sets)} of {len(members)} sets"
+        coverage, whole = f"{claim['set_list']}, {len(sets)} of {len(members)} sets", len(sets) == len(members)
         for metric in PAPER_METRICS:
             if metric in claim:
                 stated = claim[metric] / 100
-                here = _beside(stated, uncertainty, head, metric, sets, whole=len(sets) == len(members))
+                here = _beside(stated, uncertainty, head, metric, sets, whole=whole)
                 rows.append([claim["what"], head, coverage, METRICS[metric].title, Value(stated), *here])
     header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
     notes = [
@@ -185,7 +241,7 @@ def reproduction_table(
 
 
 def verdict(table: Table | None) -> str:
-    """Say in a sentence how many of the claims are reproduced."""
+    """Say in a sentence how many of the figures are reproduced."""
     if table is None:
         return "This study tests no figure of the paper: it has other heads, training corpora or test sets."
     verdicts = [row[-1] for block in table.blocks for row in block.rows]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stages.report.observation import Analyses
     from stages.report.results import NamedSet, Results
     from stages.report.study import Study
-    from stages.report.sweeps import Column
+    from stages.report.sweeps import Sweeps
     from stages.report.table import Cell, Rows
 
 _MOST_NAMES = 4  # of heads in the headline
@@ -42,7 +42,7 @@ def render_page(
     uncertainty: Uncertainty,
     *,
     analyses: Analyses,
-    sweeps: Mapping[str, Sequence[Column]],
+    sweeps: Sweeps,
     tables: Mapping[str, Table | None],
 ) -> str:
     """Return the page's HTML; the same arguments give the same bytes.

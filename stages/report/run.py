@@ -78,7 +78,7 @@ def run(
         **sweep_tables(sweeps),
         "layer_transitions": transition_table(analyses.windows),
         "window_selection": selection_table(results),
-        "claims": claims.claims_table(results, uncertainty, sweeps, analyses.windows),
+        "claims": claims.claims_table(results, uncertainty, sweeps, analyses.windows, study.set_lists),
         "reproduction": reproduction,
         "elsewhere": reproduction and published.elsewhere_table(),
     }

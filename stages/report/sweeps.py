@@ -1,12 +1,14 @@
-"""Sweeps of the study: window lengths, single windows and single blocks, with what the paper says of them."""
+"""Sweeps of the study as tables and figures: windows, single blocks, and generators held out of training."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import product
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -21,64 +23,46 @@ from storage.csv_text import unescaped
 from storage.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    import pandas as pd
 
     from stages.report.results import Results
     from stages.report.svg import Chart
     from stages.report.table import Rows
 
+    Sweeps = Mapping[str, pd.DataFrame]
+    Place = tuple[int, ...]  # coordinates of a head of a sweep
+
+# Kind of sweep -> the columns of its results that say which head it is.
 _COORDINATES = {"window": ["n", "start"], "layer": ["block"]}
 
 
-class Column(NamedTuple):
-    """One curve of a sweep: heads trained on one corpus and scored on another.
+def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> Sweeps:
+    """Return kind of sweep -> its rows on the study's test sets, a head, seed and set each.
 
-    Attributes:
-        title: what it is called.
-        trained_on: corpus of the training.
-        coverage: how many of the study's sets of the tested corpus are in the means: "2 of 3 sets".
-        means: (coordinates of a head, seed), ascending -> mean over those sets, a column a metric.
-    """
-
-    title: str
-    trained_on: str
-    coverage: str
-    means: pd.DataFrame
-
-    def at(self, metric: str, *place: int) -> Value:
-        """Return the mean over sets and seeds of a head, with its spread over seeds."""
-        try:
-            return Value.of(mean_of(self.means[metric].loc[place]))
-        except KeyError:
-            return Value(None)
-
-
-def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> dict[str, list[Column]]:
-    """Return kind of sweep -> its columns, where it has any.
+    ``title`` names the columns of tables: the tested corpus, and what the heads were trained on where that differs.
+    ``coverage`` says how many of the corpus's sets have a value for every head: "2 of 3 sets"; rows of others are left
+    out.
 
     Args:
         files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
-        results: names the test sets whose mean is taken, as in all other tables.
+        results: names the test sets.
 
     Raises:
         DataError: a file is missing or is no such table.
     """
-    columns: dict[str, list[Column]] = defaultdict(list)
+    frames: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for (kind, trained_on), path in files.items():
-        frame, heads = _read(kind, trained_on, path), [*_COORDINATES[kind], "seed"]
+        frame = _read(kind, trained_on, path)
         several = len({trained for of_kind, trained in files if of_kind == kind}) > 1
         for corpus in results.corpora:
-            here = frame[frame["corpus"] == corpus]
-            wanted, sizes = [tested.name for tested in results.sets_of(corpus)], here["set"].value_counts()
-            covered = [name for name in wanted if sizes.get(name, 0) == here.groupby(heads).ngroups]
-            means = here[here["set"].isin(covered)].groupby(heads)[list(PAPER_METRICS)].agg(fmean)
-            if covered:
-                title = f"{corpus} ({trained_on})" if several else corpus
-                columns[kind].append(Column(title, trained_on, f"{len(covered)} of {len(wanted)} sets", means))
-    return dict(columns)
+            here, wanted = frame[frame["corpus"] == corpus], [tested.name for tested in results.sets_of(corpus)]
+            heads, sizes = here.groupby([*_COORDINATES[kind], "seed"]).ngroups, here["set"].value_counts()
+            covered = [name for name in wanted if sizes.get(name, 0) == heads > 0]
+            title, coverage = f"{corpus} ({trained_on})" if several else corpus, f"{len(covered)} of {len(wanted)} sets"
+            rows = here[here["set"].isin(covered)]
+            frames[kind] += [rows.assign(title=title, trained_on=trained_on, coverage=coverage)] if covered else []
+    return {kind: pd.concat(of_kind, ignore_index=True) for kind, of_kind in frames.items() if of_kind}
 
 
 def _read(kind: str, trained_on: str, path: Path) -> pd.DataFrame:
@@ -104,114 +88,163 @@ def _read(kind: str, trained_on: str, path: Path) -> pd.DataFrame:
     return frame
 
 
-def sweep_tables(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, Table]:
+def means_over_sets(sweeps: Sweeps, kind: str, metric: str) -> dict[str, dict[Place, float]]:
+    """Return title -> coordinates of a head -> its mean over seeds and test sets; empty without such a sweep."""
+    found = _by_seed(sweeps[kind], kind, metric) if kind in sweeps else {}
+    return {title: {at: fmean(seeds.values()) for at, seeds in places.items()} for title, places in found.items()}
+
+
+def mean_by(key: Callable[[Place], Any], means: Mapping[Place, float]) -> dict[Any, float]:
+    """Return the means of groups of heads, ascending; ``key``: coordinates of a head -> its group, None for none."""
+    groups: dict[Any, list[float]] = defaultdict(list)
+    for place, value in means.items():
+        groups[key(place)].append(value)
+    return {group: fmean(groups[group]) for group in sorted(groups.keys() - {None})}
+
+
+def band_means(means: Mapping[Place, float]) -> dict[tuple[int, int], float]:
+    """Return (first, last) block of a band of the paper -> mean over the windows within, of (n, start) -> mean.
+
+    Empty where the windows are not from all blocks of a backbone as deep as the paper's.
+    """
+    bands = [(first, last) for first, last in published()["windows"]["bands"]]
+    if (min(start for _, start in means), max(n + start - 1 for n, start in means)) != (bands[0][0], bands[-1][1]):
+        return {}
+
+    def band(place: Place) -> tuple[int, int] | None:
+        n, start = place
+        return next(((first, last) for first, last in bands if first <= start and start + n - 1 <= last), None)
+
+    return mean_by(band, means)
+
+
+def _by_seed(frame: pd.DataFrame, kind: str, metric: str) -> dict[str, dict[Place, dict[int, float]]]:
+    """Return title -> coordinates of a head, ascending -> seed -> mean over the test sets."""
+    found: dict[str, dict[Place, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    columns = ["title", metric, "seed", *_COORDINATES[kind]]
+    for title, value, seed, *place in frame[columns].itertuples(index=False, name=None):
+        found[title][tuple(place)][seed].append(value)
+    return {
+        title: {at: {seed: fmean(sets) for seed, sets in sorted(places[at].items())} for at in sorted(places)}
+        for title, places in found.items()
+    }
+
+
+def sweep_tables(sweeps: Sweeps) -> dict[str, Table]:
     """Return name -> table of every sweep that the study has."""
-    tables: dict[str, Table] = {}
     claim = published()["windows"]
     n, start = claim["length"], claim["start"]
     first, last = claim["candidates"]
     source = f"{MARKS[claim['mark']]}: {claim['source']}."
-    if columns := sweeps.get("window"):
-        notes = [
+    tables: dict[str, Table] = {}
+    if (frame := sweeps.get("window")) is not None:
+        tables["window_length"] = _table(
+            "Window length", ["blocks in the window", "starts"], frame, _length_blocks(frame, n),
             "The best start is chosen on the test images themselves: an unattainable upper bound. ± is over seeds.",
             f"As published (ViT-L/14): {n} blocks are best. {source}",
-        ]
-        header = ["blocks in the window", "starts"]
-        tables["window_length"] = _table("Window length", header, columns, _length_blocks(columns, n), notes)
-        places = _places(columns)
-        lines = [([*place, sum(place) - 1], place, "best" if place == (n, start) else "") for place in places]
+        )  # fmt: skip
+        bands = {
+            metric: {title: band_means(means) for title, means in means_over_sets(sweeps, "window", metric).items()}
+            for metric in PAPER_METRICS
+        }
+        if all(all(of_metric.values()) for of_metric in bands.values()):
+            blocks = [
+                Block(METRICS[metric].title, [
+                    [f"{a} to {b}", *(Value(of_title[a, b]) for of_title in of_metric.values()), "best" * (a == 8)]
+                    for a, b in claim["bands"]
+                ])
+                for metric, of_metric in bands.items()
+            ]  # fmt: skip
+            note = f"Means over all windows that lie within these blocks, and over seeds. {source}"
+            tables["window_bands"] = _table("Shallow, middle and deep blocks", ["blocks"], frame, blocks, note)
         header = ["blocks in the window", "first block", "last block"]
-        notes = [f"As published (ViT-L/14): blocks {start} to {start + n - 1} are best."]
-        tables["window_sweep"] = _table("Every window", header, columns, _place_blocks(columns, lines), notes)
-    if columns := sweeps.get("layer"):
-        places = _places(columns)
-        full = len(places) == claim["blocks"]  # the paper's backbone, or one as deep
-        lines = [([*place], place, "candidate" if full and first <= place[0] <= last else "") for place in places]
-        notes = [
+        blocks = _blocks(frame, "window", lambda at: [*at, sum(at) - 1], lambda at: "best" * (at == (n, start)))
+        note = f"As published (ViT-L/14): blocks {start} to {start + n - 1} are best."
+        tables["window_sweep"] = _table("Every window", header, frame, blocks, note)
+    if (frame := sweeps.get("layer")) is not None:
+        full = frame["block"].nunique() == claim["blocks"]  # the paper's backbone, or one as deep
+        blocks = _blocks(frame, "layer", list, lambda at: "candidate" * (full and first <= at[0] <= last))
+        note = (
             "As published (ViT-L/14): the middle blocks tell most; the authors' heads choose their window among "
             f"{first} to {last}. {source}"
-        ]
-        title = "Single blocks: a linear probe on each"
-        tables["layer_sweep"] = _table(title, ["block"], columns, _place_blocks(columns, lines), notes)
+        )
+        tables["layer_sweep"] = _table("Single blocks: a linear probe on each", ["block"], frame, blocks, note)
     return tables
 
 
-def _length_blocks(columns: Sequence[Column], published_best: int) -> list[Block]:
+def _cells(frame: pd.DataFrame, kind: str, metric: str) -> dict[Place, list[Value]]:
+    """Return coordinates of a head -> its value for each title."""
+    found = _by_seed(frame, kind, metric)
+    places = sorted({place for of_title in found.values() for place in of_title})
+    return {
+        place: [Value.of(mean_of(of_title.get(place, {}).values())) for of_title in found.values()] for place in places
+    }
+
+
+def _length_blocks(frame: pd.DataFrame, published_best: int) -> list[Block]:
     """Lengths of the window, as means over every start, and at the start that is best on the test images."""
-    starts: dict[int, list[int]] = defaultdict(list)
-    for n, start in _places(columns):
-        starts[n].append(start)
     blocks = []
     for metric in PAPER_METRICS:
+        found, cells = _by_seed(frame, "window", metric), _cells(frame, "window", metric)
         mean: Rows = []
         best: Rows = []
-        for n, of_n in starts.items():
-            mark = "best" if n == published_best else ""
-            of_length = [column.means.loc[column.means.index.get_level_values("n") == n, metric] for column in columns]
+        for n in sorted({n for n, _ in cells}):
+            of_length = [values for (length, _), values in cells.items() if length == n]
+            row, mark = [n, len(of_length)], "best" if n == published_best else ""
             # the spread over seeds is that of the mean over starts
-            over_starts = [mean_of(values.groupby("seed").agg(fmean)) for values in of_length]
-            mean.append([n, len(of_n), *map(Value.of, over_starts), mark])
-            of_starts = ([column.at(metric, n, start) for start in of_n] for column in columns)
-            best.append([n, len(of_n), *(max(values, key=lambda at: at.value or 0.0) for values in of_starts), mark])
+            by_start = [[seeds for (length, _), seeds in of.items() if length == n] for of in found.values()]
+            over = [mean_of(fmean(at[seed] for at in starts) for seed in starts[0]) for starts in by_start]
+            mean.append([*row, *map(Value.of, over), mark])
+            columns = zip(*of_length, strict=True)
+            best.append([*row, *(max(starts, key=lambda cell: cell.value or 0.0) for starts in columns), mark])
         title = METRICS[metric].title
         blocks += [Block(f"{title}, mean over starts", mean), Block(f"{title}, best start", best)]
     return blocks
 
 
-def _place_blocks(columns: Sequence[Column], lines: Sequence[tuple[list[int], tuple[int, ...], str]]) -> list[Block]:
+def _blocks(
+    frame: pd.DataFrame, kind: str, names: Callable[[Place], list[int]], mark: Callable[[Place], str]
+) -> list[Block]:
     """A row per head: the numbers that name it, its values, its mark."""
+    cells = {metric: _cells(frame, kind, metric) for metric in PAPER_METRICS}
     return [
-        Block(
-            METRICS[metric].title,
-            [[*names, *(column.at(metric, *place) for column in columns), mark] for names, place, mark in lines],
-        )
-        for metric in PAPER_METRICS
+        Block(METRICS[metric].title, [[*names(place), *values, mark(place)] for place, values in of_metric.items()])
+        for metric, of_metric in cells.items()
     ]
 
 
-def _table(
-    title: str, header: list[str], columns: Sequence[Column], blocks: Sequence[Block], notes: Sequence[str]
-) -> Table:
-    seeds = max(column.means.index.get_level_values("seed").nunique() for column in columns)
-    trained = ", ".join(dict.fromkeys(column.trained_on for column in columns))
-    covered = "; ".join(f"{column.title}: {column.coverage}" for column in columns)
+def _table(title: str, header: list[str], frame: pd.DataFrame, blocks: Sequence[Block], *notes: str) -> Table:
+    columns = frame.drop_duplicates("title")
+    trained, seeds = ", ".join(frame["trained_on"].unique()), frame["seed"].nunique()
+    covered = "; ".join(f"{name}: {coverage}" for name, coverage in columns[["title", "coverage"]].to_numpy())
     about = f"Percent, means over test sets and {seeds} seed(s), ± over seeds; heads trained on {trained}. {covered}."
     ranked = range(len(header), len(header) + len(columns))
-    names = [*header, *(column.title for column in columns), "as published"]
-    return Table(title, names, blocks, 1, ranked, block_name="metric", notes=[about, *notes])
+    return Table(
+        title, [*header, *columns["title"], "as published"], blocks, 1, ranked, block_name="metric",
+        notes=[about, *notes],
+    )  # fmt: skip
 
 
-def sweep_figures(sweeps: Mapping[str, Sequence[Column]]) -> dict[str, list[Chart]]:
+def sweep_figures(sweeps: Sweeps) -> dict[str, list[Chart]]:
     """Return kind -> figures: windows by their first block, a line a length; single blocks, a line per corpus."""
     figures: dict[str, list[Chart]] = {}
-    for kind, columns in sweeps.items():
-        figures[kind] = []
-        for metric in PAPER_METRICS:
-            label = METRICS[metric].heading
-            groups: dict[str, list[Curve]] = defaultdict(list)
-            for number, column in enumerate(columns):
-                means = column.means[metric].groupby(_COORDINATES[kind]).agg(fmean)
-                if kind == "layer":
-                    groups[f"{label} of a linear probe on one block"].append(_curve(number, column.title, means))
-                else:
-                    for at, (n, of_length) in enumerate(means.groupby("n")):
-                        groups[f"{label}, {column.title}"].append(_curve(at, f"n = {n}", of_length.droplevel("n")))
-            where = "block" if kind == "layer" else "first block of the window"
-            least = min(value for curves in groups.values() for curve in curves for value in curve.y)
-            ends = [place[-1] for place in _places(columns)]
-            x_scale, y_scale = (min(ends), max(*ends, min(ends) + 1)), (math.floor(least * 10) / 10, 1.0)
-            for name, curves in groups.items():
-                chart = line_chart(
-                    name, curves, x_label=where, y_label=f"{label}, %", x_scale=x_scale, y_scale=y_scale
-                )  # fmt: skip
-                figures[kind].append(chart)
+    for kind, metric in product(sweeps, PAPER_METRICS):
+        found, label = means_over_sets(sweeps, kind, metric), METRICS[metric].heading
+        curves: dict[str, list[Curve]] = defaultdict(list)
+        for title, means in found.items():
+            for group in sorted({place[:-1] for place in means}):
+                name = f"{label} of a linear probe on one block" if kind == "layer" else f"{label}, {title}"
+                values = {place[-1]: value for place, value in means.items() if place[:-1] == group}
+                best = max(values, key=lambda at: values[at])
+                style = f"head-{len(curves[name]) % MOST_HEADS}"
+                text, note = f"n = {group[0]}" if group else title, f"at most {100 * values[best]:.2f} %, at {best}"
+                curves[name].append(Curve(style, text, list(values), list(values.values()), note=note))
+        every = [curve for of_chart in curves.values() for curve in of_chart]
+        ends = sorted({x for curve in every for x in curve.x})
+        x_scale, least = (ends[0], max(ends[-1], ends[0] + 1)), min(min(curve.y) for curve in every)
+        where, y_scale = "block" if kind == "layer" else "first block of the window", (math.floor(least * 10) / 10, 1.0)
+        figures.setdefault(kind, []).extend(
+            line_chart(name, lines, x_label=where, y_label=f"{label}, %", x_scale=x_scale, y_scale=y_scale)
+            for name, lines in curves.items()
+        )
     return figures
-
-
-def _curve(number: int, label: str, means: pd.Series[float]) -> Curve:
-    note = f"at most {100 * means.max():.2f} %, at {means.idxmax()}"
-    return Curve(f"head-{number % MOST_HEADS}", label, means.index.tolist(), means.tolist(), note=note)
-
-
-def _places(columns: Sequence[Column]) -> list[tuple[int, ...]]:
-    return sorted({tuple(place[:-1]) for column in columns for place in column.means.index})

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from stages.report.claims import FAILS, HOLDS, UNDECIDED
+from stages.report.claims import FAILS, HOLDS, UNDECIDED, UNTESTED
 from stages.report.run import run
 from stages.report.study import Study
 from storage.csv_text import csv_text
@@ -12,9 +12,13 @@ from storage.csv_text import csv_text
 SETS = {"one": True, "two": True}
 
 
-def rows_of(study, out, name, **more):
+def judged(rows):
+    return [row for row in rows if row["verdict"] != UNTESTED]
+
+
+def rows_of(study, out, name, set_lists=None, **more):
     inputs = {"score_files": study.scores, "profile_files": study.profiles, **more}
-    run(Study(name="x"), **inputs, out=out, replicates=100)
+    run(Study(name="x", set_lists=set_lists or {}), **inputs, out=out, replicates=100)
     path = out / "tables" / f"{name}.csv"
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
@@ -23,11 +27,11 @@ def rows_of(study, out, name, **more):
 def test_a_head_is_better_where_the_interval_of_the_difference_lies_above_0(study, tmp_path, shift, verdict):
     study.add_scores("ltd", 1, SETS, shift=1.0, reals=60, facts={"trained_on": "a"})
     study.add_scores("ltd-raw", 1, SETS, shift=shift, reals=60, facts={"trained_on": "a"})
-    (row,) = rows_of(study, tmp_path, "claims")
+    (row,) = judged(rows_of(study, tmp_path, "claims"))
     assert (row["claim"], row["benchmark"]) == ("both branches are better than the raw branch alone", "demo")
     assert row["verdict"] == verdict
     page = (tmp_path / "report.html").read_text()
-    counts = [int(verdict == each) for each in (HOLDS, FAILS, UNDECIDED)]
+    counts = [int(verdict == each) for each in (HOLDS, FAILS, UNDECIDED, UNTESTED)]
     assert "".join(f'<td data-value="{count}">{count}</td>' for count in counts) in page
     gains = rows_of(study, tmp_path, "gains")
     text = [f"{100 * float(gains[1][name]):+.2f}" for name in ("gain", "low", "high")]
@@ -38,8 +42,12 @@ def test_trainings_are_judged_one_by_one_and_gains_are_over_the_sets_of_both(stu
     for trained_on in ("a", "b"):
         for head, shift in (("ltd", 2.0), ("univfd", 0.0)):
             study.add_scores(head, 1, SETS, shift=shift, facts={"trained_on": trained_on})
-    found = [(row["found here"].partition(":")[0], row["verdict"]) for row in rows_of(study, tmp_path, "claims")]
+    rows = rows_of(study, tmp_path, "claims")
+    found = [(row["found here"].partition(":")[0], row["verdict"]) for row in judged(rows)[:2]]
     assert found == [("ltd (a) minus univfd (a)", HOLDS), ("ltd (b) minus univfd (b)", HOLDS)]
+    needs = {row["claim"]: row["found here"] for row in rows if row["verdict"] == UNTESTED}
+    assert needs["windows of 5 blocks are best"] == "needs `ltdpipe sweep window`"
+    assert needs["five epochs are enough"] == "needs the heads ltd and ltd-10-epochs"
     gains = rows_of(study, tmp_path, "gains")
     assert [row["other head"] for row in gains] == ["ltd (b)", "univfd (a)", "univfd (b)"] * 2
     means = {row["head"]: float(row["mean"]) for row in rows_of(study, tmp_path, "main") if row["metric"] == "AP"}
@@ -60,7 +68,7 @@ def test_windows_blocks_degradation_and_movement_are_judged_by_their_means(study
         sweeps[kind, "a"] = tmp_path / f"{kind}.csv"
         header = [*names, "seed", "corpus", "set", "images", "accuracy", "ap"]
         sweeps[kind, "a"].write_text(csv_text(header, rows))
-    rows = {row["claim"]: row for row in rows_of(study, tmp_path / "out", "claims", sweep_files=sweeps)}
+    rows = {row["claim"]: row for row in judged(rows_of(study, tmp_path / "out", "claims", sweep_files=sweeps))}
     assert {claim: row["verdict"] for claim, row in rows.items()} == {
         "LTD is the most accurate head at JPEG 60": FAILS,
         "windows of 5 blocks are best": HOLDS,
@@ -68,6 +76,51 @@ def test_windows_blocks_degradation_and_movement_are_judged_by_their_means(study
         "synthetic images move more in blocks 11 to 15": HOLDS,
     }
     assert rows["windows of 5 blocks are best"]["found here"] == "mean over starts, 3: 60.00, 5: 90.00"
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(-1.0, HOLDS), (4.0, FAILS)])
+def test_five_epochs_are_enough_where_more_gain_less_than_a_point(study, tmp_path, shift, verdict):
+    study.add_scores("ltd", 1, SETS, shift=1.0, reals=60, facts={"trained_on": "a"})
+    study.add_scores("ltd-10-epochs", 1, SETS, shift=shift, reals=60, facts={"trained_on": "a"})
+    (row,) = judged(rows_of(study, tmp_path, "claims"))
+    assert (row["claim"], row["verdict"]) == ("five epochs are enough", verdict)
+
+
+def test_the_ablation_is_judged_by_the_mean_of_both_benchmarks_each_with_its_own_training(study, tmp_path):
+    lists = {"ufd16": ["one"], "drct13": ["two"]}
+    for trained_on, corpus, name, better in (("progan", "ufd", "one", 1.0), ("sdv14", "drct", "two", 3.0)):
+        for head, shift in (("ltd", better), ("ltd-raw", 2.0)):
+            study.add_scores(head, 1, {name: True}, corpus=corpus, shift=shift, facts={"trained_on": trained_on})
+            study.add_scores(
+                head, 1, {name: True}, corpus=corpus, view="x", shift=0.0, facts={"trained_on": trained_on}
+            )
+    rows = rows_of(study, tmp_path, "claims", set_lists=lists)
+    row = next(row for row in rows if row["claim"].startswith("of all ablations"))
+    mean = {(r["head"], r["metric"]): r for r in rows_of(study, tmp_path, "main", set_lists=lists)}
+    own = [float(mean[f"{head} ({trained})", "accuracy"][f"{corpus}: mean"])
+           for head in ("ltd", "ltd-raw") for trained, corpus in (("progan", "ufd"), ("sdv14", "drct"))]  # fmt: skip
+    assert f"ltd: {50 * (own[0] + own[1]):.2f} (published 98.22)" in row["found here"]
+    assert row["verdict"] == (HOLDS if own[0] + own[1] > own[2] + own[3] else FAILS)
+
+
+def test_windows_in_the_middle_of_all_24_blocks_are_compared_with_shallow_and_deep_ones(study, tmp_path):
+    study.add_scores("ltd", 1, SETS)
+    windows = [(n, start) for n in (3, 5) for start in range(24 - n + 1)]
+    rows = [[n, start, 0, "demo", name, 20, 0.9 if start >= 8 and start + n <= 16 else 0.6, 0.7]
+            for n, start in windows for name in SETS]  # fmt: skip
+    file = tmp_path / "window.csv"
+    file.write_text(csv_text(["n", "start", "seed", "corpus", "set", "images", "accuracy", "ap"], rows))
+    (row,) = [
+        row
+        for row in rows_of(study, tmp_path / "out", "claims", sweep_files={("window", "a"): file})
+        if row["claim"].startswith("windows in the middle")
+    ]
+    assert (row["found here"].partition("blocks ")[2], row["verdict"]) == (
+        "0 to 7: 60.00, 8 to 15: 90.00, 16 to 23: 60.00",
+        HOLDS,
+    )
+    bands = list(csv.DictReader((tmp_path / "out" / "tables" / "window_bands.csv").read_text().splitlines()))
+    assert [float(row["demo"]) for row in bands] == pytest.approx([0.6, 0.9, 0.6, 0.7, 0.7, 0.7])
 
 
 def test_a_study_without_these_heads_and_a_single_head_have_no_such_table(study, tmp_path):
