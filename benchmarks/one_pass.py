@@ -42,7 +42,7 @@ PARAMS = {
     "train_on": list(CORPORA),
     "seeds": list(SEEDS),
     "train": {"lr": 0.001, "epochs": 3, "batch": 64},
-    "sweeps": {"window": [], "layer": []},
+    "sweeps": {"window": [], "layer": [], "generators": []},
     "evaluate": {"corpora": list(CORPORA), "match": []},
 }
 

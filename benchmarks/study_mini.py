@@ -20,7 +20,7 @@ from pipeline.validation import load_yaml
 from stages.demo.miniatures import run as make_miniatures
 
 CLONE = Path(".ltdpipe", "study-mini")
-SETTINGS = {"seeds": [0], "sweeps": {"window": ["progan"], "layer": ["progan", "sdv14"]}}
+SETTINGS = {"seeds": [0], "sweeps": {"window": ["progan"], "layer": ["progan", "sdv14"], "generators": []}}
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ DEFAULTS = {
     "heads": "heads:\n  ltd: {type: ltd, selection: halving}\n  linear: {type: linear, block: last}",
     "seeds": "seeds: [0]",
     "train": "train: {lr: 5e-5, epochs: 5, batch: 256}",
-    "sweeps": "sweeps: {window: [], layer: []}",
+    "sweeps": "sweeps: {window: [], layer: [], generators: []}",
     "external": "external: {}",
 }
 
@@ -82,6 +82,7 @@ class Sweeps(_Section):
 
     window: Names
     layer: Names
+    generators: Names = ()
 
 
 class ExternalScores(_Section):
@@ -153,6 +154,8 @@ class Params(_Section):
         head = self.heads.get("ltd")
         if self.sweeps.window and (head is None or head.type != "ltd"):
             raise ValueError("sweeps.window: it varies the head named ltd, of type ltd; `heads` has no such head")
+        if self.sweeps.generators and head is None:
+            raise ValueError("sweeps.generators: it trains the head named ltd; `heads` has no such head")
         return self
 
     @model_validator(mode="after")

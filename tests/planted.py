@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +102,12 @@ def write_view(
     spec: FeatureSpec = SPEC,
     seed: int = 0,
     images_in: str = "img",
+    generators: tuple[str, ...] = (),
 ) -> Path:
     """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise.
 
-    Label -1: it has none. All images are in ``sets``, the synthetic ones in ``synthetic_sets`` too.
+    Label -1: it has none. All images are in ``sets``, the synthetic ones in ``synthetic_sets`` too. The synthetic ones
+    are of ``generators`` in turn, each in a set of its name with all real images.
     """
     spec = replace(spec, width=cls.shape[2], blocks=cls.shape[1], stored_blocks=tuple(range(cls.shape[1])))
     spec = replace(spec, view={**spec.view, "name": view})
@@ -116,7 +119,7 @@ def write_view(
         part = slice(start, start + SHARD_ROWS)
         arrays = {name: np.ascontiguousarray(tap[:, part]).astype(np.float16) for name, tap in taps.items()}
         folder.add({**arrays, "embedding": embedding[part].astype(np.float16)}, len(embedding[part]))
-    return folder.finish(labels, split=split, sets=sets, synthetic_sets=synthetic_sets)
+    return folder.finish(labels, split=split, sets=sets, synthetic_sets=synthetic_sets, generators=generators)
 
 
 class _Folder:
@@ -141,19 +144,22 @@ class _Folder:
         split: str | None = None,
         sets: tuple[str, ...] = (),
         synthetic_sets: tuple[str, ...] = (),
+        generators: tuple[str, ...] = (),
     ) -> Path:
+        turns = cycle(generators or (None,))
+        of = [next(turns) if label == 1 else None for label in labels]
         manifest = manifest_table(
             {
                 "path": path,
                 "label": None if label < 0 else int(label),
-                "generator": None,
+                "generator": generator,
                 "split": split,
-                "sets": [*sets, *(synthetic_sets if label == 1 else ())],
+                "sets": [*sets, *(synthetic_sets if label == 1 else ()), *([generator] if generator else generators)],
                 "category": None,
                 "size_bytes": 1,
                 "mtime_ns": 1,
             }
-            for path, label in zip(self._paths, labels, strict=True)
+            for path, label, generator in zip(self._paths, labels, of, strict=True)
         )
         self._folder.clean(lambda line: None)
         self._folder.write_index(manifest)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
     from stages.heads.settings import HeadSettings, TrainSettings
     from stages.sweep.variants import Variant
+    from storage.features import FeatureTable
 
 
 @click.command()
@@ -177,16 +178,19 @@ def _with_assignments(
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["window", "layer"]))
+@click.argument("kind", type=click.Choice(["window", "layer", "generators"]))
 @trained_on_option
 @memory_option
 @threads_option
-def sweep(*, kind: Literal["window", "layer"], trained_on: str | None, memory: int | None, threads: int | None) -> None:
+def sweep(
+    *, kind: Literal["window", "layer", "generators"], trained_on: str | None, memory: int | None, threads: int | None
+) -> None:
     """Train and score many heads of the study on features that are read once.
 
     KIND window: the head `ltd` of params.yaml with every fixed window of 3 to 9 blocks among its candidates, where they
-    are set, else among all blocks. KIND layer: a linear probe on each block. A stopped sweep resumes with the heads
-    that are missing.
+    are set, else among all blocks. KIND layer: a linear probe on each block. KIND generators: the head `ltd` trained on
+    all generators of the corpus, on each alone, without each, on those up to a month of release, and with 10 and 100
+    images of each beside all of the others. A stopped sweep resumes with the heads that are missing.
     """
     from pipeline.console import ConsoleReporter
     from pipeline.speed import record
@@ -202,7 +206,7 @@ def sweep(*, kind: Literal["window", "layer"], trained_on: str | None, memory: i
         views=views,
         validation_view=validation_view,
         evaluation=[workspace.view(tested) for tested in params.evaluate.corpora],
-        variants=_variants(kind, params, FeatureTable.open(views[0]).spec.blocks),
+        variants=_variants(kind, params, FeatureTable.open(views[0])),
         settings=params.train,
         seeds=params.seeds,
         out=out,
@@ -214,16 +218,27 @@ def sweep(*, kind: Literal["window", "layer"], trained_on: str | None, memory: i
     echo(f"{out}: {len(rows)} rows in results.csv")
 
 
-def _variants(kind: str, params: Params, blocks: int) -> list[Variant]:
+def _variants(kind: str, params: Params, table: FeatureTable) -> list[Variant]:
     from stages.heads.settings import LinearSettings, LtdSettings
-    from stages.sweep.variants import layer_sweep, window_sweep
+    from stages.sweep.variants import generator_sweep, layer_sweep, window_sweep
 
     if kind == "layer":
-        return layer_sweep(LinearSettings(), blocks)
+        return layer_sweep(LinearSettings(), table.spec.blocks)
     head = workspace.defined(params.heads, "ltd", "heads")
+    if kind == "generators":
+        from stages.train.data import split_rows
+
+        named = table.index["generator"].take(split_rows(table, params.train).training).drop_null().value_counts()
+        images = {entry["values"]: entry["counts"] for entry in named.to_pylist()}
+        if len(images) < 2:
+            raise SettingError(
+                f"sweep generators needs a training corpus with images of two generators or more, {table.corpus} has "
+                f"{', '.join(images) or 'none'}; add one with a folder for each generator (docs/data.md)"
+            )
+        return generator_sweep(head, dict(sorted(images.items())))
     if not isinstance(head, LtdSettings):
         raise SettingError(f"sweep window needs heads.ltd of params.yaml to be of type ltd, found {head.type}")
-    windows = window_sweep(head, blocks)
+    windows = window_sweep(head, table.spec.blocks)
     if not windows:
         raise SettingError(f"sweep window: heads.ltd.candidates {head.candidates} hold no 3 blocks; give a wider range")
     return windows

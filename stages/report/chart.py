@@ -25,7 +25,7 @@ from stages.report.svg import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 UNIT = (0.0, 1.0)
 
-_BAR_END, _NAMES_END, _ROW, _LABEL, _GAP, _LONGEST_LABEL, _CELL = 284, 150, 12, 16, 9, 44, 14
+NAMES_END = 150  # where charts begin that name their rows
+_BAR_END, _ROW, _LABEL, _GAP, _LONGEST_LABEL, _CELL = 284, 12, 16, 9, 44, 14
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,9 @@ def bar_chart(
 def difference_chart(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Chart:
     """Lay out differences between shares, (label, difference, low, high), around zero."""
     reach = max(0.001, *(abs(end) for _, *values in rows for end in values))
-    axis = Axis(-reach, reach, _NAMES_END, RIGHT, percent=True)
+    axis = Axis(-reach, reach, NAMES_END, RIGHT, percent=True)
     floor = _ROW * len(rows) + 6.0
-    marks = axes(axis.ticks(), x_label="difference, percentage points", floor=floor, left=_NAMES_END, top=4)
+    marks = axes(axis.ticks(), x_label="difference, percentage points", floor=floor, left=NAMES_END, top=4)
     words = []
     for number, (label, value, low, high) in enumerate(rows):
         y = 12.0 + _ROW * number
@@ -190,37 +191,53 @@ def difference_chart(title: str, rows: Sequence[tuple[str, float, float, float]]
     )  # fmt: skip
 
 
-def heat_map(title: str, cells: Sequence[tuple[int, int, float]], frames: Sequence[tuple[int, int, str]]) -> Chart:
-    """Lay out AUCs over windows.
+def heat_map(
+    title: str,
+    cells: Mapping[tuple[int, int], tuple[float, str]],
+    *,
+    x_names: Sequence[str],
+    y_names: Sequence[str],
+    x_label: str,
+    y_label: str,
+    quantity: str,
+    words: str,
+    frames: Mapping[tuple[int, int], str],
+    framed: str,
+    left: float = LEFT,
+) -> Chart:
+    """Lay out a grid of numbers between 0 and 1; 0.5 is the middle of the scale.
 
     Args:
         title: what the chart shows.
-        cells: (first block, n, AUC); 0.5 is the middle of the scale.
-        frames: (first block, n, whose window it is).
+        cells: (column, row) -> number, and what it is of.
+        x_names: of the columns.
+        y_names: of the rows.
+        x_label: name of the x axis.
+        y_label: name of the y axis.
+        quantity: what the numbers are.
+        words: what can be seen.
+        frames: (column, row) of cells that stand out -> why.
+        framed: what a frame means.
+        left: where the columns begin.
     """
-    starts, lengths = sorted({start for start, _, _ in cells}), sorted({n for _, n, _ in cells})
-    width = round(min(30.0, (RIGHT - LEFT) / (starts[-1] - starts[0] + 1)), 2)
-    squares, framed = [], []
-    for start, n, auc in cells:
-        place = round(LEFT + (start - starts[0]) * width, 2), TOP + (n - lengths[0]) * _CELL, width, _CELL
-        strength = {"fill-opacity": round(min(1.0, abs(auc - 0.5) * 2), 3)}
-        square = box("heat more" if auc >= 0.5 else "heat less", *place) | strength
-        squares.append(Mark("rect", square, f"blocks {start} to {start + n - 1}: {auc:.3f}"))
-        owners = [owner for first, length, owner in frames if (first, length) == (start, n)]
-        if owners:
-            framed.append(Mark("rect", box("frame", *place), f"read by {', '.join(owners)}"))
-    shown = starts[:: 1 if len(starts) <= 12 else 2]
-    x_ticks = [(round(LEFT + (start - starts[0] + 0.5) * width, 2), str(start)) for start in shown]
-    y_ticks = [(TOP + (n - lengths[0] + 0.5) * _CELL, str(n)) for n in lengths]
-    floor = TOP + len(lengths) * _CELL
-    x_label, y_label = "first block of the window", "blocks in the window"
-    frame = axes(x_ticks, y_ticks, x_label=x_label, y_label=y_label, floor=floor, grid=False)
-    start, n, auc = max(cells, key=lambda cell: abs(cell[2] - 0.5))
-    legend = [("heat more", "AUC near 1"), ("heat less", "AUC near 0")]
+    width = round(min(30.0, (RIGHT - left) / len(x_names)), 2)
+    squares, outlines = [], []
+    for (column, row), (number, text) in cells.items():
+        place = round(left + column * width, 2), TOP + row * _CELL, width, _CELL
+        strength = {"fill-opacity": round(min(1.0, abs(number - 0.5) * 2), 3)}
+        square = box("heat more" if number >= 0.5 else "heat less", *place) | strength
+        squares.append(Mark("rect", square, f"{text}: {number:.3f}"))
+        if (column, row) in frames:
+            outlines.append(Mark("rect", box("frame", *place), frames[column, row]))
+    step = 1 if len(x_names) <= 12 else 2
+    x_ticks = [(round(left + (at + 0.5) * width, 2), name) for at, name in list(enumerate(x_names))[::step]]
+    y_ticks = [(TOP + (at + 0.5) * _CELL, name) for at, name in enumerate(y_names)]
+    floor = TOP + len(y_names) * _CELL
+    frame = axes(x_ticks, y_ticks, x_label=x_label, y_label=y_label, floor=floor, left=left, grid=False)
+    legend = [("heat more", f"{quantity} near 1"), ("heat less", f"{quantity} near 0")]
     return Chart(
-        kind="heats", title=title, words=f"Separates best: blocks {start} to {start + n - 1}, AUC {auc:.3f}.",
-        height=floor + 34, marks=[*frame, *squares, *framed],
-        legend=[*legend, ("frame", "read by a head")] if framed else legend,
+        kind="heats", title=title, words=words, height=floor + 34, marks=[*frame, *squares, *outlines],
+        legend=[*legend, ("frame", framed)] if outlines else legend,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stages.analyse.files import AnalysisFile
@@ -144,11 +145,42 @@ def window_figures(windows: Sequence[AnalysisFile], results: Results) -> list[Ch
             for column, distance in _DISTANCES.items():
                 if column == "auc_l2" and generator is not None and len(groups) > 2:
                     continue  # the other distance of each generator is in tables/windows.csv
-                cells = [(row["start"], row["blocks"], row[column]) for row in rows]
-                chart = heat_map(f"AUC of the mean {distance} over a window, {name}", cells, chosen_windows(results))
+                chart = window_map(
+                    f"AUC of the mean {distance} over a window, {name}", rows, column, chosen_windows(results)
+                )
                 detail = f"{distance}; {rows[0]['n_real']:,} real, {rows[0]['n_fake']:,} synthetic; {file.corpus}"
                 figures.append(chart.captioned(name, detail))
     return figures
+
+
+def window_map(
+    title: str, rows: Sequence[Mapping[str, Any]], column: str, read: Sequence[tuple[int, int, str]]
+) -> Chart:
+    """Lay out AUCs, ``column`` of ``rows`` of a windows file, by first block and length; ``read`` by heads: framed."""
+    starts, lengths = ({row[key] for row in rows} for key in ("start", "blocks"))
+
+    def place(start: int, n: int) -> tuple[int, int]:
+        return start - min(starts), n - min(lengths)
+
+    cells = {
+        place(row["start"], row["blocks"]): (
+            row[column],
+            f"blocks {row['start']} to {row['start'] + row['blocks'] - 1}",
+        )
+        for row in rows
+    }
+    owners: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for start, n, owner in read:
+        owners[place(start, n)].append(owner)
+    auc, where = max(cells.values(), key=lambda cell: abs(cell[0] - 0.5))
+    return heat_map(
+        title, cells,
+        x_names=[str(start) for start in range(min(starts), max(starts) + 1)],
+        y_names=[str(n) for n in range(min(lengths), max(lengths) + 1)],
+        x_label="first block of the window", y_label="blocks in the window", quantity="AUC",
+        words=f"Separates best: {where}, AUC {auc:.3f}.",
+        frames={at: f"read by {', '.join(names)}" for at, names in owners.items()}, framed="read by a head",
+    )  # fmt: skip
 
 
 def chosen_windows(results: Results) -> list[tuple[int, int, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stages.evaluate.scores import MATCHED
 from stages.measure.metrics import METRICS, shown_in
 from stages.report.claims import counted, verdict
+from stages.report.generators import generator_figures
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
 from stages.report.robustness import robustness_figures
@@ -71,6 +72,7 @@ def render_page(
         "transition_figures": transition_figures(analyses.profiles, results),
         "window_figures": window_figures(analyses.windows, results),
         "sweep_figures": sweep_figures(sweeps),
+        "generator_figures": generator_figures(sweeps),
         "projection_figures": projection_figures(analyses.projections),
         "tables": tables,
         "published": [table for name, table in tables.items() if name.startswith("published_")],

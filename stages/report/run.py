@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
 from stages.report import claims, published, tables
+from stages.report.generators import generator_table
 from stages.report.intervals import resample
 from stages.report.observation import read_analyses, selection_table, transition_table
 from stages.report.page import render_page
@@ -76,6 +77,7 @@ def run(
         "ablation": ablation,
         "ablation_published": ablation and published.ablation_reference(),
         **sweep_tables(sweeps),
+        "generators": generator_table(sweeps),
         "layer_transitions": transition_table(analyses.windows),
         "window_selection": selection_table(results),
         "claims": claims.claims_table(results, uncertainty, sweeps, analyses.windows, study.set_lists),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Place = tuple[int, ...]  # coordinates of a head of a sweep
 
 # Kind of sweep -> the columns of its results that say which head it is.
-_COORDINATES = {"window": ["n", "start"], "layer": ["block"]}
+_COORDINATES = {"window": ["n", "start"], "layer": ["block"], "generators": ["training", "generator", "few"]}
 
 
 def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> Sweeps:
@@ -67,9 +67,9 @@ def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> Swee
 
 def _read(kind: str, trained_on: str, path: Path) -> pd.DataFrame:
     """Return a sweep's table: coordinates, ``seed``, ``corpus``, ``set`` and metrics."""
-    text = ["corpus", "set"]
+    text = ["corpus", "set", *(["training", "generator"] if kind == "generators" else [])]
     types = dict.fromkeys([*_COORDINATES[kind], "seed"], pa.int64()) | dict.fromkeys(text, pa.string())
-    types |= dict.fromkeys(PAPER_METRICS, pa.float64())
+    types |= dict.fromkeys([*PAPER_METRICS, *(["seen"] if kind == "generators" else [])], pa.float64())
     try:
         if not path.read_bytes().endswith(b"\n"):
             raise ValueError("its end is missing")
@@ -228,7 +228,7 @@ def _table(title: str, header: list[str], frame: pd.DataFrame, blocks: Sequence[
 def sweep_figures(sweeps: Sweeps) -> dict[str, list[Chart]]:
     """Return kind -> figures: windows by their first block, a line a length; single blocks, a line per corpus."""
     figures: dict[str, list[Chart]] = {}
-    for kind, metric in product(sweeps, PAPER_METRICS):
+    for kind, metric in product(sweeps.keys() & {"window", "layer"}, PAPER_METRICS):
         found, label = means_over_sets(sweeps, kind, metric), METRICS[metric].heading
         curves: dict[str, list[Curve]] = defaultdict(list)
         for title, means in found.items():

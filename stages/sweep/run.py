@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,8 +15,9 @@ from sklearn.metrics import average_precision_score
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
 from stages.recipe import HEAD_CODE, recipe
+from stages.sweep.variants import releases
 from stages.train.batches import FeatureBatches, union_of
-from stages.train.data import TrainingData, backbone_difference
+from stages.train.data import Split, TrainingData, backbone_difference
 from stages.train.loop import logits_of, train_together
 from stages.train.training import Training, planned
 from storage.atomic import write_text
@@ -25,7 +28,7 @@ from storage.index import INDEX_NAME, fingerprint, read_index, set_names
 from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -51,6 +54,11 @@ class Tested(NamedTuple):
     table: FeatureTable
     sets: Mapping[str, NDArray[np.int64]]
 
+    def generators(self, name: str) -> list[str]:
+        """Return the generators of a set's synthetic images, each as often as it has some."""
+        named: list[str | None] = self.table.index["generator"].take(self.sets[name]).to_pylist()
+        return [generator for generator in named if generator is not None]
+
 
 def run(
     *,
@@ -68,8 +76,10 @@ def run(
     """Train each variant with each seed, score it on the evaluation views, and write ``out``.
 
     ``results.csv`` has a row for each variant, seed and test set and one for the mean over sets, with accuracy at
-    logit 0 and average precision. Each head is the very head that ``ltdpipe train`` makes, where the features fit
-    into memory. ``sweep.json`` keeps the heads that are done: a stopped sweep resumes with those that are missing.
+    logit 0 and average precision; where generators are held out, ``seen`` is the share of the set's synthetic images
+    whose generator trained the head. A head that all images train is the very head that ``ltdpipe train`` makes, where
+    the features fit into memory. ``sweep.json`` keeps the heads that are done: a stopped sweep resumes with those that
+    are missing.
 
     Args:
         views: directories of the training views, as for ``stages.train.run``.
@@ -113,34 +123,83 @@ def run(
             # of each corpus's features the same share is resident
             sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
             shares = [int(budget * size / sum(sizes)) for size in sizes]
-            batches = data.batches(every, device, shares[0])
             tested = [
                 FeatureBatches([test.table], np.arange(len(test.table)), every, device=device, budget=share)
                 for test, share in zip(tests, shares[1:], strict=True)
             ]
-            runs = [(size, variant, seed) for _, size, variant in members for seed in seeds]
-            missing = [run for run in runs if _key(*run[1:]) not in done]
-            progress.advance(len(runs) - len(missing))
-            # from memory one by one, so that a stop costs one head; from disk as many as may share what is read
-            room = 0 if batches[0].resident_bytes else default_budget(device) // 4
-            missing.sort(key=lambda run: run[2] if room else 0)
-            for portion in in_portions(missing, lambda run: run[0], room):
-                trainings = {}
-                for _, variant, seed in portion:
-                    torch.manual_seed(seed)
-                    head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-                    trainings[Training(head.to(device), variant.head.training(settings), seed)] = variant
-                for each in train_together(list(trainings), *batches):
-                    facts = {"best_epoch": each.best.epoch, "validation_accuracy": each.best.validation_accuracy}
-                    scored = [row for test in zip(tests, tested, strict=True) for row in _score(each.head, *test)]
-                    done[_key(trainings[each], each.seed)] = [{"seed": each.seed, **row, **facts} for row in scored]
-                    write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
-                    progress.advance(1)
-    rows = [
-        {**variant.coordinates, **row} for variant in variants for seed in seeds for row in done[_key(variant, seed)]
-    ]
+            runs = {_key(variant, seed): (size, variant, seed) for _, size, variant in members for seed in seeds}
+            missing = [run for key, run in runs.items() if key not in done]
+            progress.advance(len(members) * len(seeds) - len(missing))
+            parts = defaultdict(list)
+            for run in missing:
+                parts[json.dumps(run[1].generators)].append(run)
+            for part in parts.values():
+                batches = replace(data, split=split_of(data, part[0][1])).batches(every, device, shares[0])
+                # from memory one by one, so that a stop costs one head; from disk as many as may share what is read
+                room = 0 if batches[0].resident_bytes else default_budget(device) // 4
+                part.sort(key=lambda run: run[2] if room else 0)
+                for portion in in_portions(part, lambda run: run[0], room):
+                    trainings = {}
+                    for _, variant, seed in portion:
+                        torch.manual_seed(seed)
+                        head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+                        trainings[Training(head.to(device), variant.head.training(settings), seed)] = variant
+                    for each in train_together(list(trainings), *batches):
+                        facts = {"best_epoch": each.best.epoch, "validation_accuracy": each.best.validation_accuracy}
+                        scored = [row for test in zip(tests, tested, strict=True) for row in _score(each.head, *test)]
+                        done[_key(trainings[each], each.seed)] = [{"seed": each.seed, **row, **facts} for row in scored]
+                        write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
+                        progress.advance(1)
+    corpora = {test.table.corpus: test for test in tests}
+    rows = []
+    for variant, seed in product(variants, seeds):
+        for row in done[_key(variant, seed)]:
+            seen = {}
+            if variant.generators is not None:
+                test, name = corpora[row["corpus"]], row["set"]
+                seen["seen"] = _seen(test, name, variant.generators) if name in test.sets else None
+            rows.append({**variant.coordinates, **row, **seen})
     write_text(out / "results.csv", csv_text(list(rows[0]), [list(row.values()) for row in rows]))
     return rows
+
+
+def split_of(data: TrainingData, variant: Variant) -> Split:
+    """Return the images that train a variant and those that choose its best epoch.
+
+    Of a generator of which only some images train, none chooses. Real images are thinned to the share of the synthetic
+    ones that is left, so that the classes keep their balance. What stays is the first by content hash.
+
+    Raises:
+        DataError: no synthetic image is left on a side.
+    """
+    generators, split, index = variant.generators, data.split, data.views[0].index
+    if generators is None:
+        return split
+    of_row, hashes = np.array(index["generator"].to_pylist(), dtype=object), np.array(index["sha256"].to_pylist())
+    fake = index["label"].to_numpy() == 1
+
+    def kept(rows: NDArray[np.int64], *, whole: bool, side: str) -> NDArray[np.int64]:
+        rows = rows[np.argsort(hashes[rows], kind="stable")]
+        wanted = {name: most for name, most in generators.items() if most is None or not whole}
+        fakes = np.concatenate([rows[:0], *(rows[of_row[rows] == name][:most] for name, most in wanted.items())])
+        if not len(fakes):
+            raise DataError(
+                f"{data.views[0].directory} has no synthetic image of {', '.join(wanted)} on the {side} side; sweep a "
+                "corpus with more images of each generator"
+            )
+        reals = rows[~fake[rows]]
+        return np.sort(np.concatenate([fakes, reals[: max(1, round(len(reals) * len(fakes) / fake[rows].sum()))]]))
+
+    training = kept(split.training, whole=False, side="training")
+    return Split(training, kept(split.validation, whole=True, side="validation"), split.rule)
+
+
+def _seen(test: Tested, name: str, generators: Iterable[str]) -> float | None:
+    """Return the share of a set's synthetic images whose generator, by whatever name, is one of these."""
+    known = releases()
+    trained = {known.get(generator, (generator, ""))[0] for generator in generators}
+    tested = [known.get(generator, (generator, ""))[0] for generator in test.generators(name)]
+    return sum(generator in trained for generator in tested) / len(tested) if tested else None
 
 
 def open_tested(directory: Path, trained: FeatureTable, reporter: Reporter) -> Tested:
@@ -194,4 +253,5 @@ def _read_done(state: Path, identity: str) -> dict[str, list[Row]]:
 
 
 def _key(variant: Variant, seed: int) -> str:
-    return f"{variant.head.model_dump_json()} {seed}"
+    part = "" if variant.generators is None else f" {json.dumps(variant.generators)}"
+    return f"{variant.head.model_dump_json()}{part} {seed}"

@@ -28,6 +28,7 @@ STAGES = {
     "evaluate": ({"evaluate.match", "heads", "seeds", "train_on"}, ["stages/evaluate/run.py"]),
     "import-scores": ({"external.*"}, ["stages/evaluate/external.py"]),
     "sweep-window": ({"heads.ltd", "seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
+    "sweep-generators": ({"heads.ltd", "seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "sweep-layer": ({"seeds", "train", "evaluate.corpora"}, ["stages/sweep/run.py"]),
     "analyse": (set(), ["stages/analyse/run.py"]),
     "audit": ({"corpora.*"}, ["stages/audit/run.py"]),
@@ -147,8 +148,8 @@ def test_outs_lie_where_the_commands_write():
     corpus, trained = (f"${{item.{axis}}}" for axis in ("corpus", "trained"))
     assert str(workspace.manifest(corpus)) in outs["demo-images"]
     assert outs["extract"] == [str(workspace.features(corpus)), str(workspace.contents(corpus))]
-    assert [outs[f"sweep-{kind}"] for kind in ("window", "layer")] == [
-        [str(workspace.sweep(trained, kind))] for kind in ("window", "layer")
+    assert [outs[f"sweep-{kind}"] for kind in ("window", "layer", "generators")] == [
+        [str(workspace.sweep(trained, kind))] for kind in ("window", "layer", "generators")
     ]
     assert outs["train"] == [str(workspace.head(trained, "x", 0).parents[1]), str(workspace.curves(trained))]
     assert outs["evaluate"] == [str(workspace.scores(corpus, trained, "x", 0).parents[1])]

@@ -34,7 +34,7 @@ PARAMS = {
         "test": {"root": "data/images/test", "layout": "folder", "views": ["clean", "jpeg:80"]},
     },
     "heads": {"linear": {"type": "linear"}, "ltd": {"type": "ltd", "window": 3, "candidates": [17, 20]}},
-    "sweeps": {"window": ["train"], "layer": []},
+    "sweeps": {"window": ["train"], "layer": [], "generators": []},
     "train_on": ["train"],
     "seeds": [0],
     "train": {"lr": 0.01, "epochs": 20, "batch": 8, "validation_share": 0.4},

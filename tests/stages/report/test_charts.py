@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from stages.measure.frame import Mean
-from stages.report.chart import UNIT, Curve, bar_chart, cloud_chart, common_scale, heat_map, line_chart
+from stages.report.chart import UNIT, Curve, bar_chart, cloud_chart, common_scale, line_chart
+from stages.report.observation import window_map
 from stages.report.results import load_results
 from stages.report.set_figures import curve_figures
 from stages.report.svg import FLOOR, LEFT, RIGHT, TOP
@@ -98,7 +99,8 @@ def test_equal_values_have_a_scale():
 
 
 def test_windows_lie_at_their_start_and_length_and_have_the_colour_of_who_moves_more():
-    chart = heat_map("t", [(3, 2, 0.9), (4, 2, 0.4), (3, 5, 0.5)], [(4, 2, "ltd, seed 1"), (4, 2, "ltd, seed 2")])
+    rows = [{"start": start, "blocks": n, "auc": auc} for start, n, auc in ((3, 2, 0.9), (4, 2, 0.4), (3, 5, 0.5))]
+    chart = window_map("t", rows, "auc", [(4, 2, "ltd, seed 1"), (4, 2, "ltd, seed 2")])
     squares = [mark.attributes for mark in marks(chart, "heat")]
     kinds = [("heat more", 0.8), ("heat less", 0.2), ("heat more", 0.0)]
     assert [(square["class"], square["fill-opacity"]) for square in squares] == kinds

@@ -129,3 +129,35 @@ def test_a_sweep_that_has_not_run_or_is_no_table_is_named(study, tmp_path):
     (tmp_path / "results.csv").write_text("block,seed\n1,1\n")
     with pytest.raises(DataError, match="no table of `ltdpipe sweep layer`"):
         read_sweeps({("layer", "train"): tmp_path / "results.csv"}, results)
+
+
+def test_generators_held_out_are_a_table_with_the_mean_of_what_was_not_seen_and_a_heat_map(study, tmp_path):
+    ap = {"one": {"one": 0.9, "two": 0.6}, "two": {"one": 0.7, "two": 0.8}}
+    rows = []
+    for training, generator, few in (
+        ("only", "one", 0),
+        ("only", "two", 0),
+        ("until", "2017-10", 0),
+        ("few", "two", 10),
+    ):
+        for seed, name in ((seed, name) for seed in SEEDS for name in SETS):
+            trained = {"until": ["one"], "few": ["one", "two"]}.get(training, [generator])
+            value = ap[trained[0]][name] + 0.02 * (seed - 1.5)
+            place = [training, generator, few, seed, "demo", name, 20]
+            rows.append([*place, value, value, 0, 0.5, float(name in trained)])
+    names = ["training", "generator", "few", "seed", "corpus", "set", "images", "accuracy", "ap", "best_epoch"]
+    file = tmp_path / "generators.csv"
+    file.write_text(csv_text([*names, "validation_accuracy", "seen"], rows))
+    study.add_scores("ltd", 1, SETS)
+    inputs = {"score_files": study.scores, "profile_files": [], "sweep_files": {("generators", "train"): file}}
+    run(Study(name="x"), **inputs, out=tmp_path / "out", replicates=20)
+    with (tmp_path / "out" / "tables" / "generators.csv").open() as stream:
+        found = [row for row in csv.DictReader(stream) if row["training"].startswith("AP, ")]
+    assert [(row["generator"], row["images of it"], row["unseen sets"]) for row in found] == [
+        ("one", "", "1"), ("two", "", "1"), ("2017-10", "", "1"), ("two", "10", "0"),
+    ]  # fmt: skip
+    assert [float(row["mean of unseen"]) for row in found[:3]] == pytest.approx([0.6, 0.7, 0.6])
+    assert (found[3]["mean of unseen"], float(found[3]["two"])) == ("", pytest.approx(0.6))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Mean AP on generators not seen: 65.00 %. Columns: 1 one, 2 two." in page
+    assert "trained on two, tested on one: 0.700" in page

@@ -1,4 +1,6 @@
 import csv
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ from stages.heads.settings import (
     TrainSettings,
     UnivfdSettings,
 )
+from stages.scan.protocols import set_lists
 from stages.sweep import run as sweep_run
-from stages.sweep.variants import Variant, layer_sweep, window_sweep
+from stages.sweep.variants import Variant, generator_sweep, layer_sweep, releases, window_sweep
 from stages.train import run as train_run
+from stages.train.data import TrainingData
 from stages.train.loop import train_together
 from storage.errors import DataError
 from storage.features import FeatureTable
@@ -169,6 +173,70 @@ def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_on
     assert {name: len(rows) for name, rows in without.sets.items()} == {"planted": 40}
 
 
+GENERATORS = ("progan", "sdv1.4")
+
+
+@pytest.fixture(scope="module")
+def two_generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generators whose traces lie in different blocks, the tested one by the name of another benchmark."""
+    folder = tmp_path_factory.mktemp("generators")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTDPIPE_STORE", str(folder / "store"))
+        for name, images, seed in (("train", 400, 0), ("test", 200, 5)):
+            names = GENERATORS if name == "train" else ("progan", "stable-diffusion-v1-4")
+            write_view(folder / name / "clean", *in_transitions(images, seed, other=3), generators=names, seed=seed)
+    return folder
+
+
+def test_heads_are_trained_without_some_generators_and_tested_on_each(
+    two_generators: Path, tmp_path: Path, reporter: Any
+) -> None:
+    head = LtdSettings(heads=4, selection="fixed:14", train=Overrides(epochs=6))
+    variants = generator_sweep(head, {"progan": 135, "sdv1.4": 135})
+    found = [tuple(variant.coordinates.values()) for variant in variants]
+    assert found == [
+        ("all", "", 0),
+        *[(training, name, 0) for training in ("only", "without") for name in GENERATORS],
+        ("until", "2017-10", 0),
+        *[("few", name, k) for name in GENERATORS for k in (10, 100)],
+    ]
+    variants = [
+        each for each in variants if each.coordinates["few"] != 100 and each.coordinates["generator"] != "sdv1.4"
+    ]
+    rows = sweep(two_generators, tmp_path / "s", reporter, variants, seeds=[0])
+    ap = {(row["training"], row["generator"], row["few"], row["set"]): (row["ap"], row["seen"]) for row in rows}
+    assert ap["only", "progan", 0, "progan"][0] > ap["without", "progan", 0, "progan"][0] + 0.2
+    other = "stable-diffusion-v1-4"
+    found = [ap[training, "progan", 0, test][1] for training in ("only", "without") for test in ("progan", other)]
+    assert found == [1, 0, 0, 1]
+    assert ap["until", "2017-10", 0, other] == ap["only", "progan", 0, other]  # the same head
+    assert ap["few", "progan", 10, "progan"][1] == 1
+    assert ap["all", "", 0, "mean of sets"][1] is None
+    assert reporter.done == 5
+
+
+def test_of_the_images_only_the_chosen_generators_train_and_real_ones_keep_the_balance(two_generators: Path) -> None:
+    view = two_generators / "train" / "clean"
+    data = TrainingData.open([view], view, SETTINGS)
+    index = data.views[0].index
+    generator, label = index["generator"].to_pylist(), index["label"].to_numpy()
+    few = sweep_run.split_of(data, Variant(LtdSettings(), {}, {"progan": None, "sdv1.4": 10}))
+    count = Counter(generator[row] for row in few.training)
+    assert count["sdv1.4"] == 10
+    assert count["progan"] == sum(generator[row] == "progan" for row in data.split.training)
+    share = (count["progan"] + 10) / label[data.split.training].sum()
+    assert count[None] == round(share * (label[data.split.training] == 0).sum())
+    assert {generator[row] for row in few.validation} == {"progan", None}  # of ten images none chooses an epoch
+    with pytest.raises(DataError, match="has no synthetic image of dalle2 on the training side"):
+        sweep_run.split_of(data, Variant(LtdSettings(), {}, {"dalle2": None}))
+
+
+def test_every_release_has_a_month_and_a_source_and_is_a_generator_of_a_benchmark() -> None:
+    known = {name for found in set_lists().values() for name in found.members} | {"guided", "dalle2", "sd_xl"}
+    assert {name for name in releases() if not name.startswith(("stable-diffusion", "midjourney-v5"))} <= known
+    assert all(re.fullmatch(r"20[12]\d-[01]\d", month) for _, month in releases().values())
+
+
 def command(*arguments: str) -> Result:
     return CliRunner().invoke(ltdpipe, ["sweep", *arguments])
 
@@ -193,5 +261,6 @@ def test_the_command_sweeps_the_head_of_the_study(
     assert len(table.read_text().splitlines()) == 1 + 3 * 2 * 3  # windows, seeds, two sets and their mean
     write(ltd={"type": "ltd", "candidates": [3, 4], "window": 2})
     assert "hold no 3 blocks" in str(command("window").exception)
+    assert "two generators or more, planted has none" in str(command("generators").exception)
     write(ltd={"type": "univfd"})
     assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(command("window").exception)
