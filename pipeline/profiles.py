@@ -92,9 +92,10 @@ class Plan:
     def of(cls, params: Params, images: Mapping[str, int]) -> Plan:
         """Count forward passes and bytes of the corpora that ``images`` counts."""
         backbone, extract = BACKBONES[params.extract.backbone], params.extract
-        tokens = len(extract.stored_blocks(backbone.blocks)) * backbone.width
-        values = {"embedding": backbone.embedding, "grid": tokens * (extract.grid or 1) ** 2}
-        per_image = _FLOAT16_BYTES * sum(values.get(tap, tokens) for tap in extract.taps)
+        blocks = len(extract.stored_blocks(backbone.blocks))
+        values = {"cls": blocks * backbone.width, "ln2_cls": blocks * backbone.width, "embedding": backbone.embedding}
+        values["attention"] = blocks * (backbone.patches or 0)
+        per_image = _FLOAT16_BYTES * sum(values.get(tap, backbone.width) for tap in extract.taps)
         views = {name: len(expand_views(params.corpora[name].views)) for name in images}
         store = store_root().absolute()
         existing = next(folder for folder in (store, *store.parents) if folder.exists())

@@ -102,11 +102,11 @@ class FeatureTable:
 
         Args:
             tap: one of ``spec.taps``.
-            blocks: 0-based block numbers, in the wanted order; None for all stored ones. Ignored for the embedding.
+            blocks: 0-based block numbers, in the wanted order; None for all stored ones. Ignored by a tap without any.
             rows: which rows of ``index``, in the wanted order, repeated or not; None for all.
 
         Returns:
-            (N, L', D) for "cls" and "ln2_cls", (N, L', G*G, D) for "grid", (N, E) for "embedding".
+            As ``FeatureSpec.tap_shape`` has it, images first: (N, L', D) for "cls", (N, E) for "embedding".
 
         Raises:
             DataError: the tap or a block was not extracted, or a shard is damaged.
@@ -216,7 +216,7 @@ class FeatureTable:
                 f"{self.directory} has no tap {tap!r}, only {', '.join(self.spec.taps)}; "
                 "add it to `extract.taps` and extract again"
             )
-        if tap == "embedding":
+        if image_axis(tap) == 0:
             return None
         stored = {block: layer for layer, block in enumerate(self.spec.stored_blocks)}
         wanted = self.spec.stored_blocks if blocks is None else blocks

@@ -208,7 +208,7 @@ class Shard:
 
         Args:
             tap: which tap.
-            layers: positions on the block axis, in the wanted order; None for the embedding, which has no such axis.
+            layers: positions on the block axis, in the wanted order; None for a tap without one.
             rows: (M,) row numbers in this shard, ascending, each once.
             out: (M, L', ...) for ``layers``, (M, E) for None; may be a strided part of a larger array.
         """

@@ -13,7 +13,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 
-TAPS = ("cls", "ln2_cls", "grid", "embedding")
+_IMAGE_TAPS = ("embedding", "pooled", "mean")  # one vector an image; the others have one for each block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class FeatureSpec:
         stored_blocks: 0-based numbers of the blocks whose tokens are stored.
         width: D, the width of a token.
         embedding: E, the width of the final embedding after norm and projection.
-        taps: what is stored, from ``TAPS``.
+        taps: what is stored; docs/backbones.md lists them.
         view: how an image file becomes the backbone's input pixels: decoder, geometry, augmentation, their versions.
         mean: per-channel mean of the normalisation, on the 0..1 scale.
         std: per-channel standard deviation of the normalisation.
@@ -38,7 +38,7 @@ class FeatureSpec:
         dtype: stored number format.
         extractor: version of the extraction code; raised by hand when an edit changes features.
         schema: version of the files' form.
-        grid: G, cells a side of the pooled patch grid; None where the tap "grid" is not stored (then not in the key).
+        patches: P, the number of patch tokens; None where the tap "attention" is not stored (then not in the key).
     """
 
     backbone: str
@@ -56,13 +56,13 @@ class FeatureSpec:
     extractor: int
     dtype: str = "float16"
     schema: int = SCHEMA_VERSION
-    grid: int | None = None
+    patches: int | None = None
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no white space."""
         fields = dataclasses.asdict(self)
-        if self.grid is None:
-            del fields["grid"]
+        if self.patches is None:
+            del fields["patches"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -80,12 +80,11 @@ class FeatureSpec:
     def tap_shape(self, tap: str, images: int) -> tuple[int, ...]:
         """Return the shape of a tap of N ``images`` as stored; L counts the stored blocks.
 
-        (L, N, D) for "cls" and "ln2_cls", (L, N, G*G, D) for "grid", (N, E) for "embedding".
+        (L, N, D) for "cls" and "ln2_cls", (L, N, P) for "attention", (N, E) for "embedding", (N, D) for "pooled" and
+        "mean".
         """
-        if tap == "embedding":
-            return (images, self.embedding)
-        cells = ((self.grid or 0) ** 2,) if tap == "grid" else ()
-        return (len(self.stored_blocks), images, *cells, self.width)
+        width = {"embedding": self.embedding, "attention": self.patches or 0}.get(tap, self.width)
+        return (images, width) if tap in _IMAGE_TAPS else (len(self.stored_blocks), images, width)
 
     def describe(self) -> str:
         """Say the settings in words, in one line, for people."""
@@ -111,5 +110,5 @@ class FeatureSpec:
 
 
 def image_axis(tap: str) -> int:
-    """Return which axis of a stored tap counts images: 0 for the embedding, 1 behind the blocks for all others."""
-    return 0 if tap == "embedding" else 1
+    """Return which axis of a stored tap counts images: 0 where there is one vector an image, 1 behind the blocks."""
+    return 0 if tap in _IMAGE_TAPS else 1

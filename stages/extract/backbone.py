@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.settings import random_seed
@@ -86,9 +86,7 @@ class Backbone(BackboneIdentity):
         """How many batches may be on the device before the results of the first are waited for."""
         return 2 if self.device.type == "cuda" else 0
 
-    def taps(
-        self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int], grid: int | None = None
-    ) -> dict[str, Tensor]:
+    def taps(self, pixels: NDArray[np.uint8], taps: Sequence[str], blocks: Sequence[int]) -> dict[str, Tensor]:
         """Run the backbone as far as the taps need it.
 
         Blocks behind the last one wanted are not computed, and in the last one computed only the class token's row,
@@ -96,21 +94,22 @@ class Backbone(BackboneIdentity):
 
         Args:
             pixels: (N, S, S, 3) uint8 RGB.
-            taps: what to read, from "cls", "ln2_cls", "grid" and "embedding".
+            taps: what to read.
             blocks: the L' blocks to read, 0-based, ascending.
-            grid: G, for the tap "grid".
 
         Returns:
             "cls": (L', N, D), the class token (or the mean of the patch tokens, see the card) after each residual
             block, before the final norm, raw; "ln2_cls": (L', N, D), the same behind the LayerNorm before the block's
-            feed-forward layers; "grid": (L', N, G*G, D), the patch tokens after each block, averaged over G x G cells,
-            row by row; "embedding": (N, E), after final norm and projection. All float32, on the device.
+            feed-forward layers; "attention": (L', N, P), the weights with which the class token attends to the patches,
+            mean over the heads; "pooled": (N, D), the class token (or what the model pools) after the final norm;
+            "embedding": (N, E), that after the projection; "mean": (N, D), the mean of the patch tokens after the final
+            norm. All float32, on the device.
         """
         images = torch.from_numpy(pixels)
         if self.device.type != "cpu" or len(images) <= _STREAM_IMAGES:
-            return self._run(images, taps, blocks, grid)
+            return self._run(images, taps, blocks)
         streams = torch.split(images, _STREAM_IMAGES)
-        parts = list(_cores().map(lambda part: self._run(part, taps, blocks, grid), streams))
+        parts = list(_cores().map(lambda part: self._run(part, taps, blocks), streams))
         return {tap: torch.cat([part[tap] for part in parts], dim=image_axis(tap)) for tap in taps}
 
     @torch.inference_mode()
@@ -121,7 +120,7 @@ class Backbone(BackboneIdentity):
         their own into pinned memory while the next batch runs. On a CPU they are there already.
         """
         results: dict[str, Tensor] = {}
-        for tap, values in self.taps(pixels, spec.taps, spec.stored_blocks, spec.grid).items():
+        for tap, values in self.taps(pixels, spec.taps, spec.stored_blocks).items():
             others = tuple(axis for axis in range(values.ndim) if axis != image_axis(tap))
             results[tap] = values.half()
             results[f"largest {tap}"] = torch.linalg.vector_norm(values, math.inf, dim=others)  # NaN where one is
@@ -152,24 +151,30 @@ class Backbone(BackboneIdentity):
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
-    def _run(self, images: Tensor, taps: Sequence[str], blocks: Sequence[int], grid: int | None) -> dict[str, Tensor]:
+    def _run(self, images: Tensor, taps: Sequence[str], blocks: Sequence[int]) -> dict[str, Tensor]:
         tower = self.tower
-        depth = len(tower.blocks) if "embedding" in taps else max(blocks) + 1
-        class_only = "grid" not in taps and tower.has_class_token
-        class_only = class_only and ("embedding" not in taps or tower.embeds_class_token)
-        found: dict[str, list[Tensor]] = {tap: [] for tap in taps if tap != "embedding"}
+        of_image = {tap for tap in taps if image_axis(tap) == 0}
+        depth = len(tower.blocks) if of_image else max(blocks) + 1
+        class_only = tower.has_class_token and "mean" not in taps and (not of_image or tower.embeds_class_token)
+        found: dict[str, list[Tensor]] = {tap: [] for tap in taps if tap not in of_image}
         with torch.autocast(self.device.type, torch.float16, enabled=self.precision == "fp16"):
             tokens, block_kwargs = tower.start(self._normalise(images))
             for block in range(depth):
-                tokens, normed = tower.run(block, tokens, block_kwargs, class_only=class_only and block == depth - 1)
+                only = class_only and block == depth - 1
+                attends = "attention" in found and block in blocks
+                tokens, normed, attention = tower.run(block, tokens, block_kwargs, class_only=only, attends=attends)
                 if block in blocks:
                     for tap, parts in found.items():
-                        if tap == "grid":
-                            parts.append(self._grid(tokens, grid or 1))
-                        else:
-                            parts.append(self._token(tokens if tap == "cls" else normed))
-        stacked = {tap: torch.stack(parts) for tap, parts in found.items()}
-        return stacked | ({"embedding": tower.embed(tokens.float())} if "embedding" in taps else {})
+                        token = tokens if tap == "cls" else normed
+                        parts.append(attention if tap == "attention" else self._token(token))
+        results = {tap: torch.stack(parts) for tap, parts in found.items()}
+        if of_image - {"mean"}:
+            results["pooled"] = tower.pool(tokens.float())
+        if "embedding" in of_image:
+            results["embedding"] = tower.project(results["pooled"])
+        if "mean" in of_image:
+            results["mean"] = tower.norm(tokens.float())[:, tower.prefix :].mean(1)
+        return {tap: results[tap] for tap in taps}
 
     def _normalise(self, images: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, 3, S, S) float32 on the device; bytes travel, floats are made there."""
@@ -188,17 +193,16 @@ class Backbone(BackboneIdentity):
         token = tokens[:, 0] if self.tower.has_class_token else tokens[:, self.tower.prefix :].mean(1)
         return token.float().clone()
 
-    def _grid(self, tokens: Tensor, grid: int) -> Tensor:
-        """(N, T, D) -> (N, G*G, D) float32: patch tokens averaged over the cells of a G x G grid."""
-        patches = tokens[:, self.tower.prefix :].float().transpose(1, 2)  # (N, D, P*P)
-        side = round(patches.shape[2] ** 0.5)
-        cells = nn.functional.adaptive_avg_pool2d(patches.reshape(*patches.shape[:2], side, side), grid)
-        return cells.flatten(2).transpose(1, 2)
-
 
 def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, reading: ReadSpec, view: View) -> FeatureSpec:
-    """Return what the features of a view will be: every setting that can change them."""
+    """Return what the features of a view will be: every setting that can change them.
+
+    Raises:
+        SettingError: a block or a tap is asked for that the backbone does not have.
+    """
     card = backbone.card
+    if "attention" in settings.taps and card.patches is None:
+        raise SettingError(f"extract.taps: {card.name} has no tap attention, only CLIP's models have; leave it out")
     return FeatureSpec(
         backbone=card.name,
         weights=backbone.weights,
@@ -213,7 +217,7 @@ def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, reading:
         std=card.std,
         precision=backbone.precision,
         extractor=EXTRACTOR_VERSION,
-        grid=settings.grid,
+        patches=card.patches if "attention" in settings.taps else None,
     )
 
 

@@ -27,6 +27,7 @@ class BackboneCard:
         width: D.
         embedding: E.
         size: S, the side of the input in pixels.
+        patch: side of a patch in pixels, of CLIP's models; None for others, whose tap "attention" is not read.
         licence: of the weights.
         token: which token of a block the tap "cls" reads: its class token, or where there is none the mean of its patch
             tokens.
@@ -44,15 +45,21 @@ class BackboneCard:
     width: int
     embedding: int
     size: int = 224
+    patch: int | None = None
     licence: str
     token: Literal["class", "patch-mean"] = "class"  # noqa: S105 - no password
     sha256: str | None = None
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
+    @property
+    def patches(self) -> int | None:
+        """P, the number of patches; None where ``patch`` is."""
+        return None if self.patch is None else (self.size // self.patch) ** 2
+
 
 # What the members of a family have in common.
-_CLIP = partial(BackboneCard, library="open_clip", tag="openai", activation="quickgelu", licence="MIT")
+_CLIP = partial(BackboneCard, library="open_clip", tag="openai", activation="quickgelu", patch=14, licence="MIT")
 _SIGLIP = partial(
     BackboneCard, library="open_clip", tag="webli", activation="gelu", licence="Apache-2.0", token="patch-mean",  # noqa: S106 - as above
     mean=_HALF, std=_HALF,
@@ -72,11 +79,11 @@ _CARDS = (
         sha256="b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
     ),
     _CLIP(
-        name="clip-vit-b-16", model="ViT-B-16-quickgelu", blocks=12, width=768, embedding=512,
+        name="clip-vit-b-16", model="ViT-B-16-quickgelu", patch=16, blocks=12, width=768, embedding=512,
         sha256="5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
     ),
     _CLIP(
-        name="clip-vit-b-32", model="ViT-B-32-quickgelu", blocks=12, width=768, embedding=512,
+        name="clip-vit-b-32", model="ViT-B-32-quickgelu", patch=32, blocks=12, width=768, embedding=512,
         sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
     ),
     _CLIP(
@@ -85,11 +92,11 @@ _CARDS = (
     ),
     BackboneCard(
         name="openclip-vit-l-14", library="open_clip", model="ViT-L-14", tag="laion2b_s32b_b82k", activation="gelu",
-        blocks=24, width=1024, embedding=768, licence="MIT", mean=_HALF, std=_HALF,
+        blocks=24, width=1024, embedding=768, patch=14, licence="MIT", mean=_HALF, std=_HALF,
     ),
     BackboneCard(
         name="metaclip2-vit-h-14", library="open_clip", model="ViT-H-14-worldwide-quickgelu", tag="metaclip2_worldwide",
-        activation="quickgelu", blocks=32, width=1280, embedding=1024, licence="CC-BY-NC-4.0",
+        activation="quickgelu", patch=14, blocks=32, width=1280, embedding=1024, licence="CC-BY-NC-4.0",
     ),
     _SIGLIP(name="siglip2-vit-b-16", model="ViT-B-16-SigLIP2", blocks=12, width=768, embedding=768),
     _SIGLIP(name="siglip2-vit-l-16-256", model="ViT-L-16-SigLIP2-256", blocks=24, width=1024, embedding=1024, size=256),
@@ -102,7 +109,7 @@ _CARDS = (
     _DINO_V3(name="dinov3-vit-l-16", model="vit_large_patch16_dinov3", blocks=24, width=1024, embedding=1024),
     BackboneCard(
         name="demo-vit", library="demo", model="demo-vit", activation="quickgelu", blocks=24, width=128, embedding=64,
-        licence="made here",
+        licence="made here", patch=16,
     ),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stages.extract.registry import BACKBONES
 from storage.errors import SettingError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GeometryName = Literal["crop224-pad", "squash256-crop224", "short224-crop", "tile224"]
-TapName = Literal["cls", "ln2_cls", "grid", "embedding"]
+TapName = Literal["cls", "ln2_cls", "attention", "embedding", "pooled", "mean"]
 
 
 def _known_backbone(name: str) -> str:
@@ -42,8 +42,7 @@ class ExtractSettings(BaseModel):
         weights: "default" (the registry's own), "random:SEED", or the path of a local weights file.
         taps: what is read from the backbone and stored.
         blocks: which blocks are stored: "all", a range such as "11-19" with both ends, or a list of 0-based numbers.
-            Blocks behind the last one are not computed unless the tap "embedding" needs them.
-        grid: G, cells a side of the tap "grid"; only with that tap.
+            Blocks behind the last one are not computed unless "embedding", "pooled" or "mean" needs them.
         precision: "fp32", "fp16" (CUDA only), or "auto": what the corpus was begun in, else fp16 on CUDA, else
             fp32.
         apply_exif: turn pictures as their EXIF orientation says; the protocols of the field do not.
@@ -56,18 +55,9 @@ class ExtractSettings(BaseModel):
     weights: str = "default"
     taps: tuple[TapName, ...] = Field(default=("cls", "embedding"), min_length=1)
     blocks: Annotated[str | tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(_readable_blocks)] = "all"
-    grid: Annotated[int, Field(ge=1, le=64)] | None = None
     precision: Literal["auto", "fp32", "fp16"] = "auto"
     apply_exif: bool = False
     augmentation_seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _grid_with_its_tap(self) -> ExtractSettings:
-        if ("grid" in self.taps) != (self.grid is not None):
-            raise ValueError(
-                "the tap `grid` and the key `grid` (cells a side, as in grid: 4) go together; set both or none"
-            )
-        return self
 
     def stored_blocks(self, total: int) -> tuple[int, ...]:
         """Return the numbers of the blocks to store, ascending, of the ``total`` that the backbone has.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from stages.extract.registry import BackboneCard
 
+# Tokens behind a block, behind its second norm, and the class token's attention to the patches
+Step = tuple[Tensor, Tensor, Tensor]
+
 # The one private operator of torch that is used; pyproject.toml bounds torch's version. False: functional.linear.
 USE_ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
@@ -52,8 +55,8 @@ class Tower:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._run_all: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._all_tokens
-        self._run_class: Callable[[Any, Tensor, Any], tuple[Tensor, Tensor]] = self._class_token
+        self._run_all: Callable[[Any, Tensor, Any, bool], Step] = self._all_tokens
+        self._run_class: Callable[[Any, Tensor, Any, bool], Step] = self._class_token
         for name, layer in list(module.named_modules()):
             if type(layer) is nn.Linear:
                 module.set_submodule(name, InferenceLinear(layer))
@@ -62,16 +65,27 @@ class Tower:
         """(N, 3, S, S) normalised -> (N, T, D) tokens before the first block, and the blocks' other arguments."""
         raise NotImplementedError
 
-    def run(self, block: int, tokens: Tensor, block_kwargs: Any, *, class_only: bool = False) -> tuple[Tensor, Tensor]:
+    def run(
+        self, block: int, tokens: Tensor, block_kwargs: Any, *, class_only: bool = False, attends: bool = False
+    ) -> Step:
         """(N, T, D) -> (N, T, D) behind one block, and the same behind its norm in front of the feed-forward layers.
 
         With ``class_only`` both are (N, 1, D), the class token's, and nothing is computed of the others where that can
-        be spared.
+        be spared. The third is (N, P), how the class token attends to the patches, mean over heads; (N, 0) without
+        ``attends``.
         """
-        return (self._run_class if class_only else self._run_all)(self.blocks[block], tokens, block_kwargs)
+        return (self._run_class if class_only else self._run_all)(self.blocks[block], tokens, block_kwargs, attends)
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """Tokens behind the last block -> (N, E), after final norm and projection."""
+    def norm(self, tokens: Tensor) -> Tensor:
+        """Tokens behind the last block -> the same after the final norm."""
+        raise NotImplementedError
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Tokens behind the last block -> (N, D), what is projected, after the final norm."""
+        raise NotImplementedError
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(N, D) -> (N, E), the embedding."""
         raise NotImplementedError
 
     def compile(self) -> None:
@@ -80,14 +94,14 @@ class Tower:
         # So all blocks share one compiled function, and the last block's has its own count
         self._run_all, self._run_class = torch.compile(self._all_tokens), torch.compile(self._class_token)
 
-    def _all_tokens(self, block: Any, tokens: Tensor, block_kwargs: Any) -> tuple[Tensor, Tensor]:
-        return self._block(block, tokens, block_kwargs, tokens.shape[1])
+    def _all_tokens(self, block: Any, tokens: Tensor, block_kwargs: Any, attends: bool) -> Step:
+        return self._block(block, tokens, block_kwargs, tokens.shape[1], attends)
 
-    def _class_token(self, block: Any, tokens: Tensor, block_kwargs: Any) -> tuple[Tensor, Tensor]:
-        return self._block(block, tokens, block_kwargs, 1)
+    def _class_token(self, block: Any, tokens: Tensor, block_kwargs: Any, attends: bool) -> Step:
+        return self._block(block, tokens, block_kwargs, 1, attends)
 
     @staticmethod
-    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int, attends: bool) -> Step:
         """(N, T, D) -> (N, wanted, D) twice: the first tokens behind the block, and behind its second norm."""
         raise NotImplementedError
 
@@ -134,16 +148,26 @@ class ClipTower(Tower):
         tokens: Tensor = model.ln_pre(torch.cat([first, patches], dim=1) + model.positional_embedding)
         return tokens, None
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def norm(self, tokens: Tensor) -> Tensor:
         """See :class:`Tower`."""
-        embedding: Tensor = self._model.ln_post(tokens[:, 0]) @ self._model.proj
+        normed: Tensor = self._model.ln_post(tokens)
+        return normed
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        return self.norm(tokens[:, 0])
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        embedding: Tensor = pooled @ self._model.proj
         return embedding
 
     @staticmethod
-    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:  # noqa: ARG004
-        own = tokens[:, :wanted] + block.ls_1(_attend(block.attn, block.ln_1(tokens), wanted))
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int, attends: bool) -> Step:  # noqa: ARG004
+        gathered, attention = _attend(block.attn, block.ln_1(tokens), wanted, attends)
+        own = tokens[:, :wanted] + block.ls_1(gathered)
         normed = block.ln_2(own)
-        return own + block.ls_2(block.mlp(normed)), normed
+        return own + block.ls_2(block.mlp(normed)), normed, attention
 
 
 class TimmTower(Tower):
@@ -166,17 +190,27 @@ class TimmTower(Tower):
         tokens, rotary = tokens if isinstance(tokens, tuple) else (tokens, None)
         return self._trunk.norm_pre(tokens), {"rope": rotary} if hasattr(self._trunk, "rope") else {}
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def norm(self, tokens: Tensor) -> Tensor:
         """See :class:`Tower`."""
-        pooled: Tensor = self._head(self._trunk.forward_head(self._trunk.norm(tokens)))
+        normed: Tensor = self._trunk.norm(tokens)
+        return normed
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        pooled: Tensor = self._trunk.forward_head(self.norm(tokens), pre_logits=True)
         return pooled
 
+    def project(self, pooled: Tensor) -> Tensor:
+        """See :class:`Tower`."""
+        embedding: Tensor = self._head(self._trunk.head(pooled))
+        return embedding
+
     @staticmethod
-    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int) -> tuple[Tensor, Tensor]:
+    def _block(block: Any, tokens: Tensor, block_kwargs: Any, wanted: int, attends: bool) -> Step:  # noqa: ARG004
         scales = (block.ls1, block.ls2) if hasattr(block, "ls1") else (_scaled(block.gamma_1), _scaled(block.gamma_2))
         own = (tokens + scales[0](block.attn(block.norm1(tokens), **block_kwargs)))[:, :wanted]
         normed = block.norm2(own)
-        return own + scales[1](block.mlp(normed)), normed
+        return own + scales[1](block.mlp(normed)), normed, tokens.new_empty(len(tokens), 0)
 
 
 class InferenceLinear(nn.Module):
@@ -202,8 +236,8 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
-def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Tensor:
-    """(N, T, D) -> (N, wanted, D): what the first tokens gather from all."""
+def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int, attends: bool) -> tuple[Tensor, Tensor]:
+    """(N, T, D) -> (N, wanted, D): what the first tokens gather from all; and (N, P), the first one's mean weights."""
     width = attention.embed_dim
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     if wanted == normed.shape[1]:
@@ -215,7 +249,11 @@ def _attend(attention: nn.MultiheadAttention, normed: Tensor, wanted: int) -> Te
         part.reshape(*part.shape[:2], attention.num_heads, -1).transpose(1, 2) for part in (query, key, value)
     )
     gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (N, wanted, D)
-    return linear(gathered, attention.out_proj.weight, attention.out_proj.bias)
+    weights = normed.new_empty(len(normed), 0)
+    if attends:  # scaled_dot_product_attention gives none
+        scores = query[:, :, :1].float() @ key.float().transpose(2, 3)  # (N, heads, 1, T)
+        weights = (scores * query.shape[3] ** -0.5).softmax(3).mean(1)[:, 0, 1:]
+    return linear(gathered, attention.out_proj.weight, attention.out_proj.bias), weights
 
 
 def _scaled(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -19,9 +19,9 @@ class HeadInput:
     """Which features a head reads.
 
     Args:
-        tap: ``cls``, CLS tokens after residual blocks; ``ln2_cls``, those after a block's second layer norm; or
-            ``embedding``, the backbone's final embedding.
-        blocks: the 0-based blocks whose CLS tokens are read, in the order of axis 1; empty for the embedding.
+        tap: ``cls``, CLS tokens after residual blocks; ``ln2_cls``, those after a block's second layer norm; or one
+            vector an image: ``embedding``, ``pooled`` or ``mean``.
+        blocks: the 0-based blocks whose CLS tokens are read, in the order of axis 1; empty for one vector an image.
     """
 
     tap: HeadTap

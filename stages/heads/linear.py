@@ -1,4 +1,4 @@
-"""Linear probes: one block's CLS token, all blocks', or the final embedding as it is, which is UnivFD (CVPR 2023)."""
+"""Linear probes: one block's CLS token, all blocks', or one of the image: UnivFD's (CVPR 2023) on the embedding."""
 
 import math
 
@@ -31,13 +31,15 @@ def build_linear(settings: LinearSettings, *, blocks: int, width: int) -> Linear
     Raises:
         SettingError: the block is beyond the backbone's last.
     """
+    if settings.tap != "cls":
+        return LinearHead(HeadInput(settings.tap), (width,))
     if settings.block == "all":
         read = tuple(range(blocks))
     else:
-        read = (blocks - 1 if settings.block == "last" else settings.block,)
+        read = (settings.block if isinstance(settings.block, int) else blocks - 1,)
     if read[-1] >= blocks:
         raise SettingError(
             f"head 'linear': block {read[-1]} is beyond the backbone's last, {blocks - 1}; "
             f"choose 0..{blocks - 1}, 'last' or 'all'"
         )
-    return LinearHead(HeadInput(LinearSettings.tap, read), (len(read), width))
+    return LinearHead(HeadInput(settings.tap, read), (len(read), width))

@@ -162,7 +162,7 @@ class LtdHead(Head):
     def __init__(self, settings: LtdSettings, *, blocks: int, width: int) -> None:
         starts, n = settings.starts_for(blocks), settings.window
         read = range(starts[0], starts[-1] + n)
-        super().__init__(HeadInput(LtdSettings.tap, tuple(read)), (len(read), width))
+        super().__init__(HeadInput("cls", tuple(read)), (len(read), width))
         self.window = n
         self.selection: GumbelSelection | None = None
         self._fixed = [start - read[0] for start in settings.fixed_starts]

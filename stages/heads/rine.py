@@ -16,7 +16,7 @@ class RineHead(Head):
     """
 
     def __init__(self, settings: RineSettings, *, blocks: int, width: int) -> None:
-        super().__init__(HeadInput(RineSettings.tap, tuple(range(blocks))), (blocks, width))
+        super().__init__(HeadInput(settings.tap, tuple(range(blocks))), (blocks, width))
         size, drop = settings.project, settings.dropout
         self.settings = settings
         self.project = nn.Sequential(Dropout(drop), *_layers(width, size, settings.depth, drop))

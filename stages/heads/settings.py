@@ -21,7 +21,7 @@ from storage.views import expand_views
 
 HELD_OUT = "held-out"
 
-HeadTap = Literal["cls", "ln2_cls", "embedding"]
+HeadTap = Literal["cls", "ln2_cls", "embedding", "pooled", "mean"]
 Branch = Literal["raw", "delta"]
 BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classifier reads them
 
@@ -93,9 +93,8 @@ class TrainSettings(_Strict):
 
 
 class _Settings(_Strict):
-    """Of any family: the tap it reads, its authors' training settings, and those of this head alone."""
+    """Of any family: its authors' training settings, and those of this head alone."""
 
-    tap: ClassVar[HeadTap] = "cls"
     method: ClassVar[Overrides] = Overrides()
 
     train: Overrides = Overrides()
@@ -103,6 +102,11 @@ class _Settings(_Strict):
     def training(self, study: TrainSettings) -> TrainSettings:
         """How this head is trained: the study's settings, under the method's, under this head's own."""
         return study.model_copy(update=self.method.model_dump() | self.train.model_dump())
+
+    @property
+    def tap(self) -> HeadTap:
+        """The tap it reads."""
+        return "cls"
 
 
 class LtdSettings(_Settings):
@@ -223,19 +227,31 @@ class LtdSettings(_Settings):
 
 
 class LinearSettings(_Settings):
-    """A linear probe on the CLS token of one block (0-based), of the last one, or of all blocks side by side."""
+    """A linear probe on the CLS token of one block (0-based), of the last one, or of all blocks side by side.
+
+    Or, where ``block`` names such a tap, on the image's "pooled" token or the "mean" of its patch tokens.
+    """
 
     type: Literal["linear"] = "linear"
-    block: _Block | Literal["last", "all"] = "last"
+    block: _Block | Literal["last", "all", "pooled", "mean"] = "last"
+
+    @property
+    def tap(self) -> HeadTap:
+        """See ``_Settings``."""
+        return self.block if self.block in {"pooled", "mean"} else "cls"
 
 
 class UnivfdSettings(_Settings):
     """UnivFD (CVPR 2023): one linear layer on the backbone's final embedding."""
 
     method: ClassVar[Overrides] = Overrides(lr=1e-4, epochs=100, batch=256, patience=5)
-    tap: ClassVar[HeadTap] = "embedding"
 
     type: Literal["univfd"] = "univfd"
+
+    @property
+    def tap(self) -> HeadTap:
+        """See ``_Settings``."""
+        return "embedding"
 
 
 class RineSettings(_Settings):
@@ -252,7 +268,6 @@ class RineSettings(_Settings):
     """
 
     method: ClassVar[Overrides] = Overrides(lr=1e-3, epochs=1, batch=128)
-    tap: ClassVar[HeadTap] = "ln2_cls"
 
     type: Literal["rine"] = "rine"
     depth: _Count = 4
@@ -261,6 +276,11 @@ class RineSettings(_Settings):
     contrastive: Annotated[float, Field(ge=0)] = 0.1
     contrastive_temperature: _Positive = 0.07
     reduction: Literal["sum", "mean"] = "sum"
+
+    @property
+    def tap(self) -> HeadTap:
+        """See ``_Settings``."""
+        return "ln2_cls"
 
 
 class LayerTransformerSettings(_Settings):

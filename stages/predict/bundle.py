@@ -148,7 +148,7 @@ def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: 
 
 def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
     """Say in one line which settings of two specs differ, whatever else is stored; empty where none does."""
-    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "grid": None}
+    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "patches": None}
     difference = printable(replace(here, **stored).difference(replace(there, **stored)))
     return difference if len(difference) <= _MAX_MESSAGE else f"{difference[:_MAX_MESSAGE]}..."
 

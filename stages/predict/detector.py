@@ -25,6 +25,7 @@ from stages.predict.results import Prediction
 from storage.errors import DataError, SettingError
 from storage.names import to_path, to_text
 from storage.sources import Sources
+from storage.spec import image_axis
 from storage.views import WEB, View, expand_views
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Detector:
         """
         tap = self.head.reads.tap
         stored = self.backbone.taps(pixels, [tap], self.head.reads.blocks)[tap].half()
-        return (stored if tap == "embedding" else stored.transpose(0, 1)).float().contiguous()
+        return (stored if image_axis(tap) == 0 else stored.transpose(0, 1)).float().contiguous()
 
     @torch.inference_mode()
     def _forward(self, reads: list[tuple[str | None, ReadResult]], views: int) -> torch.Tensor | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stages.predict.manifest import Bands, BundleManifest
     from stages.predict.results import Prediction
 
-CONSTANT, EMBEDDING = "constant", "embedding"
+CONSTANT = "constant"
 _CHECK = "mild"
 _QUANTITIES = (
     ("cosine", "Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
@@ -45,7 +45,9 @@ _PARTS = {
     "delta": "LTD branch (their differences)",
     "raw2": "raw branch of the second window",
     "delta2": "LTD branch of the second window",
-    EMBEDDING: "the final embedding",
+    "embedding": "the final embedding",
+    "pooled": "the image's token before the projection",
+    "mean": "the mean of the patch tokens",
     CONSTANT: "constant of the classifier",
 }
 
@@ -121,7 +123,7 @@ def contributions(head: Head, features: torch.Tensor) -> dict[str, torch.Tensor]
     """
     if isinstance(head, LinearHead):
         weight = head.classifier.weight.view(-1, head.feature_shape[-1])  # (L', D), or (1, E)
-        names = [f"block {block}" for block in head.reads.blocks] or [EMBEDDING]
+        names = [f"block {block}" for block in head.reads.blocks] or [head.reads.tap]
         parts = (features.view(len(features), *weight.shape) * weight).sum(2)  # (N, L')
         constant: torch.Tensor = head.classifier.bias
     elif isinstance(head, LtdHead):

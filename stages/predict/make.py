@@ -82,7 +82,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         view=view | {"decoder": trained.view.get("decoder", view["decoder"])},
         taps=(module.reads.tap,),
         stored_blocks=module.reads.blocks,
-        grid=None,
+        patches=None,
     )
     try:
         about = about or model_card(head)

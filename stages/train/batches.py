@@ -54,7 +54,7 @@ class FeatureBatches:
         labels = tables[0].index["label"].to_numpy()[rows].astype(np.float32)
         self.labels = torch.from_numpy(labels).to(device)
         spec = tables[0].spec
-        self._image_shape = (spec.embedding,) if stored.tap == "embedding" else (len(stored.blocks), spec.width)
+        self._image_shape = (len(stored.blocks), spec.width) if stored.blocks else spec.tap_shape(stored.tap, 0)[1:]
         self._row_bytes = math.prod(self._image_shape) * np.dtype(np.float16).itemsize
         self._places = min(len(tables), budget // max(1, len(rows) * self._row_bytes))
         self._portion = budget // _PORTIONS // self._row_bytes

@@ -158,7 +158,7 @@ def backbone_difference(first: FeatureSpec, other: FeatureSpec) -> str:
     """
 
     def backbone(spec: FeatureSpec) -> FeatureSpec:
-        return replace(spec, view={"decoder": spec.view.get("decoder")}, taps=(), stored_blocks=(), grid=None)
+        return replace(spec, view={"decoder": spec.view.get("decoder")}, taps=(), stored_blocks=(), patches=None)
 
     return backbone(first).difference(backbone(other))
 

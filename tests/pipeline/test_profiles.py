@@ -132,10 +132,10 @@ def test_what_cannot_fit_is_refused_with_the_numbers():
 def test_the_plan_counts_bytes_by_tap_block_and_view(tmp_path, monkeypatch):
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "not" / "there" / "yet"))
     text = (PROJECT / "profiles" / "demo.yaml").read_text()
-    text = text.replace("taps: [cls, embedding]", "taps: [cls, grid, embedding]\n  grid: 2\n  blocks: 11-19")
+    text = text.replace("taps: [cls, embedding]", "taps: [cls, attention, embedding, mean]\n  blocks: 11-19")
     plan = Plan.of(params_from(text, "demo"), {"demo-train": 3, "demo-test": 3})
-    # float16: nine blocks of width 128 for the class token and for four grid cells, and 64 of the embedding
-    image = 2 * (9 * 128 * (1 + 4) + 64)
+    # float16: nine blocks of width 128 with 14 x 14 patches, the embedding, and the mean of the patches
+    image = 2 * (9 * (128 + 14 * 14) + 64 + 128)
     assert plan.corpora == {"demo-train": (3, 1, 3 * image), "demo-test": (3, 2, 6 * image)}
     assert (plan.passes, plan.bytes) == (9, 9 * image)
     assert plan.free_bytes > 0

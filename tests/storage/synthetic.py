@@ -21,13 +21,13 @@ SPEC = FeatureSpec(
     stored_blocks=(1, 2, 3, 4),
     width=8,
     embedding=5,
-    taps=("cls", "embedding", "grid"),
+    taps=("cls", "embedding", "attention"),
     view={"decoder": "none", "geometry": "toy", "augmentation": "none"},
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     precision="fp32",
     extractor=1,
-    grid=2,
+    patches=9,
 )
 
 
@@ -36,7 +36,7 @@ def spec(**changes) -> FeatureSpec:
 
 
 def features(paths, spec=SPEC):
-    """Tap -> features of the images, (L, N, ...) or (N, E)."""
+    """Tap -> features of the images, (L, N, D) or (N, E)."""
     arrays = {}
     for tap in spec.taps:
         axis = 0 if tap == "embedding" else 1

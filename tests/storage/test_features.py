@@ -113,7 +113,7 @@ def test_a_stream_never_reads_more_rows_at_once_than_its_buffer_and_a_batch(tabl
 
 
 def test_what_was_not_extracted_is_refused_by_name(table):
-    with pytest.raises(DataError, match=r"no tap 'ln2_cls', only cls, embedding, grid.*extract\.taps"):
+    with pytest.raises(DataError, match=r"no tap 'ln2_cls', only cls, embedding, attention.*extract\.taps"):
         table.read("ln2_cls")
     with pytest.raises(DataError, match=r"lacks block\(s\) \[0, 5\]; it holds \[1, 2, 3, 4\]"):
         table.read(blocks=[0, 1, 5])

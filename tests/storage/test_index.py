@@ -67,9 +67,9 @@ def test_indexes_come_back(tmp_path_factory, rows, records, corpus):
         FeatureSpec,
         backbone=NAME, weights=NAME, activation=NAME, blocks=st.integers(1, 48),
         stored_blocks=st.lists(st.integers(0, 47)).map(tuple), width=st.integers(1), embedding=st.integers(1),
-        taps=st.lists(st.sampled_from(["cls", "grid"])).map(tuple), view=st.dictionaries(NAME, st.integers() | NAME),
+        taps=st.lists(st.sampled_from(["cls", "mean"])).map(tuple), view=st.dictionaries(NAME, st.integers() | NAME),
         mean=st.tuples(*[st.floats(0, 1)] * 3), std=st.tuples(*[st.floats(0, 1)] * 3), precision=NAME,
-        extractor=st.integers(), grid=st.none() | st.integers(1, 16),
+        extractor=st.integers(), patches=st.none() | st.integers(1, 1024),
     )
 )  # fmt: skip
 def test_settings_come_back_with_their_key(made):
@@ -82,7 +82,7 @@ CHANGES = {
     "backbone": "other", "weights": "1" * 64, "activation": "gelu", "blocks": 7, "stored_blocks": (1, 2, 3),
     "width": 16, "embedding": 6, "taps": ("cls",), "view": {**SPEC.view, "geometry": "other"},
     "mean": (0.1, 0.0, 0.0), "std": (1.0, 1.0, 0.9), "precision": "fp16", "extractor": 2, "dtype": "float32",
-    "schema": 2, "grid": 3,
+    "schema": 2, "patches": 16,
 }  # fmt: skip
 
 
@@ -104,8 +104,8 @@ def test_keys_stay_what_they_are_whatever_the_order_of_settings():
     other = spec(view=dict(reversed(SPEC.view.items())))
     assert list(other.view) != list(SPEC.view)
     assert (other.key, other.difference(SPEC)) == (SPEC.key, "")
-    assert SPEC.key == "e872e66f7593ca5b81b57b6319f928c1"
-    assert spec(grid=None, taps=("cls",)).key == "a64c1c7c2c756f65f4deb312baa7224b"
+    assert SPEC.key == "f60d577b29363bb2ef1f9f764d343fbb"
+    assert spec(patches=None, taps=("cls",)).key == "a64c1c7c2c756f65f4deb312baa7224b"
 
 
 def test_metadata_columns_or_a_hash_that_do_not_fit_are_refused_by_name(tmp_path):

@@ -20,7 +20,7 @@ from storage.errors import DataError, ResourceError
 from storage.shard import Shard, write_shard
 from storage.spec import image_axis
 
-CLS = spec(taps=("cls",), grid=None)
+CLS = spec(taps=("cls",), patches=None)
 
 
 def test_h5py_alone_reads_a_shard(tmp_path):
@@ -58,7 +58,7 @@ def test_equal_features_give_equal_files_whatever_their_memory_layout_and_the_ha
 
 
 def test_a_shard_is_read_only_and_takes_little_more_room_than_its_numbers(tmp_path):
-    one = spec(taps=("cls",), grid=None, width=1024)
+    one = spec(taps=("cls",), patches=None, width=1024)
     arrays = features(names(100), one)
     write_shard(tmp_path / "s.h5", arrays, one)
     assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o444
@@ -105,7 +105,7 @@ def test_a_disk_that_keeps_other_bytes_than_were_written_is_found_at_once(tmp_pa
     monkeypatch.setattr(
         "storage.shard.os.pwrite", lambda file, data, at: write(file, bytes([data[0] ^ 1]) + data[1:], at)
     )
-    with pytest.raises(DataError, match=r"s\.h5: tap 'cls' read back differs"):
+    with pytest.raises(DataError, match=r"s\.h5: tap 'attention' read back differs"):
         write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
     assert list(tmp_path.iterdir()) == []
 
@@ -133,10 +133,11 @@ def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):
 
 
 def test_the_shape_of_each_tap():
-    settings = spec(grid=3)
+    settings = spec(patches=16)
     assert settings.tap_shape("cls", 7) == settings.tap_shape("ln2_cls", 7) == (4, 7, 8)
-    assert settings.tap_shape("grid", 7) == (4, 7, 9, 8)
+    assert settings.tap_shape("attention", 7) == (4, 7, 16)
     assert settings.tap_shape("embedding", 7) == (7, 5)
+    assert settings.tap_shape("pooled", 7) == settings.tap_shape("mean", 7) == (7, 8)
     for tap, array in features(names(3)).items():
         assert array.shape == SPEC.tap_shape(tap, 3)
         assert array.shape[image_axis(tap)] == 3
@@ -227,7 +228,7 @@ class ShardContract:
 
     @settings(suppress_health_check=[HealthCheck.differing_executors], max_examples=40)  # inherited on purpose
     @given(
-        st.sampled_from(["cls", "grid", "embedding"]),
+        st.sampled_from(["cls", "attention", "embedding"]),
         st.lists(st.integers(0, 3), max_size=4),
         st.sets(st.integers(0, IMAGES - 1)),
         st.sampled_from([1, 40, 160, 1 << 17]),

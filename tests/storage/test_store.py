@@ -176,7 +176,7 @@ def test_trainings_are_given_up_after_a_week(own_store):
 
 def test_settings_are_described_in_words():
     assert SPEC.describe() == (
-        "toy (quickgelu, weights 00000000, fp32), cls+embedding+grid of blocks 1..4 of 6; "
+        "toy (quickgelu, weights 00000000, fp32), cls+embedding+attention of blocks 1..4 of 6; "
         "augmentation none, decoder none, geometry toy"
     )
     assert "blocks 1, 3, 4 of 6" in spec(stored_blocks=(1, 3, 4)).describe()

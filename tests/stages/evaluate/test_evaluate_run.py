@@ -177,8 +177,8 @@ def test_ten_crops_are_one_view_with_the_mean_of_their_logits(tmp_path, head):
 def test_another_view_of_the_same_backbone_is_scored_and_another_backbone_is_not(tmp_path, head):
     write_view(tmp_path / "squashed", view={"decoder": "pillow", "geometry": "squash"})
     assert run(features=tmp_path / "squashed", head=head, out=tmp_path / "s.parquet") == 60
-    write_view(tmp_path / "with-grid", grid=2)  # what else is stored is no matter of the head's
-    assert run(features=tmp_path / "with-grid", head=head, out=tmp_path / "s.parquet") == 60
+    write_view(tmp_path / "more", patches=4)  # what else is stored is no matter of the head's
+    assert run(features=tmp_path / "more", head=head, out=tmp_path / "s.parquet") == 60
     write_view(tmp_path / "gelu", activation="gelu")
     with pytest.raises(DataError, match="activation: quickgelu here, gelu there"):
         run(features=tmp_path / "gelu", head=head, out=tmp_path / "s.parquet")

@@ -43,6 +43,7 @@ def tiny(monkeypatch) -> BackboneCard:
             width=32,
             embedding=16,
             size=32,
+            patch=16,
             licence="none",
         )
         monkeypatch.setitem(BACKBONES, name, card)

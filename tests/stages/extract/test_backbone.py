@@ -25,7 +25,7 @@ from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.towers import TimmTower, build_tower
 from storage.errors import SettingError
 
-ALL = ("cls", "ln2_cls", "grid", "embedding")
+ALL = ("cls", "ln2_cls", "embedding", "pooled", "mean")
 CPU = torch.device("cpu")
 
 
@@ -64,34 +64,55 @@ def open_clips_own(backbone: Backbone) -> VisionTransformer:
     return model.eval()
 
 
-def reference(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(L, N, D) class tokens, (L, N, D, P, P) patches and (N, E) by open_clip's forward_intermediates."""
+def reference(backbone: Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The taps but those from inside a block, by open_clip's forward_intermediates."""
+    model = open_clips_own(backbone)
     with torch.inference_mode():
-        out = open_clips_own(backbone).forward_intermediates(images, output_extra_tokens=True)
-    cls = torch.stack([prefix[:, 0] for prefix in out["image_intermediates_prefix"]])
-    return cls, torch.stack(out["image_intermediates"]), out["image_features"]
+        out = model.forward_intermediates(images, output_extra_tokens=True)
+        normed = model.forward_intermediates(
+            images, output_extra_tokens=True, output_fmt="NLC", normalize_intermediates=True
+        )
+    return {
+        "cls": torch.stack([prefix[:, 0] for prefix in out["image_intermediates_prefix"]]),
+        "embedding": out["image_features"],
+        "pooled": normed["image_intermediates_prefix"][-1][:, 0],
+        "mean": normed["image_intermediates"][-1].mean(1),
+    }
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-gelu", "demo-vit"])
 def test_taps_equal_open_clips_intermediates(tiny, name):
     backbone = load_backbone(name, weights="random:3", precision="fp32")
-    card = backbone.card
-    values = pixels(card)
-    cls, patches, embedding = reference(backbone, normalised(card, values))
-    blocks = range(card.blocks)
-    for taps in (ALL, ("cls",), ("cls", "embedding")):  # the last block is computed in another way for these
-        found = backbone.taps(values, taps, blocks, 2)
-        assert set(found) == set(taps)
-        assert closeness(found["cls"], cls) < 1e-5
-        cosine = torch.nn.functional.cosine_similarity(found["cls"], cls, dim=-1)
-        assert cosine.min() > 0.9999
-    full = backbone.taps(values, ALL, blocks, 2)
-    assert closeness(full["embedding"], embedding) < 1e-5
-    assert closeness(backbone.taps(values, ("embedding",), blocks)["embedding"], embedding) < 1e-5
-    half = patches.shape[-1] // 2
-    expected = patches[..., :half, half:].mean((-2, -1))  # top right quarter: cell 1 of 2 x 2
-    if patches.shape[-1] % 2 == 0:
-        assert closeness(full["grid"][:, :, 1], expected) < 1e-5
+    values = pixels(backbone.card)
+    expected = reference(backbone, normalised(backbone.card, values))
+    # the last block is computed in another way where no patch is needed
+    for taps in (tuple(expected), ("cls",), ("cls", "embedding"), ("pooled",), ("embedding",)):
+        found = backbone.taps(values, taps, range(backbone.card.blocks))
+        assert list(found) == list(taps)
+        for tap in taps:
+            assert closeness(found[tap], expected[tap]) < 1e-5
+            assert torch.nn.functional.cosine_similarity(found[tap], expected[tap], dim=-1).min() > 0.9999
+
+
+@pytest.mark.parametrize("name", ["tiny", "demo-vit"])
+@pytest.mark.parametrize("taps", [("attention",), ("attention", "mean")], ids=["class token alone", "all tokens"])
+def test_attention_is_torchs_own_weights(tiny, name, taps):
+    backbone = load_backbone(name, weights="random:3", precision="fp32")
+    values, seen = pixels(backbone.card, 6), []  # more than one stream on a CPU
+
+    def watch(attention, arguments, options):
+        _, weights = torch.nn.MultiheadAttention.forward(attention, *arguments, **options | {"need_weights": True})
+        seen.append(weights[:, 0, 1:])  # (N, T, T) -> (N, P)
+
+    model = open_clips_own(backbone)
+    for block in model.transformer.resblocks:
+        block.attn.register_forward_pre_hook(watch, with_kwargs=True)
+    with torch.inference_mode():
+        model(normalised(backbone.card, values))
+    blocks = range(1, backbone.card.blocks)
+    found = backbone.taps(values, taps, blocks)["attention"]
+    assert found.shape[2] == backbone.card.patches
+    assert (found - torch.stack(seen[1:])).abs().max() < 1e-6
 
 
 def test_ln2_is_the_norm_inside_each_block(tiny):
@@ -127,9 +148,12 @@ def test_last_block_feeds_one_token_forward(tiny):
     widths: list[int] = []
     hook = backbone.tower.blocks[1].mlp.register_forward_pre_hook(lambda _m, args: widths.append(args[0].shape[1]))
     backbone.taps(pixels(backbone.card), ("cls",), [1])
-    backbone.taps(pixels(backbone.card), ("cls", "grid"), [1], 1)
     hook.remove()
-    assert widths == [1, 5]
+    hook = backbone.tower.blocks[2].mlp.register_forward_pre_hook(lambda _m, args: widths.append(args[0].shape[1]))
+    for taps in (("attention", "embedding"), ("mean",)):
+        backbone.taps(pixels(backbone.card), taps, [1])
+    hook.remove()
+    assert widths == [1, 1, 5]
 
 
 SMALL = {"depth": 3, "embed_dim": 64, "num_heads": 2}
@@ -173,16 +197,17 @@ def test_timm_families_give_their_own_intermediates(model, options):
         final, blocks = own.forward_intermediates(
             normalised(card, values), return_prefix_tokens=tower.prefix > 0, output_fmt="NLC"
         )
-        embedding = own.forward_head(final)
+        expected = {"embedding": own.forward_head(final), "pooled": own.forward_head(final, pre_logits=True)}
     prefixed = tower.prefix > 0
     patches = torch.stack([block[0] if prefixed else block for block in blocks])
     token = torch.stack([block[1][:, 0] for block in blocks]) if prefixed else patches.mean(2)
     assert (card.token == "class") == prefixed
     for taps in (("cls",), ("cls", "embedding"), ALL):
-        found = backbone.taps(values, taps, range(3), 1)
+        found = backbone.taps(values, taps, range(3))
         assert closeness(found["cls"], token) < 1e-5, taps
-    assert closeness(found["embedding"], embedding) < 1e-5
-    assert closeness(found["grid"][:, :, 0], patches.mean(2)) < 1e-5
+    expected["mean"] = final[:, tower.prefix :].mean(1)
+    for tap, value in expected.items():
+        assert closeness(found[tap], value) < 1e-5
 
 
 def test_random_weights_are_the_seeds_and_leave_torchs_generator_alone(tiny):

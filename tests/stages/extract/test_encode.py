@@ -168,7 +168,7 @@ def test_a_device_runs_ahead_also_over_the_ends_of_shards_and_gives_the_same_byt
     assert published(tmp_path / "out") == published(tmp_path / "calm")
 
 
-@pytest.mark.parametrize("tap", ["cls", "grid", "embedding"])
+@pytest.mark.parametrize("tap", ["cls", "attention", "embedding"])
 @pytest.mark.parametrize(
     ("value", "what"), [(7e4, "overflows float16"), (np.nan, "is not finite"), (1e-9, "is zero everywhere")]
 )
@@ -184,7 +184,7 @@ def test_what_float16_would_lose_is_refused_with_the_image_s_name(  # noqa: PLR0
 
     monkeypatch.setattr(Backbone, "taps", broken)
     with pytest.raises(DataError, match=rf"tap '{tap}' of '01\.png' {what}"):
-        extract(pictures, taps=("cls", "grid", "embedding"), grid=2, runtime=RUNTIME)
+        extract(pictures, taps=("cls", "attention", "embedding"), runtime=RUNTIME)
 
 
 def test_the_largest_float16_and_an_image_that_is_zero_in_some_blocks_are_kept(tiny, folder, extract, monkeypatch):

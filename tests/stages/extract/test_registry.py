@@ -23,9 +23,12 @@ def test_card_states_what_is_built(card):
     device = next(tower.module.parameters()).device
     tokens, beside = tower.start(torch.zeros(2, 3, card.size, card.size, device=device))
     assert tokens.shape[2] == card.width
-    assert [each.shape for each in tower.run(0, tokens, beside)] == [tokens.shape] * 2
-    assert [each.shape for each in tower.run(0, tokens, beside, class_only=True)] == [(2, 1, card.width)] * 2
-    assert tower.embed(tokens).shape == (2, card.embedding)
+    assert [each.shape for each in tower.run(0, tokens, beside)] == [tokens.shape] * 2 + [(2, 0)]
+    *of_class, attention = tower.run(0, tokens, beside, class_only=True, attends=True)
+    assert [each.shape for each in of_class] == [(2, 1, card.width)] * 2
+    assert attention.shape == (2, card.patches or 0)  # other models than CLIP's give none
+    assert tower.pool(tokens).shape == (2, card.width)
+    assert tower.project(tower.pool(tokens)).shape == (2, card.embedding)
 
 
 @pytest.mark.parametrize("card", [c for c in BACKBONES.values() if c.library == "open_clip"], ids=lambda c: c.name)

@@ -223,16 +223,16 @@ def test_weights_with_another_activation_are_kept_apart(tiny, folder, extract, t
     assert reference.key == quick.key
 
 
-def test_chosen_blocks_and_grid_are_stored(tiny, folder, extract):
+def test_chosen_blocks_and_taps_are_stored(tiny, folder, extract):
     save(folder / "a.png")
     _, whole = extract(folder)
-    _, some = extract(folder, out="some", taps=("cls", "grid"), blocks="1-2", grid=2)
+    _, some = extract(folder, out="some", taps=("cls", "attention", "mean"), blocks="1-2")
     assert some.spec.stored_blocks == (1, 2)
     assert ExtractSettings(blocks=(2, 0, 2)).stored_blocks(3) == (0, 2)
-    assert some.read("grid").shape == (1, 2, 4, 32)
-    assert (some.spec.grid, some.spec.taps) == (2, ("cls", "grid"))
+    assert (some.read("attention").shape, some.read("mean").shape) == ((1, 2, 4), (1, 32))
+    assert (some.spec.patches, some.spec.taps) == (4, ("attention", "cls", "mean"))
     assert (some.spec.mean, some.spec.std) == (tiny.mean, tiny.std)
-    swapped, _ = extract(folder, out="some", taps=("grid", "cls"), blocks="1-2", grid=2)
+    swapped, _ = extract(folder, out="some", taps=("mean", "cls", "attention"), blocks="1-2")
     assert swapped.extracted == 0  # the order of the taps is no setting
     assert np.abs(some.read("cls", blocks=[1]).astype(float) - whole.read("cls", blocks=[1]).astype(float)).max() < 2e-3
     with pytest.raises(SettingError, match="has the blocks 0-2"):

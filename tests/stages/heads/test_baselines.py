@@ -33,6 +33,8 @@ def rine(**values: object) -> RineHead:
         (LinearSettings(block="last"), HeadInput("cls", (11,)), 32),
         (LinearSettings(block=3), HeadInput("cls", (3,)), 32),
         (LinearSettings(block="all"), HeadInput("cls", EVERY), 12 * 32),
+        (LinearSettings(block="pooled"), HeadInput("pooled", ()), 32),
+        (LinearSettings(block="mean"), HeadInput("mean", ()), 32),
         (UnivfdSettings(), HeadInput("embedding", ()), 24),
     ],
 )

@@ -21,7 +21,7 @@ SENTENCES = (
     "the head joins the outputs of its branches",
     "the head normalises what its attention layer gives",
     "the classifier is a weighted sum over the tokens of its blocks",
-    "the head is a weighted sum over the coordinates of the backbone's final embedding",
+    "the head is a weighted sum over the coordinates of one vector of the image",
     "This head (rine) is not a sum of parts",
 )
 
@@ -62,6 +62,7 @@ def test_parts_sum_to_the_logit(settings, names):
         (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], [(11, 15)])),
         (LayerTransformerSettings(), (["attention over the tokens of all"], SENTENCES[1], [(0, 23)])),
         (LinearSettings(block=3), (["block 3"], SENTENCES[2], [(3, 3)])),
+        (LinearSettings(block="mean"), (["the mean of the patch tokens"], SENTENCES[3], [])),
         (UnivfdSettings(), (["the final embedding"], SENTENCES[3], [])),
         (RineSettings(project=8), ([], SENTENCES[4], [(0, 23)])),
     ],

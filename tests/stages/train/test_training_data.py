@@ -87,7 +87,7 @@ def test_views_of_other_images_or_another_backbone_are_refused(tmp_path: Path) -
 
 def test_what_a_head_reads_may_be_stored_beside_other_features_but_not_decoded_otherwise() -> None:
     assert backbone_difference(SPEC, replace(SPEC, taps=("cls",), stored_blocks=(3,), view={"decoder": "none"})) == ""
-    assert backbone_difference(SPEC, replace(SPEC, taps=("cls", "grid"), grid=2)) == ""
+    assert backbone_difference(SPEC, replace(SPEC, taps=("cls", "attention"), patches=4)) == ""
     cropped = {"decoder": "none", "geometry": "crop", "augmentation": "paper"}
     assert backbone_difference(SPEC, replace(SPEC, view=cropped)) == ""
     assert "decoder" in backbone_difference(SPEC, replace(SPEC, view={"decoder": "turbo"}))
