@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_GROUP = {"group": pa.string(), "label": pa.int8(), "transition": pa.int32()}
 _MOVES = dict.fromkeys(("cosine_mean", "cosine_std", "l2_mean", "l2_std"), pa.float64())
-PROFILE_SCHEMA = pa.schema(
-    {"group": pa.string(), "label": pa.int8(), "transition": pa.int32(), **_MOVES, "n": pa.int64()}
-)
+_ATTENTION = dict.fromkeys(("attention_mean", "attention_std"), pa.float64())
+PROFILE_SCHEMA = pa.schema({**_GROUP, **_MOVES, "n": pa.int64()})
+ATTENTION_SCHEMA = pa.schema({**_GROUP, **_MOVES, **_ATTENTION, "n": pa.int64()})  # where that tap was extracted
 WINDOW_SCHEMA = pa.schema(
     {
         "generator": pa.string(),  # null: all generators together
@@ -75,4 +76,5 @@ def read_analysis(path: Path, schema: pa.Schema) -> AnalysisFile:
     lacking += [name for name in schema.names if name not in table.column_names]
     if lacking:
         raise DataError(f"{path} is no such file of `ltdpipe analyse`: it lacks {', '.join(lacking)}; {_REMEDY}")
-    return AnalysisFile(facts["corpus"], facts["view"], facts["feature_key"], table.select(schema.names), facts)
+    known = [*schema.names, *(name for name in _ATTENTION if name in table.column_names)]
+    return AnalysisFile(facts["corpus"], facts["view"], facts["feature_key"], table.select(known), facts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.analyse.files import (
+    ATTENTION_SCHEMA,
     PROFILE_SCHEMA,
     PROJECTION_SCHEMA,
     WINDOW_SCHEMA,
@@ -14,7 +16,7 @@ from stages.analyse.files import (
     windows_path,
     write_analysis,
 )
-from stages.analyse.transitions import neighbouring, principal_components, transitions, window_aucs
+from stages.analyse.transitions import divergences, neighbouring, principal_components, transitions, window_aucs
 from stages.heads.settings import LtdSettings
 from storage.atomic import all_or_none
 from storage.csv_text import csv_text
@@ -57,20 +59,23 @@ def run(*, features: Path, out: Path) -> None:
         raise DataError(f"{features} holds blocks {blocks}, no two of them neighbours; extract at least two")
     tested = evaluation_rows(table.index)
     groups, numbers = _groups(table.index.take(tested))
-    moved = np.empty((len(tested), len(starts), 2))
+    schema = ATTENTION_SCHEMA if "attention" in table.spec.taps else PROFILE_SCHEMA
+    moved = np.empty((len(tested), len(starts), 3 if schema is ATTENTION_SCHEMA else 2))
     try:
         for start in range(0, len(tested), _BATCH):
-            cls = table.read("cls", blocks=blocks, rows=tested[start : start + _BATCH])
-            moved[start : start + _BATCH] = transitions(cls, blocks, first_row=start)
+            rows, part = tested[start : start + _BATCH], moved[start : start + _BATCH]
+            part[:, :, :2] = transitions(table.read("cls", blocks=blocks, rows=rows), blocks, first_row=start)
+            if schema is ATTENTION_SCHEMA:
+                part[:, :, 2] = divergences(table.read("attention", blocks=blocks, rows=rows), blocks)
     except DataError as error:
         raise DataError(f"{features}: {error}; extract again") from error
     facts = {"corpus": table.corpus, "view": features.name, "feature_key": table.key, "images": len(tested)}
     profile = list(_profile_rows(moved, starts, groups, numbers))
-    windows = list(_window_rows(moved.astype(np.float32), starts, groups, numbers))
+    windows = list(_window_rows(moved[:, :, :2].astype(np.float32), starts, groups, numbers))
     points, explained = _projection(table, groups, tested, numbers)
     with all_or_none() as partial:
-        write_analysis(partial(out), profile, PROFILE_SCHEMA, facts)
-        text = csv_text(PROFILE_SCHEMA.names, profile)
+        write_analysis(partial(out), profile, schema, facts)
+        text = csv_text(schema.names, profile)
         partial(out.with_suffix(".csv")).write_text(text, encoding="utf-8", newline="")
         write_analysis(partial(windows_path(out)), windows, WINDOW_SCHEMA, facts)
         write_analysis(partial(projection_path(out)), points, PROJECTION_SCHEMA, {**facts, **explained})
@@ -110,9 +115,9 @@ def _profile_rows(
         of_group = moved[numbers == g]
         n = len(of_group)
         mean = of_group.mean(axis=0).tolist()
-        std = of_group.std(axis=0, ddof=1).tolist() if n > 1 else [(None, None)] * len(starts)
-        for k, (cosine, l2), (cosine_std, l2_std) in zip(starts, mean, std, strict=True):
-            yield name, label, k, cosine, cosine_std, l2, l2_std, n
+        std = of_group.std(axis=0, ddof=1).tolist() if n > 1 else np.full_like(moved[0], None, dtype=object).tolist()
+        for k, *of_transition in zip(starts, mean, std, strict=True):
+            yield name, label, k, *chain.from_iterable(zip(*of_transition, strict=True)), n
 
 
 def _window_rows(

@@ -50,6 +50,26 @@ def transitions(cls: NDArray[np.floating[Any]], blocks: Sequence[int], *, first_
     return moved
 
 
+def divergences(attention: NDArray[np.floating[Any]], blocks: Sequence[int]) -> NDArray[np.float64]:
+    """Return (N, T): how far the class token looks elsewhere in block k + 1 than in block k.
+
+    It is the Jensen-Shannon divergence in bits, 0 for the same map and 1 for maps that have no patch in common.
+
+    Args:
+        attention: (N, L, P) its attention to the patches; what it gives to itself is left out of both.
+        blocks: as for :func:`transitions`.
+    """
+    from scipy.special import rel_entr  # noqa: PLC0415 - slow to import
+
+    maps = attention.astype(np.float64)
+    maps /= maps.sum(axis=2, keepdims=True)
+    here = [list(blocks).index(k) for k in neighbouring(blocks)]
+    first, second = maps[:, here], maps[:, [at + 1 for at in here]]
+    both = (first + second) / 2
+    bits: NDArray[np.float64] = (rel_entr(first, both) + rel_entr(second, both)).sum(axis=2) / (2 * np.log(2))
+    return bits.clip(0, 1)
+
+
 def window_aucs(
     moved: NDArray[np.floating[Any]], starts: Sequence[int], real: NDArray[np.bool_], fake: NDArray[np.bool_]
 ) -> Iterator[tuple[int, int, float, float]]:

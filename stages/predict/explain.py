@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from stages.heads.head import Head
@@ -61,6 +62,8 @@ class Explanation:
         pixels: (S, S, 3) uint8, what the backbone saw.
         cosine: similarity of the class tokens after blocks k and k + 1, for each transition k of the backbone.
         l2: their distance.
+        attention: block -> (P,) how the class token attends to the patches, mean over the heads, for the blocks that
+            decide; empty where the backbone does not tell.
         windows: first and last block of each window that decides, or of all blocks that are read where the head chooses
             none; empty where it reads no blocks.
         parts: name -> what it adds to the logit; empty where the head has no parts.
@@ -70,6 +73,7 @@ class Explanation:
     pixels: NDArray[np.uint8]
     cosine: list[float]
     l2: list[float]
+    attention: dict[int, NDArray[np.float32]]
     windows: list[tuple[int, int]]
     parts: dict[str, float]
 
@@ -92,17 +96,23 @@ def explain(detector: Detector, image: Path) -> Explanation:
     if read.pixels is None or prediction.verdict is None:
         raise DataError(f"{name} cannot be explained: {prediction.error}")
     pixels, head = read.pixels[:1], detector.head
-    blocks = range(detector.backbone.card.blocks)
-    cls = detector.backbone.taps(pixels, ["cls"], blocks)["cls"].cpu().numpy().swapaxes(0, 1)  # (1, L, D)
-    moved = transitions(cls, blocks)[0]  # (T, 2)
+    card = detector.backbone.card
+    taps = ["cls"] if card.patches is None else ["cls", "attention"]
+    found = detector.backbone.taps(pixels, taps, range(card.blocks))  # (L, 1, D), and (L, 1, P)
+    moved = transitions(found["cls"].cpu().numpy().swapaxes(0, 1), range(card.blocks))[0]  # (T, 2)
     windows = [head.reads.blocks] if head.reads.blocks else []
     if isinstance(head, LtdHead):
         windows = [head.reads.blocks[start : start + head.window] for start in head.starts()]
+    attention = {}
+    if "attention" in found:
+        maps = found["attention"][:, 0].cpu().numpy()
+        attention = {block: maps[block] for window in windows for block in window}
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],
         cosine=moved[:, 0].tolist(),
         l2=moved[:, 1].tolist(),
+        attention=attention,
         windows=[(window[0], window[-1]) for window in windows],
         parts={part: float(values[0]) for part, values in contributions(head, detector.features(pixels)).items()},
     )
@@ -141,11 +151,10 @@ def contributions(head: Head, features: torch.Tensor) -> dict[str, torch.Tensor]
 def _render(explanation: Explanation, detector: Detector) -> str:
     """Return the page's HTML; the same explanation gives the same bytes."""
     manifest = detector.manifest
-    picture = io.BytesIO()
-    Image.fromarray(explanation.pixels).save(picture, "PNG")
     context = {
         "prediction": explanation.prediction,
-        "picture": f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}",
+        "picture": _png(explanation.pixels),
+        "attention": [(block, _png(_shades(weights))) for block, weights in explanation.attention.items()],
         "side": explanation.pixels.shape[0],
         "manifest": manifest,
         "identity": detector.bundle.identity,
@@ -157,6 +166,20 @@ def _render(explanation: Explanation, detector: Detector) -> str:
         "views": ", ".join(CHECKS[_CHECK]),
     }
     return html.render("explain.html.j2", context, package="stages.predict", styles=("report.css", "explain.css"))
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    """Return a picture as an address that holds all of it."""
+    picture = io.BytesIO()
+    Image.fromarray(pixels).save(picture, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+
+
+def _shades(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(P,) attention -> (side, side) grey, white where it is greatest."""
+    side = math.isqrt(len(weights))
+    shades: NDArray[np.uint8] = (255 * weights / weights.max()).round().astype(np.uint8).reshape(side, side)
+    return shades
 
 
 def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:

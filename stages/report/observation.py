@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _QUANTITIES = {
     "cosine": ("Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
     "l2": ("L2 distance between adjacent blocks", "L2 distance", (0.0, float("inf"))),
+    "attention": ("Divergence of attention between adjacent blocks", "Jensen-Shannon divergence in bits", (0.0, 1.0)),
 }
 
 # Column of the windows file -> the distance whose AUC it holds.
@@ -71,6 +72,8 @@ def transition_figures(profiles: Sequence[AnalysisFile], results: Results) -> di
         groups = _grouped(profile, ["label", "group"], results)
         reals = [group for group in groups if group[0] == 0]
         for column, (title, unit, limits) in _QUANTITIES.items():
+            if f"{column}_mean" not in profile.table.column_names:
+                continue  # the tap is off by default
             curves = {}
             for (label, name), rows in groups.items():
                 x, y, std = ([row[key] for row in rows] for key in ("transition", f"{column}_mean", f"{column}_std"))

@@ -13,18 +13,21 @@ def _own_store(own_store):
     """What is remembered of sound shards lies in the test's own store."""
 
 
-def _spec(blocks):
+def _spec(blocks, patches):
     return FeatureSpec(
         backbone="toy", weights="0" * 64, activation="quickgelu", blocks=6, stored_blocks=tuple(blocks), width=8,
-        embedding=4, taps=("cls",), view={"crop": 224}, mean=(0, 0, 0), std=(1, 1, 1), precision="fp32", extractor=1,
+        embedding=4, taps=("cls", "attention") if patches else ("cls",), patches=patches,
+        view={"crop": 224}, mean=(0, 0, 0), std=(1, 1, 1), precision="fp32", extractor=1,
     )  # fmt: skip
 
 
-def write_features(folder, rows, cls, blocks=range(5)):
-    """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D)."""
+def write_features(folder, rows, cls, blocks=range(5), attention=None):
+    """Write one shard and its index: rows are (path, label, generator), cls is (N, L, D), attention (N, L, P)."""
     folder.mkdir(parents=True)
-    spec = _spec(blocks)
-    sha256 = write_shard(folder / "shard-0.h5", {"cls": cls.transpose(1, 0, 2)}, spec)
+    spec = _spec(blocks, None if attention is None else attention.shape[2])
+    taps = {"cls": cls, "attention": attention}
+    stored = {tap: taps[tap].transpose(1, 0, 2) for tap in spec.taps}
+    sha256 = write_shard(folder / "shard-0.h5", stored, spec)
     index = [
         {"path": path, "label": label, "generator": generator, "sets": [], "size_bytes": 1, "mtime_ns": 1,
          "status": "ok", "shard": "shard-0.h5", "row": row}

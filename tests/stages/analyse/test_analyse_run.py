@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from stages.analyse.files import (
     write_analysis,
 )
 from stages.analyse.run import run
-from stages.analyse.transitions import principal_components, transitions, window_aucs
+from stages.analyse.transitions import divergences, principal_components, transitions, window_aucs
 from storage.errors import DataError
 
 ROWS = [
@@ -73,6 +74,24 @@ def test_profiles_of_reals_and_each_generator_are_written_and_the_csv_holds_the_
     assert [{name: value or None for name, value in row.items()} for row in read] == [
         {name: value if value is None else str(value) for name, value in row.items()} for row in rows
     ]
+
+
+def test_where_attention_was_extracted_the_profile_has_its_divergence_and_the_rest_is_the_same(
+    analyse, tokens, tmp_path
+):
+    without = _rows(analyse(ROWS, tokens), PROFILE_SCHEMA)
+    attention = np.random.default_rng(3).dirichlet(np.ones(9), (7, 5)).astype(np.float16)
+    shutil.rmtree(tmp_path / "v")
+    out = analyse(ROWS, tokens, attention=attention)
+    rows = _rows(out, PROFILE_SCHEMA)
+    reals = [row for row in rows if row["label"] == 0]
+    measured = divergences(attention[[1, 3]], range(5))
+    assert [row["attention_mean"] for row in reals] == pytest.approx(measured.mean(axis=0))
+    assert [row["attention_std"] for row in reals] == pytest.approx(measured.std(axis=0, ddof=1))
+    names = ("attention_mean", "attention_std")
+    assert [{name: value for name, value in row.items() if name not in names} for row in rows] == without
+    with out.with_suffix(".csv").open(newline="") as file:
+        assert [float(row["attention_mean"]) for row in csv.DictReader(file)] == [row["attention_mean"] for row in rows]
 
 
 def test_windows_separate_all_generators_and_each_from_the_reals(analyse, tokens):

@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import jensenshannon
 from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from stages.analyse.run import projected_blocks, sample_rows
-from stages.analyse.transitions import neighbouring, principal_components, transitions, window_aucs
+from stages.analyse.transitions import divergences, neighbouring, principal_components, transitions, window_aucs
 from storage.errors import DataError
 
 
@@ -42,6 +43,18 @@ def test_a_token_without_direction_is_an_error_naming_row_and_block(tokens, valu
     tokens[13, 4] = value
     with pytest.raises(DataError, match="row 113: the CLS token after block 4"):
         transitions(tokens, range(5), first_row=100)
+
+
+def test_divergence_is_scipys_between_neighbouring_blocks_whatever_the_class_token_gives_to_itself():
+    attention = np.random.default_rng(3).dirichlet(np.full(9, 0.3), (6, 4)) * [[[1.0], [0.5], [0.1], [0.9]]]
+    found = divergences(attention.astype(np.float16), [3, 4, 7, 8])
+    assert found.shape == (6, 2)
+    for column, at in enumerate((0, 2)):
+        expected = jensenshannon(attention[:, at], attention[:, at + 1], base=2, axis=1) ** 2
+        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)  # float16
+    apart = np.eye(4)[None, :2]  # two maps that have no patch in common
+    assert divergences(apart, [0, 1]).item() == 1
+    assert divergences(apart[:, [0, 0]] / 3, [0, 1]).item() == 0
 
 
 def test_windows_are_those_whose_transitions_are_all_there():

@@ -97,6 +97,9 @@ def test_the_profile_is_that_of_the_features(study, detector):
     assert found.l2 == pytest.approx(np.linalg.norm(np.diff(tokens, axis=0), axis=1), rel=1e-2)
     start = detector.head.describe()["window_start"]
     assert found.windows == [(start, start + 4)]
+    assert list(found.attention) == list(range(start, start + 5))
+    attention = detector.backbone.taps(found.pixels[None], ["attention"], [start])["attention"]
+    assert found.attention[start] == pytest.approx(attention[0, 0].numpy())
     assert sum(found.parts.values()) == pytest.approx(found.prediction.logit, abs=1e-3)
 
 
@@ -127,6 +130,7 @@ def test_the_page_asks_nobody_and_obeys_no_name(study, detector, image, tmp_path
     assert "default-src 'none'" in page
     assert "How it is split" in page
     assert page.count("<svg") == 2
+    assert page.count('alt="Attention in block') == 5
     assert 'class="line image"' in page
     assert "40 real" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ")
 

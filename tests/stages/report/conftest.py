@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from stages.analyse.files import (
+    ATTENTION_SCHEMA,
     PROFILE_SCHEMA,
     PROJECTION_SCHEMA,
     WINDOW_SCHEMA,
@@ -52,13 +53,15 @@ class StudyFiles:
         self.scores.append(path)
         return path
 
-    def add_profile(self, generators, *, corpus="demo", transitions=7, windows_of=()):
+    def add_profile(self, generators, *, corpus="demo", transitions=7, windows_of=(), attention=False):
         rows = []
         for label, group in [(0, "real"), *((1, name) for name in generators)]:
-            rows += [(group, label, k, 0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5, 10) for k in range(transitions)]
+            looked = [0.2 + 0.1 * label, 0.05] if attention else []
+            moved = [(0.98 - 0.01 * k * label, 0.004, 1.0 + k, 0.5) for k in range(transitions)]
+            rows += [(group, label, k, *moved[k], *looked, 10) for k in range(transitions)]
         facts = {"corpus": corpus, "view": "test", "feature_key": "ab" * 16}
         path = self.root / f"profile-{len(self.profiles)}.parquet"
-        write_analysis(path, rows, PROFILE_SCHEMA, facts)
+        write_analysis(path, rows, ATTENTION_SCHEMA if attention else PROFILE_SCHEMA, facts)
         windows = [
             (name, start, n, 0.5 + (0.2 if name else 0.4) * start / transitions, 0.4 if name else 0.3, 10, 10)
             for name in (None, *generators)

@@ -234,6 +234,15 @@ def test_a_generator_called_real_is_not_taken_for_the_real_images_and_one_seed_h
     assert "one seed per head" in made.page
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_attention_has_a_figure_for_each_generator_where_it_was_extracted(study, tmp_path, attention):
+    study.add_scores("ltd", 1, {"one": True})
+    study.add_profile(["one", "two"], attention=attention)
+    page = report(study, tmp_path).page
+    titles = re.findall(r"Divergence of attention between adjacent blocks: real images and (\w+)</title>", page)
+    assert titles == (["one", "two"] if attention else [])
+
+
 def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path):
     page = report(hostile_study, tmp_path, notes=[hostile["note"]]).page
     assert "'" + hostile["set"] in [row["set"] for row in read_csv(tmp_path / "tables" / "per_set.csv")]
