@@ -15,6 +15,7 @@ from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from stages.predict.calibration import Classes
+    from stages.predict.detector import Detector
     from stages.predict.manifest import Calibration
     from stages.predict.run import Summary
 
@@ -207,7 +208,7 @@ def predict(
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    echo(_footer(summary, detector.calibration, out), err=True)
+    echo(_footer(summary, detector, out), err=True)
     if summary.failed == summary.total or (strict and summary.failed):
         raise DataError(f"{summary.failed} of {summary.total} images could not be read; their rows say why")
 
@@ -220,7 +221,8 @@ def _how_to_resume(out: Path | None, *, sort: bool) -> str:
     return f"the rows of {out} are kept; to resume, run the same command with --resume {out} in place of --out"
 
 
-def _footer(summary: Summary, calibration: Calibration, out: Path | None) -> str:
+def _footer(summary: Summary, detector: Detector, out: Path | None) -> str:
+    calibration, reference = detector.calibration, detector.bundle.reference
     counts = {**summary.verdicts, "failed": summary.failed, "there already": summary.there["ok"]}
     words = ("real", "synthetic", "unsure", "failed", "there already")
     listed = ", ".join(f"{counts[word]} {word}" for word in words if counts.get(word))
@@ -231,6 +233,8 @@ def _footer(summary: Summary, calibration: Calibration, out: Path | None) -> str
     ]
     if summary.flips:
         parts.append("flipped: " + ", ".join(f"{count} under {view}" for view, count in summary.flips.most_common()))
+    if reference is not None:
+        parts.append(summary.sample.sentence(reference))
     if summary.left_out:
         parts.append("left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(summary.left_out.items())))
     return ("" if out is None else f"{out}: ") + "; ".join(parts)

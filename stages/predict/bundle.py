@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
 from stages.heads.file import build_head
+from stages.predict.likeness import Reference
 from stages.predict.manifest import BundleManifest
 from storage.atomic import atomic_path, sha256_of
 from storage.errors import DataError, SettingError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from stages.heads.head import Head
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
 _METADATA_KEY = "ltdpipe"
+_REFERENCE = "calibration.features"
 _MAX_MESSAGE = 500  # of what a file states
 
 
@@ -46,24 +50,33 @@ class Bundle:
         source: its file, or the head file it was made from, for messages.
         head: in eval mode, without gradients.
         identity: first 12 hex digits of the file's sha256.
+        reference: images that it was calibrated on; None where it was calibrated on scores, or by an earlier version.
     """
 
     source: Path
     manifest: BundleManifest
     head: Head
     identity: str
+    reference: Reference | None = None
 
 
-def write_bundle(path: Path, head: Head, manifest: BundleManifest) -> None:
-    """Write a bundle atomically; the same weights and manifest give the same bytes."""
+def write_bundle(
+    path: Path, head: Head, manifest: BundleManifest, reference: NDArray[np.float16] | None = None
+) -> None:
+    """Write a bundle atomically; the same weights and manifest give the same bytes.
+
+    ``reference`` (M, F): last features of images that it was calibrated on.
+    """
     with atomic_path(path) as partial:
-        partial.write_bytes(packed(head, manifest))
+        partial.write_bytes(packed(head, manifest, reference))
 
 
-def packed(head: Head, manifest: BundleManifest) -> bytes:
+def packed(head: Head, manifest: BundleManifest, reference: NDArray[np.float16] | None = None) -> bytes:
     """Return the content of a bundle file."""
     text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
+    if reference is not None:
+        weights[_REFERENCE] = torch.from_numpy(reference)
     return safetensors.torch.save(weights, metadata={_METADATA_KEY: text})
 
 
@@ -98,13 +111,29 @@ def read_bundle(path: Path) -> Bundle:
             f"{path} is no bundle: it has no metadata of ltdpipe; make one with `ltdpipe bundle HEAD -o {path}`"
         )
     manifest = _manifest(path, text)
+    features = weights.pop(_REFERENCE, None)
     head = head_with(path, manifest.settings, manifest.spec, weights)
     if (head.reads.tap, head.reads.blocks) != (manifest.tap, manifest.blocks):
         raise DataError(
             f"{path} states that its head reads {manifest.tap} of blocks {str(manifest.blocks)[:200]}, but by its "
             f"settings it reads {head.reads.tap} of {head.reads.blocks}; make the bundle again"
         )
-    return Bundle(path, manifest, head, sha256_of(path)[:12])
+    reference = None if features is None else _reference(path, head, manifest, features)
+    return Bundle(path, manifest, head, sha256_of(path)[:12], reference)
+
+
+@torch.inference_mode()
+def _reference(path: Path, head: Head, manifest: BundleManifest, features: Tensor) -> Reference:
+    try:
+        exact = features.float()
+        logits = head.get_submodule("classifier")(exact).squeeze(1).double().numpy()
+    except RuntimeError as error:
+        raise DataError(
+            f"{path} holds images of its calibration that its head cannot read ({_one_line(error)}); calibrate it again"
+        ) from error
+    if features.ndim != 2 or len(features) < 2 or not exact.isfinite().all():
+        raise DataError(f"{path} holds images of its calibration that are no finite numbers; calibrate it again")
+    return Reference(exact.numpy(), logits > manifest.calibration.threshold)
 
 
 def _manifest(path: Path, text: str) -> BundleManifest:

@@ -20,6 +20,7 @@ from stages.heads.file import score
 from stages.heads.settings import TrainSettings
 from stages.measure.metrics import UNLABELLED, unlabelled_threshold
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
+from stages.predict.likeness import reference_of
 from stages.predict.make import make, open_features
 from stages.predict.manifest import Calibration, Platt
 from stages.predict.results import read_rows
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Classes = Literal["labelled", "real", "unlabelled"]
-# Logits (N,), labels (N,) where they are known, and what the images are.
-_Images = tuple["NDArray[np.float64]", "NDArray[np.int64] | None", str]
+# Logits (N,), labels (N,) where they are known, what the images are, and last features of some where they can be had.
+_Images = tuple["NDArray[np.float64]", "NDArray[np.int64] | None", str, "NDArray[np.float16] | None"]
 
 
 def run(
@@ -68,7 +69,7 @@ def run(
     if not on.exists():
         raise DataError(f"{on} does not exist; expected a scores file, an extracted view or results of predict")
     read = _of_features if on.is_dir() else _of_scores if on.suffix == ".parquet" else _of_results
-    logits, labels, source = read(loaded, on)
+    logits, labels, source, reference = read(loaded, on)
     if classes == "real":
         labels = np.zeros(len(logits), np.int64)
     if classes == "unlabelled":
@@ -77,7 +78,7 @@ def run(
         raise SettingError(f"{on} does not state which images are real; say it with --images real or unlabelled")
     else:
         calibration = calibrate(labels, logits, source=source, target_fpr=target_fpr, unsure=unsure)
-    write_bundle(out, loaded.head, loaded.manifest.model_copy(update={"calibration": calibration}))
+    write_bundle(out, loaded.head, loaded.manifest.model_copy(update={"calibration": calibration}), reference)
     return calibration
 
 
@@ -229,7 +230,7 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
             f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
             f"scores of the images held out ({HELD_OUT}.parquet), or of another corpus"
         )
-    return scores.logit, scores.label.astype(np.int64), printable(f"scores of corpus {card.corpus}, {card.view}")
+    return scores.logit, scores.label.astype(np.int64), printable(f"scores of corpus {card.corpus}, {card.view}"), None
 
 
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
@@ -247,7 +248,7 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
         rows, source = split_rows(table, settings).validation, f"{source}, the images held out of training"
     labels = table.index["label"].take(rows)
     known = None if labels.null_count else labels.to_numpy().astype(np.int64)
-    return score([bundle.head], table, rows)[0], known, source
+    return score([bundle.head], table, rows)[0], known, source, reference_of(bundle.head, table, rows)
 
 
 def _of_results(bundle: Bundle, path: Path) -> _Images:
@@ -261,4 +262,4 @@ def _of_results(bundle: Bundle, path: Path) -> _Images:
             )
         if row["logit"] is not None:
             logits.append(row["logit"])
-    return np.array(logits, dtype=np.float64), None, printable(f"results in {path.name}")
+    return np.array(logits, dtype=np.float64), None, printable(f"results in {path.name}"), None

@@ -20,6 +20,7 @@ from stages.extract.settings import ExtractSettings
 from stages.extract.views import THUMBNAIL_SIDE, Recipe
 from stages.predict.bundle import Bundle, read_bundle, spec_difference
 from stages.predict.inputs import spelled
+from stages.predict.likeness import last_features
 from stages.predict.manifest import REAL, SYNTHETIC, UNSURE, Calibration
 from stages.predict.results import Prediction
 from storage.errors import DataError, SettingError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     AnyImage = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
+    _Forwarded = tuple[torch.Tensor, torch.Tensor]
 
 # What an image meets on its way through platforms: changes that a sound verdict survives, and those that are usual.
 CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1"), "web": WEB}
@@ -139,7 +141,7 @@ class Detector:
         views = CHECKS.get(check or "", ())
         limit, size = max(1, (batch or self.backbone.auto_batch) // (1 + len(views))), 1
         waiting: list[tuple[str | None, ReadResult]] = []
-        running: deque[tuple[list[tuple[str | None, ReadResult]], torch.Tensor | None]] = deque()
+        running: deque[tuple[list[tuple[str | None, ReadResult]], _Forwarded | None]] = deque()
         for name, read in reads:
             # a reader uses the place of its pixels again
             waiting.append((name, read if read.pixels is None else replace(read, pixels=read.pixels.copy())))
@@ -162,29 +164,42 @@ class Detector:
         return (stored if image_axis(tap) == 0 else stored.transpose(0, 1)).float().contiguous()
 
     @torch.inference_mode()
-    def _forward(self, reads: list[tuple[str | None, ReadResult]], views: int) -> torch.Tensor | None:
-        """Return the logits of all pictures of a batch, image by image and view by view; None where there are none."""
+    def _forward(self, reads: list[tuple[str | None, ReadResult]], views: int) -> _Forwarded | None:
+        """Return logits and last features of a batch's pictures, image by image and view by view; None without any."""
         pictures = [read.pixels[view] for _, read in reads if read.pixels is not None for view in _made(read, views)]
-        return self.head(self.features(np.stack(pictures))) if pictures else None
+        return last_features(self.head, self.features(np.stack(pictures))) if pictures else None
 
     def _results(
-        self, reads: list[tuple[str | None, ReadResult]], logits: torch.Tensor | None, check: str | None
+        self, reads: list[tuple[str | None, ReadResult]], forwarded: _Forwarded | None, check: str | None
     ) -> Iterator[Prediction]:
-        given = iter(() if logits is None else logits.double().tolist())
+        given = iter(() if forwarded is None else zip(forwarded[0].double().tolist(), forwarded[1].cpu(), strict=True))
         views = CHECKS.get(check or "", ())
         for name, read in reads:
             of_views = np.full(1 + len(views), np.nan)
+            last = None
             for view in _made(read, len(of_views)):
-                of_views[view] = next(given)
+                of_views[view], features = next(given)
+                last = features.numpy() if view == 0 else last
             error = read.metadata["error"] or next(iter(read.view_errors.values()), None)
-            result = to_prediction(of_views, self.calibration, views, error)
+            result = self._compared(to_prediction(of_views, self.calibration, views, error), last)
             yield replace(
                 result,
                 path=name,
                 detector=self.name(check),
-                note=note_on(read.metadata, self.backbone.card.size) if result.verdict else None,
+                note=note_on(read.metadata, self.backbone.card.size, result.note) if result.verdict else None,
                 thumbnail=_thumbnail(read, len(of_views)),
             )
+
+    def _compared(self, result: Prediction, last: NDArray[np.float32] | None) -> Prediction:
+        """Return the result with how like the calibration's images the image is, where the bundle holds some."""
+        reference = self.bundle.reference
+        if reference is None or last is None or result.logit is None:
+            return result
+        ranks = reference.ranks(last[None])
+        compared = replace(result, likeness=float(ranks[0]), features=last)
+        if reference.outside(ranks)[0]:
+            return replace(compared, verdict=UNSURE, note="unlike every image of the calibration")
+        return compared
 
 
 def to_prediction(
@@ -219,9 +234,9 @@ def to_prediction(
     )
 
 
-def note_on(metadata: dict[str, Any], side: int) -> str | None:
+def note_on(metadata: dict[str, Any], side: int, note: str | None = None) -> str | None:
     """Return what of an image that was read makes its verdict less sure; ``side``: of the backbone's input."""
-    notes = []
+    notes = [note] if note else []
     if metadata["mode"].startswith(_CLIPPED_MODES):
         notes.append("more than 8 bits of grey: brighter than 255 became white")
     width, height = metadata["width"], metadata["height"]

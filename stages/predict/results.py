@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "note", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
+LIKENESS_COLUMNS = ("likeness",)
 FAILED = "failed"  # in place of a verdict, in words for people
 FORMATS = ("csv", "jsonl", "parquet", "html")
-_NUMBERS = ("probability", "synthetic_above", "logit", "spread")
+_NUMBERS = ("probability", "synthetic_above", "logit", "spread", *LIKENESS_COLUMNS)
 _PARQUET_ROWS = 8192
 
 
@@ -55,6 +56,9 @@ class Prediction:
         detector: which bundle, and with which check.
         spread: greatest minus least probability over the views of the check; None without it.
         flipped: views of the check in which the verdict is the opposite one.
+        likeness: share of images like the calibration's that lie as far from it or farther; None where the bundle
+            holds none of its images. Where it lies beyond all of them, the verdict is "unsure".
+        features: (F,) that the head's last layer read; None where the bundle holds no image to compare them with.
         thumbnail: (128, 128, 3) uint8, the whole image on grey; None where none was asked for.
     """
 
@@ -69,11 +73,13 @@ class Prediction:
     detector: str = ""
     spread: float | None = None
     flipped: str | None = None
+    likeness: float | None = None
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
-    def row(self, *, check: bool) -> dict[str, Any]:
+    def row(self, names: Sequence[str]) -> dict[str, Any]:
         """Return its values by column."""
-        values = {name: getattr(self, name) for name in columns(check=check)}
+        values = {name: getattr(self, name) for name in names}
         return values if self.error is None else values | {"error": printable(self.error)}
 
 
@@ -82,9 +88,9 @@ def most_suspicious_first(prediction: Prediction) -> tuple[bool, float]:
     return prediction.logit is None, -(prediction.logit or 0.0)
 
 
-def columns(*, check: bool) -> tuple[str, ...]:
-    """Return the names of the columns, with those of the stability check where it is made."""
-    return (*COLUMNS, *CHECK_COLUMNS) if check else COLUMNS
+def columns(*, check: bool, likeness: bool = False) -> tuple[str, ...]:
+    """Return the names of the columns, with those of the stability check and of the likeness where they are made."""
+    return (*COLUMNS, *(CHECK_COLUMNS if check else ()), *(LIKENESS_COLUMNS if likeness else ()))
 
 
 def format_of(out: Path) -> str:
@@ -100,13 +106,13 @@ def format_of(out: Path) -> str:
     return suffix
 
 
-def text_writer(stream: IO[str], kind: str, *, check: bool, header: bool = True) -> Write:
+def text_writer(stream: IO[str], kind: str, names: Sequence[str], *, header: bool = True) -> Write:
     """Write each result at once as a line of "csv" or "jsonl"; ``header``: CSV begins with the column names."""
     if kind == "csv" and header:
-        stream.write(csv_line(columns(check=check)))
+        stream.write(csv_line(names))
 
     def write(prediction: Prediction) -> None:
-        row = prediction.row(check=check)
+        row = prediction.row(names)
         stream.write(csv_line(row.values()) if kind == "csv" else json.dumps(row, ensure_ascii=False) + "\n")
         stream.flush()
 
@@ -130,13 +136,13 @@ def table_writer(stream: IO[str], synthetic_above: float) -> Write:
 
 
 @contextmanager
-def _parquet_writer(path: Path, *, check: bool) -> Iterator[Write]:
-    names, rows = columns(check=check), list[dict[str, Any]]()
+def _parquet_writer(path: Path, names: Sequence[str]) -> Iterator[Write]:
+    rows = list[dict[str, Any]]()
     schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
     with pq.ParquetWriter(path, schema, write_page_checksum=True) as file:
 
         def write(prediction: Prediction) -> None:
-            rows.append(prediction.row(check=check))
+            rows.append(prediction.row(names))
             if len(rows) == _PARQUET_ROWS:
                 flush()
 
@@ -149,12 +155,12 @@ def _parquet_writer(path: Path, *, check: bool) -> Iterator[Write]:
 
 
 @contextmanager
-def open_results(out: Path, *, check: bool, detector: str) -> Iterator[tuple[Write, Mapping[str, str]]]:
+def open_results(out: Path, names: Sequence[str], *, detector: str) -> Iterator[tuple[Write, Mapping[str, str]]]:
     """Open a .csv, .jsonl or .parquet file of results; it is complete when the block ends well.
 
     Args:
         out: a file that :func:`check_out` found good; its name tells its format.
-        check: whether it has the columns of the stability check.
+        names: of its columns.
         detector: what made its rows, as they state it.
 
     Yields:
@@ -166,13 +172,13 @@ def open_results(out: Path, *, check: bool, detector: str) -> Iterator[tuple[Wri
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if format_of(out) == "parquet":
-            with atomic_path(out) as partial, _parquet_writer(partial, check=check) as write:
+            with atomic_path(out) as partial, _parquet_writer(partial, names) as write:
                 yield write, {}
             return
         is_new = not out.exists()
-        there = {} if is_new else _cut_to_whole_rows(out, check=check, detector=detector)
+        there = {} if is_new else _cut_to_whole_rows(out, names, detector)
         with out.open("a", encoding="utf-8", newline="") as stream:
-            write = text_writer(stream, format_of(out), check=check, header=stream.tell() == 0)
+            write = text_writer(stream, format_of(out), names, header=stream.tell() == 0)
             heading = stream.tell()
             try:
                 yield write, there
@@ -196,11 +202,11 @@ def check_out(out: Path, *, resume: bool) -> None:
         raise SettingError(f"{out} exists; {way_out}name another file, or delete it")
 
 
-def _cut_to_whole_rows(out: Path, *, check: bool, detector: str) -> dict[str, str]:
+def _cut_to_whole_rows(out: Path, names: Sequence[str], detector: str) -> dict[str, str]:
     """Return path -> status of the whole rows of a stopped run, and cut the file after the last one."""
     statuses: dict[str, str] = {}
     end = 0
-    for row, row_end in read_rows(out, expected=columns(check=check), torn=True):
+    for row, row_end in read_rows(out, expected=names, torn=True):
         if row["detector"] != detector:
             raise DataError(
                 f"{out}: row {len(statuses) + 1} was made by detector {printable(str(row['detector']))}, this is "

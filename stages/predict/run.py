@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING
 
@@ -13,9 +13,11 @@ from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
 from stages.predict.detector import task_of
 from stages.predict.inputs import Item, find_images
+from stages.predict.likeness import Sample
 from stages.predict.results import (
     FAILED,
     check_out,
+    columns,
     format_of,
     most_suspicious_first,
     open_results,
@@ -46,12 +48,14 @@ class Summary:
         there: status -> images that had a row before, of a run that is resumed.
         left_out: kind -> entries of folders and archives that are no images to score.
         flips: view of the check -> images whose verdict flips under it.
+        sample: some of the images scored now, to be compared with those of the calibration.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     there: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     flips: Counter[str] = field(default_factory=Counter)
+    sample: Sample = field(default_factory=Sample)
 
     @property
     def failed(self) -> int:
@@ -108,6 +112,7 @@ def run(
     if detector.warning:
         reporter.warn(detector.warning)
     summary = Summary()
+    names = columns(check=bool(check), likeness=detector.bundle.reference is not None)
     there: Mapping[str, str] = {}
     with ExitStack() as stack:
         progress: Progress = SilentReporter()
@@ -115,13 +120,13 @@ def run(
         if out is None and form == "table":
             write = table_writer(stream, detector.calibration.synthetic_above)
         elif out is None:
-            write = text_writer(stream, form, check=bool(check))
+            write = text_writer(stream, form, names)
         elif is_page:
             from stages.predict.page import open_page  # noqa: PLC0415 - a template engine, which no other format needs
 
             write = stack.enter_context(open_page(out, detector, check, summary.left_out))
         else:
-            opened = open_results(out, check=bool(check), detector=detector.name(check))
+            opened = open_results(out, names, detector=detector.name(check))
             write, there = stack.enter_context(opened)
             summary.there.update(there.values())
         if out is not None or sort:
@@ -129,18 +134,22 @@ def run(
         images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
         images = (item for item in images if item.name not in there)
         results = predictions(detector, images, check=check, thumbnails=is_page, loaders=loaders, batch=batch)
-        counted = _counted(results, summary, progress)
+        counted = _counted(results, summary, progress, detector.calibration.threshold)
         for prediction in sorted(counted, key=most_suspicious_first) if sort else counted:
             write(prediction)
     return summary
 
 
-def _counted(results: Iterable[Prediction], summary: Summary, progress: Progress) -> Iterator[Prediction]:
+def _counted(
+    results: Iterable[Prediction], summary: Summary, progress: Progress, threshold: float
+) -> Iterator[Prediction]:
     for prediction in results:
         summary.verdicts[prediction.verdict or FAILED] += 1
         summary.flips.update((prediction.flipped or "").split())
+        if prediction.features is not None:
+            summary.sample.add(prediction.features, above=(prediction.logit or 0.0) > threshold)
         progress.advance(1, failed=int(prediction.verdict is None))
-        yield prediction
+        yield replace(prediction, features=None)
 
 
 def predictions(

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pyarrow.parquet as pq
 import pytest
 
-from stages.predict.results import COLUMNS, Prediction, check_out, format_of, open_results, read_rows
+from stages.predict.results import COLUMNS, Prediction, check_out, columns, format_of, open_results, read_rows
 from storage.errors import DataError, SettingError
 
 
@@ -23,7 +23,7 @@ def results(count):
 
 def write(out, predictions, *, resume=False, stop=None, check=False, detector="d"):
     check_out(out, resume=resume)
-    with open_results(out, check=check, detector=detector) as (add, there):
+    with open_results(out, columns(check=check), detector=detector) as (add, there):
         for number, prediction in enumerate(predictions):
             if number == stop:
                 raise KeyboardInterrupt
@@ -46,7 +46,7 @@ def test_all_values_come_back(tmp_path, form):
     for check, made in ((False, results(5)), (True, checked)):
         out = tmp_path / f"{check}.{form}"
         write(out, made, check=check)
-        assert read(out, check=check) == [one.row(check=check) for one in made]
+        assert read(out, check=check) == [one.row(columns(check=check)) for one in made]
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''=a", "'a", "a=1"])
@@ -61,13 +61,13 @@ def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
 
 
 def test_a_reason_is_one_line_that_no_terminal_obeys():
-    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(check=False)["error"]
+    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(columns(check=False))["error"]
     assert reason == "odd:\\x1b[31m\\nx"
 
 
 def test_a_row_is_in_the_file_at_once(tmp_path):
     out = tmp_path / "out.csv"
-    with open_results(out, check=False, detector="d") as (add, _):
+    with open_results(out, columns(check=False), detector="d") as (add, _):
         add(results(2)[0])
         assert [row["path"] for row in read(out)] == [results(2)[0].path]
 
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, form, torn):
         file.write(torn)
     there = write(out, results(6), resume=True)
     assert dict(there) == {one.path: one.status for one in results(3)}
-    assert read(out) == [one.row(check=False) for one in results(6)]
+    assert read(out) == [one.row(columns(check=False)) for one in results(6)]
 
 
 def test_resuming_what_is_not_there_or_empty_starts_and_leaves_nothing_when_stopped_at_once(tmp_path):
@@ -141,7 +141,7 @@ def test_the_name_says_the_format(tmp_path):
         ("odd.jsonl", b'{"a": 1}'),
         ("odd.jsonl", b'{"path": 1}\n'),
         ("odd.jsonl", b"[" * 5000 + b"\n"),
-        ("odd.jsonl", json.dumps(results(2)[0].row(check=False) | {"logit": float("nan")}).encode() + b"\n"),
+        ("odd.jsonl", json.dumps(results(2)[0].row(columns(check=False)) | {"logit": float("nan")}).encode() + b"\n"),
     ],
 )
 def test_resuming_a_foreign_file_leaves_it_as_it_is(tmp_path, name, content):
