@@ -27,7 +27,7 @@ BRANCHES: tuple[Branch, ...] = ("raw", "delta")  # the order in which the classi
 
 # Strict models take a list for a tuple only where told so, and YAML and JSON know lists only.
 _FromList = Field(strict=False)
-MOST_SHARED = 2  # blocks that two chosen windows have in common
+_MOST_SHARED = 2  # blocks that two chosen windows have in common
 _NUMBER = "(0|[1-9][0-9]*)"
 _Block = Annotated[int, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -175,9 +175,11 @@ class LtdSettings(_Settings):
         """How many windows are chosen by held-out loss; 0 where they are learned or fixed."""
         return {"halving": 1, "halving:2": 2}.get(self.selection, 0)
 
-    def shared_blocks(self, start: int, other: int) -> int:
-        """How many blocks two windows have in common."""
-        return max(0, self.window - abs(start - other))
+    def pick(self, ranked: Sequence[int]) -> list[int]:
+        """The best of ranked windows; where two are chosen, also the best that shares at most two blocks with it."""
+        best, *others = ranked
+        apart = [start for start in others if self.window - abs(start - best) <= _MOST_SHARED]
+        return [best, *apart[: self.chosen_windows - 1]]
 
     def fixed_at(self, *starts: int) -> "LtdSettings":
         """These settings with the windows that begin at blocks ``starts``."""
@@ -218,9 +220,9 @@ class LtdSettings(_Settings):
                     f"head 'ltd': selection {self.selection!r} with window {n} needs blocks {start}..{start + n - 1}, "
                     f"outside the {within}; choose a start in {first}..{last - n + 1}"
                 )
-        if self.chosen_windows == 2 and self.shared_blocks(starts[0], starts[-1]) > MOST_SHARED:
+        if self.chosen_windows == 2 and len(self.pick([starts[0], starts[-1]])) == 1:
             raise SettingError(
-                f"head 'ltd': selection 'halving:2' needs two windows of {n} blocks that share at most {MOST_SHARED}; "
+                f"head 'ltd': selection 'halving:2' needs two windows of {n} blocks that share at most {_MOST_SHARED}; "
                 f"{within} hold none: choose more candidates or a shorter window"
             )
         return fixed or starts

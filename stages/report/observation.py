@@ -124,14 +124,16 @@ def selection_table(results: Results) -> Table | None:
             lines: Rows = []
             for window in selection["windows"]:
                 start, losses = window["start"], window["held_out_losses"]
-                chosen = "chosen" if start in _window_starts(card) else ""
+                fate = "dropped in doubt" if start in selection.get("dropped_in_doubt", ()) else ""
+                fate = "chosen" if start in _window_starts(card) else fate
                 epochs, loss = selection["epochs"][len(losses) - 1], Value(losses[-1], scale=1, digits=4)
-                lines.append([f"{start} to {start + card.facts['window'] - 1}", chosen, epochs, loss])
+                lines.append([f"{start} to {start + card.facts['window'] - 1}", fate, epochs, loss])
             title = f"{card.head}, seed {card.seed}"
             blocks[title] = Block(title, lines)
     notes = [
         "Every window trains a head of its own; the loss on images held out of training drops and chooses windows. It "
-        "is that of the epoch that would be kept, after as many epochs as the window was trained for."
+        "is that of the epoch that would be kept, after as many epochs as the window was trained for. From half of the "
+        "epochs on only the best five are trained; others that were not clearly worse were dropped in doubt."
     ]
     header = ["blocks", "", "epochs", "held-out loss"]
     title = "Windows chosen by held-out loss"

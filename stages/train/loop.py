@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from storage.errors import SettingError
 
@@ -65,7 +64,7 @@ def train_together(
         logits = logits_of([each.head for each in group], validation, first.settings.batch)
         for each, loss, own in zip(group, losses, logits, strict=True):
             try:
-                each.end_epoch(loss, *measured(own, validation.labels))
+                each.end_epoch(loss, own, validation.labels)
             except SettingError as error:
                 faults.append(error)
                 active.remove(each)
@@ -110,9 +109,3 @@ def logits_of(heads: Sequence[Head], images: FeatureBatches, batch: int) -> Tens
         for row, head, own in zip(part, heads, features, strict=True):
             row.copy_(head(own))
     return logits
-
-
-def measured(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return mean loss and accuracy of logits (N,); above 0 says synthetic."""
-    loss = binary_cross_entropy_with_logits(logits.double(), labels.double())
-    return float(loss), float(((logits > 0) == (labels > 0.5)).double().mean())

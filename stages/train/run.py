@@ -14,11 +14,11 @@ import torch
 
 from stages.heads.file import build_head
 from stages.heads.machine import best_device, default_budget, default_threads, in_portions, repeatable
-from stages.heads.settings import MOST_SHARED, LtdSettings
+from stages.heads.settings import LtdSettings
 from stages.recipe import HEAD_CODE, recipe
 from stages.train.data import TrainingData
 from stages.train.loop import train_together
-from stages.train.selection import choose_window, epochs_of
+from stages.train.selection import choose_windows, doubts
 from stages.train.training import Epoch, Training, planned
 from storage.atomic import all_or_none, link, remove
 from storage.csv_text import csv_text
@@ -161,9 +161,8 @@ class _Job:
         self.windows: Sequence[int] = ()
         if isinstance(head.settings, LtdSettings) and head.settings.chosen_windows:
             self.windows = head.settings.starts_for(corpus.spec.blocks)
-        self.epochs = self.settings.epochs
-        if len(self.windows) > 1:
-            self.epochs += epochs_of(len(self.windows), self.settings.epochs)
+        trainings = 1 if len(self.windows) < 2 else 1 + len(self.windows)
+        self.epochs = trainings * self.settings.epochs
         self.metadata: dict[str, Any] = {}
         self._trained, self._selection = head.settings, dict[str, Any]()
         self._order: str | None = None
@@ -208,18 +207,18 @@ class _Job:
         """Return the training of the head, after the choice of its window where there is one to make."""
         asked, self._order = self.head.settings, feeds[0].order_rule
         if isinstance(asked, LtdSettings) and self.windows:
-            ranked = list(self.windows)
-            if len(ranked) > 1:
-                ranked, self._selection = choose_window(
+            chosen = list(self.windows)
+            if len(chosen) > 1:
+                chosen, self._selection = choose_windows(
+                    asked,
                     self.windows,
                     lambda start: self.start(asked.fixed_at(start)),
-                    *feeds,
+                    feeds,
+                    epochs=self.settings.epochs,
                     at_once=max(1, room // self.bytes),
                     progress=progress,
                 )
-            best, *others = ranked
-            apart = [start for start in others if asked.shared_blocks(best, start) <= MOST_SHARED]
-            self._trained = asked.fixed_at(*sorted([best, *apart[: asked.chosen_windows - 1]]))
+            self._trained = asked.fixed_at(*sorted(chosen))
         # one chosen window is trained already: what is kept of it has the last epoch
         return self.start(self._trained, announce=not self._selection)
 
@@ -231,13 +230,8 @@ class _Job:
             facts |= {"pi_before": training.before["pi"], "window_moved": moved}
         if self._selection:
             facts["window_selection"] = self._selection
-            difference, error = self._selection["difference"], self._selection["standard_error"]
-            if difference <= error and "window_start_2" not in facts:
-                self._reporter.warn(
-                    f"{of}: the windows from block {facts['window_start']} and {self._selection['second']} differ by "
-                    f"{difference:.4f} in held-out loss, within one standard error ({error:.4f}): the images do not "
-                    "decide between them"
-                )
+            for doubt in doubts(facts):
+                self._reporter.warn(f"{of}: {doubt}")
         self.metadata = {
             **self._provenance(),
             "settings": self._trained.model_dump(mode="json"),

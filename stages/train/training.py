@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 
 from stages.heads.file import build_head
@@ -70,6 +71,7 @@ class Training:
     Attributes:
         before: what the head says of itself before its first step.
         history: the epochs so far.
+        logits: of the images that validate, (N,) after each epoch, on the CPU.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Training:
         self.head, self.settings, self.seed, self.name = head, settings, seed, name
         self.before = head.describe()
         self.history: list[Epoch] = []
+        self.logits: list[Tensor] = []
         self.kept = kept
         self._optimizer = AdamW(head.parameter_groups(settings.lr), weight_decay=0, fused=True)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -126,13 +129,14 @@ class Training:
             group["lr"] = rate * (factor or 0)
         self.head.train()
 
-    def end_epoch(self, train_loss: float, validation_loss: float, accuracy: float) -> None:
-        """Write down an epoch and keep the training.
+    def end_epoch(self, train_loss: float, logits: Tensor, labels: Tensor) -> None:
+        """Write down an epoch, with logits and labels (N,) of the images that validate, and keep the training.
 
         Raises:
             SettingError: a loss is not finite.
         """
         number, rate = len(self.history), self.settings.lr * (self.next_factor() or 0)
+        validation_loss, accuracy = measured(logits, labels)
         for what, loss in (("loss", train_loss), ("held-out loss", validation_loss)):
             if not math.isfinite(loss):
                 of = f"head {self.name!r}, seed {self.seed}: " if self.name else ""
@@ -140,6 +144,7 @@ class Training:
                     f"{of}the {what} is not finite in epoch {number} at train.lr {self.settings.lr}; lower it"
                 )
         self.history.append(Epoch(number, rate, train_loss, validation_loss, accuracy))
+        self.logits.append(logits.to("cpu", copy=True))
         if self.best.epoch == number:
             self._best = {name: weight.to("cpu", copy=True) for name, weight in self.head.state_dict().items()}
         if self.kept is not None:
@@ -152,6 +157,7 @@ class Training:
     def _save(self, path: Path) -> None:
         """Replace the file atomically by all that the next epoch depends on, and the epochs so far."""
         parts = {"head": self.head.state_dict(), "best": self._best, "random": self._random}
+        parts["logits"] = {str(epoch): logits for epoch, logits in enumerate(self.logits)}
         moments = self._optimizer.state_dict()["state"].items()
         parts |= {f"optimizer.{number}": of_parameter for number, of_parameter in moments}
         flat = {f"{part}.{name}": tensor.contiguous() for part, of in parts.items() for name, tensor in of.items()}
@@ -181,10 +187,21 @@ class Training:
             number, _, kind = name.partition(".")
             moments[int(number)][kind] = tensor
         self.history = [Epoch(**epoch) for epoch in history]
+        self.logits = [parts["logits"][str(epoch)] for epoch in range(len(history))]
         self.head.load_state_dict(parts["head"])
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
         self._best, self._random = parts["best"], parts["random"]
         return True
+
+
+def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy of each image, (N,), of logits (N,) and labels (N,)."""
+    return binary_cross_entropy_with_logits(logits.double(), labels.double(), reduction="none")
+
+
+def measured(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return mean loss and accuracy of logits (N,); above 0 says synthetic."""
+    return float(losses_of(logits, labels).mean()), float(((logits > 0) == (labels > 0.5)).double().mean())
 
 
 def planned(settings: HeadSettings, spec: FeatureSpec) -> tuple[HeadInput, int]:

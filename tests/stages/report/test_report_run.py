@@ -317,12 +317,18 @@ def test_curves_are_drawn_for_the_first_heads_and_the_page_says_so(study, tmp_pa
 
 
 def test_windows_chosen_by_held_out_loss_are_a_table_of_the_page(study, tmp_path):
-    windows = [{"start": 3, "held_out_losses": [0.7]}, {"start": 4, "held_out_losses": [0.5, 0.25]}]
-    facts = {"window_start": 4, "window": 5, "window_selection": {"epochs": [2, 8], "windows": windows}}
+    losses = {3: [0.7], 4: [0.5, 0.25], 5: [0.6]}
+    windows = [{"start": start, "held_out_losses": own} for start, own in losses.items()]
+    selection = {"epochs": [2, 8], "windows": windows, "dropped_in_doubt": [5]}
+    facts = {"window_start": 4, "window": 5, "window_selection": selection}
     study.add_scores("ltd", 1, SETS, facts=facts)
     page = report(study, tmp_path).page
     rows = read_csv(tmp_path / "tables" / "window_selection.csv")
-    assert [list(row.values())[-4:] for row in rows] == [["3 to 7", "", "2", "0.7"], ["4 to 8", "chosen", "8", "0.25"]]
+    assert [list(row.values())[-4:] for row in rows] == [
+        ["3 to 7", "", "2", "0.7"],
+        ["4 to 8", "chosen", "8", "0.25"],
+        ["5 to 9", "dropped in doubt", "2", "0.6"],
+    ]
     assert "Windows chosen by held-out loss" in page
 
 

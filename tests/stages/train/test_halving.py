@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from planted import in_transitions, labels_of, noise, write_view
-from stages.heads.file import TrainedHead
+from stages.heads.file import TrainedHead, build_head
+from stages.heads.head import HeadInput
 from stages.heads.model_card import model_card
-from stages.heads.settings import LtdSettings, TrainSettings
+from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
+from stages.train.data import TrainingData
 from stages.train.run import HeadToTrain, TrainSummary, run
-from stages.train.selection import epochs_of, rounds_of
+from stages.train.selection import choose_windows
+from stages.train.training import Training
 from storage.errors import LtdpipeError
 from storage.headfile import load_head
 
@@ -33,25 +36,54 @@ def choose(view: Path, out: Path, reporter: Any, selection: str = "halving", **m
     return run(views=[view], validation_view=view, heads=[asked], reporter=reporter, **given)[0]
 
 
+def epochs_in(told: dict[str, Any]) -> int:
+    """How many epochs of one window a choice has trained."""
+    return sum(told["epochs"][len(window["held_out_losses"]) - 1] for window in told["windows"])
+
+
+# How far apart a window's logits hold the classes after each of 8 epochs.
+GUESSES, SHOWS, SHOWS_LATE = [0.0] * 8, [0.0, 1, 2, 3, 3, 3, 3, 3], [0.0] * 5 + [3.0] * 3
+
+
 @pytest.mark.parametrize(
-    ("windows", "epochs", "rounds", "cost"),
+    ("margins", "compared", "to_the_end", "in_doubt"),
     [
-        (2, 7, [(2, 7)], 14),
-        (5, 40, [(5, 40)], 200),
-        (6, 8, [(6, 2), (3, 4), (2, 8)], 26),
-        (20, 16, [(20, 1), (10, 2), (5, 4), (3, 8), (2, 16)], 68),
-        (20, 5, [(20, 1), (5, 2), (3, 3), (2, 5)], 32),
-        (20, 1, [(20, 1)], 20),
+        pytest.param([SHOWS, *[GUESSES] * 4], [8], 5, 0, id="five are trained to the end"),
+        pytest.param([GUESSES] * 7, [2, 3, 4, 5, 6, 7, 8], 7, 0, id="nothing shows"),
+        pytest.param([SHOWS, *[GUESSES] * 7], [2, 8], 5, 0, id="one shows"),
+        pytest.param([*[SHOWS_LATE] * 7, GUESSES], [2, 3, 4, 5, 6, 8], 5, 2, id="seven show late, all alike"),
     ],
 )
-def test_rounds(windows: int, epochs: int, rounds: list[tuple[int, int]], cost: int) -> None:
-    assert (rounds_of(windows, epochs), epochs_of(windows, epochs)) == (rounds, cost)
+def test_nothing_is_dropped_before_something_shows(
+    view: Path, reporter: Any, *, margins: list[list[float]], compared: list[int], to_the_end: int, in_doubt: int
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 8})
+    feeds = TrainingData.open([view], view, settings).batches(HeadInput("cls", (0,)), torch.device("cpu"), 10**8)
+    labels = feeds[1].labels
+    noise = torch.randn(len(labels), generator=torch.Generator().manual_seed(0)) / 10
+
+    def start(window: int) -> Training:
+        head = build_head(LinearSettings(block=0), blocks=24, width=32, embedding=16)
+        training = Training(head, settings, seed=0)
+        for margin in margins[window]:
+            training.end_epoch(0.5, margin * (2 * labels - 1) + noise.roll(window), labels)
+        return training
+
+    asked, windows = LtdSettings(selection="halving"), range(len(margins))
+    (chosen,), told = choose_windows(asked, windows, start, feeds, epochs=8, at_once=3, progress=reporter)
+    last = {each["start"] for each in told["windows"] if len(each["held_out_losses"]) == len(compared)}
+    doubted = told.get("dropped_in_doubt", [])
+    assert told["epochs"] == compared
+    assert (len(last), len(doubted)) == (to_the_end, in_doubt)
+    assert margins[chosen][-1] == max(margins[window][-1] for window in windows)
+    assert all(margins[window] == margins[chosen] for window in doubted)
+    assert reporter.done == 8 * len(margins)
 
 
 def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view: Path, tmp_path: Path, reporter: Any) -> None:
     out, plain = tmp_path / "chosen.safetensors", tmp_path / "fixed.safetensors"
     summary = choose(view, out, reporter)
-    assert reporter.done == epochs_of(9, 4) + 4
+    assert reporter.done == 9 * 4 + 4
     start = summary.facts["window_start"]
     choose(view, plain, reporter, f"fixed:{start}")
     (weights, metadata), (expected, of_plain) = load_head(out), load_head(plain)
@@ -68,15 +100,9 @@ def test_every_windows_losses_stand_in_the_head_file(view: Path, tmp_path: Path,
     told = facts["window_selection"]
     assert facts == summary.facts
     assert [each["start"] for each in told["windows"]] == list(range(9, 18))
-    rounds = rounds_of(9, 4)
-    assert told["epochs"] == [until for _, until in rounds]
-    alive = {each["start"]: each["held_out_losses"] for each in told["windows"]}
-    for number, (size, _) in enumerate(rounds):
-        alive = {start: losses for start, losses in alive.items() if len(losses) > number}
-        assert len(alive) == size
-        kept = [losses[number] for losses in alive.values() if len(losses) > number + 1]
-        dropped = [losses[number] for losses in alive.values() if len(losses) == number + 1]
-        assert number == len(rounds) - 1 or max(kept) <= min(dropped)
+    assert told["epochs"][-1] == 4
+    losses = {each["start"]: each["held_out_losses"] for each in told["windows"]}
+    alive = {start: own for start, own in losses.items() if len(own) == len(told["epochs"])}
     best, second = sorted(alive, key=lambda start: alive[start][-1])[:2]
     assert (facts["window_start"], told["second"]) == (best, second)
     assert told["difference"] == pytest.approx(alive[second][-1] - alive[best][-1], abs=1e-6)
@@ -106,11 +132,12 @@ def test_a_stopped_choice_goes_on_to_the_same_bytes(
 ) -> None:
     whole, out = store / "whole.safetensors", store / "head.safetensors"
     choose(view, whole, reporter)
+    told = load_head(whole)[1]["facts"]["window_selection"]
     calls = interrupt(stopped_in)
     with pytest.raises(KeyboardInterrupt):
         choose(view, out, reporter)
     choose(view, out, reporter)
-    assert len(calls) == epochs_of(9, 4) + 1  # the epoch that was stopped is trained twice, no other one
+    assert len(calls) == epochs_in(told) + 1  # the epoch that was stopped is trained twice, no other one
     assert out.read_bytes() == whole.read_bytes()
     assert not list(store.glob("training/*/*"))
 

@@ -11,7 +11,6 @@ from planted import labels_of, noise, write_view
 from stages.heads.file import build_head
 from stages.heads.head import Head
 from stages.heads.settings import LtdSettings, TrainSettings
-from stages.train import loop
 from stages.train.batches import FeatureBatches
 from stages.train.data import TrainingData
 from stages.train.loop import train_together
@@ -139,7 +138,7 @@ def test_the_weights_of_the_best_epoch_are_left_also_after_a_stop(
     def fitted(found: Sequence[float], until: int | None = None) -> Head:
         torch.manual_seed(0)
         head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
-        monkeypatch.setattr(loop, "measured", lambda *_: (0.5, next(accuracy)))
+        monkeypatch.setattr("stages.train.training.measured", lambda *_: (0.5, next(accuracy)))
         settings = TrainSettings(epochs=len(accuracies), batch=60, lr=1e-3)
         training = Training(head, settings, 0, kept=kept, notify=reporter.note)
         accuracy = iter(found[len(training.history) :])
@@ -168,7 +167,7 @@ def test_patience_lowers_the_learning_rates_of_all_groups(data: TrainingData, mo
         step(optimizer)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", recording)
-    monkeypatch.setattr(loop, "measured", lambda *_: (0.5, 0.9))
+    monkeypatch.setattr("stages.train.training.measured", lambda *_: (0.5, 0.9))
     head = build_head(LtdSettings(heads=4, selection_lr=0.05), blocks=24, width=32, embedding=16)
     training = fit(data, head, epochs=3, patience=1)
     assert [pytest.approx(rates) for rates in dict.fromkeys(seen)] == [(1e-3, 0.05), (1e-4, 0.005)]
