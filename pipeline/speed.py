@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stages.report.speed import Measured
 
 
-def record(kind: str, name: str, *, seconds: float, images: int | None = None) -> None:
+def record(kind: str, name: str, *, seconds: float, images: int | None = None, parameters: int | None = None) -> None:
     """Write down a run that has ended well.
 
     Args:
@@ -25,8 +25,10 @@ def record(kind: str, name: str, *, seconds: float, images: int | None = None) -
         name: which of its kind.
         seconds: wall time.
         images: how many it went through, each view counted.
+        parameters: of the head that was trained.
     """
-    write_text(_file(kind, name), json.dumps({"seconds": seconds, "images": images, "machine": machine()}) + "\n")
+    measured = {"seconds": seconds, "images": images, "machine": machine(), "parameters": parameters}
+    write_text(_file(kind, name), json.dumps(measured) + "\n")
 
 
 def recorded(params: Params) -> Iterator[Measured]:
@@ -50,7 +52,8 @@ def recorded(params: Params) -> Iterator[Measured]:
             from stages.report.speed import Measured  # a report's libraries, which the stages that record do without
 
             content = json.loads(file.read_text(encoding="utf-8"))
-            yield Measured(kind, label, content["seconds"], content["images"], content["machine"])
+            measured = (content["seconds"], content["images"], content["machine"], content.get("parameters"))
+            yield Measured(kind, label, *measured)
 
 
 def machine() -> str:

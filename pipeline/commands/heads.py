@@ -112,7 +112,7 @@ def train(
         seconds = (time.perf_counter() - started) / max(1, sum(not each.kept for each in summaries))
         for ref, head_file, summary in zip(members, heads, summaries, strict=True):
             if ref.run is not None and in_study and not summary.kept:
-                record("training", ref.run, seconds=seconds)
+                record("training", ref.run, seconds=seconds, parameters=summary.parameters)
             echo(
                 f"{head_file.out}: {'kept, ' if summary.kept else ''}best epoch {summary.best.epoch}, held-out "
                 f"accuracy {summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"

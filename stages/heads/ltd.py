@@ -153,7 +153,8 @@ class _BranchTokens(nn.Module):
 class LtdHead(Head):
     """Window of n CLS tokens and their n - 1 differences -> shared encoder layer -> linear classifier.
 
-    Of two windows, each has branches of its own, and the classifier reads all of them.
+    As an ablation each branch has an encoder layer of its own. Of two windows, each has branches of its own, and the
+    classifier reads all of them.
 
     Raises:
         SettingError: candidates or window do not fit the depth, or the attention heads the width.
@@ -178,6 +179,10 @@ class LtdHead(Head):
             }
         )
         self.encoder = ClassTokenEncoder(width, settings.heads, settings.dropout)
+        others = 0 if settings.shared else len(self.branches) - 1
+        self.other_encoders = nn.ModuleList(
+            ClassTokenEncoder(width, settings.heads, settings.dropout) for _ in range(others)
+        )
         self.norm = nn.LayerNorm(len(self.branches) * width)
         self.classifier = nn.Linear(len(self.branches) * width, 1)
 
@@ -198,6 +203,9 @@ class LtdHead(Head):
             window = windows[name.endswith("2")]
             tokens = window.diff(dim=1) if name.startswith("delta") else window  # (N, n - 1, D) or (N, n, D)
             sequences.append(branch(tokens))
+        if self.other_encoders:
+            pairs = zip([self.encoder, *self.other_encoders], sequences, strict=True)
+            return torch.cat([encoder([sequence])[0] for encoder, sequence in pairs], dim=1)
         joined: Tensor = self.encoder(sequences).transpose(0, 1).flatten(1)
         return joined
 

@@ -127,6 +127,7 @@ class LtdSettings(_Settings):
         selection_lr: learning rate of the window logits alone; None: that of all other parameters.
         branches: "raw" reads the CLS tokens, "delta" their differences; one of them alone is an ablation.
         position: whether each branch adds a learned position embedding.
+        shared: whether the branches go through one encoder layer, as published, or each through one of its own.
         dropout: probability in the encoder layer's four dropouts.
         heads: attention heads; has to divide the backbone's width.
     """
@@ -141,6 +142,8 @@ class LtdSettings(_Settings):
     selection_lr: _Positive | None = None
     branches: Annotated[tuple[Branch, ...], _FromList] = BRANCHES
     position: bool = True
+    # not stated where it is the published one: heads made before it could be set stay what they are called
+    shared: Annotated[bool, Field(exclude_if=bool)] = True
     dropout: _Dropout = 0.3
     heads: _Count = 8
 
@@ -157,6 +160,8 @@ class LtdSettings(_Settings):
             raise ValueError(f"candidates must be [first, last] with first <= last; found {list(self.candidates)}")
         if "delta" in self.branches and self.window < 2:
             raise ValueError(f"the delta branch needs a window of 2 blocks or more; found window {self.window}")
+        if not self.shared and len(self.branches) < 2:
+            raise ValueError("shared: false has no effect with one branch; remove it, or read both branches")
         if len(set(self.fixed_starts)) < len(self.fixed_starts):
             raise ValueError(f"selection {self.selection!r} names one window twice")
         for name in ("anneal", "selection_lr"):

@@ -27,6 +27,7 @@ class Measured(NamedTuple):
         seconds: wall time.
         images: how many it went through, each view counted; None where that is not what it does.
         machine: where it ran.
+        parameters: of the head that is trained.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Measured(NamedTuple):
     seconds: float
     images: int | None
     machine: str
+    parameters: int | None = None
 
 
 def write_speed(runs: Sequence[Measured], out: Path, study: str, *, commit: str = "") -> None:
@@ -61,14 +63,17 @@ def speed_table(runs: Sequence[Measured], study: str) -> Table | None:
             images, seconds = same["images"].dropna(), float(same["seconds"].sum())
             rate = Value(float(images.sum()) / seconds, scale=1, digits=1) if len(images) and seconds else None
             mean, total = Value(seconds / len(same), scale=1, digits=1), int(images.sum()) if len(images) else None
-            rows.append([str(what), len(same), total, mean, rate, "; ".join(same["machine"].unique())])
+            latency = Value(1000 / rate.value, scale=1, digits=3) if rate and rate.value else None
+            sizes = same["parameters"].dropna()
+            size = int(sizes.iloc[0]) if len(sizes) else None
+            rows.append([str(what), len(same), total, mean, rate, latency, size, "; ".join(same["machine"].unique())])
         blocks.append(Block(str(kind), rows))
-    header = ["what", "runs", "images", "seconds per run", "images a second", "machine"]
+    header = ["what", "runs", "images", "seconds per run", "images a second", "ms an image", "parameters", "machine"]
     notes = [
         "Wall time as this machine wrote it down when it made the files at hand, other load on it included; a run that "
         "was stopped counts from where it resumed. Images are counted once per view.",
         "extraction: from image files to features. training: from features to one head. scoring: one head on the "
         "features of every view of one corpus. Heads of one pass share its time: in training equally, in scoring by "
-        "the images of each.",
+        "the images of each. parameters: those that training moves, without the backbone's.",
     ]
     return Table(f"{study}: speed", header, blocks, block_name="stage", notes=notes) if blocks else None

@@ -114,16 +114,20 @@ def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence
 def ablation_table(results: Results, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:
     """Which branches the LTD head needs, as in the paper's ablation; None where the study has no ablated head.
 
-    Ablated are the heads that differ from the first LTD head in branches and position only.
+    Ablated are the heads that differ from the first LTD head in branches, position and the shared encoder only.
     """
     parts: dict[str, list[bool]] = {}
+    varied = ("branches", "position", "shared")
     kinds: list[Mapping[str, Any]] = []
     for head in results.heads:
-        kind = {key: value for key, value in settings.get(head, {}).items() if key not in ("branches", "position")}
+        kind = {
+            key: value for key, value in settings.get(head, {}).items() if key not in ("branches", "position", "shared")
+        }
         if kind.get("type") == "ltd" and kind == (kinds or [kind])[0]:
             kinds.append(kind)
             branches = settings[head]["branches"]
-            parts[head] = ["raw" in branches, "delta" in branches, settings[head]["position"]]
+            shared = settings[head].get("shared", True)
+            parts[head] = ["raw" in branches, "delta" in branches, settings[head]["position"], shared]
     several = len(results.corpora) > 1
     blocks = []
     for metric in PAPER_METRICS:
@@ -134,11 +138,11 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, Any]]) 
             rows.append([head, *("yes" if part else "no" for part in has), *map(Value.of, means), *of_all])
         blocks.append(Block(METRICS[metric].title, rows))
     last = [f"mean of {len(results.corpora)} benchmarks"] if several else []
-    header = ["head", "raw", "LTD", "position", *results.corpora, *last]
+    header = ["head", "raw", "LTD", "position", "shared encoder", *results.corpora, *last]
     covered = "; ".join(f"{corpus}: {results.coverage(corpus)}" for corpus in results.corpora)
     notes = [f"Percent, mean over the test sets of each corpus, ± over seeds. {covered}."]
-    ranked = range(4, len(header))
-    table = Table("Ablation of the LTD head", header, blocks, 4, ranked, block_name="metric", notes=notes)
+    ranked = range(5, len(header))
+    table = Table("Ablation of the LTD head", header, blocks, 5, ranked, block_name="metric", notes=notes)
     return table if len(parts) > 1 else None
 
 

@@ -133,6 +133,23 @@ def test_of_two_windows_each_has_branches_of_its_own() -> None:
     assert moved.abs().sum((0, 2)).nonzero().flatten().tolist() == list(range(14, 19))  # blocks 16..20
 
 
+def test_unshared_branches_have_an_encoder_each_and_the_shared_head_is_called_as_before() -> None:
+    torch.manual_seed(0)
+    head = build(24, 32, selection="fixed:11", heads=4, shared=False)
+    x = features(8, 5, 32)
+    before = head.eval().joined(x)
+    with torch.no_grad():
+        head.other_encoders[0].out.weight.add_(1)
+    moved = (head.joined(x) - before).abs().amax(dim=0) > 0
+    assert not moved[:32].any()
+    assert moved[32:].any()
+    shared = build(24, 32, selection="fixed:11", heads=4)
+    extra = {name for name in head.state_dict() if name not in shared.state_dict()}
+    assert extra == {f"other_encoders.0.{name}" for name, _ in shared.encoder.named_parameters()}
+    assert "shared" not in LtdSettings().model_dump(mode="json")
+    assert LtdSettings.model_validate(LtdSettings(shared=False).model_dump()).shared is False
+
+
 ABLATIONS = list(
     itertools.product([["raw"], ["delta"], ["raw", "delta"]], [True, False], ["gumbel", "fixed:6"], [(12, 5), (24, 2)])
 )

@@ -6,7 +6,7 @@ from stages.report.speed import Measured, speed_table, write_speed
 
 RUNS = [
     Measured("extraction", "progan", 4.0, 80, "one"),
-    Measured("training", "ltd", 2.0, None, "one"),
+    Measured("training", "ltd", 2.0, None, "one", 12_613_638),
     Measured("training", "ltd", 4.0, None, "another"),
     Measured("scoring", "ltd", 1.0, 10, "one"),
     Measured("scoring", "ltd", 3.0, 30, "one"),
@@ -20,7 +20,8 @@ def test_runs_of_one_thing_are_put_together_and_machines_are_named():
     assert (extraction[1:3], extraction[3].text, extraction[4].text) == ([1, 80], "4.0", "20.0")
     assert (training[1:3], training[3].text, training[4]) == ([2, None], "3.0", None)
     assert training[-1] == "one; another"
-    assert (scoring[3].text, scoring[4].text) == ("2.0", "10.0")
+    assert (scoring[3].text, scoring[4].text, scoring[5].text) == ("2.0", "10.0", "100.000")
+    assert (training[5:7], scoring[6]) == ([None, 12_613_638], None)
 
 
 def test_files_are_written_and_those_of_an_earlier_run_do_not_stay(tmp_path):
