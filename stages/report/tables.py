@@ -120,9 +120,7 @@ def ablation_table(results: Results, settings: Mapping[str, Mapping[str, Any]]) 
     varied = ("branches", "position", "shared")
     kinds: list[Mapping[str, Any]] = []
     for head in results.heads:
-        kind = {
-            key: value for key, value in settings.get(head, {}).items() if key not in ("branches", "position", "shared")
-        }
+        kind = {key: value for key, value in settings.get(head, {}).items() if key not in varied}
         if kind.get("type") == "ltd" and kind == (kinds or [kind])[0]:
             kinds.append(kind)
             branches = settings[head]["branches"]
