@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import subprocess
 from collections import Counter
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,17 +18,16 @@ from ruamel.yaml import YAML
 
 from pipeline import workspace
 from pipeline.params import params_from
+from pipeline.plan import Plan
 from stages.extract.registry import BACKBONES
 from stages.scan.protocols import diffusion_sets, published_sizes
 from stages.scan.run import run as scan
 from storage.atomic import all_or_none
-from storage.errors import DataError, ResourceError, SettingError
+from storage.errors import DataError, SettingError
 from storage.manifest import LIMIT_KEY, write_manifest
-from storage.store import store_root
-from storage.views import expand_views
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     import pyarrow as pa
 
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from stages.reporter import Reporter
 
 PROFILES = Path("profiles")
-_FLOAT16_BYTES = 2
 
 
 def profile_names() -> list[str]:
@@ -74,51 +70,6 @@ def description(name: str) -> str:
     comment = re.match(r"(?:#.*\n)*", profile_text(name))
     words = " ".join((comment[0] if comment else "").replace("#", " ").split())
     return re.split(r"(?<=\.)\s", words)[0]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the extraction of a study needs.
-
-    Attributes:
-        corpora: corpus -> (images, views, bytes of its features).
-        free_bytes: room where the features go.
-    """
-
-    corpora: Mapping[str, tuple[int, int, int]]
-    free_bytes: int
-
-    @classmethod
-    def of(cls, params: Params, images: Mapping[str, int]) -> Plan:
-        """Count forward passes and bytes of the corpora that ``images`` counts."""
-        backbone, extract = BACKBONES[params.extract.backbone], params.extract
-        blocks = len(extract.stored_blocks(backbone.blocks))
-        values = {"cls": blocks * backbone.width, "ln2_cls": blocks * backbone.width, "embedding": backbone.embedding}
-        values["attention"] = blocks * (backbone.patches or 0)
-        per_image = _FLOAT16_BYTES * sum(values.get(tap, backbone.width) for tap in extract.taps)
-        views = {name: len(expand_views(params.corpora[name].views)) for name in images}
-        store = store_root().absolute()
-        existing = next(folder for folder in (store, *store.parents) if folder.exists())
-        corpora = {name: (count, views[name], count * views[name] * per_image) for name, count in images.items()}
-        return cls(corpora, shutil.disk_usage(existing).free)
-
-    @property
-    def passes(self) -> int:
-        """Forward passes of the backbone."""
-        return sum(images * views for images, views, _ in self.corpora.values())
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of features."""
-        return sum(size for *_, size in self.corpora.values())
-
-    def check_room(self) -> None:
-        """Refuse a study whose features cannot fit on the disk."""
-        if self.bytes > self.free_bytes:
-            raise ResourceError(
-                f"the features need {self.bytes / 1e9:.1f} GB and {self.free_bytes / 1e9:.1f} GB are free; free some "
-                "room, set LTDPIPE_STORE to a larger disk, or make the study smaller with --limit"
-            )
 
 
 def use(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.params import Params
-    from pipeline.profiles import Plan
+    from pipeline.plan import Plan
 
 
 @click.group()
@@ -55,7 +55,7 @@ def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing
     """Write a profile to params.yaml, and say what to do next.
 
     With --data, every corpus is first looked for, listed and compared with what is published of it; the size of the
-    features and the hours of the backbone are estimated; and a study that cannot fit on the disk is refused.
+    features and the hours of backbone and heads are estimated; and a study that cannot fit on the disk is refused.
     docs/data.md says where to get each benchmark. Nothing is written before all checks have passed.
     """
     from pipeline.console import ConsoleReporter
@@ -72,8 +72,8 @@ def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing
 
 
 def _print_plan(params: Params, plan: Plan) -> None:
-    from pipeline.console import ConsoleReporter
     from stages.extract.doctor import measured_rate
+    from stages.extract.registry import BACKBONES
     from stages.extract.settings import ExtractSettings, Runtime
 
     rows = [
@@ -83,7 +83,17 @@ def _print_plan(params: Params, plan: Plan) -> None:
     print_table(("corpus", "images", "views", "forward passes", "features"), rows, title="extraction")
     echo(f"features: {plan.bytes / 1e9:.2f} GB, free: {plan.free_bytes / 1e9:.1f} GB")
     settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
-    device, rate = measured_rate(settings, 16, Runtime(), ConsoleReporter())
+    device, rate = measured_rate(settings, Runtime())
     echo(f"{params.extract.backbone} on this machine ({device}): {rate:.2f} images/s from files")
-    hours = plan.passes / rate / 3600
-    echo(f"backbone: {plan.passes:,} forward passes, about {hours:.1f} hours where none is cached yet")
+    seconds = plan.passes / rate
+    echo(f"backbone: {plan.passes:,} forward passes, about {_duration(seconds)}")
+    for kind, (trainings, of_kind) in plan.seconds(BACKBONES[params.extract.backbone]).items():
+        seconds += of_kind
+        echo(f"{kind}: {trainings:,} trainings and their scores, about {_duration(of_kind)}")
+    echo(f"in all about {_duration(seconds)} where nothing is cached yet, without reading features, tables and figures")
+
+
+def _duration(seconds: float) -> str:
+    """Say a length of time in the unit that suits it."""
+    unit, size = ("hours", 3600) if seconds >= 5400 else ("minutes", 60) if seconds >= 90 else ("seconds", 1)
+    return f"{seconds / size:.1f} {unit}"

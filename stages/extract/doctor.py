@@ -7,6 +7,8 @@ import platform
 import shutil
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +21,7 @@ from stages.extract.registry import BACKBONES
 from stages.extract.run import run
 from stages.extract.settings import auto_loaders, cores
 from stages.extract.weights import present_weights
+from stages.reporter import SilentReporter
 from stages.scan.run import run as scan
 from storage.atomic import try_lock
 from storage.errors import ResourceError
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stages.extract.settings import ExtractSettings, Runtime
-    from stages.reporter import Reporter
 
 _PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
 _FORMATS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
 _PROBE_BYTES = 64 << 20
+_BATCH = {"cpu": 16, "cuda": 256}
+_PHOTOGRAPHS, _MOST = 16, 8192  # different ones, and names of them
 PHOTOGRAPH = (500, 375)  # pixels; the median of ImageNet, of which most published corpora's reals are
 
 
@@ -59,16 +63,20 @@ def examine(store: Path) -> Iterator[Finding]:
     yield Finding("weights", ", ".join(present) or "none on this machine", None if present else advice)
 
 
-def measured_rate(settings: ExtractSettings, count: int, runtime: Runtime, reporter: Reporter) -> tuple[str, float]:
-    """Extract ``count`` made photographs into a temporary store.
+def measured_rate(settings: ExtractSettings, runtime: Runtime, *, seconds: float = 5) -> tuple[str, float]:
+    """Extract made photographs into a temporary store, for so many seconds once loaders and backbone are warm.
 
     Returns:
-        The device ("cuda" or "cpu"), and images a second from JPEG files to written shards.
+        The device ("cuda" or "cpu"), and images a second from JPEG files to features.
     """
-    with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    clock = _Clock(_BATCH[device], seconds)
+    with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder, suppress(_EnoughError):
         images = Path(folder, "images")
-        make_photographs(images, count)
-        summary = run(
+        make_photographs(images, _PHOTOGRAPHS)
+        for number in range(_PHOTOGRAPHS, _MOST):
+            os.link(images / f"{number % _PHOTOGRAPHS:05d}.jpg", images / f"{number:05d}.jpg")
+        run(
             corpus="rate",
             root=images,
             manifest=scan(corpus="rate", root=images, layout="auto")[0],
@@ -76,10 +84,33 @@ def measured_rate(settings: ExtractSettings, count: int, runtime: Runtime, repor
             geometry="crop224-pad",
             store=Path(folder, "store"),
             out=Path(folder, "out"),
-            reporter=reporter,
-            runtime=runtime,
+            reporter=clock,
+            runtime=replace(runtime, batch=clock.batch),
         )
-    return "cuda" if torch.cuda.is_available() else "cpu", count / summary.timing.wall
+    return device, clock.rate
+
+
+class _EnoughError(Exception):
+    """What was to be measured is."""
+
+
+class _Clock(SilentReporter):
+    """Images a second after the first batch, as it has gone through all that is made once; ends the run by an error."""
+
+    def __init__(self, batch: int, seconds: float) -> None:
+        self.batch, self.rate = batch, 0.0
+        self._seconds, self._done, self._warm = seconds, 0, 0.0
+
+    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:  # noqa: ARG002
+        """Count images; the last one of a batch comes when the batch has been encoded, or on a GPU handed to it."""
+        self._done += count
+        if self._done == self.batch:
+            self._warm = time.perf_counter()
+        elif self._done % self.batch == 0:
+            passed = time.perf_counter() - self._warm
+            self.rate = (self._done - self.batch) / passed
+            if passed >= self._seconds:
+                raise _EnoughError
 
 
 def make_photographs(folder: Path, count: int) -> None:

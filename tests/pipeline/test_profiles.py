@@ -12,9 +12,11 @@ from click.testing import CliRunner
 
 from pipeline.cli import ltdpipe
 from pipeline.params import params_from
-from pipeline.profiles import Plan, limited, profile_text, use
+from pipeline.plan import Plan
+from pipeline.profiles import limited, profile_text, use
 from running import PROJECT, commit
 from stages.demo.miniatures import run as make_miniatures
+from stages.extract.registry import BACKBONES
 from storage.errors import DataError, ResourceError, SettingError
 from storage.manifest import read_manifest
 
@@ -54,6 +56,8 @@ def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
         *("16 of 16 sets", "8 of 8 sets", "13 of 13 sets"),
         "set biggan: 1 real, 1 synthetic; published: 2000 real",
         "images/s from files",
+        # 13 heads; 133 windows and 24 layers in sweeps; five seeds, two corpora
+        *("heads: 130 trainings and their scores, about", "sweeps: 1,570 trainings and their scores, about"),
     ):
         assert line in said
     manifests = {path.stem: len(read_manifest(path)) for path in (project / "corpora").glob("*.parquet")}
@@ -139,6 +143,22 @@ def test_the_plan_counts_bytes_by_tap_block_and_view(tmp_path, monkeypatch):
     assert plan.corpora == {"demo-train": (3, 1, 3 * image), "demo-test": (3, 2, 6 * image)}
     assert (plan.passes, plan.bytes) == (9, 9 * image)
     assert plan.free_bytes > 0
+
+
+def test_the_plan_counts_trainings_and_scores():
+    profile = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    profile |= {"heads": {"ltd": {"type": "ltd", "selection": "halving", "candidates": [4, 9]}}, "sweeps": {}}
+    profile["sweeps"] = {"window": ["demo-train"], "layer": []}
+    profile["train"] |= {"epochs": 3, "validation_share": 0.2}
+    plan = Plan.of(params_from(yaml.safe_dump(profile), "demo"), {"demo-train": 100, "demo-test": 50})
+    (head, *swept), seeds = plan.work, len(profile["seeds"])
+    # two windows to the end; four fifths of the images train, one fifth chooses, two views are scored
+    assert (head.trainings, head.trained, head.scored) == (seeds, seeds * 2 * 3 * 80, seeds * (2 * 3 * 20 + 50 * 2))
+    assert [work.head.window for work in swept] == [3, 3, 3, 3, 4, 4, 4, 5, 5, 6]
+    assert {(work.trained, work.scored) for work in swept} == {(seeds * 3 * 80, seeds * (3 * 20 + 50))}
+    seconds = plan.seconds(BACKBONES["demo-vit"])
+    assert {kind: trainings for kind, (trainings, _) in seconds.items()} == {"heads": seeds, "sweeps": 10 * seeds}
+    assert all(of_kind > 0 for _, of_kind in seconds.values())
 
 
 def test_a_profile_is_written_over_no_edits_that_are_not_committed(project):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from extract_pictures import save
 
 from pipeline.cli import ltdpipe
 from stages.extract import settings
+from stages.extract.backbone import Backbone
 from stages.extract.doctor import examine, measured_rate
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import ExtractSettings, Runtime, auto_loaders
@@ -64,10 +66,19 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
     assert "patch-mean" in lines["siglip2-vit-b-16"]
 
 
-def test_a_rate_is_measured_from_made_photographs(run, tiny, reporter):
-    device, rate = measured_rate(ExtractSettings(backbone="tiny", weights="random:0"), 5, Runtime(loaders=0), reporter)
-    assert (reporter.done, rate > 0) == (5, True)
+def test_a_rate_does_not_count_what_is_done_once(tiny, monkeypatch):
+    images, submit = [], Backbone.submit
+
+    def slow_at_first(backbone, pixels, spec):
+        time.sleep(0 if images else 1)
+        images.append(len(pixels))
+        return submit(backbone, pixels, spec)
+
+    monkeypatch.setattr(Backbone, "submit", slow_at_first)
+    started = time.perf_counter()
+    device, rate = measured_rate(ExtractSettings(backbone="tiny", weights="random:0"), Runtime(loaders=0), seconds=0.2)
     assert device in {"cpu", "cuda"}
+    assert rate > 1.5 * sum(images) / (time.perf_counter() - started)
 
 
 def test_folder_called_by_dots_or_in_no_utf8_has_a_name_of_its_own_in_the_store(run, tiny, tmp_path, monkeypatch):
