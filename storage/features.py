@@ -1,4 +1,4 @@
-"""Reading extracted features: any subset of taps, blocks and rows, in one piece, in batches or as a shuffled stream."""
+"""Reading extracted features: any subset of taps, blocks and rows, in one piece or in batches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from storage.index import ShardRecord
     from storage.spec import FeatureSpec
-
-# A window of the shuffled stream is made of so many pieces from different places, so that it mixes well.
-_PIECES_PER_WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -135,63 +132,6 @@ class FeatureTable:
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             yield rows, self.read(tap, blocks=blocks, rows=rows)
-
-    def stream(
-        self,
-        tap: str = "cls",
-        *,
-        blocks: Sequence[int] | None = None,
-        rows: NDArray[np.integer] | None = None,
-        batch: int = 256,
-        seed: int = 0,
-        buffer_rows: int = 8192,
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Yield (row numbers, features) of all ``rows`` once, shuffled, with at most about ``buffer_rows`` in memory.
-
-        Shards are cut into pieces and the pieces shuffled; as many as the buffer holds make a window, whose rows are
-        shuffled. Windows are read in long runs, so a corpus larger than memory streams at the speed of the disk.
-
-        Args:
-            tap: as for :meth:`read`.
-            blocks: as for :meth:`read`.
-            rows: which rows of ``index``; None for all.
-            batch: rows a batch; only the last may be shorter.
-            seed: the same seed, rows and sizes give the same order.
-            buffer_rows: rows of a window; the larger, the better the mixing. At least ``batch``.
-        """
-        chosen = np.arange(len(self)) if rows is None else np.asarray(rows)
-        random = np.random.default_rng(seed)
-        rest = np.empty(0, dtype=np.int64)
-        for window in self._windows(chosen, max(buffer_rows, batch), random):
-            numbers = np.concatenate([rest, window])
-            full = len(numbers) - len(numbers) % batch
-            numbers, rest = numbers[:full], numbers[full:]
-            features = self.read(tap, blocks=blocks, rows=numbers)
-            for start in range(0, full, batch):
-                yield numbers[start : start + batch], features[start : start + batch]
-        if len(rest):
-            yield rest, self.read(tap, blocks=blocks, rows=rest)
-
-    def _windows(
-        self, chosen: NDArray[np.int64], size: int, random: np.random.Generator
-    ) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows of pieces from different places, at most ``size`` of them, shuffled."""
-        longest = max(1, size // _PIECES_PER_WINDOW)
-        pieces = [
-            chosen[positions[start : start + longest]]
-            for _, positions in self._by_shard(chosen)
-            for start in range(0, len(positions), longest)
-        ]
-        window: list[NDArray[np.int64]] = []
-        held = 0
-        for at in random.permutation(len(pieces)):
-            if window and held + len(pieces[at]) > size:
-                yield random.permutation(np.concatenate(window))
-                window, held = [], 0
-            window.append(pieces[at])
-            held += len(pieces[at])
-        if window:
-            yield random.permutation(np.concatenate(window))
 
     def _by_shard(self, chosen: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield (shard number, positions in ``chosen`` of its rows, in the shard's order)."""

@@ -78,40 +78,6 @@ def test_batches_cover_all_rows_in_order(table):
     assert np.array_equal(np.concatenate([batch for _, batch in parts]), table.read("embedding"))
 
 
-@same_table
-@given(st.none() | st.sets(st.integers(0, len(PATHS) - 1)), st.integers(1, 9), st.integers(0, 3), st.integers(1, 40))
-def test_a_stream_gives_each_row_once_with_its_own_features(table, rows, batch, seed, buffer_rows):
-    rows = None if rows is None else np.array(sorted(rows), dtype=int)
-    parts = list(table.stream(blocks=[2, 4], rows=rows, batch=batch, seed=seed, buffer_rows=buffer_rows))
-    assert all(len(numbers) == batch for numbers, _ in parts[:-1])
-    numbers = np.concatenate([np.empty(0, int), *(numbers for numbers, _ in parts)])
-    assert np.array_equal(np.sort(numbers), np.arange(len(PATHS)) if rows is None else rows)
-    for numbers, batch_features in parts:
-        assert np.array_equal(batch_features, table.read(blocks=[2, 4], rows=numbers))
-
-
-def test_a_stream_is_shuffled_and_the_same_for_the_same_seed(table):
-    def order(seed):
-        return [row for numbers, _ in table.stream(batch=5, seed=seed, buffer_rows=8) for row in numbers.tolist()]
-
-    assert order(1) == order(1)
-    assert order(1) != order(2)
-    assert order(1) != sorted(order(1))
-
-
-def test_a_stream_never_reads_more_rows_at_once_than_its_buffer_and_a_batch(table, monkeypatch):
-    sizes = []
-    read = FeatureTable.read
-
-    def counting(self, tap="cls", *, blocks=None, rows=None):
-        sizes.append(len(rows))
-        return read(self, tap, blocks=blocks, rows=rows)
-
-    monkeypatch.setattr(FeatureTable, "read", counting)
-    assert sum(len(numbers) for numbers, _ in table.stream(batch=3, buffer_rows=6)) == len(PATHS)
-    assert max(sizes) <= 6 + 3
-
-
 def test_what_was_not_extracted_is_refused_by_name(table):
     with pytest.raises(DataError, match=r"no tap 'ln2_cls', only cls, embedding, attention.*extract\.taps"):
         table.read("ln2_cls")
