@@ -162,7 +162,7 @@ def _columns(rows: Sequence[_Row], file: Path, column: str | None) -> tuple[str,
     score = column if column is not None else next((known[name] for name in _SCORE if name in known), None)
     if image is None or score not in names:
         what = "a column of images and one of scores" if column is None or image is None else f"a column {column!r}"
-        raise SettingError(
+        raise (SettingError if names else DataError)(
             f"{file}: expected {what}; found {', '.join(map(str, names)) or 'no rows'}; name the scores with --column, "
             "and call the paths `path`"
         )

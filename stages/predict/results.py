@@ -177,13 +177,12 @@ def open_results(out: Path, names: Sequence[str], *, detector: str) -> Iterator[
             return
         is_new = not out.exists()
         there = {} if is_new else _cut_to_whole_rows(out, names, detector)
+        heading = len(csv_line(names)) if format_of(out) == "csv" else 0
         with out.open("a", encoding="utf-8", newline="") as stream:
-            write = text_writer(stream, format_of(out), names, header=stream.tell() == 0)
-            heading = stream.tell()
             try:
-                yield write, there
+                yield text_writer(stream, format_of(out), names, header=stream.tell() == 0), there
             except BaseException:
-                if is_new and stream.tell() == heading:
+                if is_new and out.stat().st_size <= heading:
                     out.unlink()  # nothing is in it that a run could resume
                 raise
 

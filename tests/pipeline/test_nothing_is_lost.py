@@ -22,6 +22,7 @@ import yaml
 
 from running import PROJECT, ltdpipe
 from stages.demo.miniatures import run as make_miniatures
+from storage.manifest import read_manifest
 
 PARAMS = {
     "study": "study",
@@ -73,12 +74,14 @@ class Case:
         inputs: file -> one of another corpus or head that must not be taken for it; None: any such file will do.
         outputs: files it replaces.
         harmless: what is no fault of an input, such as "empty card.md".
+        new: files it writes where there is none, as it replaces no such file.
     """
 
     command: str
     inputs: dict[str, str | None] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 PAGE = 4096
@@ -101,6 +104,11 @@ CASES = (
         (HEAD, "heads/train/linear/0.csv"),
     ),
     Case(
+        f"train --head linear --features {TRAIN} --out own.safetensors",
+        {f"{TRAIN}/index.parquet": f"{TEST}/index.parquet", f"{TRAIN}/shard-00000.h5": None},
+        ("own.safetensors", "own.csv"),
+    ),
+    Case(
         "evaluate --head linear --seed 0 --corpus test",
         {
             HEAD: None,
@@ -117,6 +125,11 @@ CASES = (
         ("own.parquet",),
     ),
     Case("analyse --corpus test", {f"{TEST}/index.parquet": None, f"{TEST}/shard-00000.h5": None}, PROFILES),
+    Case(
+        f"analyse --features {TEST} --out own.parquet",
+        {f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
+        ("own.parquet", "own.csv"),
+    ),
     Case(
         "audit --corpus test",
         {f"{TEST}/index.parquet": None, f"{TRAIN}/index.parquet": None},
@@ -139,7 +152,13 @@ CASES = (
         REPORT,
         ("missing audit/test/train.json",),
     ),
+    Case(
+        "import-scores rival.csv --as rival --corpus test",
+        {"params.yaml": None, "rival.csv": "others.csv", f"{TEST}/index.parquet": f"{TRAIN}/index.parquet"},
+        ("scores/external/rival/clean.parquet",),
+    ),
     Case("compare linear ltd --out own.csv", {f"{SCORES}/clean.parquet": HEAD}, ("own.csv",)),
+    Case("compare linear ltd --out own.html", {f"{SCORES}/clean.parquet": HEAD}, ("own.html",)),
     Case("show heads/train/linear/0.safetensors --out own.md", {HEAD: "detector.ltd"}, ("own.md",)),
     Case(
         f"import-head univfd.pt --format univfd --features {TEST} --out own.safetensors",
@@ -171,9 +190,13 @@ CASES = (
         {"detector.ltd": "other.ltd", "results.csv": "others.csv"},
         ("own.ltd",),
     ),
-    Case(
-        "predict detector.ltd data/images/test/real -o new.csv --loaders 0",
-        {"detector.ltd": HEAD, "data/images/test/real": None},
+    *(
+        Case(
+            f"predict detector.ltd data/images/test/real -o {out} --loaders 0",
+            {"detector.ltd": HEAD, "data/images/test/real": None},
+            new=(out.split()[0],),
+        )
+        for out in ("new.csv", "new.parquet", "new.html", "new.jsonl --sort", "new.csv --check web")
     ),
     Case(
         "predict detector.ltd data/images/test/real --resume results.csv --loaders 0",
@@ -216,7 +239,7 @@ def pairs():
             for fault in (fault for fault in applies if applies[fault]):
                 if f"{fault} {given}" not in case.harmless:
                     yield pytest.param((case, fault, given), id=f"{case.command}: {fault} {given}")
-        for fault in FULL if case.outputs else ():
+        for fault in FULL if case.outputs or case.new else ():
             yield pytest.param((case, fault, None), id=f"{case.command}: {fault}")
 
 
@@ -236,11 +259,14 @@ def project(tmp_path_factory):
         paper["extract"]["backbone"] = "demo-vit"
         (folder / "profiles/small.yaml").write_text(yaml.safe_dump(paper))
         (folder / "card.md").write_text("A card.\n" * 3)
+        (folder / "data/images/test/fake/unseen").mkdir(parents=True)
         torch.save({"weight": torch.zeros(1, 64), "bias": torch.zeros(1)}, folder / "univfd.pt")
         os.chdir(folder)
         for line in PREPARE.strip().splitlines():
             assert ltdpipe(line) == 0, line
         make_miniatures(root=Path("mini"), test_images=1, training_images=1)
+        listed = read_manifest(Path("corpora/test.parquet"))["path"].to_pylist()
+        Path("rival.csv").write_text("\n".join(["path,score", *(f"{path},0.{n}" for n, path in enumerate(listed))]))
         yield folder
     finally:
         os.chdir(before)
@@ -330,7 +356,7 @@ def sizes_of(project):
                 forget_what_is_finished()
                 before = snapshot()
                 assert ltdpipe(case.command) == 0
-                sizes[case.command] = [Path(output).stat().st_size for output in case.outputs]
+                sizes[case.command] = [Path(output).stat().st_size for output in case.outputs + case.new]
                 for path in snapshot().keys() - before.keys():
                     path.unlink()
             for path, content in kept.items():
@@ -396,3 +422,8 @@ def test_an_output_is_none_of_the_inputs(project, capsys, command):
     assert ltdpipe(command) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert snapshot() == before
+
+
+def test_a_generator_whose_folder_is_empty_is_counted_from_the_folder_to_the_report(project):
+    assert Path("data/images/test/fake/unseen").is_dir()
+    assert "over 1 of 2 sets" in Path("reports/study/report.html").read_text()
