@@ -48,7 +48,10 @@ def manifest_table(rows: Iterable[Mapping[str, Any]] | pa.Table) -> pa.Table:
         DataError: two rows name the same file.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA)
-    table = table.take(pc.sort_indices(table["path"]))
+    paths = table["path"].combine_chunks()
+    if pc.all(pc.less(paths[:-1], paths[1:]), min_count=0).as_py():
+        return table
+    table = table.take(pc.sort_indices(paths))
     paths = table["path"].combine_chunks()
     twins = paths[1:].filter(pc.equal(paths[1:], paths[:-1]))
     if len(twins):

@@ -92,7 +92,7 @@ class Folder:
         return inside(self.prefix, name)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.sizes)
 
     @property
     def is_shared(self) -> bool:

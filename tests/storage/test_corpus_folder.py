@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,15 @@ def test_an_index_lists_its_shards_in_order_and_is_never_written_with_a_gap(own_
     with folder.lock(print), pytest.raises(DataError, match="lacks 10 of 10 images of 'empty'"):
         folder.write_index(TABLE)
     assert not (folder.directory / INDEX_NAME).exists()
+
+
+def test_of_more_rows_than_are_compared_at_once_each_is_found(own_store, monkeypatch):
+    monkeypatch.setattr("storage.corpus_folder._ROWS_AT_ONCE", 3)
+    paths = ["x" * length for length in range(1, 13)]  # and so of as many sizes
+    extract(own_store, manifest(paths[::2]))
+    index, made = extract(own_store, manifest(paths))
+    assert made == paths[1::2]
+    assert index.table["sha256"].to_pylist() == [f"{zlib.crc32(path.encode()):064x}" for path in paths]
 
 
 # Publication
