@@ -76,19 +76,11 @@ def line_chart(
     diagonal: str = "",
     shaded: Sequence[tuple[float, float]] = (),
 ) -> Chart:
-    """Lay out curves, with their bands.
+    """Lay out curves, each of at least one point, with their bands.
 
-    Args:
-        title: what the chart shows.
-        curves: each with at least one point.
-        x_label: name of the x axis.
-        y_label: name of the y axis.
-        x_scale: values at the ends of the x axis.
-        y_scale: values at the ends of the y axis.
-        limits: the least and the greatest value that the quantity can have; bands are cut there.
-        x_names: texts of the ticks at each x of the curves; none: round numbers.
-        diagonal: what the line from corner to corner means; empty: none is drawn.
-        shaded: parts of the x axis that are to stand out.
+    Scales are the values at the ends of the axes; ``limits`` those that the quantity can have, where bands are cut.
+    ``x_names`` are texts of the ticks at each x of the curves, round numbers without; ``diagonal`` says what the line
+    from corner to corner means, none is drawn without; ``shaded`` parts of the x axis stand out.
     """
     percent = limits == UNIT
     along = Axis(x_scale[0], max(x_scale[1], x_scale[0] + 1e-9), LEFT, RIGHT, percent=x_scale == UNIT and not x_names)
@@ -133,12 +125,7 @@ def common_scale(curves: Iterable[Curve], limits: tuple[float, float]) -> tuple[
 def bar_chart(
     title: str, heads: Iterable[tuple[str, Sequence[tuple[str, str, Mean, tuple[float, float] | None]]]]
 ) -> Chart:
-    """Lay out grouped bars on a scale from 0 to 100 %.
-
-    Args:
-        title: what the chart shows.
-        heads: head name -> (style class, metric, value, interval) of each bar.
-    """
+    """Lay out grouped bars on a scale from 0 to 100 %: (head, its bars: style class, metric, value, interval)."""
     axis = Axis(*UNIT, 1, _BAR_END, percent=True)
     marks, words, legend, y = [], [], {}, 0.0
     for head, bars in heads:
@@ -207,18 +194,8 @@ def heat_map(
 ) -> Chart:
     """Lay out a grid of numbers between 0 and 1; 0.5 is the middle of the scale.
 
-    Args:
-        title: what the chart shows.
-        cells: (column, row) -> number, and what it is of.
-        x_names: of the columns.
-        y_names: of the rows.
-        x_label: name of the x axis.
-        y_label: name of the y axis.
-        quantity: what the numbers are.
-        words: what can be seen.
-        frames: (column, row) of cells that stand out -> why.
-        framed: what a frame means.
-        left: where the columns begin.
+    ``cells``: (column, row) -> number of a ``quantity``, and what it is of. ``frames``: (column, row) of cells that
+    stand out -> why, which the legend sums up as ``framed``. Columns begin at ``left``.
     """
     width = round(min(30.0, (RIGHT - left) / len(x_names)), 2)
     squares, outlines = [], []

@@ -29,21 +29,13 @@ if TYPE_CHECKING:
 REPRODUCED, NOT_REPRODUCED = "reproduced within the interval", "not reproduced within the interval"
 ONE_SEED = "not compared: outside the interval of one seed"
 HOLDS, FAILS, UNDECIDED, UNTESTED = "holds", "does not hold", "not decided", "not tested here"
-_VERDICTS = (HOLDS, FAILS, UNDECIDED, UNTESTED)
+_VERDICTS = (HOLDS, FAILS, UNDECIDED)
 
 
 def claims_table(
     results: Results, uncertainty: Uncertainty, sweeps: Sweeps, windows: Sequence[AnalysisFile], set_lists: SetLists
 ) -> Table | None:
-    """Give a verdict on every claim that is no figure, benchmark by benchmark; None where the study tests none.
-
-    Args:
-        results: what was measured.
-        uncertainty: its replicates.
-        sweeps: kind -> its rows.
-        windows: how well windows separate without training.
-        set_lists: name -> members.
-    """
+    """Give a verdict on every claim that is no figure, benchmark by benchmark; None where the study tests none."""
     content = published()
     words, claim = content["words"], content["windows"]
     n, start, (first, last) = claim["length"], claim["start"], claim["candidates"]
@@ -89,13 +81,16 @@ def claims_table(
 
 
 def counted(claims: Table) -> Table:
-    """Return for each claim how often it has which verdict."""
+    """Return for each tested claim how often it has which verdict; a note names those that are not tested."""
     verdicts: dict[Cell, Counter[Cell]] = defaultdict(Counter)
     for claim, *_, verdict in (row for block in claims.blocks for row in block.rows):
         verdicts[claim][verdict] += 1
-    rows: Rows = [[claim, *(of_claim[verdict] for verdict in _VERDICTS)] for claim, of_claim in verdicts.items()]
-    notes = ["Number of benchmarks, each training counted by itself.", *claims.notes]
-    return Table(claims.title, ["claim", *_VERDICTS], [Block("", rows)], notes=notes)
+    tested = {claim: of_claim for claim, of_claim in verdicts.items() if UNTESTED not in of_claim}
+    rows: Rows = [[claim, *(of_claim[verdict] for verdict in _VERDICTS)] for claim, of_claim in tested.items()]
+    untested = "; ".join(str(claim) for claim in verdicts if claim not in tested)
+    notes = ["Number of benchmarks, each training counted by itself."]
+    notes += [f"Not tested here: {untested}. The table below says what each needs."] if untested else []
+    return Table(claims.title, ["claim", *_VERDICTS], [Block("", rows)], notes=[*notes, *claims.notes])
 
 
 def _compared(results: Results, uncertainty: Uncertainty, one: str, other: str, limit: float, *, below: bool) -> Found:
@@ -213,11 +208,6 @@ def reproduction_table(results: Results, uncertainty: Uncertainty, set_lists: Se
 
     A figure is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
     corpus with its test sets. Where some of the sets are missing, it is listed and not compared.
-
-    Args:
-        results: what was measured.
-        uncertainty: its replicates.
-        set_lists: name -> members.
     """
     rows: Rows = []
     for claim in published()["claims"]:

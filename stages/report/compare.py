@@ -71,10 +71,8 @@ def run(
     blocks: dict[tuple[str, str], Rows] = {pair: [] for pair in chosen}
     for each in uncertainty.compare(chosen):
         means = (Value.of(results.of_set(head, each.tested, each.metric)) for head in (each.head, each.other))
-        ends = (Value(value, signed=True) for value in each.difference[:3])
-        tests = (each.difference.p, each.p_holm, each.of)
         place = (columns[each.tested], METRICS[each.metric].title)
-        blocks[each.head, each.other].append([*place, *means, *ends, *tests])
+        blocks[each.head, each.other].append([*place, *means, *each.cells])
     header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
     family = f"p_holm: Holm-corrected over all {sum(map(len, blocks.values()))} tests of this table."
     notes = ["Percent, means over seeds.", COMPARISON_NOTE, family]

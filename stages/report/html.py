@@ -33,12 +33,7 @@ def render(
 ) -> str:
     """Return the HTML of a page; the same arguments give the same bytes.
 
-    Args:
-        template: name of a file in the folder ``template`` of the package, or of the report.
-        context: what the template shows.
-        package: whose page it is.
-        styles: style sheets in these folders; the page holds them one after the other.
-        script: the script in these folders that the page runs.
+    ``template``, ``styles`` and ``script`` are files in the folder ``template`` of the ``package``, or of the report.
     """
     loader = ChoiceLoader([PackageLoader(name, "template") for name in dict.fromkeys((package, "stages.report"))])
     environment = Environment(

@@ -25,6 +25,7 @@ from stages.measure.bootstrap import (
     of_trainings,
 )
 from stages.measure.metrics import METRICS, shown_in
+from stages.report.table import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,19 +34,14 @@ if TYPE_CHECKING:
 
     from stages.evaluate.scores import Scores
     from stages.report.results import NamedSet, Results
+    from stages.report.table import Cell
 
 
 class Comparison(NamedTuple):
-    """One head against another on one set.
+    """One head minus another on one set, by one of the metrics that tests show; values are means over seeds.
 
-    Attributes:
-        head: the one.
-        other: the other.
-        tested: the set.
-        metric: one of those that tests show.
-        difference: value of the head minus that of the other, means over seeds, its 95 % interval and p value.
-        p_holm: p, Holm-corrected over all comparisons of the table.
-        of: "methods" where both heads have several seeds, else "weights": of these trainings alone.
+    ``p_holm`` is corrected over all comparisons of the table. ``of`` is "methods" where both heads have several seeds,
+    else "weights": of these trainings alone.
     """
 
     head: str
@@ -55,6 +51,12 @@ class Comparison(NamedTuple):
     difference: Difference
     p_holm: float
     of: str
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Difference, ends of its interval, p, corrected p, and of what they are."""
+        ends = [Value(value, signed=True) for value in self.difference[:3]]
+        return [*ends, self.difference.p, self.p_holm, self.of]
 
 
 @dataclass(frozen=True, eq=False)

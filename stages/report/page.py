@@ -46,16 +46,7 @@ def render_page(
     sweeps: Sweeps,
     tables: Mapping[str, Table | None],
 ) -> str:
-    """Return the page's HTML; the same arguments give the same bytes.
-
-    Args:
-        study: what is known beside the numbers.
-        results: what was measured.
-        uncertainty: intervals and tests.
-        analyses: transition profiles, windows and projections.
-        sweeps: kind -> what was found.
-        tables: name of a file -> its table, None where there is nothing to show.
-    """
+    """Return the page's HTML, the same bytes for the same arguments; ``tables``: name of a file -> its table."""
     context: dict[str, Any] = {
         "study": study,
         "results": results,

@@ -57,10 +57,6 @@ def covered_lists(results: Results, set_lists: Mapping[str, Sequence[str]]) -> l
 
     A list that is only a part of another benchmark's list there is none of its own: AIGCDetectBenchmark has sets with
     the names of all of GenImage's, and some of them hold other images.
-
-    Args:
-        results: what was measured.
-        set_lists: name -> members, in the order of tables.
     """
     covered = []
     for corpus in results.images:

@@ -43,14 +43,9 @@ _DEGRADATIONS = {
 
 
 def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
-    """Means over the sets of each corpus for every head and view, and what is lost against the clean view.
+    """Means over the sets of each corpus for every head and view, and what is lost against the clean view, if any.
 
-    Args:
-        results: what was measured.
-        paper: only the views on the grid that the paper plots (JPEG 60..100, scale 0.5..1.0).
-
-    Returns:
-        None where the study has no degraded view.
+    ``paper``: only the views on the grid that the paper plots (JPEG 60..100, scale 0.5..1.0).
     """
     views: list[tuple[str, str, float | None]] = [("none", "", None)]
     for kind, of_kind in _degraded(results).items():

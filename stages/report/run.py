@@ -41,9 +41,9 @@ def run(
     Tables of an earlier run that this one does not make are removed.
 
     Args:
-        study: what the tables and the page show beside the numbers.
-        score_files: scores files of all heads, seeds, corpora and views, held-out ones too, in any order.
-        profile_files: profile files of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
+        study: what is known beside the numbers.
+        score_files: of all heads, seeds, corpora and views, held-out ones too, in any order.
+        profile_files: of ``ltdpipe analyse``, may be empty; windows and projection lie beside them.
         out: folder to write to, ``reports/<study>``.
         sweep_files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
         heads_of: scores file -> what its head is called; None: its name, and what it was trained on where there is more

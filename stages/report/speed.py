@@ -19,15 +19,9 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """One run of a stage.
+    """One run of a kind of stage: ``what`` it worked on, as the tables call it, and the wall time.
 
-    Attributes:
-        kind: of stage.
-        what: what it worked on, as the tables call it; runs of the same are put together.
-        seconds: wall time.
-        images: how many it went through, each view counted; None where that is not what it does.
-        machine: where it ran.
-        parameters: of the head that is trained.
+    ``images`` are those it went through, each view counted; ``parameters`` those of the head that it trained.
     """
 
     kind: str

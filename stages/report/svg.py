@@ -31,17 +31,14 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """A chart as laid out.
+    """A chart as laid out, the marks of its axes first.
 
     Attributes:
         kind: style class of the drawing.
         title: what it shows.
         words: what can be seen in it, for those who do not see it.
-        height: of the drawing.
-        marks: what is drawn, the axes first.
         legend: (style class, text) of what the marks stand for.
-        caption: printed above; empty: the title.
-        detail: printed beside the caption.
+        caption: printed above, with the detail beside it; empty: the title.
     """
 
     kind: str

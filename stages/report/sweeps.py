@@ -42,11 +42,7 @@ def read_sweeps(files: Mapping[tuple[str, str], Path], results: Results) -> Swee
 
     ``title`` names the columns of tables: the tested corpus, and what the heads were trained on where that differs.
     ``coverage`` says how many of the corpus's sets have a value for every head: "2 of 3 sets"; rows of others are left
-    out.
-
-    Args:
-        files: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
-        results: names the test sets.
+    out. ``files``: (kind, corpus of the training) -> ``results.csv`` of ``ltdpipe sweep``.
 
     Raises:
         DataError: a file is missing or is no such table.

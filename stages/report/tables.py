@@ -101,11 +101,10 @@ def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence
     """Paired tests of pairs of heads, set by set; None where there is no pair."""
     names = results.column_names()
     header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "of"]
-    rows: Rows = []
-    for each in uncertainty.compare(pairs):
-        ends = (Value(value, signed=True) for value in each.difference[:3])
-        tests = (each.difference.p, each.p_holm, each.of)
-        rows.append([each.head, each.other, names[each.tested], METRICS[each.metric].title, *ends, *tests])
+    rows: Rows = [
+        [each.head, each.other, names[each.tested], METRICS[each.metric].title, *each.cells]
+        for each in uncertainty.compare(pairs)
+    ]
     notes = [COMPARISON_NOTE, f"p_holm: Holm-corrected over all {len(rows)} tests of this table."]
     table = Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
     return table if pairs else None

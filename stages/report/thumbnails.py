@@ -47,12 +47,9 @@ class Errors(NamedTuple):
 
 
 def most_confident_errors(results: Results, head: str, sources: Mapping[str, Sources]) -> list[Errors]:
-    """Return the errors of a head, reals first, then generator by generator, where a corpus's images are at hand.
+    """Return the errors of a head, reals first, then generator by generator, for the corpora of ``sources``.
 
-    Args:
-        results: what was measured.
-        head: whose errors; the sign of the mean logit over its seeds decides what is one.
-        sources: corpus -> where its images are; corpora without are left out.
+    The sign of the mean logit over the head's seeds decides what is one.
     """
     errors = []
     for corpus, images in results.images.items():
