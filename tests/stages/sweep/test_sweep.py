@@ -242,7 +242,7 @@ def command(*arguments: str) -> Result:
 
 
 def test_the_command_sweeps_the_head_of_the_study(
-    corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpora: Path, two_generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
@@ -262,5 +262,15 @@ def test_the_command_sweeps_the_head_of_the_study(
     write(ltd={"type": "ltd", "candidates": [3, 4], "window": 2})
     assert "hold no 3 blocks" in str(command("window").exception)
     assert "two generators or more, planted has none" in str(command("generators").exception)
+    for name, source in (("demo-train", "train"), ("demo-test", "test")):
+        (tmp_path / "data" / "features" / name).unlink()
+        (tmp_path / "data" / "features" / name).symlink_to(two_generators / source)
+    study["seeds"] = [0]
+    write(ltd={"type": "linear"})
+    done = command("generators")
+    assert done.exit_code == 0, done.exception
+    table = tmp_path / "sweeps" / "demo-train" / "generators" / "results.csv"
+    # all, only, without, until, few: two sets and their mean
+    assert len(table.read_text().splitlines()) == 1 + (1 + 2 + 2 + 1 + 2) * 3
     write(ltd={"type": "univfd"})
     assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(command("window").exception)
