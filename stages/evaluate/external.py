@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -244,10 +245,7 @@ def _logits(texts: Sequence[Any], file: Path, column: str, *, logits: bool) -> N
 
 def _incomplete(images: pa.Table, scored: NDArray[np.int64]) -> dict[str, tuple[int, int]]:
     """Return test set -> (images without a score, images), for sets that lack some but not all."""
-    sizes, found = defaultdict[str, int](int), defaultdict[str, int](int)
-    inside = set(scored.tolist())
-    for place, names in enumerate(images["sets"].to_pylist()):
-        for name in names:
-            sizes[name] += 1
-            found[name] += place in inside
+    names = images["sets"].to_pylist()
+    sizes = Counter(itertools.chain.from_iterable(names))
+    found = Counter(itertools.chain.from_iterable(names[place] for place in scored.tolist()))
     return {name: (sizes[name] - found[name], sizes[name]) for name in sorted(sizes) if 0 < found[name] < sizes[name]}

@@ -78,7 +78,7 @@ def test_shard_that_kills_its_workers_is_set_aside_and_the_rest_finishes(
     assert (summary.extracted, len(table)) == (3, 12)
 
 
-@pytest.mark.parametrize("setting", ["weights", "view.decoder"])
+@pytest.mark.parametrize("setting", ["weights", "precision"])
 def test_worker_that_would_make_other_features_makes_nothing(pictures, extract, tmp_path, own_tasks, setting):
     own_tasks(task_on_another_worker, DIFFERS=setting)
     with pytest.raises(ResourceError, match=rf"worker \d at tcp://.* would make other features .*\({setting}: .* here"):

@@ -3,6 +3,7 @@ import itertools
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli import ltdpipe
 from pipeline.commands.arguments import memory_option
 from planted import in_transitions, labels_of, noise, write_view
-from running import PROJECT, start_held, wait_for
+from running import PROJECT, run_command, start_held, wait_for
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable
 from stages.heads.model_card import model_card
 from stages.heads.settings import (
@@ -34,6 +35,14 @@ from storage.errors import SettingError
 from storage.headfile import load_head
 from storage.index import INDEX_NAME, fingerprint, read_index
 
+# The budget of a process that may take 1 GiB, as in a container.
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_RSS, (1 << 30, 1 << 30))
+import torch
+from stages.heads.machine import default_budget
+print(default_budget(torch.device("cpu")))
+"""
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
 
@@ -346,6 +355,8 @@ def test_threads_and_memory_are_those_of_the_machine() -> None:
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # 60 % of what is free, in bytes: less than of all, more than if it were counted in kilobytes
     assert 0.6 * installed / 1024 < default_budget(torch.device("cpu")) < 0.59 * installed
+    limited = run_command(sys.executable, "-c", LIMITED, cwd=PROJECT)
+    assert 0 < int(limited.stdout) < 0.6 * 2**30  # what the process itself takes is gone
 
 
 def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:
