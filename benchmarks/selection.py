@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from stages.heads.settings import LtdSettings, TrainSettings
 from stages.train.batches import FeatureBatches
 from stages.train.data import TrainingData
 from stages.train.loop import logits_of, train_together
-from stages.train.selection import choose_windows
+from stages.train.selection import choose_windows, doubts
 from stages.train.training import Training
 from storage.features import FeatureTable
 
@@ -69,7 +69,7 @@ TWO = {
 class Trial(NamedTuple):
     """What one training came to."""
 
-    starts: list[int]
+    starts: list[Any]
     ap: float
     trainings: float
     in_doubt: bool
@@ -133,7 +133,7 @@ def trials(views: Path, selections: dict[str, LtdSettings], seed: int) -> list[T
         return Training(head, TRAIN, seed, kept=views / f"{of}.safetensors", announce=False)
 
     def trial(settings: LtdSettings) -> Trial:
-        trainings, in_doubt = 1.0, False
+        trainings, told = 1.0, dict[str, Any]()
         if settings.chosen_windows:
             chosen, told = choose_windows(
                 settings,
@@ -146,11 +146,12 @@ def trials(views: Path, selections: dict[str, LtdSettings], seed: int) -> list[T
             )
             epochs = sum(told["epochs"][len(window["held_out_losses"]) - 1] for window in told["windows"])
             trainings = epochs / TRAIN.epochs + settings.chosen_windows - 1
-            in_doubt = "dropped_in_doubt" in told or told["difference"] <= told["standard_error"]
             settings = ltd(f"fixed:{','.join(map(str, sorted(chosen)))}")
         (training,) = train_together([start(settings)], *feeds)
         (logits,) = logits_of([training.head], test, TRAIN.batch)
-        starts = [value for name, value in training.head.describe().items() if name.startswith("window_start")]
+        facts = training.head.describe()
+        starts = [value for name, value in facts.items() if name.startswith("window_start")]
+        in_doubt = bool(told) and any(doubts({**facts, "window_selection": told}))
         return Trial(starts, float(average_precision_score(test.labels, logits)), trainings, in_doubt)
 
     return [trial(settings) for settings in selections.values()]

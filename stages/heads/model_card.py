@@ -97,7 +97,8 @@ def _window_choice(selection: Mapping[str, Any], window: int) -> str:
     for each in selection["windows"]:
         losses = [f"{loss:.4f}" for loss in each["held_out_losses"]]
         cells = " | ".join(losses + [""] * (len(epochs) - len(losses)))
-        lines.append(f"| {each['start']}..{each['start'] + window - 1} | {cells} |")
+        doubt = ", dropped in doubt" if each["start"] in selection.get("dropped_in_doubt", ()) else ""
+        lines.append(f"| {each['start']}..{each['start'] + window - 1}{doubt} | {cells} |")
     best_two = f"{selection['difference']:.4f}, standard error {selection['standard_error']:.4f}"
     return "\n".join([*lines, "", f"The best two differ by {best_two}."])
 

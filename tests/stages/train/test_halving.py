@@ -12,7 +12,7 @@ from stages.heads.model_card import model_card
 from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
 from stages.train.data import TrainingData
 from stages.train.run import HeadToTrain, TrainSummary, run
-from stages.train.selection import choose_windows
+from stages.train.selection import choose_windows, doubts
 from stages.train.training import Training
 from storage.errors import LtdpipeError
 from storage.headfile import load_head
@@ -78,6 +78,8 @@ def test_nothing_is_dropped_before_something_shows(
     assert margins[chosen][-1] == max(margins[window][-1] for window in windows)
     assert all(margins[window] == margins[chosen] for window in doubted)
     assert reporter.done == 8 * len(margins)
+    said = list(doubts({"window_selection": told, "window_start": chosen}))
+    assert any("were dropped, though not clearly worse" in line for line in said) is bool(doubted)
 
 
 def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view: Path, tmp_path: Path, reporter: Any) -> None:
