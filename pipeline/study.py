@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from rich.table import Table
+    from rich.console import Group
 
     from pipeline.params import Params
 
 _SHOWN_VERSIONS = ("ltdpipe", "torch", "open_clip_torch", "scikit-learn", "pillow", "h5py")
 
 
-def write_report(params: Params) -> tuple[Path, Table]:
+def write_report(params: Params) -> tuple[Path, Group]:
     """Write ``reports/<study>`` from the scores and analyses that the parameters name, and from no other.
 
     Returns:

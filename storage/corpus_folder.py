@@ -219,6 +219,14 @@ class CorpusFolder:
                     kept[number] = taps, rows.to_pylist()
         return kept
 
+    def count_unfinished(self) -> int:
+        """Count the images that are kept of unfinished shards, by the names of their files alone."""
+        kept: dict[str, int] = {}
+        for sidecar in sidecars(self.directory, "unfinished"):  # the longest of a shard comes last
+            _, shard, images = sidecar.stem.split("-")
+            kept[shard] = int(images)
+        return sum(kept.values())
+
     def drop_unfinished(self) -> None:
         """Drop what is kept of unfinished shards."""
         remove(*self.directory.glob("unfinished-*"))

@@ -91,14 +91,16 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     from rich.text import Text
 
     # no frame around it, so that it fits a terminal of 80 columns; nothing in a cell is taken for markup
-    table = Table(title=Text(names.printable(title)), caption=Text(caption), title_justify="left", show_edge=False)
+    table = Table(caption=Text(caption), show_edge=False)
     table.pad_edge = False
     for name in header:
         number = name not in {"set", "metric", "corpus"}
         table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         table.add_row(*(Text(names.printable(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    console.print(Text(names.printable(title), style="table.title"))  # a title of the table is as narrow as the table
+    console.print(table)
 
 
 def refuse_both(folder: Path, corpus: str | None) -> None:

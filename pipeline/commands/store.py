@@ -76,6 +76,8 @@ def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
     unfound = manifest["path"].filter(pc.is_null(located))
     touched = pc.sum(pc.is_in(unfound, value_set=folder.rows["path"]), min_count=0).as_py()
     parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
+    if missing and (kept := folder.count_unfinished()):
+        parts[-1] += f" ({kept} kept in unfinished shards)"
     parts += [f"{touched} touched since (another size or time), to be made again"] if touched else []
     parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []
     rate = images_per_second(folder)

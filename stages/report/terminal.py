@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 4  # of heads that fit a terminal of 80 columns
 
 
-def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in percent") -> Table:
+def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in percent") -> Group:
     """Lay out what metrics.json holds for the terminal: a row per set, a column per head, the mean below.
 
     More heads than fit a terminal of 80 columns are rows, and the columns are the means of the benchmarks.
@@ -26,7 +27,8 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in p
         title: printed above.
     """
     # no frame around it: four heads then fit a terminal of 80 columns
-    table = Table(title=Text(printable(title)), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False)
+    shown = Group(Text(printable(title), style="table.title"), table)  # a title of the table is as narrow as the table
     keys = {key: None for lines in metrics.values() for key in lines}
     corpora = [key for key in keys if "/" not in key]
     if len(metrics) > _MOST_COLUMNS:
@@ -35,7 +37,7 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in p
             table.add_column(Text(f"mean of {printable(corpus)}"), justify="right")
         for head, lines in metrics.items():
             table.add_row(Text(printable(head)), *(Text(_pair(lines.get(corpus, {}))) for corpus in corpora))
-        return table
+        return shown
     table.add_column("set")
     for head in metrics:
         table.add_column(Text(printable(head)), justify="right")
@@ -50,7 +52,7 @@ def result_table(metrics: Mapping[str, Any], *, title: str = "AP / accuracy in p
         covered = [(mean["ap_sets"], mean["accuracy_sets"], mean["sets"]) for mean in means]
         counts = [f"{ap} / {acc} of {total}" if ap != acc else f"{ap} of {total}" for ap, acc, total in covered]
         table.add_row(Text("sets covered"), *map(Text, counts), end_section=True)
-    return table
+    return shown
 
 
 def _pair(line: Mapping[str, float]) -> str:

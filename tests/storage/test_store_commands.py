@@ -20,7 +20,7 @@ from running import PROJECT
 from stages.scan.run import run as scan
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError, SettingError
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_index, sidecar_of
 from storage.manifest import write_manifest
 from storage.store import training_folder
 
@@ -54,6 +54,20 @@ def test_status_counts_done_failed_and_missing(project):
     assert "not running" in said
     assert f"{VIEW}: 9 done, 1 failed, key {SPEC.key[:8]}; the manifest has changed since" in said
     assert "new: no manifest yet; `ltdpipe scan --corpus new` makes it" in said
+
+
+def test_status_says_what_a_stopped_run_has_kept_of_unfinished_shards(project):
+    write_manifest(manifest(names(16)), Path("corpora/toy.parquet"))
+    folder = CorpusFolder(project / SPEC.key / "toy", SPEC)
+    done = read_index(VIEW / INDEX_NAME).table.select(SIDECAR_SCHEMA.names).to_pylist()
+    rows = [row | {"row": None} for row in done[:3]]
+    folder.keep_unfinished(7, {}, rows[:1])
+    shorter = sidecar_of(folder.directory / "unfinished-00007-000001.h5")
+    sidecar = shorter.read_bytes()
+    folder.keep_unfinished(7, {}, rows)
+    shorter.write_bytes(sidecar)  # as a kill before its removal leaves it
+    folder.keep_unfinished(8, {}, rows[:2])
+    assert "6 missing (5 kept in unfinished shards)" in run(status, "--corpus", "toy")
 
 
 def test_status_names_the_process_at_work_damaged_files_and_touched_images(project):

@@ -285,6 +285,9 @@ def test_four_heads_fit_a_terminal_of_80_columns_and_more_are_its_rows():
     text = printed(result_table(few), width=80)
     assert text.count("100.0 / 50.0") == 8
     assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
+    title = "mine: AP / accuracy in percent, mean over seeds; random weights"
+    one = printed(result_table({"ltd": few["ltd"]}, title=title), width=80)
+    assert one.startswith(title)  # a title is as wide as the terminal, not as the table
     many = {head: {"demo-test": mean, "demo-test/bilinear": line, "ufd": mean} for head in heads}
     text = printed(result_table(many), width=80)
     assert text.count("100.0 / 50.0") == 24 * 2
