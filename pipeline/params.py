@@ -14,7 +14,7 @@ from stages.heads.settings import HeadSettings, TrainSettings
 from stages.scan.settings import ScanSettings
 from storage.atomic import write_text
 from storage.errors import SettingError
-from storage.views import expand_views, view_directories
+from storage.views import VIEW, View, expand_views, view_directories
 
 T = TypeVar("T")
 
@@ -40,7 +40,9 @@ def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _known_views(views: tuple[str, ...]) -> tuple[str, ...]:
-    expand_views(views)
+    expanded = expand_views(views)
+    if any(view.aligned for view in expanded) and View(VIEW) not in expanded:
+        raise ValueError("views that begin with align read from the clean view how files are encoded; add clean")
     return views
 
 

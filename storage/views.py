@@ -1,8 +1,8 @@
 """The names of views: what ``corpora.<name>.views`` may say, and the one folder that each view's features lie in.
 
-A setting is ``clean``, ``train:V``, ``val``, ``tencrop``, ``web``, or a chain of degradations such as
-``scale:0.5+jpeg:70`` (docs/views.md). ``train:5`` stands for the five views train-0 .. train-4: a view always gives one
-picture an image.
+A setting is ``clean``, ``train:V``, ``val``, the same aligned (``align``, ``align-train:V``, ``align-val``),
+``tencrop``, ``web``, or a chain of degradations such as ``scale:0.5+jpeg:70`` (docs/views.md). ``train:5`` stands for
+the five views train-0 .. train-4: a view always gives one picture an image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 VIEW = "clean"  # the view without augmentation: features/<corpus>/clean
+ALIGN = "align"  # the clean view of images that are encoded alike in both classes
 TEN_CROPS = 10
 # What the setting ``web`` stands for: the picture as platforms and people ship it again. A screenshot is scaled to the
 # screen and saved as PNG, which loses nothing more.
@@ -38,15 +39,19 @@ class View(NamedTuple):
             image, small, for people to look at.
         number: which of the augmented views or crops; 0 where there is only one.
         steps: the degradations, in the order they are applied; empty for other kinds.
+        aligned: whether images are first encoded as those of the other class are (``stages.extract.align``).
     """
 
     kind: str
     number: int = 0
     steps: tuple[Degradation, ...] = ()
+    aligned: bool = False
 
     @property
     def directory(self) -> str:
-        """Name of its folder below ``features/<corpus>``: ``train-0``, ``scale-0.5+jpeg-70``."""
+        """Name of its folder below ``features/<corpus>``: ``train-0``, ``align``, ``scale-0.5+jpeg-70``."""
+        if self.aligned:
+            return ALIGN if self.kind == VIEW else f"{ALIGN}-{self._replace(aligned=False).directory}"
         if self.kind == "degraded":
             return "+".join(map(str, self.steps)).replace(":", "-")
         return f"{self.kind}-{self.number}" if self.kind in {"train", "tencrop"} else self.kind
@@ -85,8 +90,10 @@ def view_directories(settings: Iterable[str]) -> tuple[str, ...]:
 
 def _expand(setting: str) -> list[View]:
     kind, _, count = setting.partition(":")
-    if setting in {"clean", "val"}:
-        return [View(setting)]
+    if setting in {VIEW, "val", ALIGN}:
+        return [View(VIEW, aligned=True) if setting == ALIGN else View(setting)]
+    if setting.startswith((f"{ALIGN}-train", f"{ALIGN}-val")):
+        return [view._replace(aligned=True) for view in _expand(setting.removeprefix(f"{ALIGN}-"))]
     if setting == "web":
         return [view for each in WEB for view in _expand(each)]
     if setting == "tencrop":
@@ -102,8 +109,9 @@ def _step(setting: str, step: str) -> Degradation:
     kind, _, text = step.partition(":")
     if kind not in DEGRADATIONS:
         raise ValueError(
-            f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, tencrop, web, and "
-            f"{', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in scale:0.5+jpeg:70"
+            f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, align, align-train:V, align-val, "
+            f"tencrop, web, and {', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in "
+            "scale:0.5+jpeg:70"
         )
     meaning, allowed = DEGRADATIONS[kind]
     try:

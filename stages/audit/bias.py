@@ -46,7 +46,7 @@ class Predictor:
         text = (
             f"format, size and JPEG quality of the file alone tell the classes apart: AP {self.ap:.3f}, guessing "
             f"gives {self.prevalence:.3f}. A detector may score on this instead of the image; look at the matched "
-            "numbers"
+            "numbers, and where formats differ extract the views align and align-train, in which they do not"
         )
         return {"format-bias": text}
 

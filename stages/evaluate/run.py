@@ -42,7 +42,7 @@ CODE = (
     *HEAD_CODE,
 )
 # Views that exist for training only: nobody is tested on them.
-_TRAINING_VIEWS = ("train-", "val")
+_TRAINING_VIEWS = ("train-", "val", "align-")
 _CROPS = "tencrop"
 
 

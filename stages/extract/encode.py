@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from stages.extract.align import QUALITY
 from stages.extract.loaders import open_loaders
 from stages.extract.read_image import NO_METADATA, ReadResult, ReadSpec, Task, Timing
 from storage.errors import DataError, ResourceError
@@ -173,9 +174,9 @@ class _Encoder:
         """Yield what is to be read, in order."""
         for plan in self._plans:
             begun = {view: len(self._kept[view].get(n, ({}, []))[1]) for view, n in plan.shards.items()}
-            for at, path in enumerate(plan.images["path"].to_pylist()):
+            for at, image in enumerate(plan.images.to_pylist()):
                 if views := tuple(view for view, count in begun.items() if count <= at):
-                    yield Task(path, views)
+                    yield Task(image["path"], views, image.get(QUALITY))
 
     def encode(self, reads: Iterator[ReadResult], progress: Progress, stopped: Callable[[], bool]) -> None:
         """Make all shards of what was read of :meth:`tasks`."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from stages.extract.align import QUALITY
 from stages.extract.read_image import UNREAD
 from storage.atomic import write_text
 from storage.errors import DataError
@@ -41,7 +42,7 @@ class ShardPlan:
     """The images of one shard, and the views that lack just these images.
 
     Attributes:
-        images: path, size and time of each, from the manifest.
+        images: path, size and time of each, from the manifest; and where it has that, ``align.QUALITY``.
         shards: number of a view -> number of the shard that it becomes there.
     """
 
@@ -63,12 +64,12 @@ def plan_shards(
     Returns:
         The plans, in manifest order. Views that lack the same images share a plan, so those are decoded once.
     """
-    identity = manifest.select(IDENTITY)
+    images = manifest.select([name for name in (*IDENTITY, QUALITY) if name in manifest.column_names])
     plans: dict[bytes, ShardPlan] = {}
     for view, rows in enumerate(missing):
         for start in range(0, len(rows), shard_size):
             part = rows[start : start + shard_size]
-            plan = plans.setdefault(part.tobytes(), ShardPlan(identity.take(part), {}))
+            plan = plans.setdefault(part.tobytes(), ShardPlan(images.take(part), {}))
             plan.shards[view] = next(numbers[view])
     return sorted(plans.values(), key=lambda plan: plan.images["path"][0].as_py())
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.extract.containers import check_png_pixels, without_metadata
-from stages.extract.views import Recipe, apply_view
+from stages.extract.views import Recipe, apply_view, recompress
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,10 +67,17 @@ class ReadSpec:
 
 @dataclass(frozen=True)
 class Task:
-    """One image to read: its path in the manifest, and the numbers of the views that want it."""
+    """One image to read.
+
+    Attributes:
+        path: in the manifest.
+        views: the numbers of the views that want it.
+        quality: of the JPEG that it becomes first (``stages.extract.align``); None: it stays as it is.
+    """
 
     path: str
     views: tuple[int, ...]
+    quality: int | None = None
 
 
 @dataclass
@@ -127,9 +134,11 @@ def read_image(
     metadata, image = decode(content, apply_exif=spec.apply_exif, timing=timing)
     started = time.perf_counter()
     if image is not None:
+        encoded = image if task.quality is None else None
         for number in task.views:
             try:
-                out[number] = np.asarray(apply_view(image, spec.views[number], spec.recipe, task.path))
+                encoded = encoded or recompress(image, "JPEG", task.quality or 0)
+                out[number] = np.asarray(apply_view(encoded, spec.views[number], spec.recipe, task.path))
             except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
                 errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
     timing.view = time.perf_counter() - started

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.extract.align import QUALITY, alignment
 from stages.extract.backbone import feature_spec, load_backbone
 from stages.extract.encode import make_shards
 from stages.extract.plan import check_on_disk, drop_stale, hash_content, plan_shards, roots_note
@@ -132,49 +133,80 @@ def run(
     if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
     recipe = Recipe(geometry, card.size, settings.augmentation_seed)
-    read_spec = ReadSpec(sources, expand_views(views), recipe, settings.apply_exif)
-    names = [view.directory for view in read_spec.views]
-    for name in names:
-        refuse_foreign(out / name)
+    plain, aligned = (tuple(v for v in expand_views(views) if v.aligned is which) for which in (False, True))
+    for view in (*plain, *aligned):
+        refuse_foreign(out / view.directory)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
+        job = _Job(corpus, root, sources, settings, store, owner, out, reporter, runtime, backbone, make)
+        indexes, made, timing = job.extract(ReadSpec(sources, plain, recipe, settings.apply_exif), manifest)
+        if aligned:  # how their images are encoded is known when the clean view is there
+            qualities, digest = alignment(indexes[VIEW].table, corpus)
+            recipe = replace(recipe, alignment=digest)
+            images = manifest.append_column(QUALITY, qualities)
+            others = job.extract(ReadSpec(sources, aligned, recipe, settings.apply_exif), images)
+            indexes, made = indexes | others[0], made | others[1]
+            timing.add(others[2])
+    return _summarise(indexes, made, card.size, timing)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run works with; see :func:`run`."""
+
+    corpus: str
+    root: Path | str
+    sources: Sources
+    settings: ExtractSettings
+    store: Path
+    owner: Path | None
+    out: Path
+    reporter: Reporter
+    runtime: Runtime
+    backbone: BackboneIdentity
+    make: Callable[..., Timing]
+
+    def extract(self, read_spec: ReadSpec, manifest: pa.Table) -> tuple[dict[str, Index], dict[str, int], Timing]:
+        """Make and publish what the views lack; return their indexes, how many images were encoded, and the time."""
+        corpus, reporter, runtime, backbone = self.corpus, self.reporter, self.runtime, self.backbone
 
         def folders_of(backbone: BackboneIdentity) -> list[CorpusFolder]:
-            specs = [feature_spec(backbone, settings, read_spec, view) for view in read_spec.views]
-            return [corpus_folder(store, corpus, spec, project=owner, roots=roots_note(sources)) for spec in specs]
+            specs = [feature_spec(backbone, self.settings, read_spec, view) for view in read_spec.views]
+            roots = roots_note(self.sources)
+            return [corpus_folder(self.store, corpus, spec, project=self.owner, roots=roots) for spec in specs]
 
-        if settings.precision == "auto":
+        if self.settings.precision == "auto":
             backbone = _as_before(backbone, folders_of, corpus, reporter)
         folders = folders_of(backbone)
-        for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
-            stack.enter_context(folder.lock(reporter.note))
-        content_hash = cache(partial(hash_content, sources))
-        check = runtime.check_content
-        for folder in folders:
-            drop_stale(folder, manifest, sources, reporter, content_hash=content_hash, check_content=check)
-        missing = [folder.missing(manifest) for folder in folders]
-        timing = Timing()
-        if any(map(len, missing)):
-            images = manifest.take(np.unique(np.concatenate(missing)))
-            check_on_disk(images, sources, corpus)
-            plans = plan_shards(manifest, missing, [folder.free_numbers() for folder in folders], runtime.shard_size)
-            total = sum(len(plan.images) for plan in plans)
-            _check_precision(backbone, corpus, total)
-            with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                timing = make(
-                    backbone, read_spec, folders, plans, progress=progress, runtime=runtime, notify=reporter.note
-                )
+        with ExitStack() as locks:
+            for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
+                locks.enter_context(folder.lock(reporter.note))
+            content_hash, check = cache(partial(hash_content, self.sources)), runtime.check_content
             for folder in folders:
-                folder.clean(reporter.warn)
-        indexes = [folder.write_index(manifest) for folder in folders]
-        made = dict(zip(names, map(len, missing), strict=True))
-        summary = _summarise(dict(zip(names, indexes, strict=True)), made, card.size, timing)
-        if not summary.usable:
-            reasons = "; ".join(summary.failed)
-            raise DataError(f"corpus {corpus!r}: none of {len(manifest)} images below {root} can be read ({reasons})")
-        for name, folder, index in zip(names, folders, indexes, strict=True):
-            publish(folder, out / name, index.shards, reporter.note)
-    return summary
+                drop_stale(folder, manifest, self.sources, reporter, content_hash=content_hash, check_content=check)
+            missing = [folder.missing(manifest) for folder in folders]
+            timing = Timing()
+            if any(map(len, missing)):
+                check_on_disk(manifest.take(np.unique(np.concatenate(missing))), self.sources, corpus)
+                numbers = [folder.free_numbers() for folder in folders]
+                plans = plan_shards(manifest, missing, numbers, runtime.shard_size)
+                total = sum(len(plan.images) for plan in plans)
+                _check_precision(backbone, corpus, total)
+                with reporter.progress(f"extract {corpus}", total, "images") as progress:
+                    knobs = {"progress": progress, "runtime": runtime, "notify": reporter.note}
+                    timing = self.make(backbone, read_spec, folders, plans, **knobs)
+                for folder in folders:
+                    folder.clean(reporter.warn)
+            names = [view.directory for view in read_spec.views]
+            indexes = {name: folder.write_index(manifest) for name, folder in zip(names, folders, strict=True)}
+            errors = _errors(indexes)
+            if not errors.null_count:
+                reasons = "; ".join(errors.unique().to_pylist())
+                found = f"none of {len(manifest)} images below {self.root} can be read ({reasons})"
+                raise DataError(f"corpus {corpus!r}: {found}")
+            for folder, (name, index) in zip(folders, indexes.items(), strict=True):
+                publish(folder, self.out / name, index.shards, reporter.note)
+        return indexes, dict(zip(names, map(len, missing), strict=True)), timing
 
 
 def _worker(
@@ -238,9 +270,8 @@ def _absolute(root: Path | str) -> Path | str:
 
 def _summarise(indexes: Mapping[str, Index], made: Mapping[str, int], size: int, timing: Timing) -> ExtractSummary:
     """Count what the indexes of all views hold, of which ``made`` images were encoded now; S is ``size``."""
-    tables = [index.table for index in indexes.values()]
-    first = tables[0]
-    errors = pc.coalesce(*(table["error"] for table in tables))
+    first = next(iter(indexes.values())).table
+    errors = _errors(indexes)
     failed = {each["values"]: each["counts"] for each in errors.drop_null().value_counts().to_pylist()}
     sides = pc.min_element_wise(first["width"], first["height"])
     small = pc.and_(pc.less(sides, size), pc.equal(first["status"], "ok"))
@@ -254,6 +285,11 @@ def _summarise(indexes: Mapping[str, Index], made: Mapping[str, int], size: int,
         small=pc.sum(small, min_count=0).as_py(),
         timing=timing,
     )
+
+
+def _errors(indexes: Mapping[str, Index]) -> pa.ChunkedArray:
+    """Return (N,) why each image failed in the first view in which it did; null for those usable in every view."""
+    return pc.coalesce(*(index.table["error"] for index in indexes.values()))
 
 
 def _formats(table: pa.Table) -> tuple[FormatRow, ...]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from storage.views import VIEW
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,11 +44,13 @@ class Recipe:
         geometry: a name in ``GEOMETRIES``.
         size: S, the backbone's input side in pixels.
         seed: of all random draws.
+        alignment: digest of what decides how images of aligned views are encoded (``stages.extract.align``).
     """
 
     geometry: str
     size: int
     seed: int = 0
+    alignment: str | None = None
 
 
 def apply_view(image: Image.Image, view: View, recipe: Recipe, path: str) -> Image.Image:
@@ -75,7 +79,8 @@ def _thumbnail(image: Image.Image, size: int) -> Image.Image:
 
 
 def draws(path: str, view: View, seed: int) -> np.random.Generator:
-    """Return the generator of one image in one view."""
+    """Return the generator of one image in one view; an aligned view has the draws of the plain one."""
+    view = view._replace(aligned=False)
     digest = hashlib.sha256(f"{path}\0{view.directory}\0{seed}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
@@ -242,10 +247,12 @@ def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]
         "decoder": decoder_name(apply_exif=apply_exif),
         "geometry": "short256-crop224" if view.kind in _OWN_CROP else recipe.geometry,
         "size": recipe.size,
-        "augmentation": "none" if view.kind == "clean" else view.directory,
+        "augmentation": "none" if view.directory == VIEW else view.directory,
     }
-    if view.kind != "clean":
+    if view.directory != VIEW:
         spec["augmentation_version"] = AUGMENTATION_VERSION
+    if view.aligned:
+        spec["alignment"] = recipe.alignment
     if view.kind in _OWN_CROP or any(step.kind == "noise" for step in view.steps):
         spec["seed"] = recipe.seed
     return spec

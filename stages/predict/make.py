@@ -26,7 +26,7 @@ from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import load_head
 from storage.spec import FeatureSpec
-from storage.views import View
+from storage.views import ALIGN, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
     settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
     module = head_with(head, settings, trained, {name: tensor.float() for name, tensor in weights.items()})
     if geometry is None:
-        is_clean = trained.view.get("augmentation", "none") == "none"
+        is_clean = trained.view.get("augmentation", "none") in {"none", ALIGN}
         geometry = trained.view.get("geometry", DEFAULT_GEOMETRY) if is_clean else DEFAULT_GEOMETRY
     if geometry not in GEOMETRIES:
         raise SettingError(f"geometry {geometry!r} is not known; choose from {', '.join(GEOMETRIES)}")

@@ -22,6 +22,7 @@ from stages.report.sweeps import sweep_figures
 from stages.report.table import Block, Table, Value
 from stages.report.tables import HEADLINE
 from stages.report.thumbnails import SIDE, most_confident_errors
+from storage.views import ALIGN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -150,7 +151,7 @@ def _facts(results: Results) -> list[tuple[str, object, str]]:
         ("Seeds", len(seeds), ", ".join(map(str, seeds))),
         ("Configurations tried", len(configurations), "heads and seeds; the best of several is partly luck"),
     ]
-    degraded = [view for view in results.views if not view.startswith(MATCHED)]
+    degraded = [view for view in results.views if not view.startswith((MATCHED, ALIGN))]
     kinds = dict.fromkeys(view.partition("-")[0] for view in degraded)
     return [*facts, ("Degraded views", len(degraded), ", ".join(kinds))] if degraded else facts
 

@@ -12,12 +12,14 @@ from stages.report.chart import UNIT, Curve, common_scale, line_chart
 from stages.report.set_figures import MOST_HEADS, head_kind
 from stages.report.table import Block, Table, Value
 from stages.report.tables import HEADLINE
+from storage.views import ALIGN
 
 if TYPE_CHECKING:
     from stages.report.results import Results
     from stages.report.svg import Chart
     from stages.report.table import Rows
 
+_OTHERS = {MATCHED.removesuffix("-"): "metadata-matched", ALIGN: "format-aligned"}
 _VIEW = re.compile(r"^([a-z]+)-(\d+(?:\.\d+)?)$")
 
 
@@ -53,7 +55,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
         views += [(kind, v, at) for v, at in of_kind if not paper or (grid and grid[0] <= at <= grid[1])]
     if not paper:
         several = [view for view in results.views if view not in {name for _, name, _ in views}]
-        views += [("metadata-matched" if view.startswith(MATCHED) else "several", view, None) for view in several]
+        views += [(_OTHERS.get(view.partition("-")[0], "several"), view, None) for view in several]
     blocks = []
     for metric in HEADLINE:
         rows: Rows = []
