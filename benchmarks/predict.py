@@ -32,7 +32,7 @@ from stages.heads.settings import HeadSettings, LinearSettings, LtdSettings
 from stages.predict.detector import Detector
 from stages.predict.inputs import find_images
 from stages.predict.make import run as make_bundle
-from stages.predict.results import open_results
+from stages.predict.results import columns, open_results
 from stages.predict.run import predictions
 from stages.reporter import SilentReporter
 from stages.scan.run import run as scan
@@ -100,7 +100,7 @@ def memory(folder: Path, bundle: Path, count: int) -> None:
         else:
             Image.fromarray(draw.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path)
     started = time.perf_counter()
-    with open_results(folder / "out.csv", check=False, detector="measured") as (write, _):
+    with open_results(folder / "out.csv", columns(check=False), detector="measured") as (write, _):
         peaks = []
         for number, row in enumerate(results(bundle, images), 1):
             write(row)

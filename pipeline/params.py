@@ -14,7 +14,7 @@ from stages.heads.settings import HeadSettings, TrainSettings
 from stages.scan.settings import ScanSettings
 from storage.atomic import write_text
 from storage.errors import SettingError
-from storage.views import VIEW, View, expand_views, view_directories
+from storage.views import VIEW, View, check_tiles, expand_views, view_directories
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ class Corpus(ScanSettings):
 
     views: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known_views)] = ("clean",)
     """Which views are extracted (docs/views.md), as in [clean, train:5, val, jpeg:70, scale:0.5+jpeg:70]."""
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Corpus:
+        check_tiles(expand_views(self.views), self.geometry)
+        return self
 
 
 class _Section(BaseModel):

@@ -1,12 +1,14 @@
 """The names of views: what ``corpora.<name>.views`` may say, and the one folder that each view's features lie in.
 
 A setting is ``clean``, ``train:V``, ``val``, the same aligned (``align``, ``align-train:V``, ``align-val``),
-``tencrop``, ``web``, or a chain of degradations such as ``scale:0.5+jpeg:70`` (docs/views.md). ``train:5`` stands for
-the five views train-0 .. train-4: a view always gives one picture an image.
+``tencrop``, ``tiles:N``, ``web``, or a chain of degradations such as ``scale:0.5+jpeg:70`` (docs/views.md). ``train:5``
+stands for the five views train-0 .. train-4: a view always gives one picture an image.
 """
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 VIEW = "clean"  # the view without augmentation: features/<corpus>/clean
 ALIGN = "align"  # the clean view of images that are encoded alike in both classes
 TEN_CROPS = 10
+MOST_TILES = 64
+_COUNTED = {"train": ("V with V views", 1, 1000), "tiles": ("N with at most N tiles, N", 2, MOST_TILES)}
 # What the setting ``web`` stands for: the picture as platforms and people ship it again. A screenshot is scaled to the
 # screen and saved as PNG, which loses nothing more.
 WEB = ("fit:1080", "fit:512", "jpeg:75", "jpeg:60", "webp:75", "scale:0.75", "letterbox:0.1", "corner:0.6")
@@ -35,23 +39,27 @@ class View(NamedTuple):
     """One way to look at every image of a corpus.
 
     Attributes:
-        kind: "clean", "train", "val", "tencrop" or "degraded"; or "thumbnail", which no setting stands for: the whole
-            image, small, for people to look at.
-        number: which of the augmented views or crops; 0 where there is only one.
-        steps: the degradations, in the order they are applied; empty for other kinds.
+        kind: "clean", "train", "val", "tencrop", "tiles" or "degraded"; or "thumbnail", which no setting stands for:
+            the whole image, small, for people to look at.
+        number: which of the augmented views, crops or tiles; 0 where there is only one.
+        steps: the degradations, in the order they are applied; empty for most kinds.
         aligned: whether images are first encoded as those of the other class are (``stages.extract.align``).
+        most: N of ``tiles:N``.
     """
 
     kind: str
     number: int = 0
     steps: tuple[Degradation, ...] = ()
     aligned: bool = False
+    most: int = 1
 
     @property
     def directory(self) -> str:
         """Name of its folder below ``features/<corpus>``: ``train-0``, ``align``, ``scale-0.5+jpeg-70``."""
         if self.aligned:
             return ALIGN if self.kind == VIEW else f"{ALIGN}-{self._replace(aligned=False).directory}"
+        if self.kind == "tiles":
+            return f"tiles-{self.most}-{self.number}"
         if self.kind == "degraded":
             return "+".join(map(str, self.steps)).replace(":", "-")
         return f"{self.kind}-{self.number}" if self.kind in {"train", "tencrop"} else self.kind
@@ -83,9 +91,34 @@ def expand_views(settings: Iterable[str]) -> tuple[View, ...]:
     return tuple(views)
 
 
+def check_tiles(views: Iterable[View], geometry: str) -> None:
+    """Raise a ValueError where tiles are asked for of a geometry that scales or repeats images."""
+    if geometry != "crop224-pad" and any(view.kind == "tiles" for view in views):
+        raise ValueError(f"tiles are crops at an image's own resolution: geometry crop224-pad, found {geometry}")
+
+
 def view_directories(settings: Iterable[str]) -> tuple[str, ...]:
     """Return the folder names of all views that the settings of a corpus stand for, in their order."""
     return tuple(view.directory for view in expand_views(settings))
+
+
+def tile_corners(width: int, height: int, side: int, most: int) -> list[tuple[int, int]]:
+    """Return the upper left corners of the crops that cover an image at its own resolution, row by row.
+
+    They lie on a grid from edge to edge, with equal overlaps. Where more than ``most`` would be needed, the grid is
+    that with the smallest cells, and strips between its crops are not seen. A side shorter than a crop has one.
+    """
+    width, height = max(width, side), max(height, side)
+    grids = product(*(range(1, min(math.ceil(length / side), most) + 1) for length in (width, height)))
+    fitting = ((columns, rows) for columns, rows in grids if columns * rows <= most)
+    columns, rows = min(fitting, key=lambda grid: (max(width / grid[0], height / grid[1]), -grid[0] * grid[1]))
+    lefts, tops = _evenly(width - side, columns), _evenly(height - side, rows)
+    return [(left, top) for top in tops for left in lefts]
+
+
+def _evenly(last: int, count: int) -> list[int]:
+    """Return ``count`` places from 0 to ``last``, or the middle where it is one."""
+    return [round(last * at / (count - 1)) for at in range(count)] if count > 1 else [round(last / 2)]
 
 
 def _expand(setting: str) -> list[View]:
@@ -98,10 +131,11 @@ def _expand(setting: str) -> list[View]:
         return [view for each in WEB for view in _expand(each)]
     if setting == "tencrop":
         return [View("tencrop", number) for number in range(TEN_CROPS)]
-    if kind == "train":
-        if not count.isdecimal() or not 1 <= int(count) <= 1000:
-            raise ValueError(f"view {setting!r}: expected train:V with V views in 1..1000, as in train:5")
-        return [View("train", number) for number in range(int(count))]
+    if kind in _COUNTED:
+        what, least, greatest = _COUNTED[kind]
+        if not count.isdecimal() or not least <= int(count) <= greatest:
+            raise ValueError(f"view {setting!r}: expected {kind}:{what} in {least}..{greatest}, as in {kind}:5")
+        return [View(kind, at, most=int(count) if kind == "tiles" else 1) for at in range(int(count))]
     return [View("degraded", steps=tuple(_step(setting, step) for step in setting.split("+")))]
 
 
@@ -110,7 +144,7 @@ def _step(setting: str, step: str) -> Degradation:
     if kind not in DEGRADATIONS:
         raise ValueError(
             f"view {setting!r}: {step!r} is no view; allowed: clean, train:V, val, align, align-train:V, align-val, "
-            f"tencrop, web, and {', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in "
+            f"tencrop, tiles:N, web, and {', '.join(f'{name}:NUMBER' for name in DEGRADATIONS)}, chained with + as in "
             "scale:0.5+jpeg:70"
         )
     meaning, allowed = DEGRADATIONS[kind]

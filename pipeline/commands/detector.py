@@ -29,8 +29,15 @@ if TYPE_CHECKING:
     help="The extracted clean view of the training corpus: its bands go into the bundle, for `ltdpipe explain`.",
 )
 @click.option("--geometry", help="How an image becomes the backbone's input; without it, as in training.")
+@click.option(
+    "--plan",
+    default="clean",
+    show_default=True,
+    metavar="clean|tiles:N",
+    help="How much of an image is read: its middle, or up to N crops that cover it.",
+)
 @click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="A text file: the model card.")
-def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None, card: Path | None) -> None:
+def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None, plan: str, card: Path | None) -> None:
     """Put a trained head, with all that predicting needs, into one file.
 
     The backbone's weights are not in it: it names their hash, and predicting refuses any other.
@@ -42,7 +49,7 @@ def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None
         about = "" if card is None else card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"model card {card} cannot be read as UTF-8 text ({error})") from error
-    made = run(head=head, out=out, features=features, geometry=geometry, about=about)
+    made = run(head=head, out=out, features=features, geometry=geometry, plan=plan, about=about)
     bands = "with reference ranges" if made.bands is not None else "no reference ranges (add --features)"
     weights = " with random weights" if made.random_weights else ""
     echo(f"{out}: head {made.name} on {made.spec.backbone}{weights}, {bands}, {made.calibration.source}")

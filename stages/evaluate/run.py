@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ from storage.features import FeatureTable
 from storage.headfile import read_metadata
 from storage.index import INDEX_NAME, fingerprint, read_index
 from storage.manifest import evaluation_rows
-from storage.views import VIEW
+from storage.views import VIEW, tile_corners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,10 @@ CODE = (
 )
 # Views that exist for training only: nobody is tested on them.
 _TRAINING_VIEWS = ("train-", "val", "align-")
-_CROPS = "tencrop"
+# Views of one picture in several parts -> what becomes of the parts' logits, under which name.
+_MEAN, _MAXIMUM = "mean", "max"
+_TILES = "tiles-"
+_PARTS = re.compile(r"(tencrop|tiles-\d+)-\d+")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def run_views(
 
     Args:
         features: directory of an extracted corpus, one folder per view; views made for training are left out. The
-            views of ten crops become one: the mean of their logits.
+            views of ten crops become one, the mean of their logits; those of tiles two, with mean and maximum.
         heads: what is scored, and where the scores go.
         finished: folder of finished scores, each under its recipe: what is there is not scored again but linked to its
             place, and what is scored is put there.
@@ -110,12 +114,16 @@ def run_views(
         DataError: as :func:`run`, or there is no view to score.
     """
     views: dict[str, list[Path]] = defaultdict(list)
-    for directory in sorted(features.glob("*/")):
+    for directory in sorted(features.glob("*/"), key=lambda path: (len(path.name), path.name)):
         if not directory.name.startswith(_TRAINING_VIEWS):
-            views[_CROPS if directory.name.startswith(_CROPS) else directory.name].append(directory)
+            parts = _PARTS.fullmatch(directory.name)
+            views[directory.name if parts is None else parts[1]].append(directory)
     if not views:
         raise DataError(f"{features} holds no view to evaluate; extract the corpus first")
-    shown = [_View(name, directories) for name, directories in views.items()]
+    shown = []
+    for name in sorted(views):
+        kinds = (_MEAN, _MAXIMUM) if name.startswith(_TILES) else (_MEAN,)
+        shown += [_View(f"{name}-{kind}" if len(kinds) > 1 else name, views[name], parts=kind) for kind in kinds]
     shown += [_View(f"{MATCHED}{each}", views[VIEW], match=each) for each in match if VIEW in views]
     held_out: dict[Any, _View] = {}
     files: list[dict[_View, Path]] = []
@@ -181,6 +189,7 @@ class _View:
         directories: of the same images, made with the backbone and arithmetic of training; geometry, augmentation and
             stored blocks may differ: training crops at random and evaluation the centre.
         match: only images whose files are alike in both classes, as members of the sets where they are.
+        parts: what an image's logit is of those in the directories, "mean" or "max".
         held_out: (validation, share) of ``TrainSettings``: only images that validated a training; None: only those that
             test sets are made of.
     """
@@ -191,9 +200,10 @@ class _View:
         directories: Sequence[Path],
         *,
         match: Match | None = None,
+        parts: str = _MEAN,
         held_out: tuple[str, float] | None = None,
     ) -> None:
-        self.name = name
+        self.name, self._parts = name, parts
         self._directories, self._match, self._rule = directories, match, held_out
         self._splits: dict[tuple[str, float], Split] = {}
 
@@ -252,11 +262,26 @@ class _View:
                 )
         rows, images = self._images
         modules = [head.module for head in heads]
-        logits = np.mean([score(modules, table, rows) for table in self._tables], axis=0)
+        logits = np.array([score(modules, table, rows) for table in self._tables])  # (parts, heads, N)
+        if self._parts == _MAXIMUM:
+            logits = logits.max(axis=0)
+        else:
+            shown = self._shown(images)
+            logits = (logits * shown[:, None]).sum(axis=0) / shown.sum(axis=0)
         return [
             {"card": self._card(head, rows), "images": images, "logits": own}
             for head, own in zip(heads, logits, strict=True)
         ]
+
+    def _shown(self, images: pa.Table) -> NDArray[np.bool_]:
+        """Return (parts, N) whether a part shows what no other does: an image of few tiles repeats them."""
+        count = len(self._tables)
+        if not self.name.startswith(_TILES):
+            return np.ones((count, len(images)), bool)
+        side = self._tables[0].spec.view["size"]
+        sizes = zip(images["width"].to_pylist(), images["height"].to_pylist(), strict=True)
+        tiles = np.array([len(tile_corners(width, height, side, count)) for width, height in sizes])
+        return np.arange(count)[:, None] < tiles
 
     def _card(self, head: TrainedHead, rows: NDArray[np.int64]) -> ScoreCard:
         first, metadata = self._tables[0], head.metadata

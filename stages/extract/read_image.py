@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.extract.containers import check_png_pixels, without_metadata
-from stages.extract.views import Recipe, apply_view, recompress
+from stages.extract.views import Recipe, apply_view, degraded, recompress, tile
 from storage.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,12 +108,14 @@ class ReadResult:
             shared memory: valid until the next image is asked for.
         view_errors: number of a view -> why it could not be made of this image.
         timing: where the time went.
+        tiles: number of a view of ``tiles`` -> upper left corner of its tile; without those that repeat others.
     """
 
     metadata: dict[str, Any]
     pixels: NDArray[np.uint8] | None
     view_errors: dict[int, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
+    tiles: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_image(
@@ -129,20 +131,29 @@ def read_image(
         out: where the pixels go.
         source: the image in memory, as a file's content or opened by Pillow; None: the file of the task.
     """
-    timing, errors = Timing(), {}
+    timing, errors, tiles = Timing(), dict[int, str](), dict[int, tuple[int, int]]()
     content = partial(spec.sources.read, task.path) if source is None else source
     metadata, image = decode(content, apply_exif=spec.apply_exif, timing=timing)
     started = time.perf_counter()
     if image is not None:
         encoded = image if task.quality is None else None
+        whole: dict[Any, Image.Image] = {}  # steps of a view -> the image after them, which its tiles share
         for number in task.views:
+            view = spec.views[number]
             try:
                 encoded = encoded or recompress(image, "JPEG", task.quality or 0)
-                out[number] = np.asarray(apply_view(encoded, spec.views[number], spec.recipe, task.path))
+                if view.kind == "tiles":
+                    if view.steps not in whole:
+                        whole = {view.steps: degraded(encoded, view, spec.recipe, task.path)}
+                    corner, picture = tile(whole[view.steps], view, spec.recipe)
+                    tiles |= {} if corner is None else {number: corner}
+                else:
+                    picture = apply_view(encoded, view, spec.recipe, task.path)
+                out[number] = np.asarray(picture)
             except Exception as error:  # Pillow's encoders raise nearly anything; all of it is recorded
                 errors[number] = f"view: {type(error).__name__}: {error}".splitlines()[0]
     timing.view = time.perf_counter() - started
-    return ReadResult(metadata, None if image is None else out, errors, timing)
+    return ReadResult(metadata, None if image is None else out, errors, timing, tiles)
 
 
 def decode(

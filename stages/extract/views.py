@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from storage.views import VIEW
+from storage.views import VIEW, tile_corners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +63,26 @@ def apply_view(image: Image.Image, view: View, recipe: Recipe, path: str) -> Ima
         return ten_crop(image, recipe.geometry, recipe.size, view.number)
     if view.kind == "thumbnail":
         return _thumbnail(image, recipe.size)
+    image = degraded(image, view, recipe, path)
+    if view.kind == "tiles":
+        return tile(image, view, recipe)[1]
+    return to_square(image, recipe.geometry, recipe.size)
+
+
+def degraded(image: Image.Image, view: View, recipe: Recipe, path: str) -> Image.Image:
+    """Return the whole image after the steps of a view."""
     for step in view.steps:
         image = degrade(image, step, draws(path, view, recipe.seed))
-    return to_square(image, recipe.geometry, recipe.size)
+    return image
+
+
+def tile(image: Image.Image, view: View, recipe: Recipe) -> tuple[tuple[int, int] | None, Image.Image]:
+    """Return the tile of a view and its corner; an image of fewer tiles repeats them, without a corner."""
+    image = centre_pad(GEOMETRIES[recipe.geometry](image, recipe.size), recipe.size)
+    corners = tile_corners(*image.size, recipe.size, view.most)
+    left, top = corners[view.number % len(corners)]
+    corner = (left, top) if view.number < len(corners) else None
+    return corner, image.crop((left, top, left + recipe.size, top + recipe.size))
 
 
 def _thumbnail(image: Image.Image, size: int) -> Image.Image:

@@ -73,7 +73,8 @@ def write_bundle(
 
 def packed(head: Head, manifest: BundleManifest, reference: NDArray[np.float16] | None = None) -> bytes:
     """Return the content of a bundle file."""
-    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    stated = manifest.model_dump(mode="json", exclude={"tiles"} if manifest.tiles is None else None)
+    text = json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False)
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
     if reference is not None:
         weights[_REFERENCE] = torch.from_numpy(reference)
@@ -197,6 +198,7 @@ def bundle_card(path: Path) -> str:
         "Trained on": str(manifest.provenance.get("corpus") or "see the card below"),
         "Backbone": f"{spec.backbone}, {'random ' if manifest.random_weights else ''}weights sha256 {spec.weights}, "
         f"{spec.precision}",
+        "Reads": "one picture an image" if manifest.tiles is None else f"up to {manifest.tiles} tiles, their maximum",
         "Geometry": f"{manifest.geometry}, EXIF orientation {'applied' if manifest.apply_exif else 'ignored'}",
         "Bands of the training corpus": "none" if manifest.bands is None else manifest.bands.corpus,
     }

@@ -225,6 +225,12 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
             f"{path} has the scores of another head ({printable(card.head)}, seed {card.seed}) than {bundle.source} "
             f"holds ({printable(manifest.name)}, seed {manifest.seed}); evaluate the head that the bundle was made from"
         )
+    plan = None if manifest.tiles is None else f"tiles-{manifest.tiles}-max"
+    if plan != (card.view if card.view.startswith("tiles-") else None):
+        raise DataError(
+            f"{path} has scores of the view {printable(card.view)}, and {bundle.source} reads images "
+            f"{_reads(bundle)}; calibrate with scores of that"
+        )
     if card.corpus == manifest.provenance.get("corpus") and card.view != HELD_OUT:
         raise DataError(
             f"{path} has scores of images that the head was trained on, which are too good to calibrate with; use the "
@@ -233,8 +239,18 @@ def _of_scores(bundle: Bundle, path: Path) -> _Images:
     return scores.logit, scores.label.astype(np.int64), printable(f"scores of corpus {card.corpus}, {card.view}"), None
 
 
+def _reads(bundle: Bundle) -> str:
+    tiles = bundle.manifest.tiles
+    return "in one picture" if tiles is None else f"in up to {tiles} tiles (view tiles-{tiles}-max)"
+
+
 def _of_features(bundle: Bundle, directory: Path) -> _Images:
     provenance = bundle.manifest.provenance
+    if bundle.manifest.tiles is not None:
+        raise DataError(
+            f"{directory} holds single pictures of images, and {bundle.source} reads them {_reads(bundle)}; evaluate "
+            f"the view and name its scores, or results of `ltdpipe predict`"
+        )
     table = open_features(directory, bundle.manifest.spec)
     rows, source = np.arange(len(table)), printable(f"features of corpus {table.corpus}, {directory.name}")
     if table.corpus == provenance.get("corpus"):  # then only those that chose the best epoch

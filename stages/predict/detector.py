@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -54,6 +55,7 @@ class Detector:
         self.bundle, self.backbone = bundle, backbone
         self.warning = RANDOM_WEIGHTS if random_weights or bundle.manifest.random_weights else None
         self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
+        self.tiles, self._side = self.manifest.tiles or 1, backbone.card.size
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
         local = feature_spec(backbone, settings, self.read_spec(), View("clean"))
         difference = spec_difference(self.manifest.spec, local)
@@ -118,7 +120,10 @@ class Detector:
 
     def read_spec(self, check: str | None = None, *, thumbnails: bool = False) -> ReadSpec:
         """Return how image files are read, the plain view first; their paths are relative to ``/``."""
-        views = expand_views(["clean", *CHECKS.get(check or "", ())]) + ((View("thumbnail"),) if thumbnails else ())
+        views = expand_views(["clean", *CHECKS.get(check or "", ())])
+        if self.tiles > 1:
+            views = tuple(View("tiles", at, view.steps, most=self.tiles) for view in views for at in range(self.tiles))
+        views += (View("thumbnail"),) if thumbnails else ()
         recipe = Recipe(self.manifest.geometry, self.backbone.card.size)
         return ReadSpec(Sources.of("/"), views, recipe, self.manifest.apply_exif)
 
@@ -138,19 +143,19 @@ class Detector:
             check: the check in whose views they were read; a view more is a thumbnail.
             batch: pictures a forward pass, all views counted; None for what suits the device.
         """
-        views = CHECKS.get(check or "", ())
-        limit, size = max(1, (batch or self.backbone.auto_batch) // (1 + len(views))), 1
+        pictures = self.tiles * (1 + len(CHECKS.get(check or "", ())))
+        limit, size = max(1, (batch or self.backbone.auto_batch) // pictures), 1
         waiting: list[tuple[str | None, ReadResult]] = []
         running: deque[tuple[list[tuple[str | None, ReadResult]], _Forwarded | None]] = deque()
         for name, read in reads:
             # a reader uses the place of its pixels again
             waiting.append((name, read if read.pixels is None else replace(read, pixels=read.pixels.copy())))
             if len(waiting) >= size:
-                running.append((waiting, self._forward(waiting, 1 + len(views))))
+                running.append((waiting, self._forward(waiting, pictures)))
                 waiting, size = [], min(2 * size, limit)
                 if self.backbone.device.type == "cpu" or len(running) > 1:
                     yield from self._results(*running.popleft(), check)
-        running.append((waiting, self._forward(waiting, 1 + len(views))))
+        running.append((waiting, self._forward(waiting, pictures)))
         for started in running:
             yield from self._results(*started, check)
 
@@ -164,10 +169,15 @@ class Detector:
         return (stored if image_axis(tap) == 0 else stored.transpose(0, 1)).float().contiguous()
 
     @torch.inference_mode()
-    def _forward(self, reads: list[tuple[str | None, ReadResult]], views: int) -> _Forwarded | None:
+    def _forward(self, reads: list[tuple[str | None, ReadResult]], most: int) -> _Forwarded | None:
         """Return logits and last features of a batch's pictures, image by image and view by view; None without any."""
-        pictures = [read.pixels[view] for _, read in reads if read.pixels is not None for view in _made(read, views)]
+        pictures = [read.pixels[at] for _, read in reads if read.pixels is not None for at in self._made(read, most)]
         return last_features(self.head, self.features(np.stack(pictures))) if pictures else None
+
+    def _made(self, read: ReadResult, most: int) -> list[int]:
+        """Return the numbers of the first ``most`` pictures that there are, without tiles that repeat others."""
+        wanted = range(most) if self.tiles == 1 else sorted(read.tiles)
+        return [] if read.pixels is None else [at for at in wanted if at not in read.view_errors]
 
     def _results(
         self, reads: list[tuple[str | None, ReadResult]], forwarded: _Forwarded | None, check: str | None
@@ -175,19 +185,21 @@ class Detector:
         given = iter(() if forwarded is None else zip(forwarded[0].double().tolist(), forwarded[1].cpu(), strict=True))
         views = CHECKS.get(check or "", ())
         for name, read in reads:
-            of_views = np.full(1 + len(views), np.nan)
+            logits_of = np.full((1 + len(views), self.tiles), -np.inf)  # views x tiles
             last = None
-            for view in _made(read, len(of_views)):
-                of_views[view], features = next(given)
-                last = features.numpy() if view == 0 else last
+            for at in self._made(read, logits_of.size):
+                logits_of.flat[at], features = next(given)
+                last = features.numpy() if at == 0 else last
             error = read.metadata["error"] or next(iter(read.view_errors.values()), None)
-            result = self._compared(to_prediction(of_views, self.calibration, views, error), last)
+            result = self._compared(to_prediction(logits_of.max(axis=1), self.calibration, views, error), last)
+            tiles = {corner: float(logits_of[0, at]) for at, corner in read.tiles.items() if at < self.tiles}
             yield replace(
                 result,
                 path=name,
                 detector=self.name(check),
-                note=note_on(read.metadata, self.backbone.card.size, result.note) if result.verdict else None,
-                thumbnail=_thumbnail(read, len(of_views)),
+                note=note_on(read.metadata, self._side, result.note, len(tiles)) if result.verdict else None,
+                tile_logits=tiles if result.verdict else {},
+                thumbnail=_thumbnail(read, logits_of.size),
             )
 
     def _compared(self, result: Prediction, last: NDArray[np.float32] | None) -> Prediction:
@@ -208,8 +220,8 @@ def to_prediction(
     """Return what is said of one image.
 
     Args:
-        logits: (1 + V,) of its plain view and of the V views of the check; NaN where a view could not be made, not
-            finite where the features are not.
+        logits: (1 + V,) of its plain view and of the V views of the check; not finite where a view could not be made,
+            or the features are not.
         calibration: how logits are read.
         views: names of the views of the check.
         error: why the image, or a view of it, could not be read.
@@ -234,14 +246,24 @@ def to_prediction(
     )
 
 
-def note_on(metadata: dict[str, Any], side: int, note: str | None = None) -> str | None:
-    """Return what of an image that was read makes its verdict less sure; ``side``: of the backbone's input."""
+def note_on(metadata: dict[str, Any], side: int, note: str | None = None, tiles: int = 0) -> str | None:
+    """Return what of an image that was read makes its verdict less sure.
+
+    Args:
+        metadata: its columns of the index.
+        side: of the backbone's input.
+        note: what is known of it already.
+        tiles: how many of it were read; 0 where it was read in one picture.
+    """
     notes = [note] if note else []
     if metadata["mode"].startswith(_CLIPPED_MODES):
         notes.append("more than 8 bits of grey: brighter than 255 became white")
     width, height = metadata["width"], metadata["height"]
     if min(width, height) < side:
         notes.append(f"only {width} x {height} pixels, the backbone sees {side} x {side}")
+    needed = math.ceil(width / side) * math.ceil(height / side)
+    if 0 < tiles < needed:
+        notes.append(f"{tiles} tiles show {tiles * side * side / (width * height):.0%} of it, all would be {needed}")
     return "; ".join(notes) or None
 
 
@@ -249,11 +271,6 @@ def task_of(name: str, spec: ReadSpec) -> Task:
     """Return the task of reading a file or member of an archive, by its spelled name, in all views of a spec."""
     path = os.path.join(Path.cwd(), to_path(name))  # noqa: PTH118 - names may hold bytes that are not UTF-8
     return Task(to_text(path).lstrip("/"), tuple(range(len(spec.views))))
-
-
-def _made(read: ReadResult, views: int) -> list[int]:
-    """Return the numbers of the first ``views`` views that there are pixels of."""
-    return [] if read.pixels is None else [view for view in range(views) if view not in read.view_errors]
 
 
 def _thumbnail(read: ReadResult, view: int) -> NDArray[np.uint8] | None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from stages.analyse.transitions import transitions
+from stages.extract.views import THUMBNAIL_SIDE
 from stages.heads.linear import LinearHead
 from stages.heads.ltd import LtdHead
 from stages.predict.detector import CHECKS, read_any
@@ -59,7 +60,8 @@ class Explanation:
 
     Attributes:
         prediction: the verdict, with the stability check.
-        pixels: (S, S, 3) uint8, what the backbone saw.
+        pixels: (S, S, 3) uint8, what the backbone saw; of tiles, the one with the greatest logit.
+        size: width and height of the image.
         cosine: similarity of the class tokens after blocks k and k + 1, for each transition k of the backbone.
         l2: their distance.
         attention: block -> (P,) how the class token attends to the patches, mean over the heads, for the blocks that
@@ -71,6 +73,7 @@ class Explanation:
 
     prediction: Prediction
     pixels: NDArray[np.uint8]
+    size: tuple[int, int]
     cosine: list[float]
     l2: list[float]
     attention: dict[int, NDArray[np.float32]]
@@ -91,11 +94,13 @@ def run(*, detector: Detector, image: Path, out: Path) -> Explanation:
 
 def explain(detector: Detector, image: Path) -> Explanation:
     """Return what there is to say of one image; see :func:`run`."""
-    name, read = read_any(image, detector.read_spec(_CHECK))
+    name, read = read_any(image, detector.read_spec(_CHECK, thumbnails=detector.tiles > 1))
     (prediction,) = detector.predictions([(name, read)], check=_CHECK)
     if read.pixels is None or prediction.verdict is None:
         raise DataError(f"{name} cannot be explained: {prediction.error}")
-    pixels, head = read.pixels[:1], detector.head
+    tiles = list(prediction.tile_logits.values())
+    shown = max(range(len(tiles)), key=tiles.__getitem__, default=0)
+    pixels, head = read.pixels[shown : shown + 1], detector.head
     card = detector.backbone.card
     taps = ["cls"] if card.patches is None else ["cls", "attention"]
     found = detector.backbone.taps(pixels, taps, range(card.blocks))  # (L, 1, D), and (L, 1, P)
@@ -110,6 +115,7 @@ def explain(detector: Detector, image: Path) -> Explanation:
     return Explanation(
         prediction=prediction,
         pixels=pixels[0],
+        size=(read.metadata["width"], read.metadata["height"]),
         cosine=moved[:, 0].tolist(),
         l2=moved[:, 1].tolist(),
         attention=attention,
@@ -151,7 +157,10 @@ def contributions(head: Head, features: torch.Tensor) -> dict[str, torch.Tensor]
 def _render(explanation: Explanation, detector: Detector) -> str:
     """Return the page's HTML; the same explanation gives the same bytes."""
     manifest = detector.manifest
+    thumbnail = explanation.prediction.thumbnail
     context = {
+        "thumbnail": None if thumbnail is None else _png(thumbnail),
+        "tiles": list(_tiles(explanation, manifest)),
         "prediction": explanation.prediction,
         "picture": _png(explanation.pixels),
         "attention": [(block, _png(_shades(weights))) for block, weights in explanation.attention.items()],
@@ -180,6 +189,16 @@ def _shades(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
     side = math.isqrt(len(weights))
     shades: NDArray[np.uint8] = (255 * weights / weights.max()).round().astype(np.uint8).reshape(side, side)
     return shades
+
+
+def _tiles(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:
+    """The tiles in pixels of the thumbnail, which has the whole image in its middle; the last one is the hottest."""
+    factor, side = THUMBNAIL_SIDE / max(explanation.size), explanation.pixels.shape[0]
+    left, top = ((THUMBNAIL_SIDE - length * factor) / 2 for length in explanation.size)
+    for (x, y), logit in sorted(explanation.prediction.tile_logits.items(), key=lambda item: item[1]):
+        (probability,) = manifest.calibration.probabilities(np.array([logit])).tolist()
+        place = {"x": left + x * factor, "y": top + y * factor, "side": side * factor}
+        yield place | {"corner": (x, y), "logit": logit, "probability": probability}
 
 
 def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:

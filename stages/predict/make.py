@@ -26,7 +26,7 @@ from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
 from storage.headfile import load_head
 from storage.spec import FeatureSpec
-from storage.views import ALIGN, View
+from storage.views import ALIGN, VIEW, View, check_tiles, expand_views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,15 +39,23 @@ _SAMPLE = 2000  # images of a class from which the spread of contributions is ta
 
 
 def run(
-    *, head: Path, out: Path, features: Path | None = None, geometry: str | None = None, about: str = ""
+    *,
+    head: Path,
+    out: Path,
+    features: Path | None = None,
+    geometry: str | None = None,
+    plan: str = VIEW,
+    about: str = "",
 ) -> BundleManifest:
     """Write a bundle to ``out``, not calibrated yet, and return what it states; see :func:`make`."""
-    bundle = make(head=head, features=features, geometry=geometry, about=about)
+    bundle = make(head=head, features=features, geometry=geometry, plan=plan, about=about)
     write_bundle(out, bundle.head, bundle.manifest)
     return bundle.manifest
 
 
-def make(*, head: Path, features: Path | None = None, geometry: str | None = None, about: str = "") -> Bundle:
+def make(
+    *, head: Path, features: Path | None = None, geometry: str | None = None, plan: str = VIEW, about: str = ""
+) -> Bundle:
     """Make a bundle in memory, not calibrated yet.
 
     Args:
@@ -55,6 +63,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         features: the clean view of the training corpus; its bands go into the bundle, for ``ltdpipe explain``.
         geometry: how images become the backbone's input; None: as in training where it read the clean view, else
             crop224-pad.
+        plan: the view in which images are read, "clean" or "tiles:N"; tiles need the geometry crop224-pad.
         about: the model card; empty: the one that the head file gives.
 
     Raises:
@@ -75,6 +84,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         geometry = trained.view.get("geometry", DEFAULT_GEOMETRY) if is_clean else DEFAULT_GEOMETRY
     if geometry not in GEOMETRIES:
         raise SettingError(f"geometry {geometry!r} is not known; choose from {', '.join(GEOMETRIES)}")
+    tiles = _tiles(plan, geometry)
     apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
     view = view_spec(View("clean"), Recipe(geometry, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
     spec = replace(
@@ -98,6 +108,7 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         "blocks": module.reads.blocks,
         "spec": spec,
         "geometry": geometry,
+        "tiles": tiles,
         "apply_exif": apply_exif,
         "provenance": {name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
         "head_sha256": sha256_of(head),
@@ -110,6 +121,19 @@ def make(*, head: Path, features: Path | None = None, geometry: str | None = Non
         first = error.errors()[0]
         raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
     return Bundle(head, manifest, module, hashlib.sha256(packed(module, manifest)).hexdigest()[:12])
+
+
+def _tiles(plan: str, geometry: str) -> int | None:
+    if plan == VIEW:
+        return None
+    try:
+        (first, *_) = expand_views([plan])
+        check_tiles([first], geometry)
+    except ValueError as error:
+        raise SettingError(f"--plan: {error}") from error
+    if first.kind != "tiles":
+        raise SettingError(f"--plan {plan!r}: expected clean or tiles:N, as in tiles:9")
+    return first.most
 
 
 def open_features(directory: Path, spec: FeatureSpec) -> FeatureTable:

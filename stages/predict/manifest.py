@@ -25,6 +25,7 @@ from stages.extract.registry import BACKBONES
 from stages.extract.settings import GeometryName
 from stages.heads.settings import HeadSettings, HeadTap
 from storage.spec import FeatureSpec
+from storage.views import MOST_TILES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -167,6 +168,8 @@ class BundleManifest(_Stated):
         tap: what the head reads of the backbone, of ``blocks`` (none for the embedding).
         spec: the features it reads in the view it predicts from.
         geometry: how an image becomes the backbone's square input.
+        tiles: an image is read as at most so many crops at its own resolution, and its logit is their maximum; None: in
+            one picture.
         apply_exif: whether pictures are turned as their EXIF orientation says.
         provenance: what the head file says of its training.
         bands: of the training corpus; None where the bundle was made without its features.
@@ -182,6 +185,7 @@ class BundleManifest(_Stated):
     blocks: _Blocks
     spec: FeatureSpec
     geometry: GeometryName
+    tiles: Annotated[int, Field(ge=2, le=MOST_TILES)] | None = None
     apply_exif: bool = False
     calibration: Calibration = Calibration()
     provenance: dict[str, JsonValue]

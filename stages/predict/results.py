@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 COLUMNS = ("path", "status", "verdict", "probability", "synthetic_above", "logit", "error", "note", "detector")
 CHECK_COLUMNS = ("spread", "flipped")
 LIKENESS_COLUMNS = ("likeness",)
+TILE_COLUMNS = ("tiles", "mean_logit", "hottest")
 FAILED = "failed"  # in place of a verdict, in words for people
 FORMATS = ("csv", "jsonl", "parquet", "html")
-_NUMBERS = ("probability", "synthetic_above", "logit", "spread", *LIKENESS_COLUMNS)
+_NUMBERS = ("probability", "synthetic_above", "logit", "spread", "tiles", "mean_logit", *LIKENESS_COLUMNS)
 _PARQUET_ROWS = 8192
 
 
@@ -50,7 +51,8 @@ class Prediction:
         probability: that it is synthetic, where both classes are equally likely (``Calibration.scaling``).
         synthetic_above: the probability above which the verdict is "synthetic"; not 0.5 where the threshold was set to
             keep a false-positive rate.
-        logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores.
+        logit: of the head, not calibrated; its sigmoid is the score that ``ltdpipe evaluate`` stores. Of tiles, the
+            maximum.
         error: why it could not be read, or which view of the check could not be made of it.
         note: what makes the verdict less sure, such as an image smaller than the backbone's input.
         detector: which bundle, and with which check.
@@ -59,6 +61,7 @@ class Prediction:
         likeness: share of images like the calibration's that lie as far from it or farther; None where the bundle
             holds none of its images. Where it lies beyond all of them, the verdict is "unsure".
         features: (F,) that the head's last layer read; None where the bundle holds no image to compare them with.
+        tile_logits: (left, top) of each tile in pixels -> its logit; empty where the image was read in one picture.
         thumbnail: (128, 128, 3) uint8, the whole image on grey; None where none was asked for.
     """
 
@@ -75,7 +78,24 @@ class Prediction:
     flipped: str | None = None
     likeness: float | None = None
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    tile_logits: Mapping[tuple[int, int], float] = field(default_factory=dict, repr=False)
     thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def tiles(self) -> int | None:
+        """How many tiles the image was read in."""
+        return len(self.tile_logits) or None
+
+    @property
+    def mean_logit(self) -> float | None:
+        """The mean over the tiles."""
+        return sum(self.tile_logits.values()) / len(self.tile_logits) if self.tile_logits else None
+
+    @property
+    def hottest(self) -> str | None:
+        """The upper left corner of the tile with the greatest logit, as ``448,0``."""
+        corner = max(self.tile_logits, key=self.tile_logits.__getitem__, default=None)
+        return None if corner is None else "{},{}".format(*corner)
 
     def row(self, names: Sequence[str]) -> dict[str, Any]:
         """Return its values by column."""
@@ -88,9 +108,9 @@ def most_suspicious_first(prediction: Prediction) -> tuple[bool, float]:
     return prediction.logit is None, -(prediction.logit or 0.0)
 
 
-def columns(*, check: bool, likeness: bool = False) -> tuple[str, ...]:
-    """Return the names of the columns, with those of the stability check and of the likeness where they are made."""
-    return (*COLUMNS, *(CHECK_COLUMNS if check else ()), *(LIKENESS_COLUMNS if likeness else ()))
+def columns(*, check: bool, likeness: bool = False, tiled: bool = False) -> tuple[str, ...]:
+    """Return the names of the columns, with those of the check, the likeness and tiles where they are made."""
+    return COLUMNS + CHECK_COLUMNS * check + LIKENESS_COLUMNS * likeness + TILE_COLUMNS * tiled
 
 
 def format_of(out: Path) -> str:

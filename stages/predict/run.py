@@ -112,7 +112,7 @@ def run(
     if detector.warning:
         reporter.warn(detector.warning)
     summary = Summary()
-    names = columns(check=bool(check), likeness=detector.bundle.reference is not None)
+    names = columns(check=bool(check), likeness=detector.bundle.reference is not None, tiled=detector.tiles > 1)
     there: Mapping[str, str] = {}
     with ExitStack() as stack:
         progress: Progress = SilentReporter()
@@ -168,7 +168,7 @@ def predictions(
         first = list(islice(images, _FEW))
         loaders = auto_loaders(detector.backbone.device.type) if len(first) == _FEW else 0
         images = chain(first, images)
-    with open_loaders(spec, loaders, ahead=2 * size) as read:
+    with open_loaders(spec, loaders, ahead=2 * size // detector.tiles) as read:
         yield from detector.predictions(_reads(images, spec, read), check=check, batch=size)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
+import math
 
-from storage.views import expand_views, view_directories
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage.views import expand_views, tile_corners, view_directories
 
 
 def test_settings_expand_in_their_order_to_safe_folder_names():
@@ -13,6 +18,36 @@ def test_settings_expand_in_their_order_to_safe_folder_names():
     assert view_directories(settings) == folders
     assert len(view_directories(["train:1000"])) == 1000
     assert view_directories(["tencrop"]) == tuple(f"tencrop-{n}" for n in range(10))
+    assert view_directories(["tiles:3"]) == ("tiles-3-0", "tiles-3-1", "tiles-3-2")
+    assert view_directories(["align", "align-train:2", "align-val"]) == (
+        "align", "align-train-0", "align-train-1", "align-val",
+    )  # fmt: skip
+
+
+@given(
+    width=st.integers(1, 9000), height=st.integers(1, 9000), side=st.sampled_from([224, 336]), most=st.integers(2, 64)
+)
+def test_tiles_cover_an_image_evenly_or_as_much_of_it_as_they_may(width, height, side, most):
+    corners = tile_corners(width, height, side, most)
+    assert len(set(corners)) == len(corners) <= most
+    lefts, tops = (sorted(set(each)) for each in zip(*corners, strict=True))
+    for places, length in ((lefts, max(width, side)), (tops, max(height, side))):
+        gaps = [after - before for before, after in itertools.pairwise(places)]
+        assert max(gaps, default=0) - min(gaps, default=0) <= 1
+        assert 0 <= places[0] <= places[-1] <= length - side
+        assert abs(length - side - places[0] - places[-1]) <= 1
+    needed = math.ceil(width / side) * math.ceil(height / side)
+    assert len(corners) == needed if needed <= most else len(corners) > most / 2
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "grid"),
+    [((672, 672), 9, (3, 3)), ((4000, 3000), 9, (3, 3)), ((6000, 400), 9, (9, 1)), ((200, 100), 9, (1, 1)),
+     ((256, 256), 9, (2, 2)), ((4000, 3000), 48, (8, 6))],
+)  # fmt: skip
+def test_the_grid_of_tiles(size, most, grid):
+    lefts, tops = (len(set(each)) for each in zip(*tile_corners(*size, 224, most), strict=True))
+    assert (lefts, tops) == grid
 
 
 @pytest.mark.parametrize(
