@@ -247,14 +247,7 @@ def to_prediction(
 
 
 def note_on(metadata: dict[str, Any], side: int, note: str | None = None, tiles: int = 0) -> str | None:
-    """Return what of an image that was read makes its verdict less sure.
-
-    Args:
-        metadata: its columns of the index.
-        side: of the backbone's input.
-        note: what is known of it already.
-        tiles: how many of it were read; 0 where it was read in one picture.
-    """
+    """Return what of an image makes its verdict less sure; ``tiles``: 0 where it was read in one picture."""
     notes = [note] if note else []
     if metadata["mode"].startswith(_CLIPPED_MODES):
         notes.append("more than 8 bits of grey: brighter than 255 became white")
