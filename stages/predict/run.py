@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING
@@ -12,7 +12,7 @@ from stages.extract.loaders import open_loaders
 from stages.extract.read_image import NO_METADATA, ReadResult
 from stages.extract.settings import auto_loaders
 from stages.predict.detector import task_of
-from stages.predict.inputs import Item, find_images
+from stages.predict.inputs import STDIN, Item, find_images
 from stages.predict.likeness import Sample
 from stages.predict.results import (
     FAILED,
@@ -25,7 +25,7 @@ from stages.predict.results import (
     text_writer,
 )
 from stages.reporter import SilentReporter
-from storage.errors import SettingError
+from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -130,7 +130,12 @@ def run(
             write, there = stack.enter_context(opened)
             summary.there.update(there.values())
         if out is not None or sort:
-            progress = stack.enter_context(reporter.progress("predict", None, "images"))
+            total = None
+            if STDIN not in paths:
+                found = find_images(paths, stdin, Counter(), follow_links=follow_links)
+                with suppress(DataError):  # what was found before it is scored all the same
+                    total = sum(item.name not in there for item in found)
+            progress = stack.enter_context(reporter.progress("predict", total, "images"))
         images = find_images(paths, stdin, summary.left_out, follow_links=follow_links)
         images = (item for item in images if item.name not in there)
         results = predictions(detector, images, check=check, thumbnails=is_page, loaders=loaders, batch=batch)

@@ -44,7 +44,7 @@ def test_from_a_head_to_verdicts(study, real, tmp_path):
     assert "probabilities: of equally likely classes; the verdict is synthetic above 0." in calibrated.output
     done = call("predict", bundle, real, "-o", out)
     assert done.exit_code == 0, done.output
-    assert "predict: 20 images, " in done.stderr
+    assert "predict: 20/20 images, " in done.stderr
     assert done.stdout == ""
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["path"] for row in rows] == sorted(str(path) for path in real.iterdir())
