@@ -14,8 +14,12 @@ from stages.demo.images import run as make_images
 from stages.demo.miniatures import run as make_miniatures
 from stages.demo.settings import DemoCorpus
 
-# name of a folder of images -> half of the photographs, seed, images per set; a threshold at 1 % needs 99 real ones
-_IMAGES = {"PHOTOS": ("left", 3, 20), "mine/train": ("left", 0, 20), "mine/test": ("right", 1, 100)}
+# name of a folder of images -> what is in it; a threshold at 1 % needs 99 real ones, a sweep over generators two
+_IMAGES = {
+    "PHOTOS": DemoCorpus(half="left", generators=("nearest",), per_set=20, seed=3),
+    "mine/train": DemoCorpus(half="left", generators=("nearest", "grid"), per_set=20, seed=0),
+    "mine/test": DemoCorpus(half="right", generators=("nearest",), per_set=100, seed=1),
+}
 # what a page calls it -> what it is here
 _ALIASES = {
     "project": {
@@ -36,8 +40,7 @@ def make(folder: Path) -> Path:
     """Write data, a home and the project that the README describes, and return the project; nothing has run in it."""
     make_miniatures(root=folder / "data", test_images=1, training_images=2)
     project = folder / "project"
-    for name, (half, seed, images) in _IMAGES.items():
-        corpus = DemoCorpus(half=half, generators=("nearest",), per_set=images, seed=seed)
+    for name, corpus in _IMAGES.items():
         make_images(corpus=corpus, out=project / name)
     for home, aliases in _ALIASES.items():
         for name, target in aliases.items():
