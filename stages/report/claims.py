@@ -72,8 +72,8 @@ def claims_table(
         "points with its 95 % interval; where that does not decide, nothing is decided. With one seed per head it is "
         "of these weights, not of the methods. Ablations, windows, blocks and degraded images are compared by their "
         "means alone.",
-        f"Enough is what more of gains less than {words['enough_within']} percentage point: the whole interval lies "
-        f"below. {MARKS[words['mark']]}: {words['source']}.",
+        f"A setting is enough where more of it gains less than {words['enough_within']} percentage point, and the "
+        f"whole interval says so. Source of the claims ({MARKS[words['mark']]}): {words['source']}.",
     ]
     header = ["claim", "benchmark", "found here", "verdict"]
     table = Table("Claims of the paper", header, [Block("", rows)], text_columns=4, notes=notes)

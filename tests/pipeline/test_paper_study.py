@@ -13,6 +13,7 @@ from stages.scan.protocols import set_list
 
 VIEWS = {
     "ufd": ["clean", "jpeg:60"],
+    "genimage": ["clean"],
     "drct2m": ["clean", "scale:0.5"],
     "progan": ["clean", "val"],
     "sdv14": ["clean", "val"],

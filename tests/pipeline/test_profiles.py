@@ -56,8 +56,8 @@ def test_every_corpus_is_listed_scanned_and_planned(project, data_root):
         *("16 of 16 sets", "8 of 8 sets", "13 of 13 sets"),
         "set biggan: 1 real, 1 synthetic; published: 2000 real",
         "images/s from files",
-        # 13 heads; 133 windows and 24 layers in sweeps; five seeds, two corpora
-        *("heads: 130 trainings and their scores, about", "sweeps: 1,570 trainings and their scores, about"),
+        # 16 heads; 133 windows and 24 layers in sweeps; five seeds, two corpora
+        *("heads: 160 trainings and their scores, about", "sweeps: 1,570 trainings and their scores, about"),
     ):
         assert line in said
     manifests = {path.stem: len(read_manifest(path)) for path in (project / "corpora").glob("*.parquet")}

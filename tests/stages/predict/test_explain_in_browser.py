@@ -96,7 +96,8 @@ def test_every_figure_is_visible_and_has_a_legend(page, explained):
         assert plot["kinds"] == ["band window", "band real", "band fake", "line real", "line fake", "line image"]
     assert texts(page, ".legend li") == ["this image", "40 real", "40 synthetic", "blocks that decide"]
     seen = page.execute_script("return [...document.images].map((image) => [image.naturalWidth, image.width])")
-    assert seen == [[224, 224]]
+    # the picture, and the attention of each block that decides: a pixel a patch, drawn larger
+    assert seen == [[224, 224], *[[14, 84]] * 5]
 
 
 def test_the_shaded_transitions_lie_between_the_blocks_that_decide(page, explained):
