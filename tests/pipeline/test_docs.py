@@ -48,6 +48,7 @@ NOT_RUN = {
     "import-head": "checkpoints of others; tests/stages/heads/test_foreign.py makes some",
     "compare": "two trainings, or placeholders; tests/stages/report/test_compare.py has some",
     "calibrate BUNDLE --on X": "placeholders",
+    "bundle HEAD": "a placeholder",
     "profile use NAME": "a placeholder",
     "COMMAND --help": "a placeholder; tests/pipeline/test_cli.py asks every command",
 }
