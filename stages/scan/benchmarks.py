@@ -155,6 +155,16 @@ def aigcdetect(folder: Folder) -> FolderLabels | None:
     return _set_above(folder, known_sets("aigcdetect"))
 
 
+def aigibench(folder: Folder) -> FolderLabels | None:
+    """AIGIBench (Li et al. 2025): 25 test sets, among them faces that were swapped and images from social media.
+
+    ::
+
+        root/[test/]<set>/{0_real,1_fake}/*
+    """
+    return _set_above(folder, known_sets("aigibench"))
+
+
 def chameleon(folder: Folder) -> FolderLabels | None:
     """Chameleon (Yan et al. 2024): one test set of images that people took for photographs.
 

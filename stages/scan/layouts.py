@@ -119,6 +119,7 @@ LAYOUTS = {
         CLASS_FOLDERS | {"train2017", "val2017"},
     ),
     "aigcdetect": Layout(benchmarks.aigcdetect, "<one of the 17 sets>/[<category>/]{0_real,1_fake}", CLASS_FOLDERS),
+    "aigibench": Layout(benchmarks.aigibench, "[test/]<one of the 25 sets>/{0_real,1_fake}", CLASS_FOLDERS),
     "chameleon": Layout(benchmarks.chameleon, "[test/]{0_real,1_fake}, and no other folder between", CLASS_FOLDERS),
     "synthbuster": Layout(
         benchmarks.synthbuster,
@@ -135,7 +136,7 @@ LAYOUTS = {
 # Beside them: decide by what is there, and a file that names every image.
 _OTHERS = ("auto", "list")
 # Smaller benchmarks first: a corpus of a few sets then gets the name of the benchmark that is about these sets.
-_BENCHMARKS = ("drct-2m", "synthbuster", "genimage", "forensynths", "aigcdetect", "ufd")
+_BENCHMARKS = ("drct-2m", "synthbuster", "genimage", "forensynths", "aigcdetect", "ufd", "aigibench")
 # Without sets of their own, these two look like any other folder; they are recognised by name.
 _NAMED = {"chameleon": "chameleon", "community-forensics": "communityforensics"}
 

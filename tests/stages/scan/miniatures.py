@@ -14,6 +14,7 @@ from PIL import Image
 
 from running import PROJECT
 from stages.demo.miniatures import DRCT, GENIMAGE, UFD_LAION
+from stages.scan.protocols import set_list
 from stages.scan.run import run
 from storage.errors import DataError
 
@@ -146,6 +147,11 @@ def aigcdetect(root):
         write(root, f"{name}/car/0_real/1.png", f"{name}/car/1_fake/2.png")
     for name in AIGC_FLAT:
         write(root, f"{name}/0_real/1.jpg", f"{name}/1_fake/2.PNG")
+
+
+def aigibench(root):
+    for name in set_list("aigibench25").members:
+        write(root, f"test/{name.upper()}/0_real/1.png", f"test/{name.upper()}/1_fake/2.png")
 
 
 def chameleon(root):

@@ -71,6 +71,7 @@ def test_ufd_authors_archive_shares_its_reals(tmp_path):
         (miniatures.genimage_repack, "genimage", set_list("genimage8").members),
         (miniatures.drct_rearranged, "drct-2m", miniatures.DRCT),
         (miniatures.aigcdetect, "aigcdetect", set_list("aigcdetect16").members),
+        (miniatures.aigibench, "aigibench", set_list("aigibench25").members),
     ],
 )
 def test_a_benchmark_is_recognised_and_its_sets_have_reals_of_their_own(tmp_path, writer, layout, sets):
