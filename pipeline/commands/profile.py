@@ -74,7 +74,6 @@ def profile_use(*, name: str, data: Path | None, limit: int | None, skip_missing
 def _print_plan(params: Params, plan: Plan) -> None:
     from stages.extract.doctor import measured_rate
     from stages.extract.registry import BACKBONES
-    from stages.extract.settings import ExtractSettings, Runtime
 
     rows = [
         (name, f"{images:,}", str(views), f"{images * views:,}", f"{size / 1e9:.2f} GB")
@@ -82,8 +81,7 @@ def _print_plan(params: Params, plan: Plan) -> None:
     ]
     print_table(("corpus", "images", "views", "forward passes", "features"), rows, title="extraction")
     echo(f"features: {plan.bytes / 1e9:.2f} GB, free: {plan.free_bytes / 1e9:.1f} GB")
-    settings = ExtractSettings(backbone=params.extract.backbone, weights="random:0")
-    device, rate = measured_rate(settings, Runtime())
+    device, rate = measured_rate(params.extract.backbone)
     echo(f"{params.extract.backbone} on this machine ({device}): {rate:.2f} images/s from files")
     seconds = plan.passes / rate
     echo(f"backbone: {plan.passes:,} forward passes, about {_duration(seconds)}")

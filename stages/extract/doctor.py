@@ -7,9 +7,9 @@ import platform
 import shutil
 import tempfile
 import time
-from contextlib import suppress
-from dataclasses import replace
+from collections import deque
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,25 +17,28 @@ import numpy as np
 import torch
 from PIL import Image, features
 
+from stages.extract.backbone import feature_spec, load_backbone
+from stages.extract.loaders import open_loaders
+from stages.extract.read_image import ReadSpec, Task
 from stages.extract.registry import BACKBONES
-from stages.extract.run import run
-from stages.extract.settings import auto_loaders, cores
+from stages.extract.settings import ExtractSettings, Runtime, auto_loaders, cores
+from stages.extract.views import Recipe
 from stages.extract.weights import present_weights
-from stages.reporter import SilentReporter
-from stages.scan.run import run as scan
 from storage.atomic import try_lock
 from storage.errors import ResourceError
+from storage.sources import Sources
+from storage.views import VIEW, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from stages.extract.settings import ExtractSettings, Runtime
+    from stages.extract.backbone import Encoded
 
 _PACKAGES = ("ltdpipe", "torch", "open_clip_torch", "timm", "pillow", "h5py", "pyarrow", "distributed", "dvc")
 _FORMATS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "jpg_2000": "JPEG 2000", "avif": "AVIF"}
 _PROBE_BYTES = 64 << 20
 _BATCH = {"cpu": 16, "cuda": 256}
-_PHOTOGRAPHS, _MOST = 16, 8192  # different ones, and names of them
+_PHOTOGRAPHS = 16  # different ones
 PHOTOGRAPH = (500, 375)  # pixels; the median of ImageNet, of which most published corpora's reals are
 
 
@@ -63,54 +66,40 @@ def examine(store: Path) -> Iterator[Finding]:
     yield Finding("weights", ", ".join(present) or "none on this machine", None if present else advice)
 
 
-def measured_rate(settings: ExtractSettings, runtime: Runtime, *, seconds: float = 5) -> tuple[str, float]:
-    """Extract made photographs into a temporary store, for so many seconds once loaders and backbone are warm.
+def measured_rate(backbone: str, *, loaders: int | None = None, seconds: float = 5) -> tuple[str, float]:
+    """Read made photographs and run a backbone over them, for so many seconds once loaders and backbone are warm.
+
+    Args:
+        backbone: its name; the weights are random.
+        loaders: as in ``Runtime``.
+        seconds: how long it is measured at least.
 
     Returns:
         The device ("cuda" or "cpu"), and images a second from JPEG files to features.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    clock = _Clock(_BATCH[device], seconds)
-    with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder, suppress(_EnoughError):
-        images = Path(folder, "images")
-        make_photographs(images, _PHOTOGRAPHS)
-        for number in range(_PHOTOGRAPHS, _MOST):
-            os.link(images / f"{number % _PHOTOGRAPHS:05d}.jpg", images / f"{number:05d}.jpg")
-        run(
-            corpus="rate",
-            root=images,
-            manifest=scan(corpus="rate", root=images, layout="auto")[0],
-            settings=settings,
-            geometry="crop224-pad",
-            store=Path(folder, "store"),
-            out=Path(folder, "out"),
-            reporter=clock,
-            runtime=replace(runtime, batch=clock.batch),
-        )
-    return device, clock.rate
-
-
-class _EnoughError(Exception):
-    """What was to be measured is."""
-
-
-class _Clock(SilentReporter):
-    """Images a second after the first batch, as it has gone through all that is made once; ends the run by an error."""
-
-    def __init__(self, batch: int, seconds: float) -> None:
-        self.batch, self.rate = batch, 0.0
-        self._seconds, self._done, self._warm = seconds, 0, 0.0
-
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:  # noqa: ARG002
-        """Count images; the last one of a batch comes when the batch has been encoded, or on a GPU handed to it."""
-        self._done += count
-        if self._done == self.batch:
-            self._warm = time.perf_counter()
-        elif self._done % self.batch == 0:
-            passed = time.perf_counter() - self._warm
-            self.rate = (self._done - self.batch) / passed
-            if passed >= self._seconds:
-                raise _EnoughError
+    settings = ExtractSettings(backbone=backbone, weights="random:0")
+    model = load_backbone(backbone, weights=settings.weights, precision=settings.precision)
+    device, view = model.device.type, View(VIEW)
+    tasks = (Task(f"{number % _PHOTOGRAPHS:05d}.jpg", (0,)) for number in count())
+    with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder:
+        make_photographs(Path(folder), _PHOTOGRAPHS)
+        read_spec = ReadSpec(Sources(folder), (view,), Recipe("crop224-pad", model.card.size))
+        spec = feature_spec(model, settings, read_spec, view)
+        pixels = np.empty((_BATCH[device], *read_spec.shape[1:]), np.uint8)
+        under_way: deque[Callable[[], Encoded]] = deque()
+        with open_loaders(read_spec, Runtime(loaders=loaders).loaders_on(device), 2 * len(pixels)) as read:
+            reads = read(tasks)
+            for batch in count():
+                for at in range(len(pixels)):
+                    pixels[at] = np.asarray(next(reads).pixels)[0]
+                under_way.append(model.submit(pixels, spec))
+                if len(under_way) > model.in_flight:
+                    under_way.popleft()()
+                if batch == 0:  # it has gone through all that is made once
+                    warm = time.perf_counter()
+                elif (passed := time.perf_counter() - warm) >= seconds:
+                    break
+    return device, batch * len(pixels) / passed
 
 
 def make_photographs(folder: Path, count: int) -> None:

@@ -17,7 +17,7 @@ from stages.extract import settings
 from stages.extract.backbone import Backbone
 from stages.extract.doctor import examine, measured_rate
 from stages.extract.registry import BACKBONES
-from stages.extract.settings import ExtractSettings, Runtime, auto_loaders
+from stages.extract.settings import Runtime, auto_loaders
 from storage.errors import SettingError
 
 
@@ -76,7 +76,7 @@ def test_a_rate_does_not_count_what_is_done_once(tiny, monkeypatch):
 
     monkeypatch.setattr(Backbone, "submit", slow_at_first)
     started = time.perf_counter()
-    device, rate = measured_rate(ExtractSettings(backbone="tiny", weights="random:0"), Runtime(loaders=0), seconds=0.2)
+    device, rate = measured_rate("tiny", loaders=0, seconds=0.2)
     assert device in {"cpu", "cuda"}
     assert rate > 1.5 * sum(images) / (time.perf_counter() - started)
 
