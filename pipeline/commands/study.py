@@ -118,20 +118,19 @@ def report(*, quiet: bool) -> None:
 @click.command()
 @click.argument("one")
 @click.argument("other")
-@click.option(
-    "--out", type=PATH, help="Also write the table; its suffix says how: .csv, .json, .md, .tex or .html (with plots)."
-)
+@click.option("--out", type=PATH, help="Also write the table; its suffix says how: .csv, .md, .tex or .html.")
 def compare(*, one: str, other: str, out: Path | None) -> None:
     """Compare two heads, or two studies, on the same images, set by set, with paired tests.
 
     ONE and OTHER are heads of params.yaml, as the report calls them, or folders of scores, as `scores` of another
     checkout. Of two folders, heads of one name are compared.
     """
-    from stages.report.compare import page, run
+    from stages.report.compare import run
+    from stages.report.html import table_page
     from stages.report.table import WRITERS
     from storage.atomic import write_text
 
-    writers = {**WRITERS, "html": page}
+    writers = {**WRITERS, "html": table_page}
     if out is not None and out.suffix.removeprefix(".") not in writers:
         raise SettingError(f"--out {out}: expected a file name that ends in .{', .'.join(writers)}")
     params = workspace.project_params() if workspace.PARAMS.exists() else None

@@ -70,7 +70,7 @@ class Metric:
         of: images -> value, or the reason why there is none; called only where the needed classes are there.
         needs: labels of which a set must have images: 0 real, 1 synthetic.
         shown: places that show it beside the tables of all metrics: "main" table, "headline" numbers, "tests" between
-            heads, "bars" of the figures.
+            heads.
         lower_is_better: as for errors.
         interval: "share" of images, or another quantity ("rank"); empty: it has no interval.
         images: (real, synthetic) -> of how many independent images it is a share, as far as their number alone tells.
@@ -229,14 +229,13 @@ def _brier(images: Scored) -> float:
 
 
 METRICS: Mapping[str, Metric] = {
-    "ap": Metric("AP", _average_precision, shown=("main", "headline", "tests", "bars"), interval="rank", images=min),
+    "ap": Metric("AP", _average_precision, shown=("main", "headline", "tests"), interval="rank", images=min),
     "roc_auc": Metric("ROC AUC", _roc_auc, shown=("tests",), interval="rank", images=min),
     "accuracy": Metric("accuracy", _accuracy, shown=("main", "headline", "tests"), interval="share"),
     "accuracy_real": Metric(
         "accuracy on real",
         partial(_accuracy_of, 0),
         needs=(0,),
-        shown=("bars",),
         interval="share",
         images=lambda n_real, _: n_real,
     ),
@@ -244,7 +243,6 @@ METRICS: Mapping[str, Metric] = {
         "accuracy on fake",
         partial(_accuracy_of, 1),
         needs=(1,),
-        shown=("bars",),
         interval="share",
         images=lambda _, n_fake: n_fake,
     ),

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from stages.evaluate.scores import read_card
 from stages.measure.bootstrap import REPLICATES
 from stages.measure.metrics import METRICS
-from stages.report.chart import difference_chart
-from stages.report.html import table_page
 from stages.report.intervals import resample
 from stages.report.results import head_names, load_results
 from stages.report.table import Block, Table, Value
@@ -78,18 +76,6 @@ def run(
     notes = ["Percent, means over seeds.", COMPARISON_NOTE, family]
     of_pairs = [Block(f"{head} against {against}", rows) for (head, against), rows in blocks.items()]
     return Table(f"{names[0]} against {names[1]}", header, of_pairs, 2, block_name="pair", notes=notes)
-
-
-def page(table: Table) -> str:
-    """Return a page of what :func:`run` returned: a plot of the differences for each pair, and the table."""
-    charts = []
-    for block in table.blocks:
-        rows = []
-        for tested, metric, _, _, *cells in block.rows:
-            value, low, high = (cell.value or 0.0 for cell in cells[:3] if isinstance(cell, Value))
-            rows.append((f"{tested}, {metric}", value, low, high))
-        charts += [difference_chart(block.title, rows)] if rows else []
-    return table_page(table, charts)
 
 
 def _label(head: str, side: str) -> str:

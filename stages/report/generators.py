@@ -14,7 +14,7 @@ from stages.report.tables import PAPER_METRICS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.report.svg import Chart
+    from stages.report.chart import Chart
     from stages.report.sweeps import Sweeps
     from stages.report.table import Rows
 

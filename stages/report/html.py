@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.report.svg import WIDTH
+from stages.report.chart import WIDTH
 from stages.report.table import Value
 from storage.names import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.report.svg import Chart
     from stages.report.table import Table
 
 MOST_ROWS = 700  # of a table in a page; a longer one would fill it, and stands in a file beside it
@@ -55,9 +54,9 @@ def render(
     return environment.get_template(template).render(context) + "\n"
 
 
-def table_page(table: Table, charts: Sequence[Chart] = ()) -> str:
-    """Return the HTML of a page of charts and one table."""
-    return render("table_page.html.j2", {"table": table, "charts": charts})
+def table_page(table: Table) -> str:
+    """Return the HTML of a page of one table."""
+    return render("table_page.html.j2", {"table": table})
 
 
 def _csp_hash(text: str) -> str:

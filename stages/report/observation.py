@@ -15,7 +15,7 @@ from stages.analyse.files import (
     read_analysis,
     windows_path,
 )
-from stages.report.chart import Curve, cloud_chart, common_scale, heat_map, line_chart
+from stages.report.chart import Curve, common_scale, heat_map, line_chart
 from stages.report.results import place_in
 from stages.report.table import Block, Table, Value
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from stages.analyse.files import AnalysisFile
     from stages.evaluate.scores import ScoreCard
+    from stages.report.chart import Chart
     from stages.report.results import Results
-    from stages.report.svg import Chart
     from stages.report.table import Rows
 
 # Column prefix in the profile file -> title, name of the axis, and the least and greatest value there can be.
@@ -214,15 +214,20 @@ def projection_figures(projections: Sequence[AnalysisFile]) -> list[Chart]:
         blocks = file.facts["blocks"]
         where = f"blocks {blocks[0]} to {blocks[-1]}, {len(rows):,} images; {file.corpus}"
         for column, title in (("raw", "Raw features"), ("ltd", "Transition features (LTD)")):
+            places = np.array([(row[f"{column}_x"], row[f"{column}_y"]) for row in rows])
+            (left, low), (right, high) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
             clouds = []
             for label, kind in ((1, "fake"), (0, "real"), (None, "other")):
-                points = [[row[f"{column}_x"], row[f"{column}_y"]] for row in rows if row["label"] == label]
-                if points:
-                    clouds.append((kind, _CLASSES[label][1], np.array(points)))
+                x, y = places[[row["label"] == label for row in rows]].T.tolist()
+                if x:
+                    clouds.append(Curve(kind, _CLASSES[label][1], x, y, note=f"{len(x):,}", dots=True))
             share = 100 * sum(file.facts["explained"][column])
-            words = f"The two components hold {share:.0f} % of the variance."
-            chart = cloud_chart(f"{title}, first two principal components", clouds, words)
-            figures.append(chart.captioned(title, where))
+            chart = line_chart(
+                f"{title}, first two principal components", clouds, x_label="first component",
+                y_label="second component", x_scale=(left, right), y_scale=(low, max(high, low + 1)),
+                limits=(-np.inf, np.inf),
+            )  # fmt: skip
+            figures.append(chart.captioned(title, f"{share:.0f} % of the variance; {where}"))
     return figures
 
 

@@ -17,7 +17,7 @@ from stages.report.generators import generator_figures
 from stages.report.html import render
 from stages.report.observation import chosen_windows, projection_figures, transition_figures, window_figures
 from stages.report.robustness import robustness_figures
-from stages.report.set_figures import MOST_HEADS, bar_figures, curve_figures
+from stages.report.set_figures import MOST_HEADS, curve_figures
 from stages.report.sweeps import sweep_figures
 from stages.report.table import Block, Table, Value
 from stages.report.tables import HEADLINE
@@ -58,7 +58,6 @@ def render_page(
         "facts": _facts(results),
         "page_tables": _tables(results, uncertainty),
         "most_heads": MOST_HEADS,
-        "bar_figures": bar_figures(results, uncertainty),
         "curve_figures": curve_figures(results),
         "robustness_figures": robustness_figures(results),
         "transition_figures": transition_figures(analyses.profiles, results),

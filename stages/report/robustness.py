@@ -15,8 +15,8 @@ from stages.report.tables import HEADLINE
 from storage.views import ALIGN
 
 if TYPE_CHECKING:
+    from stages.report.chart import Chart
     from stages.report.results import Results
-    from stages.report.svg import Chart
     from stages.report.table import Rows
 
 _OTHERS = {MATCHED.removesuffix("-"): "metadata-matched", ALIGN: "format-aligned"}
@@ -24,19 +24,18 @@ _VIEW = re.compile(r"^([a-z]+)-(\d+(?:\.\d+)?)$")
 
 
 class Degradation(NamedTuple):
-    """A kind of degradation: its title, whether a smaller number degrades more, and the range that the paper plots."""
+    """A kind of degradation: its title, and whether a smaller number degrades more."""
 
     title: str
     falling: bool
-    paper: tuple[float, float] | None = None
 
 
 # What view names begin with -> the degradation.
 _DEGRADATIONS = {
-    "jpeg": Degradation("JPEG quality", falling=True, paper=(60, 100)),
+    "jpeg": Degradation("JPEG quality", falling=True),
     "webp": Degradation("WebP quality", falling=True),
     "blur": Degradation("Gaussian blur, sigma in pixels", falling=False),
-    "scale": Degradation("Downscaling, factor", falling=True, paper=(0.5, 1.0)),
+    "scale": Degradation("Downscaling, factor", falling=True),
     "noise": Degradation("Gaussian noise, sigma", falling=False),
     "fit": Degradation("Longer side, pixels", falling=True),
     "letterbox": Degradation("Letterbox, share of the height a bar", falling=False),
@@ -44,18 +43,13 @@ _DEGRADATIONS = {
 }
 
 
-def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
-    """Means over the sets of each corpus for every head and view, and what is lost against the clean view, if any.
-
-    ``paper``: only the views on the grid that the paper plots (JPEG 60..100, scale 0.5..1.0).
-    """
+def robustness_table(results: Results) -> Table | None:
+    """Means over the sets of each corpus for every head and view, and what is lost against the clean view, if any."""
     views: list[tuple[str, str, float | None]] = [("none", "", None)]
     for kind, of_kind in _degraded(results).items():
-        grid = _DEGRADATIONS[kind].paper
-        views += [(kind, v, at) for v, at in of_kind if not paper or (grid and grid[0] <= at <= grid[1])]
-    if not paper:
-        several = [view for view in results.views if view not in {name for _, name, _ in views}]
-        views += [(_OTHERS.get(view.partition("-")[0], "several"), view, None) for view in several]
+        views += [(kind, view, strength) for view, strength in of_kind]
+    several = [view for view in results.views if view not in {name for _, name, _ in views}]
+    views += [(_OTHERS.get(view.partition("-")[0], "several"), view, None) for view in several]
     blocks = []
     for metric in HEADLINE:
         rows: Rows = []
@@ -71,8 +65,7 @@ def robustness_table(results: Results, *, paper: bool = False) -> Table | None:
         blocks.append(Block(METRICS[metric].title, rows))
     header = ["head", "corpus", "degradation", "view", "strength", "mean", "relative to clean", "sets_in_mean", "sets"]
     notes = ["Percent, mean over test sets, ± over seeds; relative to clean in percentage points, over the same sets."]
-    title = f"Robustness{' on the grid of the paper' if paper else ''}"
-    table = Table(title, header, blocks, text_columns=4, block_name="metric", notes=notes)
+    table = Table("Robustness", header, blocks, text_columns=4, block_name="metric", notes=notes)
     return table if any(row[3] != "clean" for row in blocks[0].rows) else None
 
 

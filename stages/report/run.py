@@ -73,7 +73,6 @@ def run(
         "gains": claims.gains_table(results, uncertainty),
         "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
         "robustness": robustness_table(results),
-        "robustness_paper_grid": robustness_table(results, paper=True),
         "ablation": ablation,
         "ablation_published": ablation and published.ablation_reference(),
         **sweep_tables(sweeps),
@@ -99,7 +98,6 @@ def run(
     files = {
         "summary.json": _json(headline),  # the first head alone: what `dvc exp show` can show in a terminal
         "metrics.json": _json(metrics),
-        "tables/metrics.json": _json(tables.full_metrics(results, uncertainty)),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": render_page(study, results, uncertainty, analyses=analyses, sweeps=sweeps, tables=made),

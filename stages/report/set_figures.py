@@ -1,4 +1,4 @@
-"""Figures of each test set: bars of every head, and its ROC, precision-recall, reliability and score histograms."""
+"""Figures of each test set: ROC, precision-recall, reliability and score histograms."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.evaluate.scores import sigmoid
-from stages.measure.metrics import METRICS, shown_in
-from stages.report.chart import Curve, bar_chart, line_chart
+from stages.report.chart import Curve, line_chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from stages.report.intervals import Uncertainty
+    from stages.report.chart import Chart
     from stages.report.results import NamedSet, Results
-    from stages.report.svg import Chart
 
 # Eight line styles can be told apart; curves of more heads than that would also make the page very large.
 MOST_HEADS = 8
@@ -30,20 +28,6 @@ _HISTOGRAM_BINS = 32
 def head_kind(results: Results, head: str) -> str:
     """Return the style class of a head: its place among the heads, eight different ones."""
     return f"head-{results.heads.index(head) % MOST_HEADS}"
-
-
-def bar_figures(results: Results, uncertainty: Uncertainty) -> list[Chart]:
-    """One figure per set."""
-    figures = []
-    for tested, name in results.column_names().items():
-        heads = [
-            (head, [(metric, METRICS[metric].title, results.of_set(head, tested, metric),
-                     uncertainty.of_set(head, tested, metric)) for metric in shown_in("bars")])
-            for head in results.heads
-        ]  # fmt: skip
-        detail = "{:,} real, {:,} synthetic images".format(*results.size(tested))
-        figures.append(bar_chart(f"Test set {name}: AP and accuracy by head", heads).captioned(name, detail))
-    return figures
 
 
 def curve_figures(results: Results) -> dict[str, list[Chart]]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from stages.report.chart import Chart
     from stages.report.results import Results
-    from stages.report.svg import Chart
     from stages.report.table import Rows
 
     Sweeps = Mapping[str, pd.DataFrame]

@@ -1,12 +1,11 @@
-"""One table, four ways to paste it: Markdown, CSV, LaTeX (booktabs) and JSON.
+"""One table, three ways to paste it: Markdown, CSV and LaTeX (booktabs).
 
-Markdown and LaTeX are for reading: rounded, the best value of a column bold and the second best underlined. CSV and
-JSON are for computing: full precision, undefined values empty or null. Names are escaped in every format.
+Markdown and LaTeX are for reading: rounded, the best value of a column bold and the second best underlined. CSV is
+for computing: full precision, undefined values empty. Names are escaped in every format.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -163,17 +162,6 @@ def to_csv(table: Table) -> str:
     return csv_text(*_plain(table))
 
 
-def to_json(table: Table) -> str:
-    """Return the table as a JSON object: title, notes, and rows as objects."""
-    header, rows = _plain(table)
-    # a test set may be called like another column: no value may hide another
-    twins = [header[:at].count(name) for at, name in enumerate(header)]
-    names = [f"{name} ({twin + 1})" if twin else name for name, twin in zip(header, twins, strict=True)]
-    records = [dict(zip(names, row, strict=True)) for row in rows]
-    content = {"title": table.title, "notes": list(table.notes), "rows": records}
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def to_markdown(table: Table) -> str:
     """Return the table as Markdown, a heading a block."""
     parts = [f"# {markdown(table.title)}"]
@@ -209,7 +197,7 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "json": to_json, "md": to_markdown, "tex": to_latex}
+WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
 def _plain(table: Table) -> tuple[list[str], list[list[PlainCell]]]:

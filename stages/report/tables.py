@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from stages.measure.metrics import METRICS, shown_in
 from stages.report.results import NOT_SCORED, NamedSet
 from stages.report.table import Block, Table, Value
@@ -161,26 +159,6 @@ def short_metrics(results: Results) -> dict[str, Any]:
             lines.setdefault(tested.key, {}).update(_numbers(metric, results.of_set(head, tested, metric)))
         short[head] = lines
     return short
-
-
-def full_metrics(results: Results, uncertainty: Uncertainty) -> dict[str, Any]:
-    """Return head -> "corpus/set" -> metric -> mean, std, 95 % interval, per seed and, where undefined, the reason."""
-    full: dict[str, Any] = {head: {} for head in results.heads}
-    for head, tested in product(results.heads, results.sets):
-        line: dict[str, Any] = dict(zip(("n_real", "n_fake"), results.size(tested), strict=True))
-        full[head][tested.key] = line
-        for metric in METRICS:
-            mean, measured = results.of_set(head, tested, metric), results.by_seed(head, tested, metric)
-            values = [None if pd.isna(value) else value for value in measured.values]
-            line[metric] = {
-                "mean": mean.value,
-                "std": mean.std,
-                "interval": uncertainty.of_set(head, tested, metric),
-                "seeds": dict(zip(map(str, measured.seeds), values, strict=True)),
-            }
-            if why := results.why_undefined(head, tested, metric):
-                line[metric]["undefined"] = why
-    return full
 
 
 def _numbers(metric: str, mean: Mean) -> dict[str, float]:

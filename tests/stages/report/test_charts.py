@@ -6,12 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from stages.measure.frame import Mean
-from stages.report.chart import UNIT, Curve, bar_chart, cloud_chart, common_scale, line_chart
+from stages.report.chart import FLOOR, LEFT, RIGHT, TOP, UNIT, Curve, common_scale, line_chart
 from stages.report.observation import window_map
 from stages.report.results import load_results
 from stages.report.set_figures import curve_figures
-from stages.report.svg import FLOOR, LEFT, RIGHT, TOP
 
 LABELS = {"x_label": "x", "y_label": "y"}
 
@@ -30,25 +28,6 @@ def ticks(chart):
     numbers = [text for text in texts if text[0] not in LABELS.values()]
     up = {text: y - 3.5 for text, x, y in numbers if x == LEFT - 6}
     return up, {text: x for text, x, _ in numbers if x != LEFT - 6}
-
-
-def test_bars_are_as_long_as_their_values_and_whiskers_stay_on_the_scale():
-    values = [
-        ("ap", "AP", Mean(1.0, 0.1, 2, 2), (0.9, 1.0)),
-        ("x", "x", Mean(0.5, 0.1, 2, 2), (0.4, 0.6)),
-        ("y", "y", Mean(0.0, None, 1, 1), None),
-        ("z", "z", Mean(None, None, 0, 2), None),
-    ]
-    chart = bar_chart("t", [("ltd", values)])
-    full, half, none = (mark.attributes for mark in marks(chart, "bar"))
-    assert (full["width"], none["width"]) == (pytest.approx(2 * half["width"]), 0)
-    assert [mark.text for mark in marks(chart, "undefined")] == ["z undefined"]
-    first, second = (mark.attributes["d"].split("M")[1] for mark in marks(chart, "whisker"))
-    assert float(first.partition("H")[2]) == full["x"] + full["width"]
-    ends = float(second.split()[0]), float(second.partition("H")[2])
-    assert sum(ends) / 2 == pytest.approx(half["x"] + half["width"], abs=0.01)
-    assert chart.words == "ltd: AP 100.00 ±10.00, x 50.00 ±10.00, y 0.00, z undefined."
-    assert chart.legend[0] == ("ap", "AP")
 
 
 def test_curves_and_bands_lie_inside_the_frame_with_low_values_below_high_ones():
@@ -116,11 +95,13 @@ def test_windows_lie_at_their_start_and_length_and_have_the_colour_of_who_moves_
     assert [along[str(3 + at)] for at in (0, 1)] == [LEFT + (at + 0.5) * first["width"] for at in (0, 1)]
 
 
-def test_points_of_all_clouds_share_a_scale_that_fills_the_frame():
-    clouds = [("fake", "f", np.array([[0.0, 0.0], [1.0, 2.0]])), ("real", "r", np.array([[2.0, 4.0]]))]
-    fake, real = (mark.attributes["d"] for mark in marks(cloud_chart("t", clouds, ""), "dots"))
-    assert fake.startswith(f"M8.0 {FLOOR:.1f}h0M180.0 ")
-    assert real == f"M{RIGHT:.1f} {TOP:.1f}h0"
+def test_clouds_are_dots_on_the_axes_of_lines():
+    clouds = [Curve("fake", "f", [0.0, 1.0], [0.0, 2.0], dots=True), Curve("real", "r", [2.0], [4.0], dots=True)]
+    chart = line_chart("t", clouds, **LABELS, x_scale=(0, 2), y_scale=(0, 4), limits=(-np.inf, np.inf))
+    fake, real = (mark.attributes["d"] for mark in marks(chart, "dots"))
+    assert fake == f"M{LEFT} {FLOOR}h0M{(LEFT + RIGHT) / 2:g} {(FLOOR + TOP) / 2:g}h0"
+    assert real == f"M{RIGHT} {TOP}h0"
+    assert chart.legend == [("dots fake", "f"), ("dots real", "r")]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from pipeline.cli import ltdpipe
 from stages.evaluate.scores import read_scores
-from stages.report.compare import page, run
+from stages.report.compare import run
 from storage.errors import DataError, SettingError
 
 PROJECT = Path(__file__).parents[3]
@@ -41,7 +41,6 @@ def test_two_heads_are_compared_set_by_set_whatever_the_order_of_rows(study):
     assert ap["difference"].value == pytest.approx(values[0] - values[1])
     assert ap["p"] < 0.1
     assert ap["p_holm"] >= ap["p"]
-    assert f"one, AP: {ap['difference'].text}, 95 % interval {ap['low'].text} to" in page(table)
 
 
 def test_a_head_is_no_better_than_itself(study):
@@ -80,7 +79,7 @@ def test_the_command_compares_folders_and_writes_the_table(study, tmp_path, monk
     done = CliRunner().invoke(ltdpipe, ["compare", *folders, "--out", "table.html"], catch_exceptions=False)
     assert done.exit_code == 0
     assert "two" in done.output
-    assert "<svg" in (tmp_path / "table.html").read_text()
+    assert "<table" in (tmp_path / "table.html").read_text()
     with pytest.raises(SettingError, match=r"neither a head of params\.yaml"):
         CliRunner().invoke(ltdpipe, ["compare", "nothing", "here"], catch_exceptions=False)
     with pytest.raises(SettingError, match=r"ends in \.csv"):

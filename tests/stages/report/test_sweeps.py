@@ -108,7 +108,7 @@ def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tm
     names = sorted(path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.*"))
     assert all((tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes() for name in names)
     for table in ("window_length", "window_sweep", "layer_sweep", "layer_transitions"):
-        assert {f"tables/{table}.{suffix}" for suffix in ("csv", "json", "md", "tex")} <= set(map(str, names))
+        assert {f"tables/{table}.{suffix}" for suffix in ("csv", "md", "tex")} <= set(map(str, names))
     page = (tmp_path / "first" / "report.html").read_text()
     assert page.count("<caption>Window length") == 4
     assert "Accuracy of a linear probe on one block" in page

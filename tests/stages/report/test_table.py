@@ -1,10 +1,9 @@
 import csv
 import io
-import json
 
 import pytest
 
-from stages.report.table import Block, Table, Value, latex, to_csv, to_json, to_latex, to_markdown
+from stages.report.table import Block, Table, Value, latex, to_csv, to_latex, to_markdown
 
 
 @pytest.fixture
@@ -62,16 +61,11 @@ def test_a_table_wider_than_the_line_is_fitted_to_it(table, header, row):
     assert "resizebox" not in to_latex(table)  # enlarged, a narrow one would shout
 
 
-def test_csv_and_json_hold_full_precision_and_no_rounded_text(table):
+def test_csv_holds_full_precision_and_no_rounded_text(table):
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     found = [(row["metric"], row["head"], row["x"]) for row in rows[:2]]
     assert found == [("AP", "a_b", "0.9712"), ("AP", "c", "0.97118")]
     assert rows[3]["x"] == ""
-    content = json.loads(to_json(table))
-    assert content["rows"][3] == {"metric": "AP", "head": "e", "seeds": 1, "x": None, "y": None}
-    assert content["notes"] == ["50 % of <all>"]
-    twins = Table("t", ["head", "mean", "mean"], [Block("", [["a", 1, 2]])])
-    assert json.loads(to_json(twins))["rows"] == [{"head": "a", "mean": 1, "mean (2)": 2}]
 
 
 @pytest.mark.parametrize(
