@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from pipeline.params import Corpus, Params
+    from pipeline.params import Params
     from stages.reporter import Reporter
 
 PROFILES = Path("profiles")
@@ -100,7 +100,7 @@ def use(
     missing: list[str] = []
     if data is not None:
         for corpus in (each for each in params.corpora if each not in params.demo):
-            manifest = _listed(corpus, params.corpora[corpus], data, reporter, corpus in params.evaluate.corpora)
+            manifest = _listed(params, corpus, data, reporter)
             if manifest is None:
                 missing.append(corpus)
             else:
@@ -141,30 +141,20 @@ def next_steps(name: str, params: Params) -> list[str]:
     return [*steps, "run the study: `dvc repro`"]
 
 
-def _listed(name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: bool) -> pa.Table | None:
+def _listed(params: Params, name: str, data: Path, reporter: Reporter) -> pa.Table | None:
     """List a corpus below ``data`` as ``ltdpipe scan`` does, and note what a user should know before trusting numbers.
 
     Returns:
-        Its images; None where nothing was found. Sizes of training images (not ``is_test``) are not published.
+        Its images; None where nothing was found.
     """
     try:
-        manifest, summary = scan(
-            corpus=name,
-            root=workspace.images(corpus.root, data),
-            layout=corpus.layout,
-            reals=None if corpus.reals is None else workspace.images(corpus.reals, data),
-            classes=corpus.classes,
-            sets=corpus.set_order or None,
-            splits=corpus.splits,
-            categories=corpus.categories,
-            reporter=reporter,
-        )
+        manifest, summary = scan(**workspace.study_corpus(params, name, data).listing, reporter=reporter)
     except DataError as error:
         reporter.note(f"{name}: not found")
         reporter.note(f"  {error}")
         return None
     reporter.note(f"{name}: {len(manifest)} images")
-    findings = list(summary.warnings)
+    corpus, findings = params.corpora[name], list(summary.warnings)
     if corpus.set_order:
         missing = [wanted for wanted in corpus.set_order if wanted not in summary.sets]
         # what is missing stands in one line, not in one for each set
@@ -174,7 +164,7 @@ def _listed(name: str, corpus: Corpus, data: Path, reporter: Reporter, is_test: 
         findings.insert(0, f"{total - len(missing)} of {total} sets{lacking}")
     if corpus.layout == "ufd":
         findings += _distribution(manifest)
-    if is_test:
+    if name in params.evaluate.corpora:  # sizes of training images are not published
         findings += _unexpected_sizes(manifest, summary.layout)
     for finding in findings:
         reporter.note(f"  {finding}")

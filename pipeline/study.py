@@ -14,7 +14,6 @@ from stages.extract.registry import has_random_weights
 from stages.report.run import run
 from stages.report.speed import write_speed
 from stages.report.study import Study
-from stages.report.terminal import result_table
 from stages.scan.protocols import set_lists
 from storage.errors import DataError
 from storage.sources import Sources
@@ -23,18 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from rich.console import Group
-
     from pipeline.params import Params
 
 _SHOWN_VERSIONS = ("ltdpipe", "torch", "open_clip_torch", "scikit-learn", "pillow", "h5py")
 
 
-def write_report(params: Params) -> tuple[Path, Group]:
+def write_report(params: Params) -> dict[str, Any]:
     """Write ``reports/<study>`` from the scores and analyses that the parameters name, and from no other.
 
     Returns:
-        The report's folder, and its headline table.
+        What metrics.json holds.
     """
     out = workspace.report(params.study)
     files = score_files(params)
@@ -66,8 +63,7 @@ def write_report(params: Params) -> tuple[Path, Group]:
     profiles = [workspace.analysis(corpus) for corpus in params.evaluate.corpora]
     metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
     write_speed(list(recorded(params)), out, params.study, commit=_commit())
-    random = "; random weights" if study.random_weights else ""
-    return out, result_table(metrics, title=f"{params.study}: AP / accuracy in percent, mean over seeds{random}")
+    return metrics
 
 
 def score_files(params: Params, *, labels: Collection[str] | None = None) -> dict[Path, str]:

@@ -232,16 +232,17 @@ def head_by_hand(name: str, seed: int, features: Path) -> HeadRef:
     return HeadRef(name, seed, features, Path("heads", name, f"{seed}.safetensors"))
 
 
-def study_corpus(params: Params, name: str) -> CorpusRef:
-    """Return a corpus of the study, whose images have to be here.
+def study_corpus(params: Params, name: str, data: Path | None = None) -> CorpusRef:
+    """Return a corpus of the study, whose images have to be here, or below the folder ``data``.
 
     Raises:
         SettingError: the study has no such corpus.
         DataError: its images are not found.
     """
     settings = defined(params.corpora, name, "corpora")
-    reals = None if settings.reals is None else images(settings.reals)
-    return CorpusRef(name, settings, images(settings.root), reals, manifest(name), features(name), contents(name))
+    reals = None if settings.reals is None else images(settings.reals, data)
+    root = images(settings.root, data)
+    return CorpusRef(name, settings, root, reals, manifest(name), features(name), contents(name))
 
 
 def given_corpus(

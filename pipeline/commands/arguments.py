@@ -85,7 +85,10 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str, caption: str = "") -> None:
-    """Print a table; names (set, metric, corpus) are broken where they are long, numbers are never cut."""
+    """Print a table; names (set, metric, corpus, head) are broken where they are long, numbers never.
+
+    An empty row is a rule.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -93,11 +96,18 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     # no frame around it, so that it fits a terminal of 80 columns; nothing in a cell is taken for markup
     table = Table(caption=Text(caption), show_edge=False)
     table.pad_edge = False
-    for name in header:
-        number = name not in {"set", "metric", "corpus"}
-        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(names.printable(cell)) for cell in row))
+    cells = [[Text(names.printable(cell)) for cell in row] for row in rows]
+    for at, name in enumerate(header):
+        number = at > 0 and name != "metric"
+        width = max((len(row[at]) for row in cells if row and number), default=None)
+        table.add_column(
+            Text(names.printable(name)), justify="right" if number else "left", min_width=width, overflow="fold"
+        )
+    for row in cells:
+        if row:
+            table.add_row(*row)
+        else:
+            table.add_section()
     console = Console()
     console.print(Text(names.printable(title), style="table.title"))  # a title of the table is as narrow as the table
     console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,6 @@ from pipeline.commands.arguments import PATH, SHARE, echo, refuse_overwriting, w
 from storage.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from stages.predict.calibration import Classes
     from stages.predict.detector import Detector
     from stages.predict.manifest import Calibration
     from stages.predict.run import Summary
@@ -77,16 +76,7 @@ def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None
 )
 @click.option("--share", type=SHARE, default=0.5, show_default=True, help="Synthetic share of unlabelled images.")
 @click.option("-o", "--out", type=PATH, help="The calibrated bundle; without it HEAD is replaced, if it is a bundle.")
-def calibrate(
-    *,
-    head: Path,
-    on: str,
-    target_fpr: float,
-    unsure: float | None,
-    classes: Classes,
-    share: float,
-    out: Path | None,
-) -> None:
+def calibrate(*, head: Path, on: str, out: Path | None, **options: Any) -> None:
     """Set the threshold of a bundle from real images that its head was not trained on.
 
     HEAD is a bundle, or a head file together with --out. What the calibration promises is printed and kept in the
@@ -99,15 +89,7 @@ def calibrate(
         raise SettingError(f"{head} is a head file: name the bundle that it becomes with --out")
     images, out = _images(on), out or head
     refuse_overwriting(out, images, None if is_bundle else head)
-    found = run(
-        bundle=head,
-        on=images,
-        out=out,
-        classes=classes,
-        target_fpr=target_fpr,
-        unsure=unsure,
-        share=share,
-    )
+    found = run(bundle=head, on=images, out=out, **options)
     band = "" if found.real_up_to is None else f", real up to {found.real_up_to:.4f}"
     echo(f"{out}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
     echo(f"probabilities: {_probabilities(found)}")
@@ -163,17 +145,13 @@ _CHECK_WORDS = [["mild"], ["web"]]
 def predict(
     *,
     bundle: Path,
-    paths: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
-    form: str,
-    sort: bool,
-    check: str | None,
+    paths: tuple[str, ...],
     weights: str,
-    follow_links: bool,
+    sort: bool,
     strict: bool,
-    loaders: int | None,
-    batch: int | None,
+    **options: Any,
 ) -> None:
     """Score images: real, synthetic or unsure.
 
@@ -199,15 +177,11 @@ def predict(
             paths=paths,
             stdin=sys.stdin.buffer,
             stream=sys.stdout,
-            form=form,
             out=out,
             resume=resume is not None,
             sort=sort,
-            check=check,
-            follow_links=follow_links,
-            loaders=loaders,
-            batch=batch,
             reporter=reporter,
+            **options,
         )
     except KeyboardInterrupt as stop:
         stop.add_note(_how_to_resume(out, sort=sort))

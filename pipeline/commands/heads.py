@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -60,8 +60,7 @@ def train(
     features: Path | None,
     assignments: tuple[str, ...],
     out: Path | None,
-    memory: int | None,
-    threads: int | None,
+    **options: Any,
 ) -> None:
     """Train heads on cached features, which are read once for all of them.
 
@@ -104,8 +103,7 @@ def train(
             heads=heads,
             settings=settings,
             reporter=ConsoleReporter(),
-            memory=memory,
-            threads=threads,
+            **options,
             finished=finished_folder("heads") if in_study else None,
             curves=workspace.curves(corpus.name) if in_study and name is None and seed is None else None,
         )
@@ -182,9 +180,7 @@ def _with_assignments(
 @trained_on_option
 @memory_option
 @threads_option
-def sweep(
-    *, kind: Literal["window", "layer", "generators"], trained_on: str | None, memory: int | None, threads: int | None
-) -> None:
+def sweep(*, kind: str, trained_on: str | None, **options: Any) -> None:
     """Train and score many heads of the study on features that are read once.
 
     KIND window: the head `ltd` of params.yaml with every fixed window of 3 to 9 blocks among its candidates, where they
@@ -211,8 +207,7 @@ def sweep(
         seeds=params.seeds,
         out=out,
         reporter=ConsoleReporter(),
-        memory=memory,
-        threads=threads,
+        **options,
     )
     record("sweep", f"{corpus}/{kind}", seconds=time.perf_counter() - started)
     echo(f"{out}: {len(rows)} rows in results.csv")
@@ -259,16 +254,7 @@ def _variants(kind: str, params: Params, table: FeatureTable) -> list[Variant]:
     help="ltd-authors: compare the CLIP in FILE with local weights, `default` or a file, value by value.",
 )
 def import_head(
-    *,
-    file: Path,
-    kind: Literal["ltd-authors", "univfd", "rine"],
-    features: Path,
-    name: str | None,
-    seed: int,
-    out: Path | None,
-    first_block: int,
-    heads: int,
-    check_backbone: str | None,
+    *, file: Path, features: Path, name: str | None, out: Path | None, check_backbone: str | None, **options: Any
 ) -> None:
     """Turn a checkpoint of the LTD authors, of UnivFD or of RINE into a head file.
 
@@ -276,20 +262,11 @@ def import_head(
     """
     from stages.heads.foreign import run
 
-    name = name or kind
-    out = out or workspace.head_by_hand(name, seed, features).file
+    name = name or options["kind"]
+    out = out or workspace.head_by_hand(name, options["seed"], features).file
     refuse_overwriting(out, file, features)
-    settings = run(
-        file=file,
-        kind=kind,
-        features=features,
-        name=name,
-        seed=seed,
-        out=out,
-        first_block=first_block,
-        heads=heads,
-        backbone=_local_backbone(features, check_backbone) if check_backbone else None,
-    )
+    backbone = _local_backbone(features, check_backbone) if check_backbone else None
+    settings = run(file=file, features=features, name=name, out=out, backbone=backbone, **options)
     echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")
 
 

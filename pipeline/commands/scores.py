@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -28,14 +28,7 @@ from storage.errors import SettingError
 @click.option("--features", type=PATH, help="Any extracted corpus view, instead of --corpus.")
 @click.option("--out", type=PATH, help="The scores file to write, with --head-file and --features.")
 def evaluate(
-    *,
-    name: str | None,
-    seed: int | None,
-    trained_on: str | None,
-    corpus: str | None,
-    head_file: Path | None,
-    features: Path | None,
-    out: Path | None,
+    *, corpus: str | None, head_file: Path | None, features: Path | None, out: Path | None, **chosen: Any
 ) -> None:
     """Score a corpus's images with the heads of params.yaml; features are read once for all of them.
 
@@ -50,7 +43,7 @@ def evaluate(
     if head_file or features or out:
         if not (head_file and features and out):
             raise SettingError("--head-file, --features and --out belong together: give all three")
-        if any(option is not None for option in (name, seed, trained_on, corpus)):
+        if any(option is not None for option in (corpus, *chosen.values())):
             raise SettingError(
                 "--head, --seed, --trained-on and --corpus would do nothing beside --head-file; leave them out"
             )
@@ -60,7 +53,7 @@ def evaluate(
     params = workspace.project_params()
     corpus = workspace.needed(corpus, "--corpus")
     workspace.defined(params.corpora, corpus, "corpora")
-    refs = workspace.study_heads(params, name=name, seed=seed, trained_on=trained_on)
+    refs = workspace.study_heads(params, **chosen)
     heads = [
         HeadToScore(ref.file, workspace.scores(corpus, ref.features.name, ref.name, ref.seed), ref.features)
         for ref in refs
@@ -95,15 +88,7 @@ def evaluate(
     "--higher-is", type=click.Choice(["synthetic", "real"]), help="What a high score says.  [default: synthetic]"
 )
 @click.option("--logits", is_flag=True, help="Scores are not probabilities; 0 divides the classes.")
-def import_scores(
-    *,
-    file: Path | None,
-    name: str,
-    corpus: str | None,
-    column: str | None,
-    higher_is: Literal["synthetic", "real"] | None,
-    logits: bool,
-) -> None:
+def import_scores(*, file: Path | None, name: str, corpus: str | None, **reading: Any) -> None:
     """Take the scores of any detector on the images of a corpus: tables and tests then treat it as a head.
 
     FILE is CSV, JSON lines or Parquet with a column of paths, file names or sha256 and one of scores. An entry of
@@ -115,14 +100,14 @@ def import_scores(
 
     params = workspace.project_params()
     if file is None:
-        if corpus or column or higher_is or logits:
+        if corpus or any(reading.values()):
             raise SettingError("without FILE, --corpus, --column, --higher-is and --logits come from `external`")
         entry = workspace.defined(params.external, name, "external")
     else:
         corpus = workspace.needed(corpus, "--corpus")
         workspace.defined(params.corpora, corpus, "corpora")
-        direction = higher_is or "synthetic"
-        entry = ExternalScores(file=str(file), corpus=corpus, column=column, higher_is=direction, logits=logits)
+        given = {option: value for option, value in reading.items() if value}
+        entry = ExternalScores(file=str(file), corpus=corpus, **given)
     features = workspace.view(entry.corpus)
     out = workspace.external(name) / f"{features.name}.parquet"
     card = run(
@@ -131,9 +116,7 @@ def import_scores(
         features=features,
         out=out,
         reporter=ConsoleReporter(),
-        column=entry.column,
-        higher_is=entry.higher_is,
-        logits=entry.logits,
+        **entry.model_dump(include=set(reading)),
     )
     facts = card.facts["external"]
     echo(

@@ -19,9 +19,11 @@ from pipeline.commands.arguments import (
 from storage.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.params import Params
+
+_MOST_COLUMNS = 4  # of heads that fit a terminal of 80 columns
 
 
 @click.command()
@@ -106,13 +108,42 @@ def analyse(*, corpus: str | None, features: Path | None, out: Path | None) -> N
 def report(*, quiet: bool) -> None:
     """Compute metrics from the stored scores, and write tables, plots and the HTML report of the study."""
     from pipeline.study import write_report
+    from stages.extract.registry import has_random_weights
 
-    folder, table = write_report(workspace.project_params())
+    params = workspace.project_params()
+    metrics = write_report(params)
     if not quiet:
-        from rich.console import Console
+        random = has_random_weights(params.extract.backbone, params.extract.weights)
+        title = f"{params.study}: AP / accuracy in percent, mean over seeds{'; random weights' if random else ''}"
+        print_table(*_results(metrics), title=title)
+        echo(f"report: {workspace.report(params.study) / 'report.html'}")
 
-        Console().print(table)
-        echo(f"report: {folder / 'report.html'}")
+
+def _results(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of what metrics.json holds: a row per set, a column per head, the mean below.
+
+    More heads than fit a terminal of 80 columns are rows, and the columns are the means of the benchmarks.
+    """
+    keys = dict.fromkeys(key for lines in metrics.values() for key in lines)
+    corpora = [key for key in keys if "/" not in key]
+    if len(metrics) > _MOST_COLUMNS:
+        rows = [[head, *(_both(lines.get(corpus, {})) for corpus in corpora)] for head, lines in metrics.items()]
+        return ["head", *(f"mean of {corpus}" for corpus in corpora)], rows
+    rows = []
+    for corpus in corpora:
+        for key in (key for key in keys if key.startswith(f"{corpus}/")):
+            name = key if len(corpora) > 1 else key.partition("/")[2]
+            rows.append([name, *(_both(lines.get(key, {})) for lines in metrics.values())])
+        means = [lines[corpus] for lines in metrics.values()]
+        counts = [dict.fromkeys((mean["ap_sets"], mean["accuracy_sets"])) for mean in means]
+        covered = [f"{' / '.join(map(str, of))} of {mean['sets']}" for of, mean in zip(counts, means, strict=True)]
+        name = f"mean of {corpus}" if len(corpora) > 1 else "mean over sets"
+        rows += [[], [name, *map(_both, means)], ["sets covered", *covered], []]
+    return ["set", *metrics], rows[:-1]
+
+
+def _both(line: Mapping[str, float]) -> str:
+    return " / ".join(f"{100 * line[metric]:.1f}" if metric in line else "undefined" for metric in ("ap", "accuracy"))
 
 
 @click.command()

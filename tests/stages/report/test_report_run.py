@@ -1,7 +1,6 @@
 """The files of a report: what each holds, for whom, and that no name in them does anything."""
 
 import csv
-import io
 import json
 import re
 from types import SimpleNamespace
@@ -9,13 +8,11 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from stages.measure.metrics import METRICS
 from stages.report.run import run
 from stages.report.set_figures import MOST_HEADS
 from stages.report.study import Study
-from stages.report.terminal import result_table
 
 SETS = {"one": True, "two": True, "fakes only": False}
 
@@ -30,12 +27,6 @@ def report(study, out, **settings):
 def read_csv(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def printed(table, width=100):
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(table)
-    return console.export_text()
 
 
 @pytest.fixture(scope="module")
@@ -257,39 +248,6 @@ def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path
 def test_the_page_asks_for_nothing_from_anywhere(made):
     assert not re.search(r"(src|href|url|@import|xlink)\s*[=(:]\s*[\"']?(?!#)(https?:|//|file:)", made.page)
     assert "http" not in made.page.replace("http-equiv", "")
-
-
-def test_the_terminal_table_shows_what_metrics_json_holds(made):
-    text = printed(result_table(json.loads(json.dumps(made.metrics))))
-    line = made.metrics["ltd"]["demo/one"]
-    assert f"{100 * line['ap']:.1f} / {100 * line['accuracy']:.1f}" in text
-    assert re.search(r"fakes only\W+undefined / undefined", text)
-    assert "2 of 3" in text
-
-
-def test_four_heads_fit_a_terminal_of_80_columns_and_more_are_its_rows():
-    line = {"ap": 1.0, "accuracy": 0.5}
-    mean = line | {"ap_sets": 1, "accuracy_sets": 1, "sets": 1}
-    heads = ["ltd", "ltd-raw", "ltd-delta", "linear", *(f"head {number}" for number in range(20))]
-    few = {head: {"demo-test": mean, "demo-test/bilinear": line} for head in heads[:4]}
-    text = printed(result_table(few), width=80)
-    assert text.count("100.0 / 50.0") == 8
-    assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
-    title = "mine: AP / accuracy in percent, mean over seeds; random weights"
-    one = printed(result_table({"ltd": few["ltd"]}, title=title), width=80)
-    assert one.startswith(title)  # a title is as wide as the terminal, not as the table
-    many = {head: {"demo-test": mean, "demo-test/bilinear": line, "ufd": mean} for head in heads}
-    text = printed(result_table(many), width=80)
-    assert text.count("100.0 / 50.0") == 24 * 2
-    assert len(text.splitlines()) == 24 + 3
-
-
-def test_the_terminal_obeys_no_name(study, tmp_path):
-    study.add_scores("[red]head[/red]", 1, {"\x1b[31mred\x07": True})
-    text = printed(result_table(report(study, tmp_path).metrics, title="[b]"))
-    assert "[red]head[/red]" in text
-    assert "\\x1b[31mred\\x07" in text
-    assert "\x1b" not in text
 
 
 def test_tables_too_long_for_a_page_are_left_to_the_files_beside_it(plain_study, tmp_path, monkeypatch):
