@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     Read = Callable[[Iterable[Task]], Iterator[ReadResult]]
 
 _SHARDS_IN_WRITING = 2  # more would only fill the memory while a slow disk is behind
+# A forward pass that takes longer is cut: the images of the one under way are what an interruption loses.
+_LONGEST_PASS_S = 15.0
+_LEAST_PASS = 8  # images; more than the stream that a core of a CPU takes
 _KEPT = ReadResult(NO_METADATA, None)  # in place of an image that an earlier run had done
 
 
@@ -155,7 +158,8 @@ class _Encoder:
     ) -> None:
         self.timing = Timing()
         self._backbone, self._folders, self._plans, self._writer = backbone, folders, plans, writer
-        self._batch, self._most = batch, batch  # images a batch, and images that fit one forward pass
+        # images a batch, images that fit one forward pass, and images that a slow CPU has done in time
+        self._batch, self._most, self._quick = batch, batch, batch
         side = backbone.card.size
         self._pixels = [np.empty((batch, side, side, 3), np.uint8) for _ in folders]
         self._kept = [
@@ -222,7 +226,9 @@ class _Encoder:
         shard, spec, in_flight = self._making[view][1], self._folders[view].spec, self._backbone.in_flight
         done = 0
         while done < count:
-            stop = min(done + self._most, count)
+            stop = min(done + min(self._most, self._quick), count)
+            if self._quick < self._most and count - stop < _LEAST_PASS:
+                stop = count  # a few images alone would be computed by all cores, and round otherwise
             started = time.perf_counter()
             try:
                 features = self._backbone.submit(self._pixels[view][done:stop], spec)
@@ -235,7 +241,10 @@ class _Encoder:
                 continue
             self._pending.append(partial(self._store, shard, len(shard.paths) - count + done, features))
             self._catch_up(in_flight)
-            self.timing.backbone += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.timing.backbone += seconds
+            if in_flight == 0 and seconds > _LONGEST_PASS_S:
+                self._quick = max((stop - done) // 2 // _LEAST_PASS, 1) * _LEAST_PASS
             done = stop
             if stopped():
                 raise KeyboardInterrupt

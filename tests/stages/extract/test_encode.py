@@ -114,6 +114,22 @@ def test_what_is_kept_of_other_images_or_is_damaged_is_made_again(  # noqa: PLR0
     assert published(tmp_path / "out") == published(tmp_path / "calm")
 
 
+def test_a_slow_machine_takes_fewer_images_at_once_and_gives_the_same_bytes(pictures, extract, tmp_path, monkeypatch):
+    runtime = dataclasses.replace(RUNTIME, batch=20, shard_size=20)
+    extract(pictures, views=VIEWS, runtime=runtime, out="calm", store="other")
+    submit, sizes = Backbone.submit, []
+
+    def counting(self, pixels, spec):
+        sizes.append(len(pixels))
+        return submit(self, pixels, spec)
+
+    monkeypatch.setattr(Backbone, "submit", counting)
+    monkeypatch.setattr("stages.extract.encode._LONGEST_PASS_S", 0)
+    extract(pictures, views=VIEWS, runtime=runtime)
+    assert sizes == [19, 8, 11]
+    assert published(tmp_path / "out") == published(tmp_path / "calm")
+
+
 class InOrderDevice(Backbone):
     """A device that has several batches at once, and records when each is handed over and waited for."""
 
