@@ -1,7 +1,10 @@
 # `make demo` and `make test` are all the set-up there is; both need Python >= 3.11, git and make.
+# $(VENV)/installed says that the product is there, $(VENV)/dev that the tools of its tests are too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is never imported is never compiled: without this, pip spends a minute on all of it
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # DVC runs `ltdpipe` by name
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -23,12 +26,12 @@ demo: $(VENV)/installed ## Run the demo study and print its result
 	  '  ltdpipe predict detector.ltd PHOTOS/         # the demo detector: shows how, knows nothing' \
 	  '  ltdpipe extract PHOTOS/ --out features/photos    # your own images; README.md goes on from here'
 
-test: $(VENV)/installed ## Run the test suite
+test: $(VENV)/dev ## Run the test suite
 	pytest -n auto --dist loadfile
 
 check: lint test ## Linters, types, import contract and tests
 
-lint: $(VENV)/installed
+lint: $(VENV)/dev
 	ruff check
 	ruff format --check
 	mypy
@@ -51,5 +54,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ltdpipe needs Python 3.11 or newer, this is " + sys.version)'
 	@echo 'Installing into $(VENV): 6 GB, some minutes'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
