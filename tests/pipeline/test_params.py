@@ -57,7 +57,7 @@ def test_committed_parameters_are_the_demo_profile():
         ("lr: 0.001", "lr: fast", "train.lr: input should be a valid number, found 'fast'"),
         ("lr: 0.001", "lr: -1.0", "train.lr: input should be greater than 0, found -1.0"),
         ("lr: 0.001", "lr: .nan", "train.lr: input should be a finite number, found nan"),
-        ("epochs: 40", "epochs: 0", "train.epochs: input should be greater than or equal to 1, found 0"),
+        ("epochs: 30", "epochs: 0", "train.epochs: input should be greater than or equal to 1, found 0"),
         ("batch: 64", "batch: 1.5", "train.batch: input should be a valid integer, found 1.5"),
         ("seeds: [0, 1]", "seeds: []", "seeds: expected at least 1, found none"),
         ("layout: folder,", "layout: folder, splits: [trian],", "corpora.demo-train.splits.0: input should be 'train'"),
