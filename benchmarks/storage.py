@@ -1,6 +1,7 @@
 """What the feature cache costs: ratios against plain numpy files of the same bytes, measured in turns in one run.
 
     python -m benchmarks.storage [--images 2048] [--rounds 15] [--index-rows 1000000] [--folder DIR]
+    python -m benchmarks.storage --plan-rows 25000000 --views 1      planning and indexes alone
 
 A cold read comes after the file's pages were dropped from the operating system's cache (posix_fadvise, checked with
 mincore by `fincore` where it is installed); a disk's or a host's own cache may still hold them.
@@ -22,10 +23,24 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.timing import compare, drop
 from storage.atomic import fsync
-from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, remember_sound, write_index
+from storage.corpus_folder import CorpusFolder
+from storage.index import (
+    IDENTITY,
+    INDEX_NAME,
+    INDEX_SCHEMA,
+    SIDECAR,
+    SIDECAR_SCHEMA,
+    Index,
+    ShardRecord,
+    remember_sound,
+    write_index,
+    write_sidecar,
+)
+from storage.manifest import MANIFEST_SCHEMA
 from storage.shard import Shard, write_shard
 
 if TYPE_CHECKING:
@@ -44,8 +59,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--index-rows", type=int, default=1_000_000)
+    parser.add_argument("--plan-rows", type=int)
+    parser.add_argument("--views", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="Where to write; default: the temporary folder.")
     options = parser.parse_args()
+    if options.plan_rows:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            planning(Path(folder), options.plan_rows, options.views)
+        return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         shards(Path(folder), options.images, options.rounds)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -135,6 +156,86 @@ def index(folder: Path, rows: int) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     subprocess.run([sys.executable, "-c", script, folder], env=environment, check=True)
+
+
+def planning(folder: Path, rows: int, views: int) -> None:
+    """Plan what nearly finished views lack, then merge their sidecars, in a process whose peak memory is then known."""
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    os.fsync = lambda _: None  # thousands of sidecars
+    folders = [CorpusFolder(folder / f"view-{view}", replace(SPEC, view={"view": view})) for view in range(views)]
+    writers: list[pq.ParquetWriter] = []
+    for first in range(0, rows, 1 << 20):
+        count = min(1 << 20, rows - first)
+        numbers = np.arange(first, first + count)
+        sets = [f"generator-{number // 50_000:03d}" for number in numbers]
+        columns = {
+            "path": [
+                f"images-of-a-benchmark/test/{name}/1_fake/{first + at:038d}.v1.jpeg" for at, name in enumerate(sets)
+            ],
+            "label": np.ones(count),
+            "generator": sets,
+            "split": ["test"] * count,
+            "sets": [[name] for name in sets],
+            "size_bytes": numbers + 50_000,
+            "mtime_ns": numbers + 1_700_000_000_000_000_000,
+        }
+        table = pa.table(
+            [pa.array(columns.get(field.name, pa.nulls(count))).cast(field.type) for field in MANIFEST_SCHEMA],
+            schema=MANIFEST_SCHEMA,
+        )
+        if not writers:
+            writers.append(pq.ParquetWriter(folder / "manifest.parquet", MANIFEST_SCHEMA))
+        writers[0].write_table(table)
+        for start in range(0, count, 1024):
+            images = table.select(IDENTITY).slice(start, 1024)
+            if first + start + 2048 < rows:  # one or two shards are missing
+                _sidecars(folders, (first + start) // 1024, images)
+    writers[0].close()
+    print(f"{rows} rows of {len(columns['path'][0])} bytes in {views} views, all but the last {2048} done", flush=True)
+    script = (
+        "import sys, time; from pathlib import Path; from storage.corpus_folder import CorpusFolder\n"
+        "from stages.extract.plan import plan_shards; from storage.manifest import read_manifest\n"
+        "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
+        "top = Path(sys.argv[1]); imports = peak(); manifest = read_manifest(top / 'manifest.parquet')\n"
+        "print(f'  manifest read: peak memory {peak():.0f} MB, {imports:.0f} MB of it imports', flush=True)\n"
+        "begun, before = time.perf_counter(), peak()\n"
+        "folders = [CorpusFolder(path) for path in sorted(top.glob('view-*'))]\n"
+        "for folder in folders: folder.clean(print)\n"
+        "missing = [folder.missing(manifest) for folder in folders]\n"
+        "plans = plan_shards(manifest, missing, [folder.free_numbers() for folder in folders], 1024)\n"
+        "seconds = time.perf_counter() - begun\n"
+        "print(f'  {len(plans)} shards planned in {seconds:.1f} s: +{peak() - before:.0f} MB', flush=True)\n"
+        "begun, done = time.perf_counter(), manifest.slice(0, len(manifest) - max(map(len, missing)))\n"
+        "indexes = [folder.write_index(done) for folder in folders]\n"
+        "print(f'  {len(indexes)} indexes written in {time.perf_counter() - begun:.1f} s: peak memory {peak():.0f} MB')"
+    )
+    subprocess.run([sys.executable, "-c", script, folder], env={**os.environ, "PYTHONPATH": str(PROJECT)}, check=True)
+
+
+def _sidecars(folders: list[CorpusFolder], number: int, images: pa.Table) -> None:
+    """Write one shard's sidecar in every folder, beside a file of holes in the place of the shard."""
+    digests = np.random.default_rng(number).bytes(32 * len(images)).hex()
+    facts = {
+        "sha256": [digests[64 * i : 64 * i + 64] for i in range(len(images))],
+        "format": ["JPEG"] * len(images),
+        "width": [1024] * len(images),
+        "height": [768] * len(images),
+        "mode": ["RGB"] * len(images),
+        "jpeg_quality": [95] * len(images),
+        "status": ["ok"] * len(images),
+        "error": [None] * len(images),
+        "row": range(len(images)),
+    }
+    columns = [images[f.name] if f.name in IDENTITY else pa.array(facts[f.name], f.type) for f in SIDECAR_SCHEMA]
+    rows = pa.table(columns, schema=SIDECAR_SCHEMA)
+    for folder in folders:
+        folder.directory.mkdir(exist_ok=True)
+        shard = folder.directory / f"shard-{number:05d}.h5"
+        with shard.open("wb") as file:
+            file.truncate(50 << 20)
+        remember_sound(f"{number:064x}", shard.stat())
+        record = ShardRecord(shard.name, 50 << 20, f"{number:064x}", len(images))
+        write_sidecar(shard.with_suffix(SIDECAR), rows, record, folder.spec)
 
 
 def big_index(rows: int) -> tuple[pa.Table, tuple[ShardRecord, ...]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from bisect import bisect_left, bisect_right
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,13 @@ from storage.index import (
     INDEX_NAME,
     INDEX_SCHEMA,
     SIDECAR_SCHEMA,
-    Index,
     ShardRecord,
     read_sidecar,
     remember_sound,
     shard_fault,
     sidecar_of,
     sidecars,
-    write_index,
+    write_index_parts,
     write_sidecar,
 )
 from storage.manifest import MANIFEST_SCHEMA
@@ -50,9 +50,10 @@ if TYPE_CHECKING:
     # tap -> features of the first images of a shard (no tap where all of them failed), and the rows of these images
     Unfinished = tuple[Mapping[str, NDArray[np.float16]], list[dict[str, Any]]]
 
-_ROWS_AT_ONCE = 1 << 21  # that are compared: a part of 25 million rows, whose texts and hashes would take 12 GiB
+# Rows of sidecars in memory at a time; all of 25 million images would take 12 GiB.
+_ROWS_AT_ONCE = 1 << 17
+_ROWS_A_GROUP = 1 << 20  # of the index's Parquet file
 OWNER_NAME = "owner.json"  # whose features they are: {"corpus": name, "owner": project or roots}
-_ROWS_SCHEMA = SIDECAR_SCHEMA.append(pa.field("shard", pa.large_string()))
 
 
 class CorpusFolder:
@@ -62,8 +63,9 @@ class CorpusFolder:
         directory: where it is; it need not exist.
         corpus: name of the corpus.
         owner: the project, or the image roots of a folder extracted by hand; None where that was not written down.
-        rows: of the sidecars of all sound shards, with the column ``shard``; empty until :meth:`read`.
         shards: the sound shards by name; empty until :meth:`read`.
+        images: name of a sound shard -> rows of its sidecar, failed images among them. The rows of all of them are
+            numbered in this order.
         faults: damaged sidecars and shards -> what is wrong, in words that follow the path.
     """
 
@@ -77,8 +79,8 @@ class CorpusFolder:
         written = _read_owner(directory)
         self.corpus = corpus or written.get("corpus") or directory.name
         self.owner = owner or written.get("owner")
-        self.rows = _ROWS_SCHEMA.empty_table()
         self.shards: dict[str, ShardRecord] = {}
+        self.images: dict[str, int] = {}
         self.faults: dict[Path, str] = {}
 
     @property
@@ -113,11 +115,11 @@ class CorpusFolder:
         Raises:
             DataError: a shard was made with other settings than this folder's; the message names them.
         """
-        tables, self.shards, self.faults = [_ROWS_SCHEMA.empty_table()], {}, {}
+        self.shards, self.images, self.faults = {}, {}, {}
         for sidecar in sidecars(self.directory):
             shard = sidecar.with_suffix(".h5")
             try:
-                rows, record, spec = read_sidecar(sidecar)
+                rows, record, spec = read_sidecar(sidecar, ["row"])
             except DataError as error:
                 self.faults[sidecar] = f"is damaged ({error})"
                 continue
@@ -132,9 +134,8 @@ class CorpusFolder:
             elif record.rows and (fault := shard_fault(shard, record, check)) is not None:
                 self.faults[shard] = fault
             else:
-                tables.append(rows.append_column("shard", pa.array([record.name] * len(rows), pa.large_string())))
                 self.shards[record.name] = record
-        self.rows = pa.concat_tables(tables)
+                self.images[record.name] = len(rows)
 
     def clean(self, notify: Callable[[str], None]) -> None:
         """Read the folder and remove what killed runs left; the caller holds the lock.
@@ -152,24 +153,32 @@ class CorpusFolder:
         self.faults = {}
         remove(*(shard for shard in self.directory.glob("shard-*.h5") if shard.name not in self.shards))
 
-    def locate(self, manifest: pa.Table) -> pa.ChunkedArray:
-        """Return (N,) the number in ``rows`` of each manifest row, by path, size and time; null where there is none.
+    def rows(self, *columns: str) -> Iterator[tuple[int, pa.Table]]:
+        """Yield parts of the rows of all sound shards: the number of the part's first row, and these columns."""
+        first, ends = 0, itertools.accumulate(self.images.values())
+        filled = ((name, end) for (name, count), end in zip(self.images.items(), ends, strict=True) if count)
+        for _, shards in itertools.groupby(filled, lambda shard: shard[1] // _ROWS_AT_ONCE):
+            part = pa.concat_tables([self._sidecar(name, columns) for name, _ in shards])
+            yield first, part
+            first += len(part)
 
-        Rows that are alike have the same sum of size and time, so a part of all sums can be compared at once.
+    def locate(self, manifest: pa.Table) -> NDArray[np.int64]:
+        """Return (N,) the number of the row of each image of a manifest, by path, size and time; -1 for none.
+
+        Of the manifest, which is sorted by path, only what lies between the paths of a part of the rows is compared.
         """
-        parts = 1 + (len(manifest) + len(self.rows)) // _ROWS_AT_ONCE
-        mine, theirs = (pc.add(table["size_bytes"], table["mtime_ns"]).to_numpy() % parts
-                        for table in (manifest, self.rows))  # fmt: skip
-        located = np.full(len(manifest), -1)
-        for part in range(parts):
-            wanted, there = mine == part, theirs == part
-            at = pc.index_in(_identity(manifest.filter(wanted)), value_set=_identity(self.rows.filter(there)))
-            located[np.flatnonzero(wanted)[at.is_valid()]] = np.flatnonzero(there)[at.drop_null()]
-        return pa.chunked_array([pa.array(located, mask=located < 0)])
+        located, paths = np.full(len(manifest), -1), manifest["path"]
+        for first, rows in self.rows(*IDENTITY):
+            extremes = pc.min_max(rows["path"]).as_py()
+            start = bisect_left(range(len(paths)), extremes["min"], key=lambda at: paths[at].as_py())
+            stop = bisect_right(range(len(paths)), extremes["max"], key=lambda at: paths[at].as_py())
+            at = pc.index_in(_identity(manifest.slice(start, stop - start)), value_set=_identity(rows))
+            located[start + np.flatnonzero(at.is_valid())] = first + at.drop_null().to_numpy()
+        return located
 
     def missing(self, manifest: pa.Table) -> NDArray[np.int64]:
         """Return the numbers, ascending, of the manifest's rows whose images are not done."""
-        return np.flatnonzero(pc.is_null(self.locate(manifest)))
+        return np.flatnonzero(self.locate(manifest) < 0)
 
     def add(self, number: int, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
         """Write one shard, then its sidecar, each atomically.
@@ -240,43 +249,69 @@ class CorpusFolder:
         return (number for number in itertools.count() if number not in taken)
 
     def forget(self, rows: Sequence[int]) -> None:
-        """Drop rows, by their numbers in ``rows``, from their sidecars; their images are then missing.
+        """Drop rows, by their numbers, from their sidecars; their images are then missing.
 
         The features stay in the shard and are no longer read. The caller holds the lock.
         """
-        dropped = pc.is_in(pa.array(range(len(self.rows))), value_set=pa.array(rows, pa.int64()))
-        self._rewrite(self.rows.filter(pc.invert(dropped)), rows)
+        self._rewrite(rows, lambda own, at, _: own.filter(~np.isin(np.arange(len(own)), at)))
 
     def set_times(self, times: Mapping[int, int]) -> None:
-        """Write down new modification times: number in ``rows`` -> time in ns. The caller holds the lock."""
-        values = self.rows["mtime_ns"].to_numpy().copy()
-        values[list(times)] = list(times.values())
-        at = _ROWS_SCHEMA.get_field_index("mtime_ns")
-        self._rewrite(self.rows.set_column(at, _ROWS_SCHEMA.field(at), pa.array(values)), list(times))
+        """Write down new modification times: number of a row -> time in ns. The caller holds the lock."""
+        column, new = IDENTITY.index("mtime_ns"), np.array(list(times.values()))
 
-    def _rewrite(self, rows: pa.Table, changed: Sequence[int]) -> None:
-        """Replace ``self.rows``, and write the sidecars anew that hold its ``changed`` rows."""
-        for name in self.rows["shard"].take(pa.array(changed, pa.int64())).unique().to_pylist():
-            own = rows.filter(pc.equal(rows["shard"], name)).drop_columns("shard")
-            write_sidecar(sidecar_of(self.directory / name), own, self.shards[name], self.spec)
-        self.rows = rows
+        def changed(own: pa.Table, at: NDArray[np.int64], which: NDArray[np.bool_]) -> pa.Table:
+            values = own["mtime_ns"].to_numpy().copy()
+            values[at] = new[which]
+            return own.set_column(column, SIDECAR_SCHEMA.field(column), pa.array(values))
 
-    def write_index(self, manifest: pa.Table) -> Index:
-        """Join manifest and sidecars into the index, and return it.
+        self._rewrite(list(times), changed)
+
+    def _rewrite(self, numbers: Sequence[int], change: Callable[..., pa.Table]) -> None:
+        """Write the sidecars anew that hold rows of these numbers.
+
+        ``change`` gets a sidecar's rows, which of them are meant, and (N,) which of the numbers these are.
+        """
+        shard, at = self._places(np.asarray(numbers))
+        for number, name in enumerate(self.images):
+            which = shard == number
+            if which.any():
+                own = change(self._sidecar(name), at[which], which)
+                write_sidecar(sidecar_of(self.directory / name), own, self.shards[name], self.spec)
+                self.images[name] = len(own)
+
+    def write_index(self, manifest: pa.Table) -> tuple[ShardRecord, ...]:
+        """Join manifest and sidecars into the index, and return the shards that it needs.
 
         Raises:
             DataError: an image of the manifest is missing.
         """
         located = self.locate(manifest)
-        if located.null_count:
-            raise DataError(f"{self.directory} lacks {located.null_count} of {len(manifest)} images of {self.corpus!r}")
-        columns = {name: manifest[name] if name in MANIFEST_SCHEMA.names else self.rows[name].take(located)
-                   for name in INDEX_SCHEMA.names}  # fmt: skip
-        used = sorted(columns["shard"].filter(pc.is_valid(columns["row"])).unique().to_pylist())
-        shards = tuple(self.shards[name] for name in used)
-        index = Index(pa.table(columns, schema=INDEX_SCHEMA), self.spec, self.corpus, shards)
-        write_index(self.directory / INDEX_NAME, index)
-        return index
+        if lacking := np.count_nonzero(located < 0):
+            raise DataError(f"{self.directory} lacks {lacking} of {len(manifest)} images of {self.corpus!r}")
+        starts = range(0, len(manifest), _ROWS_A_GROUP)
+        parts = (self._joined(manifest.slice(at, _ROWS_A_GROUP), located[at : at + _ROWS_A_GROUP]) for at in starts)
+        return write_index_parts(self.directory / INDEX_NAME, parts, self.spec, self.corpus, self.shards)
+
+    def _joined(self, images: pa.Table, located: NDArray[np.int64]) -> pa.Table:
+        """Return the index's rows of some images, whose rows in the sidecars have the numbers ``located``."""
+        shard, at = self._places(located)
+        names = pa.array(self.images, pa.large_string())
+        used, position = np.unique(shard, return_inverse=True)
+        sidecars_rows = [self._sidecar(names[int(number)].as_py()) for number in used]
+        before = np.cumsum([0, *map(len, sidecars_rows)])
+        rows = pa.concat_tables(sidecars_rows).take(before[position] + at)
+        columns = {"shard": names.take(pa.array(shard))} | {name: rows[name] for name in rows.column_names}
+        columns |= {name: images[name] for name in MANIFEST_SCHEMA.names}
+        return pa.table([columns[name] for name in INDEX_SCHEMA.names], schema=INDEX_SCHEMA)
+
+    def _places(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (N,) which shard each of these rows is of, and (N,) which row of its sidecar it is."""
+        starts = np.cumsum([0, *self.images.values()])
+        shard = np.searchsorted(starts, numbers, side="right") - 1
+        return shard, numbers - starts[shard]
+
+    def _sidecar(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
+        return read_sidecar(sidecar_of(self.directory / shard), columns)[0]
 
 
 def _identity(table: pa.Table) -> pa.ChunkedArray:

@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 from storage.atomic import sha256_of, write_text
 from storage.errors import DataError
 from storage.manifest import MANIFEST_SCHEMA
-from storage.parquet import read_parquet, write_parquet
+from storage.parquet import read_parquet, write_parquet, write_parts
 from storage.spec import SCHEMA_VERSION, FeatureSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from numpy.typing import NDArray
 
 Check = Literal["size", "remembered", "hash"]
@@ -66,7 +68,7 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class Index:
-    """An index as read: all rows (``status`` "ok" or "failed"), the spec, the corpus name, the shards."""
+    """An index as read: its rows (``status`` "ok" or "failed"), the spec, the corpus name, the shards."""
 
     table: pa.Table
     spec: FeatureSpec
@@ -87,32 +89,53 @@ def sidecars(folder: Path, kind: str = "shard") -> list[Path]:
 
 def write_sidecar(path: Path, rows: pa.Table, record: ShardRecord, spec: FeatureSpec) -> None:
     """Write a shard's sidecar atomically; its presence, with a shard of the size it states, means done."""
-    _write(rows, path, {"shard": asdict(record)}, spec)
+    write_parquet(rows.replace_schema_metadata(_metadata({"shard": asdict(record)}, spec)), path)
 
 
-def read_sidecar(path: Path) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
-    """Return a sidecar's rows, its shard and the settings of its features.
+def read_sidecar(path: Path, columns: Sequence[str] | None = None) -> tuple[pa.Table, ShardRecord, FeatureSpec]:
+    """Return a sidecar's rows (all of their columns, or the named ones), its shard and the settings of its features.
 
     Raises:
         DataError: the file is damaged.
     """
-    table, metadata, spec = _read(path, what="sidecar", remedy="delete it and run `ltdpipe extract` again")
+    remedy = "delete it and run `ltdpipe extract` again"
+    table, metadata, spec = _read(path, SIDECAR_SCHEMA, columns, what="sidecar", remedy=remedy)
     return table, metadata["shards"][0], spec
 
 
 def write_index(path: Path, index: Index) -> None:
     """Write an index atomically, with its spec and its list of shards in the metadata."""
     shards = [asdict(shard) for shard in index.shards]
-    _write(index.table, path, {"corpus": index.corpus, "shards": shards}, index.spec)
+    metadata = _metadata({"corpus": index.corpus, "shards": shards}, index.spec)
+    write_parquet(index.table.replace_schema_metadata(metadata), path)
 
 
-def read_index(path: Path) -> Index:
-    """Read an index.
+def write_index_parts(
+    path: Path, parts: Iterable[pa.Table], spec: FeatureSpec, corpus: str, shards: Mapping[str, ShardRecord]
+) -> tuple[ShardRecord, ...]:
+    """Write an index whose rows come in parts; return those of the ``shards`` (by name) that its rows are read from."""
+    used: set[str] = set()
+
+    def noted() -> Iterable[pa.Table]:
+        for part in parts:
+            used.update(part["shard"].filter(pc.is_valid(part["row"])).unique().to_pylist())
+            yield part
+
+    def metadata() -> dict[bytes, bytes]:
+        return _metadata({"corpus": corpus, "shards": [asdict(shards[name]) for name in sorted(used)]}, spec)
+
+    write_parts(noted(), path, INDEX_SCHEMA, metadata)
+    return tuple(shards[name] for name in sorted(used))
+
+
+def read_index(path: Path, columns: Sequence[str] | None = None) -> Index:
+    """Read an index, with all of its columns or the named ones.
 
     Raises:
         DataError: it is missing, damaged, or was written in another form than this version reads.
     """
-    table, metadata, spec = _read(path, what="index", remedy="name an extracted view, or run `ltdpipe extract` again")
+    remedy = "name an extracted view, or run `ltdpipe extract` again"
+    table, metadata, spec = _read(path, INDEX_SCHEMA, columns, what="index", remedy=remedy)
     return Index(table, spec, metadata["corpus"], metadata["shards"])
 
 
@@ -175,8 +198,10 @@ def write_contents(features: Path, out: Path) -> None:
     Later stages depend on this small file instead of thousands of shards. It changes with any image, label, set or
     shard; not with file sizes and times, so that a touched image changes nothing.
     """
-    indexes = {path.parent.name: read_index(path) for path in sorted(features.glob(f"*/{INDEX_NAME}"))}
-    contents = {view: {"key": index.spec.key, "rows": fingerprint(index)} for view, index in indexes.items()}
+    contents = {}
+    for path in sorted(features.glob(f"*/{INDEX_NAME}")):
+        index = read_index(path, _FINGERPRINT)
+        contents[path.parent.name] = {"key": index.spec.key, "rows": fingerprint(index)}
     write_text(out, json.dumps(contents, indent=0) + "\n")
 
 
@@ -193,14 +218,15 @@ def rows_of_set(table: pa.Table, name: str) -> NDArray[np.int64]:
     return np.unique(pc.list_parent_indices(sets).filter(members).to_numpy())
 
 
-def _write(table: pa.Table, path: Path, metadata: dict[str, Any], spec: FeatureSpec) -> None:
+def _metadata(metadata: dict[str, Any], spec: FeatureSpec) -> dict[bytes, bytes]:
     metadata |= {"schema": spec.schema, "key": spec.key, "spec": json.loads(spec.to_json())}
-    text = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
-    write_parquet(table.replace_schema_metadata({_METADATA_KEY: text.encode()}), path)
+    return {_METADATA_KEY: json.dumps(metadata, sort_keys=True, separators=(",", ":")).encode()}
 
 
-def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, Any], FeatureSpec]:
-    table = read_parquet(path, what=what, remedy=remedy, checked=True)
+def _read(
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None, *, what: str, remedy: str
+) -> tuple[pa.Table, dict[str, Any], FeatureSpec]:
+    table = read_parquet(path, what=what, remedy=remedy, checked=True, columns=columns)
     text = (table.schema.metadata or {}).get(_METADATA_KEY)
     if text is None:
         raise DataError(f"{path} is no {what} of ltdpipe: its metadata is missing; {remedy}")
@@ -216,7 +242,7 @@ def _read(path: Path, *, what: str, remedy: str) -> tuple[pa.Table, dict[str, An
         stated = metadata["key"]
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{what} {path} is damaged: its metadata cannot be read ({error!r}); {remedy}") from error
-    if not table.schema.equals(INDEX_SCHEMA if what == "index" else SIDECAR_SCHEMA):
+    if not table.schema.equals(schema if columns is None else pa.schema(map(schema.field, columns))):
         raise DataError(f"{what} {path} is damaged or of another version: its columns are not those expected; {remedy}")
     if spec.key != stated:
         raise DataError(f"{what} {path} states the key {stated}, but its settings give {spec.key}; {remedy}")

@@ -48,7 +48,7 @@ def manifest_table(rows: Iterable[Mapping[str, Any]] | pa.Table) -> pa.Table:
         DataError: two rows name the same file.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA)
-    paths = table["path"].combine_chunks()
+    paths = table["path"]
     if pc.all(pc.less(paths[:-1], paths[1:]), min_count=0).as_py():
         return table
     table = table.take(pc.sort_indices(paths))
@@ -83,13 +83,13 @@ def read_manifest(path: Path) -> pa.Table:
     """Read a manifest.
 
     Raises:
-        DataError: it does not exist, is no Parquet file, or has other columns.
+        DataError: it does not exist, is no Parquet file, has other columns, or lists a file twice.
     """
     table = read_parquet(path, what="manifest", remedy="make it with `ltdpipe scan`")
     missing = [name for name in MANIFEST_SCHEMA.names if name not in table.column_names]
     if missing:
         raise DataError(f"{path} is no manifest: it lacks the column(s) {', '.join(missing)}; `ltdpipe scan` makes one")
-    return table.select(MANIFEST_SCHEMA.names)
+    return manifest_table(table.select(MANIFEST_SCHEMA.names))
 
 
 def folders_without_images(path: Path) -> list[str]:

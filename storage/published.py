@@ -157,7 +157,7 @@ def repair(
             folder = CorpusFolder(home)
             with folder.lock(notify):
                 folder.clean(notify)
-                publish(folder, lost[0].parent, folder.write_index(manifest).shards, notify)
+                publish(folder, lost[0].parent, folder.write_index(manifest), notify)
             notify(f"  {lost[0]}: put together from the sidecars")
             return {}
     return remaining

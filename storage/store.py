@@ -103,8 +103,7 @@ def images_per_second(folder: CorpusFolder) -> float | None:
     pauses = [at for at in range(1, len(finished)) if finished[at][0] - finished[at - 1][0] > _PAUSE_S]
     finished = finished[pauses[-1] :] if pauses else finished
     seconds = finished[-1][0] - finished[0][0] if finished else 0
-    counts = {each["values"]: each["counts"] for each in folder.rows["shard"].value_counts().to_pylist()}
-    images = sum(counts.get(name, 0) for _, name in finished[1:])
+    images = sum(folder.images[name] for _, name in finished[1:])
     return images / seconds if seconds > 0 else None
 
 

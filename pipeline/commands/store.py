@@ -65,16 +65,20 @@ def status(*, folder: Path | None, corpus: str | None) -> None:
 
 def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
     """Describe a folder of the store against the manifest."""
+    import numpy as np
     import pyarrow.compute as pc
 
     from storage.atomic import lock_holder
     from storage.store import images_per_second
 
     located = folder.locate(manifest)
-    missing = located.null_count
-    failed = folder.rows["row"].take(located.drop_null()).null_count
-    unfound = manifest["path"].filter(pc.is_null(located))
-    touched = pc.sum(pc.is_in(unfound, value_set=folder.rows["path"]), min_count=0).as_py()
+    unfound = manifest["path"].filter(located < 0)
+    missing, failed, is_known = len(unfound), 0, np.zeros(len(unfound), bool)
+    for first, rows in folder.rows("path", "row"):
+        at = located[(first <= located) & (located < first + len(rows))] - first
+        failed += rows["row"].take(at).null_count
+        is_known |= pc.is_in(unfound, value_set=rows["path"]).to_numpy()
+    touched = np.count_nonzero(is_known)
     parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
     if missing and (kept := folder.count_unfinished()):
         parts[-1] += f" ({kept} kept in unfinished shards)"
@@ -253,9 +257,9 @@ def _contents(folder: CorpusFolder) -> str:
     from storage.index import INDEX_NAME
     from storage.store import usage
 
-    failed = folder.rows["row"].null_count
+    failed = sum(rows["row"].null_count for _, rows in folder.rows("row"))
     size, linked = usage(folder)
-    parts = [f"{len(folder.rows) - failed} images", f"{len(folder.shards)} shards", _size(size)]
+    parts = [f"{sum(folder.images.values()) - failed} images", f"{len(folder.shards)} shards", _size(size)]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []
     parts += ["linked"] if linked else []

@@ -82,8 +82,8 @@ def drop_stale(
     *,
     content_hash: ContentHash,
     check_content: bool,
-) -> None:
-    """Read a folder, and drop from it what has to be extracted again. The caller holds its lock.
+) -> NDArray[np.int64]:
+    """Read a folder, drop from it what has to be extracted again, and return (M,) the rows of the manifest it lacks.
 
     Dropped are images that could not be read when they were extracted and can be now: a permission or a network that
     failed once must not leave an image out for ever. And, where contents are compared, images whose content is no
@@ -94,7 +94,7 @@ def drop_stale(
     new time is written down, so that the next run need not read it again.
 
     Args:
-        folder: of one view.
+        folder: of one view; the caller holds its lock.
         manifest: the images wanted.
         sources: where they lie.
         reporter: gets a note of what is dropped.
@@ -105,19 +105,20 @@ def drop_stale(
     note, roots = folder.directory / ROOTS_NAME, roots_note(sources)
     noted = note.read_text("utf-8") if note.exists() else None
     check = check_content or noted not in {None, roots}
-    unread = pc.starts_with(folder.rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
-    readable, changed = [], []
+    readable: list[int] = []
+    changed: list[int] = []
     if check:
         folder.drop_unfinished()
-    if check or unread.any():
-        hashes = folder.rows["sha256"].to_pylist()
-        for path, row in zip(manifest["path"].to_pylist(), folder.locate(manifest).to_pylist(), strict=True):
-            if row is None or not (check or unread[row]):
-                continue
+    located = folder.locate(manifest)
+    for first, rows in folder.rows("sha256", "error"):
+        unread = pc.starts_with(rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
+        here = np.flatnonzero((first <= located) & (located < first + len(rows)))
+        suspect = here if check else here[unread[located[here] - first]]
+        for path, row in zip(manifest["path"].take(suspect).to_pylist(), located[suspect].tolist(), strict=True):
             sha256 = content_hash(path)
-            if unread[row] and sha256 is not None:
+            if unread[row - first] and sha256 is not None:
                 readable.append(row)
-            elif sha256 != hashes[row]:
+            elif sha256 != rows["sha256"][row - first].as_py():
                 changed.append(row)
     if readable:
         reporter.note(f"{len(readable)} images that could not be read before can be now; they are made")
@@ -125,22 +126,25 @@ def drop_stale(
         reporter.note(f"{len(changed)} images have another content than when they were extracted; they are made again")
     if readable or changed:
         folder.forget(readable + changed)
-    if touched := _touched(manifest, folder, content_hash):
+        located = folder.locate(manifest)
+    if touched := _touched(manifest.take(np.flatnonzero(located < 0)), folder, content_hash):
         folder.set_times(touched)
+        located = folder.locate(manifest)
     if noted != roots:
         write_text(note, roots)
+    return np.flatnonzero(located < 0)
 
 
-def _touched(manifest: pa.Table, folder: CorpusFolder, content_hash: ContentHash) -> dict[int, int]:
-    """Return number in ``folder.rows`` -> new time (ns), for the images of another time and the same content."""
-    missing = manifest.select(["path", "size_bytes", "mtime_ns"]).take(folder.missing(manifest))
-    numbers = np.flatnonzero(pc.is_in(folder.rows["path"], value_set=missing["path"]))
+def _touched(missing: pa.Table, folder: CorpusFolder, content_hash: ContentHash) -> dict[int, int]:
+    """Return number of a folder's row -> new time (ns), for missing images of another time and the same content."""
     known: dict[tuple[str, int], dict[str, int]] = {}  # (path, size) -> sha256 -> first row
-    for number, row in zip(numbers.tolist(), folder.rows.take(numbers).to_pylist(), strict=True):
-        if row["sha256"] is not None:
-            known.setdefault((row["path"], row["size_bytes"]), {}).setdefault(row["sha256"], number)
+    for first, rows in folder.rows("path", "size_bytes", "sha256") if len(missing) else ():
+        numbers = np.flatnonzero(pc.is_in(rows["path"], value_set=missing["path"]))
+        for number, row in zip((first + numbers).tolist(), rows.take(numbers).to_pylist(), strict=True):
+            if row["sha256"] is not None:
+                known.setdefault((row["path"], row["size_bytes"]), {}).setdefault(row["sha256"], number)
     touched = {}
-    for row in missing.filter(pc.is_in(missing["path"], value_set=folder.rows["path"])).to_pylist():
+    for row in missing.select(IDENTITY).to_pylist() if known else ():
         by_hash = known.get((row["path"], row["size_bytes"]), {})
         sha256 = content_hash(row["path"]) if by_hash else None
         if sha256 is not None and sha256 in by_hash:

@@ -21,6 +21,7 @@ from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
 from stages.extract.views import Recipe
 from storage.errors import DataError, ResourceError
+from storage.index import INDEX_NAME, read_index
 from storage.published import publish, refuse_foreign
 from storage.remote import is_url
 from storage.sources import Sources
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from storage.corpus_folder import CorpusFolder
     from storage.index import Index
 
+_SEEN = ("label", "format", "width", "height", "jpeg_quality", "status", "error")  # of the index, by the summary
 _LABELS = {0: "real", 1: "synthetic", None: "unlabelled"}
 
 
@@ -141,7 +143,7 @@ def run(
         job = _Job(corpus, root, sources, settings, store, owner, out, reporter, runtime, backbone, make)
         indexes, made, timing = job.extract(ReadSpec(sources, plain, recipe, settings.apply_exif), manifest)
         if aligned:  # how their images are encoded is known when the clean view is there
-            qualities, digest = alignment(indexes[VIEW].table, corpus)
+            qualities, digest = alignment(read_index(out / VIEW / INDEX_NAME).table, corpus)
             recipe = replace(recipe, alignment=digest)
             images = manifest.append_column(QUALITY, qualities)
             others = job.extract(ReadSpec(sources, aligned, recipe, settings.apply_exif), images)
@@ -182,9 +184,10 @@ class _Job:
             for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
                 locks.enter_context(folder.lock(reporter.note))
             content_hash, check = cache(partial(hash_content, self.sources)), runtime.check_content
-            for folder in folders:
+            missing = [
                 drop_stale(folder, manifest, self.sources, reporter, content_hash=content_hash, check_content=check)
-            missing = [folder.missing(manifest) for folder in folders]
+                for folder in folders
+            ]
             timing = Timing()
             if any(map(len, missing)):
                 check_on_disk(manifest.take(np.unique(np.concatenate(missing))), self.sources, corpus)
@@ -198,14 +201,16 @@ class _Job:
                 for folder in folders:
                     folder.clean(reporter.warn)
             names = [view.directory for view in read_spec.views]
-            indexes = {name: folder.write_index(manifest) for name, folder in zip(names, folders, strict=True)}
+            shards = [folder.write_index(manifest) for folder in folders]
+            files = [folder.directory / INDEX_NAME for folder in folders]
+            indexes = {name: read_index(file, _SEEN) for name, file in zip(names, files, strict=True)}
             errors = _errors(indexes)
             if not errors.null_count:
                 reasons = "; ".join(errors.unique().to_pylist())
                 found = f"none of {len(manifest)} images below {self.root} can be read ({reasons})"
                 raise DataError(f"corpus {corpus!r}: {found}")
-            for folder, (name, index) in zip(folders, indexes.items(), strict=True):
-                publish(folder, self.out / name, index.shards, reporter.note)
+            for folder, name, used in zip(folders, names, shards, strict=True):
+                publish(folder, self.out / name, used, reporter.note)
         return indexes, dict(zip(names, map(len, missing), strict=True)), timing
 
 

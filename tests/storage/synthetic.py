@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from storage.corpus_folder import CorpusFolder
+from storage.index import INDEX_NAME, read_index
 from storage.manifest import manifest_table
 from storage.published import publish
 from storage.spec import FeatureSpec
@@ -89,10 +90,10 @@ def extract(store, table, *, spec=SPEC, corpus="toy", out=None, size=4, broken=(
             usable = [row["path"] for row in rows if row["row"] is not None]
             folder.add(next(numbers), features(usable, spec), rows)
         folder.clean(tell)
-        index = folder.write_index(table)
+        shards = folder.write_index(table)
         if out is not None:
-            publish(folder, out, index.shards, tell)
-    return index, [row["path"] for row in pending]
+            publish(folder, out, shards, tell)
+    return read_index(folder.directory / INDEX_NAME), [row["path"] for row in pending]
 
 
 def names(count):

@@ -36,9 +36,9 @@ def test_rows_come_back_sorted_by_path_whatever_their_order(tmp_path_factory, ro
     assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
 
 
-def test_columns_that_others_added_are_passed_over_in_any_order(tmp_path):
-    table = manifest_table([{"path": "a", "sets": ["s"], "size_bytes": 1, "mtime_ns": 1}])
-    foreign = table.select(table.column_names[::-1]).append_column("note", pa.array(["mine"]))
+def test_columns_that_others_added_are_passed_over_and_columns_and_rows_come_in_any_order(tmp_path):
+    table = manifest_table([{"path": path, "sets": ["s"], "size_bytes": 1, "mtime_ns": 1} for path in "ab"])
+    foreign = table.select(table.column_names[::-1]).append_column("note", pa.array(["mine", "mine"])).take([1, 0])
     pq.write_table(foreign, tmp_path / "m.parquet")
     read = read_manifest(tmp_path / "m.parquet")
     assert read.column_names == MANIFEST_SCHEMA.names

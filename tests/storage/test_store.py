@@ -70,7 +70,8 @@ def test_a_folder_says_what_it_holds(own_store, tmp_path):
     (own_store / f"{SPEC.key}.old" / "toy").mkdir(parents=True)  # no feature key
     (toy,) = stored_corpora(own_store, "toy")
     assert (toy.corpus, toy.owner, toy.spec) == ("toy", str(project_root()), SPEC)
-    assert (len(toy.rows), toy.rows["row"].null_count) == (10, 1)
+    ((_, rows),) = toy.rows("row")
+    assert (len(rows), rows["row"].null_count) == (10, 1)
     places = (toy.directory, tmp_path / "out")
     assert usage(toy) == tuple(sum(path.stat().st_size for path in place.iterdir()) for place in places)
     assert [usage(folder)[1] for folder in stored_corpora(own_store, "other")] == [0]
@@ -83,7 +84,7 @@ def test_damaged_shards_and_sidecars_are_named(own_store):
     (folder / "shard-00000.h5").unlink()
     (folder / "shard-00001.rows").write_text("damaged")
     assert [path.name for path in only(own_store).faults] == ["shard-00000.h5", "shard-00001.rows"]
-    assert len(only(own_store).rows) == 2
+    assert sum(only(own_store).images.values()) == 2
 
 
 @pytest.mark.parametrize(
