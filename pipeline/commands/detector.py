@@ -128,7 +128,7 @@ _CHECK_WORDS = [["mild"], ["web"]]
 @click.command(cls=_PredictCommand)
 @click.argument("bundle", type=PATH)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("-o", "--out", type=PATH, help="A result file: .csv, .jsonl, .parquet, or .html, a page to look at.")
+@click.option("-o", "--out", type=PATH, help="A result file: .csv, .jsonl, or .html, a page to look at.")
 @click.option("--resume", type=PATH, metavar="OUT", help="Resume into the .csv or .jsonl file of a stopped run.")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", help="Without --out.")
 @click.option("--sort", is_flag=True, help="The most suspicious images first, when all are scored.")

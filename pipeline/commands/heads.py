@@ -18,14 +18,12 @@ from pipeline.commands.arguments import (
     threads_option,
     trained_on_option,
 )
-from storage.errors import DataError, SettingError
+from storage.errors import SettingError
 from storage.views import view_directories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from torch import Tensor
 
     from pipeline.params import Params
     from stages.heads.settings import HeadSettings, TrainSettings
@@ -248,14 +246,7 @@ def _variants(kind: str, params: Params, table: FeatureTable) -> list[Variant]:
 @click.option("--out", type=PATH, help="The head file to write.")
 @click.option("--first-block", default=11, show_default=True, help="ltd-authors: first candidate block.")
 @click.option("--heads", default=8, show_default=True, help="ltd-authors: attention heads.")
-@click.option(
-    "--check-backbone",
-    metavar="WEIGHTS",
-    help="ltd-authors: compare the CLIP in FILE with local weights, `default` or a file, value by value.",
-)
-def import_head(
-    *, file: Path, features: Path, name: str | None, out: Path | None, check_backbone: str | None, **options: Any
-) -> None:
+def import_head(*, file: Path, features: Path, name: str | None, out: Path | None, **options: Any) -> None:
     """Turn a checkpoint of the LTD authors, of UnivFD or of RINE into a head file.
 
     Tensors alone are read from FILE; code in it is refused. Its shapes have to fit the backbone of the features.
@@ -265,22 +256,5 @@ def import_head(
     name = name or options["kind"]
     out = out or workspace.head_by_hand(name, options["seed"], features).file
     refuse_overwriting(out, file, features)
-    backbone = _local_backbone(features, check_backbone) if check_backbone else None
-    settings = run(file=file, features=features, name=name, out=out, backbone=backbone, **options)
+    settings = run(file=file, features=features, name=name, out=out, **options)
     echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")
-
-
-def _local_backbone(features: Path, weights: str) -> Mapping[str, Tensor]:
-    """The weights of the backbone that made the features, by open_clip's names of the image tower."""
-    from stages.extract.backbone import load_backbone
-    from storage.features import FeatureTable
-
-    spec = FeatureTable.open(features).spec
-    backbone = load_backbone(spec.backbone, weights=weights, precision="auto")
-    if backbone.weights != spec.weights:
-        raise DataError(
-            f"{features} was made with weights of sha256 {spec.weights}, and {weights} gives {backbone.weights}; name "
-            "the weights that made the features"
-        )
-    local: Mapping[str, Tensor] = backbone.tower.module.state_dict()
-    return local

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stages.audit.match import matched_sets
 from stages.evaluate.scores import HELD_OUT, MATCHED, ScoreCard, read_scores, write_scores
-from stages.heads.file import TrainedHead, score
+from stages.heads.file import TrainedHead, score, training_of
 from stages.heads.machine import best_device, default_budget, in_portions
 from stages.heads.settings import TrainSettings
 from stages.recipe import HEAD_CODE, recipe
@@ -149,15 +149,10 @@ def _held_out(head: HeadToScore) -> tuple[Path, str, float] | None:
     """Return where the images held out of a head's training are seen, and the rule that chose them; None: nowhere."""
     if head.trained_on is None or "train" not in (metadata := read_metadata(head.file)):
         return None
-    settings = _training(metadata)
+    settings = training_of(metadata)
     clean = head.trained_on / VIEW
     seen = clean if clean.is_dir() else head.trained_on / settings.validation_view
     return seen, settings.validation, settings.validation_share
-
-
-def _training(metadata: Mapping[str, Any]) -> TrainSettings:
-    """Return how a head was trained; an earlier version wrote down its one optimizer too."""
-    return TrainSettings.model_validate({k: v for k, v in metadata["train"].items() if k != "optimizer"})
 
 
 def _is_sound(file: Path) -> bool:
@@ -291,7 +286,7 @@ class _View:
         facts["trained_on"] = metadata.get("corpus")
         if first.corpus == metadata.get("corpus") and "train" in metadata:
             # what the scored images did to the head where it has seen some of them; a report warns of it
-            settings = _training(metadata)
+            settings = training_of(metadata)
             split = self._split(settings.validation, settings.validation_share)
             uses = (("trained", split.training), ("chose the epoch of", split.validation))
             facts |= next(({"tested_images": use} for use, seen in uses if np.isin(rows, seen).any()), {})

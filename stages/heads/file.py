@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from stages.heads.head import Head, HeadInput
 from stages.heads.linear import LinearHead, build_linear
@@ -20,10 +21,12 @@ from stages.heads.settings import (
     LinearSettings,
     LtdSettings,
     RineSettings,
+    TrainSettings,
     UnivfdSettings,
 )
-from storage.errors import DataError
+from storage.errors import DataError, SettingError
 from storage.headfile import load_head
+from storage.names import printable
 from storage.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from storage.features import FeatureTable
 
@@ -62,6 +66,29 @@ def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: in
             return LayerTransformerHead(settings, blocks=blocks, width=width)
 
 
+def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: Mapping[str, Tensor]) -> Head:
+    """Return a head in evaluation mode, without gradients, with a copy of float32 ``weights``.
+
+    Weights in a mapped file are not touched before their shapes are compared with what the settings ask for.
+
+    Raises:
+        DataError: the settings do not fit the backbone, or the weights the settings; the message names ``source``.
+    """
+    try:
+        with torch.device("meta"):  # without memory: a stranger's settings may ask for any amount of it
+            head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+        head.load_state_dict(weights, assign=True)
+    except SettingError as error:
+        raise DataError(f"{source} cannot be used: {error}") from error
+    except RuntimeError as error:
+        fault = printable(" ".join(str(error).split()))[:300]
+        raise DataError(f"{source} does not hold the weights its settings ask for ({fault}); make it again") from error
+    broken = [name for name, tensor in weights.items() if tensor.dtype != torch.float32 or not tensor.isfinite().all()]
+    if broken:
+        raise DataError(f"{source}: weights that are not finite float32 numbers: {', '.join(broken[:3])}; train again")
+    return deepcopy(head.eval().requires_grad_(False))
+
+
 @dataclass(frozen=True)
 class TrainedHead:
     """A head file ready to score.
@@ -69,12 +96,14 @@ class TrainedHead:
     Attributes:
         source: the file.
         module: the head in evaluation mode, on the GPU where there is one.
+        settings: of the head; those of its training are in the metadata.
         spec: settings of the features it was trained on.
         metadata: all that the file states beside the weights.
     """
 
     source: Path
     module: Head
+    settings: HeadSettings
     spec: FeatureSpec
     metadata: Mapping[str, Any]
 
@@ -86,15 +115,35 @@ class TrainedHead:
             DataError: it is missing, damaged, or holds other weights than its settings ask for.
         """
         weights, metadata = load_head(path)
-        spec = FeatureSpec.from_json(metadata["feature_spec"])
-        metadata.get("train", {}).pop("optimizer", None)  # of heads trained with an earlier version
-        settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-        module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+        missing = [name for name in ("settings", "feature_spec") if name not in metadata]
+        if missing:
+            raise DataError(f"head {path} does not say its {', '.join(missing)}; train it again with `ltdpipe train`")
         try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise DataError(f"head {path} does not hold the weights its settings ask for: {error}") from error
-        return cls(path, module.eval().to(best_device()), spec, metadata)
+            settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
+        except ValidationError as error:
+            raise DataError(
+                f"head {path} has settings that are not known here ({first_fault(error)}); train it again"
+            ) from error
+        spec = FeatureSpec.from_json(metadata["feature_spec"])
+        return cls(path, head_with(path, settings, spec, weights).to(best_device()), settings, spec, metadata)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault of what a file states, in one line that no terminal obeys."""
+    first = error.errors()[0]
+    return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:300]
+
+
+def training_of(metadata: Mapping[str, Any]) -> TrainSettings:
+    """Return how a head was trained, by the metadata of its file; an earlier version stated its one optimizer too.
+
+    Raises:
+        ValidationError: they do not say it.
+    """
+    stated = metadata.get("train")
+    if isinstance(stated, dict):
+        stated = {name: value for name, value in stated.items() if name != "optimizer"}
+    return TrainSettings.model_validate(stated)
 
 
 def score(heads: Sequence[Head], table: FeatureTable, rows: NDArray[np.int64]) -> NDArray[np.float64]:

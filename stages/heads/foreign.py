@@ -12,13 +12,13 @@ import torch
 from stages.heads.file import build_head
 from stages.heads.settings import HeadSettings, LtdSettings, RineSettings, UnivfdSettings
 from storage.atomic import sha256_of
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 from storage.features import FeatureTable
 from storage.headfile import save_head
 from storage.index import INDEX_NAME, fingerprint, read_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _ENTRIES = ("model", "state_dict", "model_state_dict")  # where training scripts put the weights
 _WRAPPERS = ("module.", "_orig_mod.")  # prefixes of DataParallel and torch.compile
 _BACKBONES = ("model.", "clip.")  # the frozen CLIP, as LTD and UnivFD, and as RINE call it
-_IMAGE_TOWER = "model.visual."
 
 # Their names of parameters -> ours; torch's encoder layer has the same parts in both.
 _LTD_LAYERS = {
@@ -59,7 +58,6 @@ def run(
     out: Path,
     first_block: int = 11,
     heads: int = 8,
-    backbone: Mapping[str, Tensor] | None = None,
 ) -> HeadSettings:
     """Write a head file that scores features like those in ``features``; return its settings, from the file's shapes.
 
@@ -72,19 +70,14 @@ def run(
         out: the head file.
         first_block: ltd-authors: first candidate block, which their file does not hold; nor does it hold ``heads``.
         heads: attention heads.
-        backbone: ltd-authors: weights of the image tower that made the features; those in the file have to be equal.
 
     Raises:
-        DataError: the file is missing, is no checkpoint of this kind, does not fit the features' backbone (the message
-            has both shapes), or holds another backbone.
+        DataError: the file is missing, is no checkpoint of this kind, or does not fit the features' backbone (the
+            message has both shapes).
         SettingError: an option does not fit the backbone.
     """
     state = _read_checkpoint(file)
     spec = FeatureTable.open(features).spec
-    if backbone is not None:
-        if kind != "ltd-authors":
-            raise SettingError(f"a {kind} checkpoint holds no backbone to compare; leave --check-backbone out")
-        _check_backbone(file, state, backbone)
     state = {key: value for key, value in state.items() if not key.startswith(_BACKBONES)}
     settings: HeadSettings
     match kind:
@@ -159,37 +152,13 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def _check_backbone(file: Path, state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
-    """Compare the image tower in a checkpoint with the local one, value by value."""
-    theirs = {key.removeprefix(_IMAGE_TOWER): value for key, value in state.items() if key.startswith(_IMAGE_TOWER)}
-    missing, unknown = _differing(ours, theirs)
-    if missing or unknown:
-        raise DataError(
-            f"the backbone in {file} has other tensors than the local one: it lacks {len(missing)} ({missing[:3]}) and "
-            f"has {len(unknown)} more ({unknown[:3]})"
-        )
-    for name in sorted(ours):
-        mine, their = ours[name].float().cpu(), theirs[name].float()
-        if mine.shape != their.shape:
-            raise DataError(
-                f"the backbone in {file} differs at {name}: {tuple(their.shape)}, local {tuple(mine.shape)}"
-            )
-        if not torch.equal(mine, their):
-            most = float((mine - their).abs().max())
-            raise DataError(f"the backbone in {file} is not the local one: {name} differs by up to {most:.3g}")
-
-
 def _renamed(
     state: Mapping[str, Tensor], layers: Mapping[str, str], others: Mapping[str, str], what: str
 ) -> dict[str, Tensor]:
     """The tensors of a head under our names: weights and biases of ``layers``, and ``others``."""
     names = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers.items() for kind in ("weight", "bias")}
     names |= others
-    missing, unknown = _differing(names, state)
+    missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
     if missing or unknown:
         raise DataError(f"not {what}: missing keys {missing}, unknown keys {unknown}")
     return {names[key]: tensor for key, tensor in state.items()}
-
-
-def _differing(expected: Iterable[str], found: Iterable[str]) -> tuple[list[str], list[str]]:
-    return sorted(set(expected) - set(found)), sorted(set(found) - set(expected))

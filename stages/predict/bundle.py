@@ -7,7 +7,6 @@ whatever is wrong with it ends in one line that names the file.
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from safetensors import SafetensorError, safe_open
 
-from stages.heads.file import build_head
+from stages.heads.file import first_fault, head_with
 from stages.predict.likeness import Reference
 from stages.predict.manifest import BundleManifest
 from storage.atomic import atomic_path, sha256_of
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.heads.head import Head
-    from stages.heads.settings import HeadSettings
     from storage.spec import FeatureSpec
 
 MAX_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
@@ -128,13 +125,13 @@ def _reference(path: Path, head: Head, manifest: BundleManifest, features: Tenso
     try:
         exact = features.float()
         logits = head.get_submodule("classifier")(exact).squeeze(1).double().numpy()
-    except RuntimeError as error:
+        if len(exact) < 2 or not exact.isfinite().all():
+            raise ValueError("they are too few, or no finite numbers")
+        return Reference(exact.numpy(), logits > manifest.calibration.threshold)
+    except (IndexError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{path} holds images of its calibration that its head cannot read ({_one_line(error)}); calibrate it again"
         ) from error
-    if features.ndim != 2 or len(features) < 2 or not exact.isfinite().all():
-        raise DataError(f"{path} holds images of its calibration that are no finite numbers; calibrate it again")
-    return Reference(exact.numpy(), logits > manifest.calibration.threshold)
 
 
 def _manifest(path: Path, text: str) -> BundleManifest:
@@ -147,33 +144,12 @@ def _manifest(path: Path, text: str) -> BundleManifest:
         if first["loc"] == ("version",):
             version = printable(str(first["input"]))[:20]
             raise DataError(
-                f"{path} is a bundle of version {version}, this ltdpipe reads versions 1 and 2; update ltdpipe"
+                f"{path} is a bundle of version {version}, this ltdpipe reads version 2; make it again with "
+                "`ltdpipe bundle`, or update ltdpipe"
             ) from error
-        fault = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        raise DataError(f"{path} is no bundle that can be used: {printable(fault)[:300]}") from error
+        raise DataError(f"{path} is no bundle that can be used: {first_fault(error)}") from error
     except ValueError as error:
         raise DataError(f"{path} is no bundle: its metadata are no JSON ({_one_line(error)})") from error
-
-
-def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: Mapping[str, Tensor]) -> Head:
-    """Return a head in eval mode, without gradients, with a copy of float32 ``weights``.
-
-    Weights in a mapped file are not touched before their shapes are compared with what the settings ask for.
-    """
-    try:
-        with torch.device("meta"):  # without memory: a stranger's settings may ask for any amount of it
-            head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-        head.load_state_dict(weights, assign=True)
-    except SettingError as error:
-        raise DataError(f"{source} cannot be used: {error}") from error
-    except RuntimeError as error:
-        raise DataError(
-            f"{source} does not hold the weights its settings ask for ({_one_line(error)}); make it again"
-        ) from error
-    broken = [name for name, tensor in weights.items() if tensor.dtype != torch.float32 or not tensor.isfinite().all()]
-    if broken:
-        raise DataError(f"{source}: weights that are not finite float32 numbers: {', '.join(broken[:3])}; train again")
-    return deepcopy(head.eval().requires_grad_(False))
 
 
 def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:

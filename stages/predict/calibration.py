@@ -16,8 +16,7 @@ from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from stages.evaluate.scores import HELD_OUT, read_scores
-from stages.heads.file import score
-from stages.heads.settings import TrainSettings
+from stages.heads.file import score, training_of
 from stages.measure.metrics import UNLABELLED, unlabelled_threshold
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
 from stages.predict.likeness import reference_of
@@ -255,7 +254,7 @@ def _of_features(bundle: Bundle, directory: Path) -> _Images:
     rows, source = np.arange(len(table)), printable(f"features of corpus {table.corpus}, {directory.name}")
     if table.corpus == provenance.get("corpus"):  # then only those that chose the best epoch
         try:
-            settings = TrainSettings.model_validate(provenance.get("train"))
+            settings = training_of(provenance)
         except ValidationError as error:
             raise DataError(
                 f"{bundle.source} does not say which images of {table.corpus} trained its head; calibrate on another "

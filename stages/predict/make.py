@@ -11,27 +11,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from stages.analyse.transitions import neighbouring, transitions
 from stages.extract.registry import BACKBONES
 from stages.extract.views import GEOMETRIES, Recipe, decoder_name, view_spec
+from stages.heads.file import TrainedHead, first_fault
 from stages.heads.model_card import model_card
-from stages.heads.settings import HeadSettings
-from stages.predict.bundle import Bundle, head_with, packed, spec_difference, write_bundle
+from stages.predict.bundle import Bundle, packed, spec_difference, write_bundle
 from stages.predict.explain import CONSTANT, contributions
 from stages.predict.manifest import Band, Bands, BundleManifest, ClassBands
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
-from storage.headfile import load_head
-from storage.spec import FeatureSpec
 from storage.views import ALIGN, VIEW, View, check_tiles, expand_views
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.heads.head import Head
+    from storage.spec import FeatureSpec
 
 DEFAULT_GEOMETRY = "crop224-pad"
 _BATCH = 256
@@ -70,15 +69,10 @@ def make(
         DataError: a file is missing or damaged, or the features are not those of the head's backbone.
         SettingError: the backbone or the geometry is not known.
     """
-    weights, metadata = load_head(head)
-    missing = [name for name in ("settings", "feature_spec") if name not in metadata]
-    if missing:
-        raise DataError(f"head {head} does not say its {', '.join(missing)}; train it again with `ltdpipe train`")
-    trained = FeatureSpec.from_json(metadata["feature_spec"])
+    loaded = TrainedHead.load(head)
+    trained, metadata, module = loaded.spec, loaded.metadata, loaded.module.cpu()
     if trained.backbone not in BACKBONES:
         raise SettingError(f"head {head} reads the backbone {trained.backbone!r}, which is not known here")
-    settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-    module = head_with(head, settings, trained, {name: tensor.float() for name, tensor in weights.items()})
     if geometry is None:
         is_clean = trained.view.get("augmentation", "none") in {"none", ALIGN}
         geometry = trained.view.get("geometry", DEFAULT_GEOMETRY) if is_clean else DEFAULT_GEOMETRY
@@ -103,7 +97,7 @@ def make(
     stated = {
         "name": str(metadata.get("head", head.stem)),
         "seed": metadata.get("seed"),
-        "settings": settings,
+        "settings": loaded.settings,
         "tap": module.reads.tap,
         "blocks": module.reads.blocks,
         "spec": spec,
@@ -118,8 +112,7 @@ def make(
     try:
         manifest = BundleManifest.model_validate(stated)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"head {head} cannot become a bundle: {first['loc']}: {first['msg']}") from error
+        raise DataError(f"head {head} cannot become a bundle: {first_fault(error)}") from error
     return Bundle(head, manifest, module, hashlib.sha256(packed(module, manifest)).hexdigest()[:12])
 
 

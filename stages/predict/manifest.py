@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -51,16 +50,6 @@ class Platt(_Stated):
 
     slope: Annotated[float, Field(gt=0)]
     offset: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_version_1(cls, stated: Any) -> Any:
-        match stated:
-            case {"kind": "isotonic"}:
-                raise ValueError("isotonic scaling is no longer read; make the bundle again with `ltdpipe bundle`")
-            case {"kind": "temperature", "value": float(value)} if value > 0:
-                return {"slope": 1 / value, "offset": 0.0}
-        return stated
 
 
 class Calibration(_Stated):
@@ -163,7 +152,7 @@ class BundleManifest(_Stated):
     """All that a bundle states.
 
     Attributes:
-        version: of this form; version 1, which states probabilities otherwise, is read too (see ``Platt``).
+        version: of this form.
         name: of the head.
         tap: what the head reads of the backbone, of ``blocks`` (none for the embedding).
         spec: the features it reads in the view it predicts from.
@@ -177,7 +166,7 @@ class BundleManifest(_Stated):
     """
 
     kind: Literal["ltdpipe-bundle"] = "ltdpipe-bundle"
-    version: Annotated[Literal[2], BeforeValidator(lambda stated: 2 if stated == 1 else stated)] = 2
+    version: Literal[2] = 2
     name: Annotated[str, Field(max_length=1024)]
     seed: int | None
     settings: HeadSettings

@@ -81,6 +81,4 @@ def _render(
 
 
 def _row(one: Prediction, preview: str) -> list[Any]:
-    flips = f"flips under {one.flipped}" if one.flipped else None
-    remarks = [printable(remark) for remark in (one.error, flips, one.note) if remark]
-    return [printable(one.path or ""), one.verdict or FAILED, one.probability, one.spread, remarks, preview]
+    return [printable(one.path or ""), one.verdict or FAILED, one.probability, one.spread, one.remarks, preview]

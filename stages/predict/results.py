@@ -1,7 +1,7 @@
-"""What is said of one image, and the result files: CSV, JSON lines, Parquet and a page, written as the results come.
+"""What is said of one image, and the result files: CSV and JSON lines, written as the results come.
 
-A row of text is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut
-off when the run is resumed. A Parquet file and a page are there when the run is complete.
+A row is handed to the system at once, so a killed run leaves whole rows and at most one torn line, which is cut off
+when the run is resumed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from storage.atomic import atomic_path, explained
+from storage.atomic import explained
 from storage.csv_text import csv_line, unescaped
 from storage.errors import DataError, SettingError
 from storage.names import printable
@@ -35,9 +32,8 @@ CHECK_COLUMNS = ("spread", "flipped")
 LIKENESS_COLUMNS = ("likeness",)
 TILE_COLUMNS = ("tiles", "mean_logit", "hottest")
 FAILED = "failed"  # in place of a verdict, in words for people
-FORMATS = ("csv", "jsonl", "parquet", "html")
+FORMATS = ("csv", "jsonl", "html")
 _NUMBERS = ("probability", "synthetic_above", "logit", "spread", "tiles", "mean_logit", *LIKENESS_COLUMNS)
-_PARQUET_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +93,12 @@ class Prediction:
         corner = max(self.tile_logits, key=self.tile_logits.__getitem__, default=None)
         return None if corner is None else "{},{}".format(*corner)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say of it, each on one line that no terminal obeys."""
+        flips = f"flips under {self.flipped}" if self.flipped else None
+        return [printable(remark) for remark in (self.error, flips, self.note) if remark]
+
     def row(self, names: Sequence[str]) -> dict[str, Any]:
         """Return its values by column."""
         values = {name: getattr(self, name) for name in names}
@@ -145,9 +147,7 @@ def table_writer(stream: IO[str], synthetic_above: float) -> Write:
 
     def write(prediction: Prediction) -> None:
         probability = "" if prediction.probability is None else f"{prediction.probability:.4f}"
-        flips = f"flips under {prediction.flipped}" if prediction.flipped else None
-        remarks = "".join(f"  ({remark})" for remark in (prediction.error, flips, prediction.note) if remark)
-        line = printable(f"{prediction.path or ''}{remarks}")
+        line = printable(prediction.path or "") + "".join(f"  ({remark})" for remark in prediction.remarks)
         first = heading.pop() if heading else ""
         stream.write(f"{first}{prediction.verdict or FAILED:<9}  {probability:>12}  {line}\n")
         stream.flush()
@@ -156,27 +156,8 @@ def table_writer(stream: IO[str], synthetic_above: float) -> Write:
 
 
 @contextmanager
-def _parquet_writer(path: Path, names: Sequence[str]) -> Iterator[Write]:
-    rows = list[dict[str, Any]]()
-    schema = pa.schema([(name, pa.float64() if name in _NUMBERS else pa.string()) for name in names])
-    with pq.ParquetWriter(path, schema, write_page_checksum=True) as file:
-
-        def write(prediction: Prediction) -> None:
-            rows.append(prediction.row(names))
-            if len(rows) == _PARQUET_ROWS:
-                flush()
-
-        def flush() -> None:
-            file.write_table(pa.Table.from_pylist(rows, schema=schema))
-            rows.clear()
-
-        yield write
-        flush()
-
-
-@contextmanager
 def open_results(out: Path, names: Sequence[str], *, detector: str) -> Iterator[tuple[Write, Mapping[str, str]]]:
-    """Open a .csv, .jsonl or .parquet file of results; it is complete when the block ends well.
+    """Open a .csv or .jsonl file of results; what a stopped run left in it is continued.
 
     Args:
         out: a file that :func:`check_out` found good; its name tells its format.
@@ -191,16 +172,20 @@ def open_results(out: Path, names: Sequence[str], *, detector: str) -> Iterator[
     """
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        if format_of(out) == "parquet":
-            with atomic_path(out) as partial, _parquet_writer(partial, names) as write:
-                yield write, {}
-            return
-        is_new = not out.exists()
-        there = {} if is_new else _cut_to_whole_rows(out, names, detector)
+        is_new, end = not out.exists(), 0
+        there: dict[str, str] = {}
+        for row, row_end in () if is_new else read_rows(out, expected=names):
+            if row["detector"] != detector:
+                raise DataError(
+                    f"{out}: row {len(there) + 1} was made by detector {printable(str(row['detector']))}, this is "
+                    f"{detector}; resume with the same bundle and options, or name another file"
+                )
+            there[str(row["path"])], end = str(row["status"]), row_end
         heading = len(csv_line(names)) if format_of(out) == "csv" else 0
         with out.open("a", encoding="utf-8", newline="") as stream:
+            stream.truncate(end)
             try:
-                yield text_writer(stream, format_of(out), names, header=stream.tell() == 0), there
+                yield text_writer(stream, format_of(out), names, header=end == 0), there
             except BaseException:
                 if is_new and out.stat().st_size <= heading:
                     out.unlink()  # nothing is in it that a run could resume
@@ -211,42 +196,22 @@ def check_out(out: Path, *, resume: bool) -> None:
     """Check that a result file may be written, or what a stopped run left in it be continued.
 
     Raises:
-        SettingError: it exists and ``resume`` is not given, or it is given for a file that cannot be appended to.
+        SettingError: it exists and ``resume`` is not given, or it is given for a page.
     """
-    can_resume = format_of(out) in {"csv", "jsonl"}
-    if resume and not can_resume:
+    is_page = format_of(out) == "html"
+    if resume and is_page:
         raise SettingError(f"{out} cannot be resumed, only a .csv or .jsonl file can; name one of those")
     if out.exists() and not resume:
-        way_out = f"continue it with --resume {out}, " if can_resume else ""
+        way_out = "" if is_page else f"continue it with --resume {out}, "
         raise SettingError(f"{out} exists; {way_out}name another file, or delete it")
 
 
-def _cut_to_whole_rows(out: Path, names: Sequence[str], detector: str) -> dict[str, str]:
-    """Return path -> status of the whole rows of a stopped run, and cut the file after the last one."""
-    statuses: dict[str, str] = {}
-    end = 0
-    for row, row_end in read_rows(out, expected=names, torn=True):
-        if row["detector"] != detector:
-            raise DataError(
-                f"{out}: row {len(statuses) + 1} was made by detector {printable(str(row['detector']))}, this is "
-                f"{detector}; resume with the same bundle and options, or name another file"
-            )
-        statuses[str(row["path"])] = str(row["status"])
-        end = row_end
-    with out.open("r+b") as file:
-        file.truncate(end)
-    return statuses
-
-
-def read_rows(
-    path: Path, *, expected: Sequence[str] | None = None, torn: bool = False
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield (row, bytes up to its end) of a .csv or .jsonl file of results.
+def read_rows(path: Path, *, expected: Sequence[str] | None = None) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield (row, bytes up to its end) of a .csv or .jsonl file of results; a torn last line is passed over.
 
     Args:
         path: the file.
         expected: the columns it has to have; None for any.
-        torn: pass over a last line without an end, which a killed run left behind others.
 
     Raises:
         DataError: it has other columns, or a line is no result.
@@ -256,7 +221,7 @@ def read_rows(
     try:
         with path.open("rb") as file:
             for line in file:  # no value of ours holds a line break
-                if torn and end and not line.endswith(b"\n"):
+                if end and not line.endswith(b"\n"):
                     return
                 end += len(line)
                 if format_of(path) == "jsonl":

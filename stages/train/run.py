@@ -189,7 +189,7 @@ class _Job:
     def start(self, settings: HeadSettings, *, announce: bool = False) -> Training:
         """Return the training of a head as far as it was kept: in the store, which outlives a stopped DVC stage."""
         identity = json.dumps({**self._provenance(), "settings": settings.model_dump(mode="json")}, sort_keys=True)
-        kept = training_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+        kept = training_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
         self._unfinished.add(kept)
         torch.manual_seed(self.head.seed)
         module = self._corpus.build(settings).to(self._corpus.device)

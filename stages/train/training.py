@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import io
 import math
-import re
-from collections import defaultdict
 from dataclasses import asdict, dataclass
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 
@@ -156,41 +153,32 @@ class Training:
 
     def _save(self, path: Path) -> None:
         """Replace the file atomically by all that the next epoch depends on, and the epochs so far."""
-        parts = {"head": self.head.state_dict(), "best": self._best, "random": self._random}
-        parts["logits"] = {str(epoch): logits for epoch, logits in enumerate(self.logits)}
-        moments = self._optimizer.state_dict()["state"].items()
-        parts |= {f"optimizer.{number}": of_parameter for number, of_parameter in moments}
-        flat = {f"{part}.{name}": tensor.contiguous() for part, of in parts.items() for name, tensor in of.items()}
+        state = {
+            "head": self.head.state_dict(),
+            "best": self._best,
+            "optimizer": self._optimizer.state_dict(),
+            "random": self._random,
+            "logits": self.logits,
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+        content = io.BytesIO()  # of a full disk, torch would say nothing that can be understood
+        torch.save(state, content)
         with atomic_path(path) as partial:
-            try:
-                save_file(flat, partial, {"history": json.dumps([asdict(epoch) for epoch in self.history])})
-            except SafetensorError as error:  # the system's reason is in its text alone
-                reason = re.search(r"\(os error ([0-9]+)\)", str(error))
-                raise OSError(int(reason[1]) if reason else 0, str(error)) from error
+            partial.write_bytes(content.getbuffer())
 
     def _resume(self, path: Path, notify: Callable[[str], None]) -> bool:
         """Go back to what was saved last, executing nothing; return whether there was a usable file."""
-        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
         try:
-            with safe_open(path, framework="pt") as file:
-                history = json.loads(file.metadata()["history"])
-                for flat in file.keys():  # noqa: SIM118 - no mapping
-                    part, _, name = flat.partition(".")
-                    parts[part][name] = file.get_tensor(flat)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return False
-        except (SafetensorError, OSError) as error:
-            notify(f"training starts over: {path} cannot be read ({str(error).splitlines()[0]})")
+        except (OSError, EOFError, RuntimeError, UnpicklingError):
+            notify(f"training starts over: {path} cannot be read")
             return False
-        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for name, tensor in parts["optimizer"].items():
-            number, _, kind = name.partition(".")
-            moments[int(number)][kind] = tensor
-        self.history = [Epoch(**epoch) for epoch in history]
-        self.logits = [parts["logits"][str(epoch)] for epoch in range(len(history))]
-        self.head.load_state_dict(parts["head"])
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        self._best, self._random = parts["best"], parts["random"]
+        self.head.load_state_dict(state["head"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best, self._random, self.logits = state["best"], state["random"], state["logits"]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
         return True
 
 

@@ -192,7 +192,7 @@ def test_a_list_on_standard_input_and_a_table(study, real):
 
 
 def test_options_that_do_not_go_together(study, real, tmp_path):
-    for options in (("-o", "a.csv", "--resume", "b.csv"), ("-o", tmp_path / "out.xlsx"), ("--resume", "c.parquet")):
+    for options in (("-o", "a.csv", "--resume", "b.csv"), ("-o", tmp_path / "out.xlsx"), ("--resume", "c.html")):
         assert isinstance(call("predict", study.bundle, real, *options).exception, SettingError)
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,6 @@ import struct
 import threading
 from contextlib import suppress
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -121,7 +120,8 @@ def test_metadata_of_another_form(good, refused):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"version": 3}, r"version 3, this ltdpipe reads versions 1 and 2"),
+        ({"version": 3}, r"version 3, this ltdpipe reads version 2; make it again"),
+        ({"version": 1}, r"version 1, this ltdpipe reads version 2; make it again"),
         ({"kind": "other"}, "kind"),
         ({"surplus": 1}, "surplus"),
         ({"geometry": "wide"}, "geometry"),
@@ -151,18 +151,6 @@ def test_feature_settings_of_no_backbone(good, refused, name, value):
 def test_feature_settings_of_another_type(good, refused, name, value):
     spec = parts(good)[1]["spec"] | {name: value}
     refused(with_card(good, spec=spec), rf"spec\.{name}|{name}:|view\.")
-
-
-def test_probabilities_of_an_older_bundle_are_kept_where_they_can_be(good, refused, tmp_path):
-    old = {"version": 1, "calibration": {"threshold": -4.0, "scaling": {"kind": "temperature", "value": 4.0}}}
-    (tmp_path / "old.ltd").write_bytes(with_card(good, **old))
-    card = read_bundle(tmp_path / "old.ltd").manifest
-    assert card.version == 2
-    assert card.calibration.probabilities(np.array([8.0])) == 1 / (1 + np.exp(-2))
-    for scaling in ({"kind": "isotonic", "logits": [0.0], "values": [0.5]}, {"kind": "temperature", "value": -1.0}):
-        calibration = {"threshold": -4.0, "scaling": scaling}
-        kept = "isotonic scaling is no longer read; make the bundle again" if "logits" in scaling else "scaling"
-        refused(with_card(good, version=1, calibration=calibration), kept)
 
 
 def test_texts_of_a_bundle_neither_flood_nor_steer_a_terminal(good, refused):

@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_names_head_and_epoch_and_the_other_heads_are_
 def test_the_weights_of_the_best_epoch_are_left_also_after_a_stop(
     data: TrainingData, reporter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accuracies: Any
 ) -> None:
-    kept = tmp_path / "unfinished.safetensors"
+    kept = tmp_path / "unfinished.pt"
 
     def fitted(found: Sequence[float], until: int | None = None) -> Head:
         torch.manual_seed(0)

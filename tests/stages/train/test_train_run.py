@@ -243,7 +243,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         train(features, out, reporter, head)
     assert not out.exists()
-    assert len(list(store.glob("training/*/*.safetensors"))) == 1
+    assert len(list(store.glob("training/*/*.pt"))) == 1
     calls[:] = [1] * 100
     train(features, out, reporter, head)
     assert reporter.notes[-1].startswith(f"training resumes after epoch {stopped_in - 1}")
@@ -277,7 +277,7 @@ def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(
     train(features, whole, reporter)
     monkeypatch.setattr(train_run, "remove", lambda *paths: None)
     train(features, out, reporter)
-    (kept,) = store.glob("training/*/*.safetensors")
+    (kept,) = store.glob("training/*/*.pt")
     kept.write_bytes(kept.read_bytes()[: 0 if damage == "empty" else -100])
     train(features, out, reporter)
     assert "training starts over" in reporter.notes[-1]
@@ -293,7 +293,7 @@ def test_a_signal_leaves_what_the_command_goes_on_with(
     arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
     place, options = "stages.train.training:Training:_save", [*arguments, "--out", str(out)]
     with start_held(place, 20, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
-        wait_for(process, store, "training/*/*.safetensors")
+        wait_for(process, store, "training/*/*.pt")
         process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + signal.SIGTERM, told
