@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,8 +176,8 @@ def compare(*, one: str, other: str, out: Path | None) -> None:
         order = set_order(params)
     table = run(one=list(first), other=list(second), names=(one, other), heads_of=heads_of, set_order=order)
     header = ("set", "metric", "first", "second", "difference", "95 % interval", "p (Holm)")
-    for block in table.blocks:
-        print_table(header, map(_compare_row, block.rows), title=block.title)
+    for (head, against), rows in groupby(table.blocks[0].rows, key=itemgetter(0, 1)):
+        print_table(header, map(_compare_row, rows), title=f"{head} against {against}")
     if out is not None:
         write_text(out, writers[out.suffix.removeprefix(".")](table))
 
@@ -203,5 +205,5 @@ def _compare_row(row: Sequence[object]) -> list[str]:
         cell.text if isinstance(cell, Value) else f"{cell:.3f}" if isinstance(cell, float) else str(cell)
         for cell in row
     ]
-    name, metric, first, second, difference, low, high, _, p_holm, _ = texts
+    _, _, name, metric, first, second, difference, low, high, _, p_holm, _ = texts
     return [name, metric, first, second, difference, f"{low} to {high}", p_holm]

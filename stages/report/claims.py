@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from stages.analyse.files import AnalysisFile
-    from stages.report.intervals import Uncertainty
     from stages.report.results import NamedSet, Results
     from stages.report.sweeps import Sweeps
     from stages.report.table import Cell, Rows
@@ -33,7 +32,7 @@ _VERDICTS = (HOLDS, FAILS, UNDECIDED)
 
 
 def claims_table(
-    results: Results, uncertainty: Uncertainty, sweeps: Sweeps, windows: Sequence[AnalysisFile], set_lists: SetLists
+    results: Results, sweeps: Sweeps, windows: Sequence[AnalysisFile], set_lists: SetLists
 ) -> Table | None:
     """Give a verdict on every claim that is no figure, benchmark by benchmark; None where the study tests none."""
     content = published()
@@ -42,7 +41,7 @@ def claims_table(
     share, enough = words["univfd_gain"] / 100, words["enough_within"] / 100
 
     def compared(one: str, other: str, limit: float = 0.0, *, below: bool = False) -> Found:
-        return _compared(results, uncertainty, one, other, limit, below=below)
+        return _compared(results, one, other, limit, below=below)
 
     # claim -> (what a study needs to test it, what was found)
     claims: dict[str, tuple[str, Found]] = {
@@ -93,12 +92,12 @@ def counted(claims: Table) -> Table:
     return Table(claims.title, ["claim", *_VERDICTS], [Block("", rows)], notes=[*notes, *claims.notes])
 
 
-def _compared(results: Results, uncertainty: Uncertainty, one: str, other: str, limit: float, *, below: bool) -> Found:
+def _compared(results: Results, one: str, other: str, limit: float, *, below: bool) -> Found:
     """Whether ``one`` gains more than ``limit`` over ``other``, or, with ``below``, less."""
     trainings = sorted({str(card.facts.get("trained_on")) for card in results.cards})
     named = [(one, other), *((f"{one} ({trained})", f"{other} ({trained})") for trained in trainings)]
     for pair, corpus in product(named, results.corpora):
-        if set(pair) <= set(results.heads) and (gain := uncertainty.gain(*pair, "accuracy", results.sets_of(corpus))):
+        if set(pair) <= set(results.heads) and (gain := results.gain(*pair, "accuracy", results.sets_of(corpus))):
             value, low, high = (f"{round(100 * number, 2) + 0.0:+.2f}" for number in gain[:3])
             above, under = gain.low > limit, gain.high < limit
             verdict = UNDECIDED if not above and not under else HOLDS if under == below else FAILS
@@ -169,14 +168,14 @@ def _movement(windows: Sequence[AnalysisFile], start: int, n: int) -> Found:
                 yield [file.corpus, f"AUC of the cosine distance {auc:.3f}, without training", verdict]
 
 
-def gains_table(results: Results, uncertainty: Uncertainty) -> Table | None:
+def gains_table(results: Results) -> Table | None:
     """How much the first head gains over each other one, benchmark by benchmark; None with a single head."""
     first, *others = results.heads
     blocks = []
     for metric in HEADLINE:
         rows: Rows = []
         for other, corpus in product(others, results.corpora):
-            if gain := uncertainty.gain(first, other, metric, results.sets_of(corpus)):
+            if gain := results.gain(first, other, metric, results.sets_of(corpus)):
                 rows.append([other, corpus, *(Value(number, signed=True) for number in gain[:3]), gain.p])
         blocks.append(Block(METRICS[metric].title, rows))
     notes = [
@@ -203,7 +202,7 @@ def _located(
     return head, max(of_corpora, key=len, default=[]), members
 
 
-def reproduction_table(results: Results, uncertainty: Uncertainty, set_lists: SetLists) -> Table | None:
+def reproduction_table(results: Results, set_lists: SetLists) -> Table | None:
     """Compare every published figure that this study tests; None where it tests none.
 
     A figure is tested when the study has its head, trained on its corpus (names as in ``profiles/paper.yaml``), and a
@@ -218,7 +217,7 @@ def reproduction_table(results: Results, uncertainty: Uncertainty, set_lists: Se
         for metric in PAPER_METRICS:
             if metric in claim:
                 stated = claim[metric] / 100
-                here = _beside(stated, uncertainty, head, metric, sets, whole=whole)
+                here = _beside(stated, results, head, metric, sets, whole=whole)
                 rows.append([claim["what"], head, coverage, METRICS[metric].title, Value(stated), *here])
     header = ["claim", "head", "test sets", "metric", "published", "here", "low", "high", "difference", "verdict"]
     notes = [
@@ -255,14 +254,14 @@ def reproduction_page(study: str, tables: Mapping[str, Table | None], commands: 
 
 
 def _beside(
-    stated: float, uncertainty: Uncertainty, head: str, metric: str, sets: Sequence[NamedSet], *, whole: bool
+    stated: float, results: Results, head: str, metric: str, sets: Sequence[NamedSet], *, whole: bool
 ) -> list[Cell]:
     """Return the value here, the ends of its interval, the difference, and the verdict."""
-    mean = uncertainty.results.of_sets(head, metric, sets)
+    mean = results.of_sets(head, metric, sets)
     if mean.value is None or mean.count < len(sets):
         return [None, None, None, None, f"not compared: defined on {mean.count} of {len(sets)} sets"]
-    of_method = uncertainty.of_method(head, metric, sets)
-    interval = of_method or uncertainty.of_sets(head, metric, sets)
+    of_method = results.interval_of_method(head, metric, sets)
+    interval = of_method or results.interval(head, metric, sets)
     verdict = "not compared: no interval" if whole else "not compared: sets are missing"
     if whole and interval is not None:
         # a published figure is rounded to a hundredth of a percent

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 from stages.evaluate.scores import read_card
 from stages.measure.bootstrap import REPLICATES
-from stages.measure.metrics import METRICS
-from stages.report.intervals import resample
-from stages.report.results import head_names, load_results
-from stages.report.table import Block, Table, Value
-from stages.report.tables import COMPARISON_NOTE
+from stages.report.load import head_names, load_results
+from stages.report.tables import comparison_table
 from storage.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from stages.report.table import Rows
+    from stages.report.table import Table
 
 
 def run(
@@ -40,12 +37,14 @@ def run(
         replicates: bootstrap samples.
 
     Returns:
-        A block per pair of heads. Where each side has a single head, these are the pair; else heads of one name are.
+        Paired tests. Where each side has a single head, these are the pair; else heads of one name are.
 
     Raises:
-        DataError: the sides have no head in common, or score different images.
+        DataError: the sides have no head in common, share a file, or score different images.
     """
     sides = [{path: read_card(path) for path in files} for files in (one, other)]
+    if both := sides[0].keys() & sides[1].keys():
+        raise DataError(f"{names[0]} and {names[1]} both hold {min(both)}; compare it with other scores")
     # one folder may hold one training more than the other; or each one training, another one
     for called in (head_names(sides[0] | sides[1]), head_names(sides[0]) | head_names(sides[1])):
         heads = [{path: (heads_of or called).get(path, called[path]) for path in side} for side in sides]
@@ -62,20 +61,9 @@ def run(
     labels: dict[Path, str] = {}
     for side, of_files, wanted in zip(names, heads, zip(*pairs, strict=True), strict=True):
         labels |= {path: _label(head, side) for path, head in of_files.items() if head in wanted}
-    results = load_results(list(labels), sets=set_order, names=labels)
+    results = load_results(list(labels), sets=set_order, names=labels, replicates=replicates)
     chosen = [(_label(head, names[0]), _label(against, names[1])) for head, against in pairs]
-    uncertainty = resample(results, heads=[head for pair in chosen for head in pair], replicates=replicates)
-    columns = results.column_names()
-    blocks: dict[tuple[str, str], Rows] = {pair: [] for pair in chosen}
-    for each in uncertainty.compare(chosen):
-        means = (Value.of(results.of_set(head, each.tested, each.metric)) for head in (each.head, each.other))
-        place = (columns[each.tested], METRICS[each.metric].title)
-        blocks[each.head, each.other].append([*place, *means, *each.cells])
-    header = ["set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
-    family = f"p_holm: Holm-corrected over all {sum(map(len, blocks.values()))} tests of this table."
-    notes = ["Percent, means over seeds.", COMPARISON_NOTE, family]
-    of_pairs = [Block(f"{head} against {against}", rows) for (head, against), rows in blocks.items()]
-    return Table(f"{names[0]} against {names[1]}", header, of_pairs, 2, block_name="pair", notes=notes)
+    return comparison_table(results, chosen, f"{names[0]} against {names[1]}")
 
 
 def _label(head: str, side: str) -> str:

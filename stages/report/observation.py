@@ -16,7 +16,7 @@ from stages.analyse.files import (
     windows_path,
 )
 from stages.report.chart import Curve, common_scale, heat_map, line_chart
-from stages.report.results import place_in
+from stages.report.load import place_in
 from stages.report.table import Block, Table, Value
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stages.analyse.files import AnalysisFile
-    from stages.report.intervals import Uncertainty
     from stages.report.observation import Analyses
     from stages.report.results import NamedSet, Results
     from stages.report.study import Study
@@ -41,7 +40,6 @@ _MOST_NAMES = 4  # of heads in the headline
 def render_page(
     study: Study,
     results: Results,
-    uncertainty: Uncertainty,
     *,
     analyses: Analyses,
     sweeps: Sweeps,
@@ -52,11 +50,11 @@ def render_page(
         "study": study,
         "results": results,
         "warnings": _warnings(results, study.audits),
-        "headlines": [_headline(results, uncertainty, corpus) for corpus in results.corpora],
+        "headlines": [_headline(results, corpus) for corpus in results.corpora],
         "verdict": verdict(tables["reproduction"]),
         "claims": tables["claims"] and counted(tables["claims"]),
         "facts": _facts(results),
-        "page_tables": _tables(results, uncertainty),
+        "page_tables": _tables(results),
         "most_heads": MOST_HEADS,
         "curve_figures": curve_figures(results),
         "robustness_figures": robustness_figures(results),
@@ -112,7 +110,7 @@ def _warnings(results: Results, audits: Iterable[Mapping[str, Any]]) -> dict[str
     return {kind: sentences for kind, sentences in warnings.items() if sentences}
 
 
-def _headline(results: Results, uncertainty: Uncertainty, corpus: str) -> str:
+def _headline(results: Results, corpus: str) -> str:
     """Return the result on a corpus: the best mean AP, the heads it cannot be separated from, and its accuracy."""
     where = f"On {corpus}, " if len(results.corpora) > 1 else ""
     sets = results.sets_of(corpus)
@@ -123,8 +121,8 @@ def _headline(results: Results, uncertainty: Uncertainty, corpus: str) -> str:
     value, best = ranked[0]
     covered = f"{means[best].count} of {means[best].total} sets"
     text = f"{where}{best} has the highest mean AP, {100 * value:.2f} % over {covered}"
-    own = uncertainty.of_sets(best, "ap", sets)
-    others = [(head, uncertainty.of_sets(head, "ap", sets)) for _, head in ranked[1:]]
+    own = results.interval(best, "ap", sets)
+    others = [(head, results.interval(head, "ap", sets)) for _, head in ranked[1:]]
     close = [head for head, other in others if own and other and other[1] >= own[0]]
     if close:
         more = f" and {len(close) - _MOST_NAMES} more" if len(close) > _MOST_NAMES else ""
@@ -155,11 +153,11 @@ def _facts(results: Results) -> list[tuple[str, object, str]]:
     return [*facts, ("Degraded views", len(degraded), ", ".join(kinds))] if degraded else facts
 
 
-def _tables(results: Results, uncertainty: Uncertainty) -> dict[str, Table | None]:
+def _tables(results: Results) -> dict[str, Table | None]:
     """Return the tables that the page alone has."""
 
     def value(head: str, metric: str, sets: Sequence[NamedSet]) -> Value:
-        mean, interval = results.of_sets(head, metric, sets), uncertainty.of_sets(head, metric, sets)
+        mean, interval = results.of_sets(head, metric, sets), results.interval(head, metric, sets)
         lower = METRICS[metric].lower_is_better
         return Value(
             mean.value, mean.std, interval=interval, covered=(mean.count, mean.total), lower_is_better=lower

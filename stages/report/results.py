@@ -1,27 +1,30 @@
-"""All measured results of a study, checked to be comparable: one line per head, one column per test set."""
+"""All measured results of a study: one line per head, one column per test set, and how sure the numbers are.
+
+Every replicate draws images once and measures all heads and sets on them, so that differences between heads, and means
+over sets that share their real images, have the right spread. A value is the mean over seeds, and so is a replicate.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
-from stages.measure.frame import Mean, mean_of, mean_over_sets, measure_sets
-from stages.measure.metrics import METRICS, UNLABELLED, calibrated_threshold
-from storage.errors import DataError
+from stages.measure.bootstrap import Difference, difference, interval, of_trainings
+from stages.measure.frame import Mean, mean_of, mean_over_sets
+from stages.measure.metrics import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Mapping, Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
-CLEAN = "clean"
+    from stages.evaluate.scores import ScoreCard, Scores
+
 NOT_SCORED = "not scored"
 
 
@@ -60,6 +63,7 @@ class Results:
         images: corpus -> its undegraded images, as in the first of their scores files.
         logits: corpus -> (head, seed) -> (N,) logits of these images.
         missing: sets that the study asks for and that have no image: every mean over sets says that it lacks them.
+        replicates: (head, set) -> metric -> (R,) bootstrapped values, means over seeds; of sets with both classes.
     """
 
     heads: tuple[str, ...]
@@ -70,7 +74,8 @@ class Results:
     thresholds: Mapping[tuple[str, int], float]
     images: Mapping[str, Scores]
     logits: Mapping[str, Mapping[tuple[str, int], NDArray[np.float64]]]
-    missing: tuple[NamedSet, ...] = ()
+    missing: tuple[NamedSet, ...]
+    replicates: Mapping[tuple[str, NamedSet], Mapping[str, NDArray[np.float64]]]
 
     @cached_property
     def _measured(self) -> Mapping[tuple[str, str, str, str, str], BySeed]:
@@ -148,143 +153,44 @@ class Results:
             return next(iter(reasons))
         return "; ".join(f"{reason} (seed {', '.join(map(str, seeds))})" for reason, seeds in reasons.items())
 
+    def interval(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
+        """Return the 95 % interval over images of the mean over sets; None when one of them has none."""
+        mean, covered = self.of_sets(head, metric, names), self.covered(head, metric, names)
+        replicates = self._replicates_of(head, metric, covered)
+        if mean.value is None or replicates is None:
+            return None
+        return interval(metric, mean.value, replicates, [self.size(tested) for tested in covered])
 
-def load_results(
-    score_files: Iterable[Path],
-    *,
-    heads: Sequence[str] = (),
-    sets: Sequence[str] = (),
-    unlabelled: int = UNLABELLED,
-    names: Mapping[Path, str] | None = None,
-) -> Results:
-    """Read scores files and measure them.
+    def interval_of_method(self, head: str, metric: str, names: Sequence[NamedSet]) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean over sets that another training on other images may give, or None.
 
-    Args:
-        score_files: any order; it changes nothing. Those of the view "held-out" give the calibrated thresholds.
-        heads: heads in the order of the tables; those not named follow in order of name.
-        sets: names of sets, alone or as ``corpus/name``, in the order of the protocol; those not named follow in order
-            of name. Of those named with a corpus that was scored, the absent ones are kept as ``missing``.
-        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
-        names: scores file -> what its head is called here; None: see :func:`head_names`.
+        It holds the spread over seeds beside that over images; None also where the head has a single seed, or all
+        seeds agree.
+        """
+        mean, covered = self.of_sets(head, metric, names), self.covered(head, metric, names)
+        replicates = self._replicates_of(head, metric, covered)
+        if mean.value is None or not mean.std or replicates is None:
+            return None
+        ends = of_trainings(mean.value, float(replicates.var()), self._seed_means(head, metric, covered))
+        return max(ends.low, 0.0), min(ends.high, 1.0)
 
-    Raises:
-        DataError: no file, a file is unusable, two are of the same head, seed, corpus and view, two score different
-            images of one corpus view, or no image names a test set.
-    """
-    cards = {path: read_card(path) for path in sorted(score_files)}
-    called = head_names(cards) if names is None else names
-    cards = {path: replace(card, head=called[path]) for path, card in cards.items()}
-    _check_once(cards)
-    thresholds = _thresholds(cards)
-    tested = {path: card for path, card in cards.items() if card.view != HELD_OUT}
-    shown: dict[str, str] = {}  # corpus -> the view of its undegraded images: "clean", else the first by name
-    for card in tested.values():
-        shown[card.corpus] = min(shown.get(card.corpus, card.view), card.view, key=lambda view: (view != CLEAN, view))
-    first: dict[tuple[str, str], Scores] = {}
-    logits: dict[str, dict[tuple[str, int], NDArray[np.float64]]] = {corpus: {} for corpus in sorted(shown)}
-    frames = []
-    # another detector's scores may be of some sets only: after those of heads, which are of all
-    for path, card in sorted(tested.items(), key=lambda item: "external" in item[1].facts):
-        scores = replace(read_scores(path), card=card)
-        of_all = first.setdefault((card.corpus, card.view), scores)
-        aligned = _aligned(of_all, scores)
-        measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
-        if card.view == shown[card.corpus]:
-            logits[card.corpus][card.head, card.seed] = aligned
-            measured["view"] = ""
-        frames.append(measured)
-    if all(frame.empty for frame in frames):
-        raise DataError("no scored image names a test set; give the scores files of a corpus whose manifest has `sets`")
-    frame = pd.concat([frame for frame in frames if not frame.empty])
-    present = {NamedSet(*row) for row in frame[["corpus", "set"]].itertuples(index=False)}
-    in_order = sorted(present, key=lambda one: (place_in(sets, one.key if one.key in sets else one.name), one))
-    asked = (NamedSet(corpus, name) for corpus, _, name in (wanted.partition("/") for wanted in dict.fromkeys(sets)))
-    plain = set(frame.loc[frame["view"] == "", "head"])
-    return Results(
-        heads=tuple(sorted(plain, key=lambda head: (place_in(heads, head), head))),
-        views=tuple(sorted(set(frame["view"]) - {""})),
-        sets=tuple(in_order),
-        cards=tuple(sorted(tested.values(), key=lambda card: (place_in(heads, card.head), _place(card)))),
-        frame=_complete(frame, in_order),
-        thresholds=thresholds,
-        images={corpus: first[corpus, shown[corpus]] for corpus in logits},
-        logits=logits,
-        missing=tuple(wanted for wanted in asked if wanted.name and wanted.corpus in shown and wanted not in present),
-    )
+    def gain(self, head: str, other: str, metric: str, names: Sequence[NamedSet]) -> Difference | None:
+        """Return the difference of two heads' means over the sets that both cover; None where it has no interval."""
+        covered = self.covered(head, metric, self.covered(other, metric, names))
+        mine, theirs = (self._replicates_of(one, metric, covered) for one in (head, other))
+        if mine is None or theirs is None:
+            return None
+        ours, others = (self._seed_means(one, metric, covered) for one in (head, other))
+        return difference(metric, ours, others, mine - theirs, [self.size(tested) for tested in covered])
 
+    def _seed_means(self, head: str, metric: str, sets: Sequence[NamedSet]) -> list[float]:
+        by_set = [self.by_seed(head, tested, metric).values for tested in sets]
+        return [sum(values) / len(values) for values in zip(*by_set, strict=True)]
 
-def place_in(order: Sequence[str], name: str | None) -> int:
-    """Return the place of a name in an order; names that are not in it come after it."""
-    return order.index(name) if name is not None and name in order else len(order)
-
-
-def head_names(cards: Mapping[Path, ScoreCard]) -> dict[Path, str]:
-    """Return scores file -> what its head is called: its name, and what it was trained on where there is more than one.
-
-    A head file does not know of the other trainings of a study, so its name alone cannot tell them apart.
-    """
-    corpora = {path: card.facts.get("trained_on") for path, card in cards.items()}
-    several = len(set(corpora.values()) - {None}) > 1
-    return {
-        path: f"{card.head} ({corpora[path]})" if several and corpora[path] else card.head
-        for path, card in cards.items()
-    }
-
-
-def _complete(frame: pd.DataFrame, sets: Sequence[NamedSet]) -> pd.DataFrame:
-    """Add rows for what a seed of a head has not scored, and sort: by head, view, seed, then as the tables do."""
-    runs = frame[["head", "view", "seed"]].drop_duplicates().sort_values(["head", "view", "seed"])
-    columns, metrics = pd.DataFrame(sets, columns=["corpus", "set"]), pd.DataFrame({"metric": list(METRICS)})
-    return (
-        runs.merge(columns, how="cross")
-        .merge(metrics, how="cross")
-        .merge(frame, how="left")
-        .fillna({"why": NOT_SCORED})
-    )
-
-
-def _place(card: ScoreCard) -> tuple[str, str, str, int]:
-    return card.head, card.corpus, card.view, card.seed
-
-
-def _check_once(cards: Mapping[Path, ScoreCard]) -> None:
-    seen: dict[tuple[str, str, str, int], ScoreCard] = {}
-    for path, card in cards.items():
-        twin = seen.setdefault(_place(card), card)
-        # the held-out scores of a head lie beside those of each corpus; they are the same
-        if twin is not card and (card.view != HELD_OUT or card.head_sha256 != twin.head_sha256):
-            raise DataError(f"{path}: scores of head {card.head!r}, seed {card.seed} are there twice; delete one file")
-
-
-def _aligned(whole: Scores, scores: Scores) -> NDArray[np.float64]:
-    """Return the logits for the images of ``whole``, NaN where another detector has none.
-
-    Raises:
-        DataError: other images, labels or sets than those of ``whole``, so that heads cannot be compared on them.
-    """
-    rows = np.searchsorted(whole.path, scores.path).clip(max=len(whole) - 1)
-    same = np.array_equal(whole.path[rows], scores.path) and np.array_equal(whole.label[rows], scores.label)
-    if "external" not in scores.card.facts:
-        same = same and len(whole) == len(scores) and whole.members.keys() == scores.members.keys()
-    if not same or not all(
-        name in whole.members and np.array_equal(rows[own], whole.members[name]) for name, own in scores.members.items()
-    ):
-        raise DataError(
-            f"{whole.source} and {scores.source} score different images of corpus {whole.card.corpus!r} "
-            f"({len(whole)} and {len(scores)}), so they cannot be compared; make both again with `ltdpipe evaluate` or "
-            "`ltdpipe import-scores`"
-        )
-    aligned = np.full(len(whole), np.nan)
-    aligned[rows] = scores.logit
-    return aligned
-
-
-def _thresholds(cards: Mapping[Path, ScoreCard]) -> dict[tuple[str, int], float]:
-    thresholds: dict[tuple[str, int], float] = {}
-    for path, card in cards.items():
-        if card.view == HELD_OUT and (card.head, card.seed) not in thresholds:
-            scores = read_scores(path)
-            threshold = calibrated_threshold(scores.label, scores.logit)
-            if threshold is not None:
-                thresholds[card.head, card.seed] = threshold
-    return thresholds
+    def _replicates_of(self, head: str, metric: str, sets: Sequence[NamedSet]) -> NDArray[np.float64] | None:
+        """Return the replicates (R,) of the mean over sets; None when one of them has none."""
+        if not sets or not METRICS[metric].interval:
+            return None
+        columns = [self.replicates.get((head, tested), {}).get(metric) for tested in sets]
+        defined = [column for column in columns if column is not None and not np.isnan(column).any()]
+        return np.asarray(np.mean(defined, axis=0)) if len(defined) == len(columns) else None

@@ -9,10 +9,9 @@ from stages.analyse.files import WINDOW_SCHEMA
 from stages.measure.bootstrap import REPLICATES
 from stages.report import claims, published, tables
 from stages.report.generators import generator_table
-from stages.report.intervals import resample
+from stages.report.load import load_results
 from stages.report.observation import read_analyses, selection_table, transition_table
 from stages.report.page import render_page
-from stages.report.results import load_results
 from stages.report.robustness import robustness_table
 from stages.report.sweeps import read_sweeps, sweep_tables
 from stages.report.table import WRITERS, Table, to_csv
@@ -59,19 +58,24 @@ def run(
     # a set whose folder held no image at the scan is counted in every mean as one that it lacks
     empty = (f"{audit['corpus']}/{name.rpartition('/')[2]}" for audit in study.audits
              for name in audit.get("without_images", ()))  # fmt: skip
-    order = {"heads": study.head_order, "sets": [*study.set_order, *empty]}
-    results = load_results(score_files, **order, unlabelled=study.unlabelled, names=heads_of)
-    uncertainty = resample(results, replicates=replicates)
+    results = load_results(
+        score_files,
+        heads=study.head_order,
+        sets=[*study.set_order, *empty],
+        unlabelled=study.unlabelled,
+        names=heads_of,
+        replicates=replicates,
+    )
     analyses = read_analyses(profile_files)
     sweeps = read_sweeps(sweep_files or {}, results)
     first, *others = results.heads
     ablation = tables.ablation_table(results, study.head_settings)
-    reproduction = claims.reproduction_table(results, uncertainty, study.set_lists)
+    reproduction = claims.reproduction_table(results, study.set_lists)
     made: dict[str, Table | None] = {
         "main": tables.main_table(results, f"{study.name}: main results"),
-        "per_set": tables.per_set_table(results, uncertainty),
-        "gains": claims.gains_table(results, uncertainty),
-        "tests": tables.comparison_table(results, uncertainty, [(first, other) for other in others]),
+        "per_set": tables.per_set_table(results),
+        "gains": claims.gains_table(results),
+        "tests": tables.comparison_table(results, [(first, other) for other in others]) if others else None,
         "robustness": robustness_table(results),
         "ablation": ablation,
         "ablation_published": ablation and published.ablation_reference(),
@@ -79,7 +83,7 @@ def run(
         "generators": generator_table(sweeps),
         "layer_transitions": transition_table(analyses.windows),
         "window_selection": selection_table(results),
-        "claims": claims.claims_table(results, uncertainty, sweeps, analyses.windows, study.set_lists),
+        "claims": claims.claims_table(results, sweeps, analyses.windows, study.set_lists),
         "reproduction": reproduction,
         "elsewhere": reproduction and published.elsewhere_table(),
     }
@@ -100,7 +104,7 @@ def run(
         "metrics.json": _json(metrics),
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
-        "report.html": render_page(study, results, uncertainty, analyses=analyses, sweeps=sweeps, tables=made),
+        "report.html": render_page(study, results, analyses=analyses, sweeps=sweeps, tables=made),
         "REPRODUCTION.md": claims.reproduction_page(study.name, made, study.reproduce),
     }
     for name, table in made.items():

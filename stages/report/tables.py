@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from stages.measure.bootstrap import holm
 from stages.measure.metrics import METRICS, shown_in
 from stages.report.results import NOT_SCORED, NamedSet
 from stages.report.table import Block, Table, Value
@@ -13,19 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stages.measure.frame import Mean
-    from stages.report.intervals import Uncertainty
     from stages.report.results import Results
-    from stages.report.table import Rows
+    from stages.report.table import Cell, Rows
 
 # Those that papers publish, in the order of their tables and of published.yaml.
 PAPER_METRICS = ("accuracy", "ap")
 HEADLINE = shown_in("headline")
-
-COMPARISON_NOTE = (
-    "difference: first minus other in percentage points, means over seeds, with its 95 % interval (low, high); p: of "
-    "no difference. Both hold the paired spread over images and, of methods, that over seeds; where a head has one "
-    "seed they are of these weights, not of the methods."
-)
 
 
 def main_table(results: Results, title: str) -> Table:
@@ -57,14 +51,14 @@ def main_table(results: Results, title: str) -> Table:
     return Table(title, header, blocks, ranked=ranked, block_name="metric", notes=notes)
 
 
-def per_set_table(results: Results, uncertainty: Uncertainty) -> Table:
+def per_set_table(results: Results) -> Table:
     """Every metric of every head and set: mean, spread over seeds, interval over images, or why it is undefined."""
     header = ["head", "corpus", "set", "n_real", "n_fake", "metric", "mean", "std", "low", "high"]
     header += ["seeds_in_mean", "seeds", "undefined"]
     rows: Rows = []
     for head, tested, metric in product(results.heads, results.sets, METRICS):
         mean = results.of_set(head, tested, metric)
-        interval = uncertainty.of_set(head, tested, metric) or (None, None)
+        interval = results.interval(head, metric, [tested]) or (None, None)
         numbers = (mean.value, mean.std, *interval, mean.count, mean.total)
         why = results.why_undefined(head, tested, metric)
         rows.append([head, *tested, *results.size(tested), metric, *numbers, why])
@@ -95,17 +89,31 @@ def plot_table(results: Results) -> Table:
     return Table("Plot data", ["result", "head", "set", *METRICS], [Block("", rows)], text_columns=3)
 
 
-def comparison_table(results: Results, uncertainty: Uncertainty, pairs: Sequence[tuple[str, str]]) -> Table | None:
-    """Paired tests of pairs of heads, set by set; None where there is no pair."""
-    names = results.column_names()
-    header = ["head", "other", "set", "metric", "difference", "low", "high", "p", "p_holm", "of"]
-    rows: Rows = [
-        [each.head, each.other, names[each.tested], METRICS[each.metric].title, *each.cells]
-        for each in uncertainty.compare(pairs)
+def comparison_table(
+    results: Results, pairs: Sequence[tuple[str, str]], title: str = "Paired tests between heads"
+) -> Table:
+    """Paired tests of pairs of heads, on every set with both classes that both have scored.
+
+    The family that p values are corrected over is this table.
+    """
+    names, p_values = results.column_names(), []
+    rows: list[list[Cell]] = []
+    for pair, metric, tested in product(pairs, shown_in("tests"), results.sets):
+        if found := results.gain(*pair, metric, [tested]):
+            means = (Value.of(results.of_set(head, tested, metric)) for head in pair)
+            of = "methods" if min(len(results.seeds(head)) for head in pair) > 1 else "weights"
+            ends = (Value(end, signed=True) for end in found[:3])
+            rows.append([*pair, names[tested], METRICS[metric].title, *means, *ends, found.p, of])
+            p_values.append(found.p)
+    corrected: Rows = [[*row[:-1], p, row[-1]] for row, p in zip(rows, holm(p_values), strict=True)]
+    header = ["head", "other", "set", "metric", "first", "second", "difference", "low", "high", "p", "p_holm", "of"]
+    notes = [
+        "Percent, means over seeds. difference: first minus second in percentage points, with its 95 % interval (low, "
+        "high); p: of no difference. Both hold the paired spread over images and, of methods, that over seeds; where a "
+        "head has one seed they are of these weights, not of the methods.",
+        f"p_holm: Holm-corrected over all {len(rows)} tests of this table.",
     ]
-    notes = [COMPARISON_NOTE, f"p_holm: Holm-corrected over all {len(rows)} tests of this table."]
-    table = Table("Paired tests between heads", header, [Block("", rows)], text_columns=4, notes=notes)
-    return table if pairs else None
+    return Table(title, header, [Block("", corrected)], text_columns=4, notes=notes)
 
 
 def ablation_table(results: Results, settings: Mapping[str, Mapping[str, Any]]) -> Table | None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from stages.report.chart import FLOOR, LEFT, RIGHT, TOP, UNIT, Curve, common_scale, line_chart
+from stages.report.load import load_results
 from stages.report.observation import window_map
-from stages.report.results import load_results
 from stages.report.set_figures import curve_figures
 
 LABELS = {"x_label": "x", "y_label": "y"}

@@ -12,8 +12,9 @@ from stages.evaluate.scores import read_scores, write_scores
 from stages.measure.bootstrap import draw_counts, interval
 from stages.measure.frame import measure_sets
 from stages.measure.metrics import METRICS, calibrated_threshold, measure
-from stages.report.intervals import resample, strata
-from stages.report.results import NamedSet, load_results
+from stages.report.load import load_results, strata
+from stages.report.results import NamedSet
+from stages.report.tables import comparison_table
 from storage.errors import DataError
 
 SETS = {"one": True, "two": True, "fakes only": False}
@@ -162,16 +163,15 @@ def test_a_replicate_is_the_mean_over_seeds_of_the_metrics_of_the_images_drawn(s
     for seed in (1, 2):
         study.add_scores("ltd", seed, SETS, shift=0.7)
         study.add_scores("ltd", seed, {"x": True}, view="held-out", corpus="training", shift=0.2 * seed)
-    results = load_results(study.scores)
-    uncertainty = resample(results, replicates=25, seed=3)
+    results = load_results(study.scores, replicates=25, seed=3)
     images, logits = results.images["demo"], results.logits["demo"]
     groups = {
         (label, *(row in rows for rows in images.members.values())) for row, label in enumerate(images.label)
     }  # fmt: skip
     assert len(np.unique(strata(images))) == len(groups) == 4
     (counts,) = draw_counts(strata(images), replicates=25, seed=(3, zlib.crc32(b"demo")))
-    assert {tested for _, tested in uncertainty.replicates} == {ONE, TWO}
-    for (head, tested), replicates in uncertainty.replicates.items():
+    assert {tested for _, tested in results.replicates} == {ONE, TWO}
+    for (head, tested), replicates in results.replicates.items():
         rows = images.members[tested.name]
         for at, drawn in enumerate(counts):
             again = np.repeat(rows, drawn[rows])
@@ -184,48 +184,46 @@ def test_a_replicate_is_the_mean_over_seeds_of_the_metrics_of_the_images_drawn(s
                 expected = np.mean([metrics[metric] for metrics in by_seed])
                 assert replicates[metric][at] == pytest.approx(expected, abs=1e-12)
     # undefined, so without an interval, though it has replicates
-    assert not np.isnan(uncertainty.replicates["ltd", ONE]["tpr_at_fpr_1"]).any()
-    assert uncertainty.of_set("ltd", ONE, "tpr_at_fpr_1") is None
+    assert not np.isnan(results.replicates["ltd", ONE]["tpr_at_fpr_1"]).any()
+    assert results.interval("ltd", "tpr_at_fpr_1", [ONE]) is None
 
 
 def test_one_family_is_all_that_is_compared(study):
     for head, seeds, shift in (("ltd", (1, 2), 1.0), ("linear", (2, 3), 0.6), ("other", (1,), 0.4)):
         for seed in seeds:
             study.add_scores(head, seed, SETS, shift=shift)
-    uncertainty = resample(load_results(study.scores), replicates=50)
-    found = uncertainty.compare([("ltd", "linear"), ("ltd", "other")])
+    table = comparison_table(load_results(study.scores, replicates=50), [("ltd", "linear"), ("ltd", "other")])
+    found = [dict(zip(table.header, row, strict=True)) for row in table.blocks[0].rows]
     assert len(found) == 2 * 2 * 3  # pairs, sets with both classes, metrics
-    least = min(found, key=lambda each: each.difference.p)
-    assert least.p_holm == pytest.approx(min(1, 12 * least.difference.p))
-    assert {(each.other, each.of) for each in found} == {("linear", "methods"), ("other", "weights")}
-    for each in found:
-        mine, theirs = (uncertainty.results.of_set(h, each.tested, each.metric).value for h in (each.head, each.other))
-        assert each.difference.value == pytest.approx(mine - theirs)
+    least = min(found, key=lambda row: row["p"])
+    assert least["p_holm"] == pytest.approx(min(1, 12 * least["p"]))
+    assert {(row["other"], row["of"]) for row in found} == {("linear", "methods"), ("other", "weights")}
+    for row in found:
+        assert row["difference"].value == pytest.approx(row["first"].value - row["second"].value)
 
 
 def test_corpora_have_draws_of_their_own(study):
     for corpus in ("one", "two"):
         study.add_scores("ltd", 1, {"a": True}, corpus=corpus, shift=0.7)
-    both = resample(load_results(study.scores), replicates=2000).replicates
+    both = load_results(study.scores, replicates=2000).replicates
     first, second = (found["ap"] for found in both.values())
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
     study.add_scores("ltd", 1, {"a": True}, corpus="another", shift=0.7)
-    more = resample(load_results(study.scores), replicates=2000).replicates
+    more = load_results(study.scores, replicates=2000).replicates
     assert all(np.array_equal(found["ap"], more[place]["ap"]) for place, found in both.items())
 
 
 def test_the_mean_over_sets_has_the_interval_of_the_mean_which_is_narrower_than_that_of_a_set(study):
     study.add_scores("ltd", 1, SETS, shift=0.7)
-    results = load_results(study.scores)
-    uncertainty = resample(results, replicates=200)
-    mean = np.mean([found["ap"] for found in uncertainty.replicates.values()], axis=0)
+    results = load_results(study.scores, replicates=200)
+    mean = np.mean([found["ap"] for found in results.replicates.values()], axis=0)
     value = results.of_corpus("ltd", "ap", "demo").value
-    low, high = uncertainty.of_sets("ltd", "ap", results.sets)
+    low, high = results.interval("ltd", "ap", results.sets)
     assert (low, high) == interval("ap", value, mean, [(12, 10)] * 2)
-    widths = [np.ptp(uncertainty.of_set("ltd", tested, "ap")) for tested in (ONE, TWO)]
+    widths = [np.ptp(results.interval("ltd", "ap", [tested])) for tested in (ONE, TWO)]
     assert low < value < high < low + max(widths)
-    assert uncertainty.of_set("ltd", ONE, "ece") is None
-    assert uncertainty.of_method("ltd", "ap", results.sets) is None  # one seed
+    assert results.interval("ltd", "ece", [ONE]) is None
+    assert results.interval_of_method("ltd", "ap", results.sets) is None  # one seed
     study.add_scores("ltd", 2, SETS, shift=0.9)
-    low, high = resample(load_results(study.scores), replicates=200).of_method("ltd", "ap", results.sets)
+    low, high = load_results(study.scores, replicates=200).interval_of_method("ltd", "ap", results.sets)
     assert low < value < high

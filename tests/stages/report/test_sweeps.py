@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from stages.report.results import load_results
+from stages.report.load import load_results
 from stages.report.run import run
 from stages.report.study import Study
 from stages.report.sweeps import read_sweeps, sweep_tables

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stages.evaluate.scores import ScoreCard, write_scores
-from stages.report.results import load_results
+from stages.report.load import load_results
 from stages.report.thumbnails import most_confident_errors
 from storage.sources import Sources
 
