@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.measure.metrics import METRICS
 from stages.report.published import MARKS, published
-from stages.report.sweeps import band_means, mean_by, means_over_sets
+from stages.report.sweeps import means_by
 from stages.report.table import Block, Table, Value, to_markdown
 from stages.report.tables import HEADLINE, PAPER_METRICS
 
@@ -58,7 +58,7 @@ def claims_table(
         claims[f"LTD is the most accurate head at {name}"] = f"the view {view}", _most_robust(results, view)
     claims[f"windows of {n} blocks are best"] = "`ltdpipe sweep window`", _lengths(sweeps, n)
     claims["windows in the middle, blocks 8 to 15, tell more than shallower and deeper ones"] = (
-        "`ltdpipe sweep window` over all blocks", _bands(sweeps),
+        "`ltdpipe sweep window` over all blocks", _bands(sweeps, claim),
     )  # fmt: skip
     claims[f"the middle blocks, {first} to {last}, tell most"] = "`ltdpipe sweep layer`", _blocks(sweeps, claim)
     move = f"synthetic images move more in blocks {start} to {start + n - 1}"
@@ -133,29 +133,34 @@ def _most_robust(results: Results, view: str) -> Found:
             yield [corpus, text, HOLDS if best == own else FAILS]
 
 
+def _best(sweeps: Sweeps, kind: str, column: str) -> Iterator[tuple[str, Any, dict[Any, float]]]:
+    """Yield title, which value of a column of a sweep has the greatest mean accuracy, and the means."""
+    if kind in sweeps:
+        for title, found in means_by(sweeps[kind], [column], "accuracy").items():
+            means = {value: 100 * (mean.value or 0.0) for (value,), mean in found.items()}
+            if means:
+                yield title, max(means, key=lambda value: means[value]), means
+
+
 def _lengths(sweeps: Sweeps, published_best: int) -> Found:
-    for title, means in means_over_sets(sweeps, "window", "accuracy").items():
-        lengths = mean_by(lambda place: place[0], means)
-        if published_best in lengths:
-            found = ", ".join(f"{n}: {100 * value:.2f}" for n, value in lengths.items())
-            best = max(lengths, key=lambda n: lengths[n])
+    for title, best, means in _best(sweeps, "window", "n"):
+        if published_best in means:
+            found = ", ".join(f"{n}: {mean:.2f}" for n, mean in means.items())
             yield [title, f"mean over starts, {found}", HOLDS if best == published_best else FAILS]
 
 
-def _bands(sweeps: Sweeps) -> Found:
-    for title, means in means_over_sets(sweeps, "window", "accuracy").items():
-        if bands := band_means(means):
-            found = ", ".join(f"{first} to {last}: {100 * value:.2f}" for (first, last), value in bands.items())
-            best = max(bands, key=lambda band: bands[band])
-            yield [title, f"mean over the windows within blocks {found}", HOLDS if best == (8, 15) else FAILS]
+def _bands(sweeps: Sweeps, claim: Mapping[str, Any]) -> Found:
+    last = dict(claim["bands"])
+    for title, best, means in _best(sweeps, "window", "band"):
+        found = ", ".join(f"{first} to {last[first]}: {mean:.2f}" for first, mean in means.items())
+        yield [title, f"mean over the windows within blocks {found}", HOLDS if best == claim["band"] else FAILS]
 
 
 def _blocks(sweeps: Sweeps, claim: Mapping[str, Any]) -> Found:
-    for title, means in means_over_sets(sweeps, "layer", "accuracy").items():
+    first, last = claim["candidates"]
+    for title, best, means in _best(sweeps, "layer", "block"):
         if len(means) == claim["blocks"]:  # the paper's backbone, or one as deep
-            best = max(means, key=lambda place: means[place])
-            verdict = HOLDS if claim["candidates"][0] <= best[0] <= claim["candidates"][1] else FAILS
-            yield [title, f"block {best[0]} is best: {100 * means[best]:.2f}", verdict]
+            yield [title, f"block {best} is best: {means[best]:.2f}", HOLDS if first <= best <= last else FAILS]
 
 
 def _movement(windows: Sequence[AnalysisFile], start: int, n: int) -> Found:

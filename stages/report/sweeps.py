@@ -6,13 +6,13 @@ import math
 from collections import defaultdict
 from itertools import product
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from stages.measure.frame import mean_of
+from stages.measure.frame import Mean, mean_of
 from stages.measure.metrics import METRICS
 from stages.report.chart import Curve, line_chart
 from stages.report.published import MARKS, published
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stages.report.table import Rows
 
     Sweeps = Mapping[str, pd.DataFrame]
-    Place = tuple[int, ...]  # coordinates of a head of a sweep
+    Place = tuple[Any, ...]  # values of the columns that say which heads these are
 
 # Kind of sweep -> the columns of its results that say which head it is.
 _COORDINATES = {"window": ["n", "start"], "layer": ["block"], "generators": ["training", "generator", "few"]}
@@ -81,49 +81,33 @@ def _read(kind: str, trained_on: str, path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is no table of `ltdpipe sweep {kind}`: {error}; delete it and sweep again") from error
     frame: pd.DataFrame = table.to_pandas()
     frame[text] = frame[text].map(unescaped)
+    if kind == "window":
+        frame["band"] = pd.array(_bands(frame), dtype="Int64")
     return frame
 
 
-def means_over_sets(sweeps: Sweeps, kind: str, metric: str) -> dict[str, dict[Place, float]]:
-    """Return title -> coordinates of a head -> its mean over seeds and test sets; empty without such a sweep."""
-    found = _by_seed(sweeps[kind], kind, metric) if kind in sweeps else {}
-    return {title: {at: fmean(seeds.values()) for at, seeds in places.items()} for title, places in found.items()}
+def _bands(windows: pd.DataFrame) -> list[int | None]:
+    """Return the first block of the paper's band that each window lies within, None for windows between.
 
-
-def mean_by(key: Callable[[Place], Any], means: Mapping[Place, float]) -> dict[Any, float]:
-    """Return the means of groups of heads, ascending; ``key``: coordinates of a head -> its group, None for none."""
-    groups: dict[Any, list[float]] = defaultdict(list)
-    for place, value in means.items():
-        groups[key(place)].append(value)
-    return {group: fmean(groups[group]) for group in sorted(groups.keys() - {None})}
-
-
-def band_means(means: Mapping[Place, float]) -> dict[tuple[int, int], float]:
-    """Return (first, last) block of a band of the paper -> mean over the windows within, of (n, start) -> mean.
-
-    Empty where the windows are not from all blocks of a backbone as deep as the paper's.
+    None for all where they are not from all blocks of a backbone as deep as the paper's.
     """
-    bands = [(first, last) for first, last in published()["windows"]["bands"]]
-    if (min(start for _, start in means), max(n + start - 1 for n, start in means)) != (bands[0][0], bands[-1][1]):
-        return {}
-
-    def band(place: Place) -> tuple[int, int] | None:
-        n, start = place
-        return next(((first, last) for first, last in bands if first <= start and start + n - 1 <= last), None)
-
-    return mean_by(band, means)
+    bands = published()["windows"]["bands"]
+    first, last = windows["start"], windows["start"] + windows["n"] - 1
+    whole = (first.min(), last.max()) == (bands[0][0], bands[-1][1])
+    return [
+        next((low for low, high in bands if whole and low <= start and end <= high), None)
+        for start, end in zip(first, last, strict=True)
+    ]
 
 
-def _by_seed(frame: pd.DataFrame, kind: str, metric: str) -> dict[str, dict[Place, dict[int, float]]]:
-    """Return title -> coordinates of a head, ascending -> seed -> mean over the test sets."""
-    found: dict[str, dict[Place, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    columns = ["title", metric, "seed", *_COORDINATES[kind]]
-    for title, value, seed, *place in frame[columns].itertuples(index=False, name=None):
-        found[title][tuple(place)][seed].append(value)
-    return {
-        title: {at: {seed: fmean(sets) for seed, sets in sorted(places[at].items())} for at in sorted(places)}
-        for title, places in found.items()
-    }
+def means_by(sweep: pd.DataFrame, columns: Sequence[str], metric: str) -> dict[str, dict[Place, Mean]]:
+    """Return title -> values of ``columns``, ascending -> mean over heads and test sets, with its spread over seeds."""
+    found: dict[str, dict[Place, Mean]] = {title: {} for title in sweep["title"].unique()}
+    by_seed = sweep.groupby(["title", *columns, "seed"])[metric].agg(fmean)
+    for key, values in by_seed.groupby(level=["title", *columns]):
+        title, *place = cast("tuple[Any, ...]", key)
+        found[title][tuple(place)] = mean_of(values)
+    return found
 
 
 def sweep_tables(sweeps: Sweeps) -> dict[str, Table]:
@@ -139,27 +123,20 @@ def sweep_tables(sweeps: Sweeps) -> dict[str, Table]:
             "The best start is chosen on the test images themselves: an unattainable upper bound. ± is over seeds.",
             f"As published (ViT-L/14): {n} blocks are best. {source}",
         )  # fmt: skip
-        bands = {
-            metric: {title: band_means(means) for title, means in means_over_sets(sweeps, "window", metric).items()}
-            for metric in PAPER_METRICS
-        }
-        if all(all(of_metric.values()) for of_metric in bands.values()):
-            blocks = [
-                Block(METRICS[metric].title, [
-                    [f"{a} to {b}", *(Value(of_title[a, b]) for of_title in of_metric.values()), "best" * (a == 8)]
-                    for a, b in claim["bands"]
-                ])
-                for metric, of_metric in bands.items()
-            ]  # fmt: skip
+        if frame.groupby("title")["band"].count().all():
+            bands = dict(claim["bands"])
+            blocks = _blocks(
+                frame, ["band"], lambda at: [f"{at[0]} to {bands[at[0]]}"], lambda at: "best" * (at[0] == claim["band"])
+            )
             note = f"Means over all windows that lie within these blocks, and over seeds. {source}"
             tables["window_bands"] = _table("Shallow, middle and deep blocks", ["blocks"], frame, blocks, note)
         header = ["blocks in the window", "first block", "last block"]
-        blocks = _blocks(frame, "window", lambda at: [*at, sum(at) - 1], lambda at: "best" * (at == (n, start)))
+        blocks = _blocks(frame, ["n", "start"], lambda at: [*at, sum(at) - 1], lambda at: "best" * (at == (n, start)))
         note = f"As published (ViT-L/14): blocks {start} to {start + n - 1} are best."
         tables["window_sweep"] = _table("Every window", header, frame, blocks, note)
     if (frame := sweeps.get("layer")) is not None:
         full = frame["block"].nunique() == claim["blocks"]  # the paper's backbone, or one as deep
-        blocks = _blocks(frame, "layer", list, lambda at: "candidate" * (full and first <= at[0] <= last))
+        blocks = _blocks(frame, ["block"], list, lambda at: "candidate" * (full and first <= at[0] <= last))
         note = (
             "As published (ViT-L/14): the middle blocks tell most; the authors' heads choose their window among "
             f"{first} to {last}. {source}"
@@ -168,45 +145,40 @@ def sweep_tables(sweeps: Sweeps) -> dict[str, Table]:
     return tables
 
 
-def _cells(frame: pd.DataFrame, kind: str, metric: str) -> dict[Place, list[Value]]:
-    """Return coordinates of a head -> its value for each title."""
-    found = _by_seed(frame, kind, metric)
-    places = sorted({place for of_title in found.values() for place in of_title})
-    return {
-        place: [Value.of(mean_of(of_title.get(place, {}).values())) for of_title in found.values()] for place in places
-    }
-
-
 def _length_blocks(frame: pd.DataFrame, published_best: int) -> list[Block]:
     """Lengths of the window, as means over every start, and at the start that is best on the test images."""
     blocks = []
     for metric in PAPER_METRICS:
-        found, cells = _by_seed(frame, "window", metric), _cells(frame, "window", metric)
+        starts = _cells(frame, ["n", "start"], metric)
         mean: Rows = []
         best: Rows = []
-        for n in sorted({n for n, _ in cells}):
-            of_length = [values for (length, _), values in cells.items() if length == n]
+        for (n,), values in _cells(frame, ["n"], metric).items():
+            of_length = [at_start for place, at_start in starts.items() if place[0] == n]
             row, mark = [n, len(of_length)], "best" if n == published_best else ""
-            # the spread over seeds is that of the mean over starts
-            by_start = [[seeds for (length, _), seeds in of.items() if length == n] for of in found.values()]
-            over = [mean_of(fmean(at[seed] for at in starts) for seed in starts[0]) for starts in by_start]
-            mean.append([*row, *map(Value.of, over), mark])
-            columns = zip(*of_length, strict=True)
-            best.append([*row, *(max(starts, key=lambda cell: cell.value or 0.0) for starts in columns), mark])
+            highest = (max(cells, key=lambda cell: cell.value or 0.0) for cells in zip(*of_length, strict=True))
+            mean.append([*row, *values, mark])
+            best.append([*row, *highest, mark])
         title = METRICS[metric].title
         blocks += [Block(f"{title}, mean over starts", mean), Block(f"{title}, best start", best)]
     return blocks
 
 
 def _blocks(
-    frame: pd.DataFrame, kind: str, names: Callable[[Place], list[int]], mark: Callable[[Place], str]
+    frame: pd.DataFrame, columns: Sequence[str], names: Callable[[Place], list[Any]], mark: Callable[[Place], str]
 ) -> list[Block]:
-    """A row per head: the numbers that name it, its values, its mark."""
-    cells = {metric: _cells(frame, kind, metric) for metric in PAPER_METRICS}
+    """A row for each combination of values in ``columns``: what names it, its values, its mark."""
+    cells = {metric: _cells(frame, columns, metric) for metric in PAPER_METRICS}
     return [
         Block(METRICS[metric].title, [[*names(place), *values, mark(place)] for place, values in of_metric.items()])
         for metric, of_metric in cells.items()
     ]
+
+
+def _cells(frame: pd.DataFrame, columns: Sequence[str], metric: str) -> dict[Place, list[Value]]:
+    """Return values of ``columns``, ascending -> the value for each title."""
+    found, none = means_by(frame, columns, metric).values(), Mean(None, None, 0, 0)
+    places = sorted({place for of_title in found for place in of_title})
+    return {place: [Value.of(of_title.get(place, none)) for of_title in found] for place in places}
 
 
 def _table(title: str, header: list[str], frame: pd.DataFrame, blocks: Sequence[Block], *notes: str) -> Table:
@@ -225,12 +197,12 @@ def sweep_figures(sweeps: Sweeps) -> dict[str, list[Chart]]:
     """Return kind -> figures: windows by their first block, a line a length; single blocks, a line per corpus."""
     figures: dict[str, list[Chart]] = {}
     for kind, metric in product(sweeps.keys() & {"window", "layer"}, PAPER_METRICS):
-        found, label = means_over_sets(sweeps, kind, metric), METRICS[metric].heading
+        found, label = means_by(sweeps[kind], _COORDINATES[kind], metric), METRICS[metric].heading
         curves: dict[str, list[Curve]] = defaultdict(list)
         for title, means in found.items():
             for group in sorted({place[:-1] for place in means}):
                 name = f"{label} of a linear probe on one block" if kind == "layer" else f"{label}, {title}"
-                values = {place[-1]: value for place, value in means.items() if place[:-1] == group}
+                values = {place[-1]: mean.value or 0.0 for place, mean in means.items() if place[:-1] == group}
                 best = max(values, key=lambda at: values[at])
                 style = f"head-{len(curves[name]) % MOST_HEADS}"
                 text, note = f"n = {group[0]}" if group else title, f"at most {100 * values[best]:.2f} %, at {best}"
