@@ -1,4 +1,4 @@
-"""Generators held out of training, from ``ltdpipe sweep generators``: a table, and a heat map of each corpus."""
+"""Generators held out of training, from ``ltdpipe sweep generators``: a table, and heat maps of each corpus."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     # (training, generator, few), then (title, set) -> the rows of all seeds
     Found = dict[tuple[str, str, int], dict[tuple[str, str], pd.DataFrame]]
 
-# What trained the heads, as ``stages.sweep.variants`` names it -> title of its rows, name of the column of generators.
-_TRAININGS = {
-    "all": "all generators",
-    "only": "one generator alone",
-    "without": "all generators but one",
-    "until": "generators shown until a month, tested on later ones",
-    "few": "all generators but one, and a few images of it",
-}
-
 
 def generator_table(sweeps: Sweeps) -> Table | None:
     """Values of each head on each test set, and their mean over the sets whose generators it has not seen."""
@@ -39,7 +30,7 @@ def generator_table(sweeps: Sweeps) -> Table | None:
     sets = list(dict.fromkeys(place for of_head in found.values() for place in of_head))
     blocks = []
     for metric in PAPER_METRICS:
-        for training, title in _TRAININGS.items():
+        for training in dict.fromkeys(of for of, _, _ in found):
             rows: Rows = []
             for (of, generator, few), values in found.items():
                 if of == training:
@@ -50,7 +41,7 @@ def generator_table(sweeps: Sweeps) -> Table | None:
                     by_seed = zip(*(values[place][metric] for place in unseen), strict=True)
                     mean = Value.of(mean_of(map(fmean, by_seed)))
                     rows.append([generator, few or None, *cells, mean, len(unseen)])
-            blocks += [Block(f"{METRICS[metric].title}, {title}", rows)] if rows else []
+            blocks.append(Block(f"{METRICS[metric].title}, {training}", rows))
     several = frame["title"].nunique() > 1
     header = ["generator", "images of it", *(f"{title}: {name}" if several else name for title, name in sets)]
     notes = [
@@ -67,29 +58,32 @@ def generator_table(sweeps: Sweeps) -> Table | None:
 
 
 def generator_figures(sweeps: Sweeps) -> list[Chart]:
-    """Heads that one generator alone trained, by test set: a heat map of AP for each tested corpus."""
+    """Heads by test sets, for each part of the generators that trained several heads: heat maps of AP."""
     if "generators" not in sweeps:
         return []
     figures = []
-    for title, frame in sweeps["generators"].groupby("title", sort=False):
-        only = {head[1]: of_head for head, of_head in _found(frame).items() if head[0] == "only"}
-        sets = list(dict.fromkeys(name for of_head in only.values() for _, name in of_head))
+    for key, frame in sweeps["generators"].groupby(["title", "training"], sort=False):
+        found, sets = _found(frame), frame["set"].unique().tolist()
+        if len(found) == 1:
+            continue
         cells, frames = {}, {}
-        for row, (generator, of_head) in enumerate(only.items()):
+        for row, ((_, generator, _), of_head) in enumerate(found.items()):
             for (_, name), rows in of_head.items():
                 at = sets.index(name), row
-                cells[at] = fmean(rows["ap"]), f"trained on {generator}, tested on {name}"
+                cells[at] = fmean(rows["ap"]), f"{generator}, tested on {name}"
                 if rows["seen"].any():
                     frames[at] = "trained on it"
         unseen = [value for at, (value, _) in cells.items() if at not in frames]
         mean = f"Mean AP on generators not seen: {100 * fmean(unseen):.2f} %. " if unseen else ""
         columns = ", ".join(f"{number} {name}" for number, name in enumerate(sets, 1))
+        names = (f"{generator} {few or ''}".rstrip() for _, generator, few in found)
+        title, training = cast("tuple[str, str]", key)
         figures.append(
             heat_map(
-                f"AP after training on one generator, {title}", cells,
+                f"AP after training on {training}, {title}", cells,
                 x_names=[str(number) for number in range(1, len(sets) + 1)],
-                y_names=[name if len(name) <= 20 else f"{name[:19]}…" for name in only],
-                x_label="test set", y_label="trained on", quantity="AP", left=NAMES_END,
+                y_names=[name if len(name) <= 20 else f"{name[:19]}…" for name in names],
+                x_label="test set", y_label="generator", quantity="AP", left=NAMES_END,
                 words=f"{mean}Columns: {columns}.", frames=frames, framed="of a generator that trained the head",
             )
         )  # fmt: skip

@@ -53,9 +53,8 @@ def layer_sweep(base: LinearSettings, blocks: int) -> list[Variant]:
 def generator_sweep(base: HeadSettings, images: Mapping[str, int]) -> list[Variant]:
     """Return the head ``base`` trained on parts of a corpus with ``images``, generator -> its training images.
 
-    Coordinates are ``training``, ``generator`` and ``few``: "all" generators, "only" one, all "without" one, "until"
-    a month (those released later are left out, and those of unknown release), and "few": all others and 10 or 100
-    images of one.
+    Coordinates are ``training``, in the words that tables use, ``generator`` (of generators until a month, the month:
+    those released later are left out, and those of unknown release) and ``few``, of how many images of it.
     """
     every: dict[str, int | None] = dict.fromkeys(images)
     months = {name: month for name in images if (month := releases().get(name, ("", ""))[1])}
@@ -63,14 +62,15 @@ def generator_sweep(base: HeadSettings, images: Mapping[str, int]) -> list[Varia
     def others(generator: str) -> dict[str, int | None]:
         return {name: None for name in every if name != generator}
 
-    parts: list[tuple[str, str, int, Mapping[str, int | None]]] = [("all", "", 0, every)]
-    parts += [("only", name, 0, {name: None}) for name in every]
-    parts += [("without", name, 0, others(name)) for name in every]
+    parts: list[tuple[str, str, int, Mapping[str, int | None]]] = [("all generators", "", 0, every)]
+    parts += [("one generator alone", name, 0, {name: None}) for name in every]
+    parts += [("all generators but one", name, 0, others(name)) for name in every]
     parts += [
-        ("until", month, 0, {name: None for name in months if months[name] <= month})
+        ("generators shown until a month", month, 0, {name: None for name in months if months[name] <= month})
         for month in sorted(set(months.values()))[:-1]
     ]
-    parts += [("few", name, k, {**others(name), name: k}) for name in every for k in FEW if k < images[name]]
+    few = "all generators but one, and a few images of it"
+    parts += [(few, name, k, {**others(name), name: k}) for name in every for k in FEW if k < images[name]]
     return [
         Variant(base, {"training": training, "generator": name, "few": k}, generators)
         for training, name, k, generators in parts

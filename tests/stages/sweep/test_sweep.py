@@ -192,26 +192,28 @@ def test_heads_are_trained_without_some_generators_and_tested_on_each(
     two_generators: Path, tmp_path: Path, reporter: Any
 ) -> None:
     head = LtdSettings(heads=4, selection="fixed:14", train=Overrides(epochs=6))
+    alone, but_one = "one generator alone", "all generators but one"
+    few = f"{but_one}, and a few images of it"
     variants = generator_sweep(head, {"progan": 135, "sdv1.4": 135})
     found = [tuple(variant.coordinates.values()) for variant in variants]
     assert found == [
-        ("all", "", 0),
-        *[(training, name, 0) for training in ("only", "without") for name in GENERATORS],
-        ("until", "2017-10", 0),
-        *[("few", name, k) for name in GENERATORS for k in (10, 100)],
+        ("all generators", "", 0),
+        *[(training, name, 0) for training in (alone, but_one) for name in GENERATORS],
+        ("generators shown until a month", "2017-10", 0),
+        *[(few, name, k) for name in GENERATORS for k in (10, 100)],
     ]
     variants = [
         each for each in variants if each.coordinates["few"] != 100 and each.coordinates["generator"] != "sdv1.4"
     ]
     rows = sweep(two_generators, tmp_path / "s", reporter, variants, seeds=[0])
     ap = {(row["training"], row["generator"], row["few"], row["set"]): (row["ap"], row["seen"]) for row in rows}
-    assert ap["only", "progan", 0, "progan"][0] > ap["without", "progan", 0, "progan"][0] + 0.2
+    assert ap[alone, "progan", 0, "progan"][0] > ap[but_one, "progan", 0, "progan"][0] + 0.2
     other = "stable-diffusion-v1-4"
-    found = [ap[training, "progan", 0, test][1] for training in ("only", "without") for test in ("progan", other)]
+    found = [ap[training, "progan", 0, test][1] for training in (alone, but_one) for test in ("progan", other)]
     assert found == [1, 0, 0, 1]
-    assert ap["until", "2017-10", 0, other] == ap["only", "progan", 0, other]  # the same head
-    assert ap["few", "progan", 10, "progan"][1] == 1
-    assert ap["all", "", 0, "mean of sets"][1] is None
+    assert ap["generators shown until a month", "2017-10", 0, other] == ap[alone, "progan", 0, other]  # the same head
+    assert ap[few, "progan", 10, "progan"][1] == 1
+    assert ap["all generators", "", 0, "mean of sets"][1] is None
     assert reporter.done == 5
 
 
@@ -270,7 +272,7 @@ def test_the_command_sweeps_the_head_of_the_study(
     done = command("generators")
     assert done.exit_code == 0, done.exception
     table = tmp_path / "sweeps" / "demo-train" / "generators" / "results.csv"
-    # all, only, without, until, few: two sets and their mean
+    # all, one alone, all but one, until a month, a few images: two sets and their mean
     assert len(table.read_text().splitlines()) == 1 + (1 + 2 + 2 + 1 + 2) * 3
     write(ltd={"type": "univfd"})
     assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(command("window").exception)
