@@ -82,9 +82,18 @@ def bundle_of(folder: Path, settings: HeadSettings) -> Path:
     torch.manual_seed(0)
     head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
     path = folder / f"{settings.type}.safetensors"
-    metadata = {"head": settings.type, "seed": 0, "settings": settings.model_dump(mode="json")}
-    save_head(path, head.state_dict(), metadata | {"feature_spec": spec.to_json()})
-    make_bundle(head=path, out=path.with_suffix(".ltd"), about="an untrained head, to measure with")
+    metadata = {
+        "head": settings.type,
+        "seed": 0,
+        "settings": settings.model_dump(mode="json"),
+        "facts": {},
+        "parameters": 0,
+        "feature_spec": spec.to_json(),
+        "feature_key": spec.key,
+        "imported": {"format": "untrained, to measure with", "file": "none", "sha256": "none"},
+    }
+    save_head(path, head.state_dict(), metadata)
+    make_bundle(head=path, out=path.with_suffix(".ltd"))
     return path.with_suffix(".ltd")
 
 

@@ -35,27 +35,22 @@ if TYPE_CHECKING:
     metavar="clean|tiles:N",
     help="How much of an image is read: its middle, or up to N crops that cover it.",
 )
-@click.option("--card", type=click.Path(path_type=Path, dir_okay=False), help="A text file: the model card.")
-def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None, plan: str, card: Path | None) -> None:
+def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None, plan: str) -> None:
     """Put a trained head, with all that predicting needs, into one file.
 
     The backbone's weights are not in it: it names their hash, and predicting refuses any other.
     """
     from stages.predict.make import run
 
-    refuse_overwriting(out, head, features, card)
-    try:
-        about = "" if card is None else card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"model card {card} cannot be read as UTF-8 text ({error})") from error
-    made = run(head=head, out=out, features=features, geometry=geometry, plan=plan, about=about)
+    refuse_overwriting(out, head, features)
+    made = run(head=head, out=out, features=features, geometry=geometry, plan=plan)
     bands = "with reference ranges" if made.bands is not None else "no reference ranges (add --features)"
     weights = " with random weights" if made.random_weights else ""
     echo(f"{out}: head {made.name} on {made.spec.backbone}{weights}, {bands}, {made.calibration.source}")
 
 
 @click.command()
-@click.argument("head", type=PATH)
+@click.argument("bundle", type=PATH)
 @click.option(
     "--on",
     required=True,
@@ -75,21 +70,18 @@ def bundle(*, head: Path, out: Path, features: Path | None, geometry: str | None
     help="What is known of the images: their labels; that all are real; nothing, then --share sets the threshold.",
 )
 @click.option("--share", type=SHARE, default=0.5, show_default=True, help="Synthetic share of unlabelled images.")
-@click.option("-o", "--out", type=PATH, help="The calibrated bundle; without it HEAD is replaced, if it is a bundle.")
-def calibrate(*, head: Path, on: str, out: Path | None, **options: Any) -> None:
+@click.option("-o", "--out", type=PATH, help="The calibrated bundle; without it BUNDLE is replaced.")
+def calibrate(*, bundle: Path, on: str, out: Path | None, **options: Any) -> None:
     """Set the threshold of a bundle from real images that its head was not trained on.
 
-    HEAD is a bundle, or a head file together with --out. What the calibration promises is printed and kept in the
-    bundle. Too few images are refused: --target-fpr 0.01 needs 99 real ones, --unsure 0.05 needs 19 synthetic ones.
+    What the calibration promises is printed and kept in the bundle. Too few images are refused: --target-fpr 0.01 needs
+    99 real ones, --unsure 0.05 needs 19 synthetic ones.
     """
     from stages.predict.calibration import run
 
-    is_bundle = head.suffix != ".safetensors"
-    if out is None and not is_bundle:
-        raise SettingError(f"{head} is a head file: name the bundle that it becomes with --out")
-    images, out = _images(on), out or head
-    refuse_overwriting(out, images, None if is_bundle else head)
-    found = run(bundle=head, on=images, out=out, **options)
+    images, out = _images(on), out or bundle
+    refuse_overwriting(out, images)
+    found = run(bundle=bundle, on=images, out=out, **options)
     band = "" if found.real_up_to is None else f", real up to {found.real_up_to:.4f}"
     echo(f"{out}: synthetic above logit {found.threshold:.4f}{band}; {found.source}")
     echo(f"probabilities: {_probabilities(found)}")

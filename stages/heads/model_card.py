@@ -29,8 +29,9 @@ def model_card(head: Path) -> str:
         DataError: the file is missing, damaged, or no head file of ours.
     """
     _, metadata = load_head(head)
-    if "feature_spec" not in metadata:
-        raise DataError(f"{head} does not say which features it reads, as a bundle; name the head file in heads/")
+    lacking = {"head", "seed", "settings", "feature_spec", "feature_key", "parameters", "facts"} - metadata.keys()
+    if lacking:
+        raise DataError(f"head {head} does not say its {', '.join(sorted(lacking))}; train it again")
     spec, settings, facts = json.loads(metadata["feature_spec"]), metadata["settings"], dict(metadata["facts"])
     selection = facts.pop("window_selection", None)
     sections = {

@@ -44,7 +44,7 @@ class Bundle:
     """A bundle in memory.
 
     Attributes:
-        source: its file, or the head file it was made from, for messages.
+        source: its file, for messages.
         head: in eval mode, without gradients.
         identity: first 12 hex digits of the file's sha256.
         reference: images that it was calibrated on; None where it was calibrated on scores, or by an earlier version.
@@ -64,18 +64,13 @@ def write_bundle(
 
     ``reference`` (M, F): last features of images that it was calibrated on.
     """
-    with atomic_path(path) as partial:
-        partial.write_bytes(packed(head, manifest, reference))
-
-
-def packed(head: Head, manifest: BundleManifest, reference: NDArray[np.float16] | None = None) -> bytes:
-    """Return the content of a bundle file."""
     stated = manifest.model_dump(mode="json", exclude={"tiles"} if manifest.tiles is None else None)
     text = json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False)
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
     if reference is not None:
         weights[_REFERENCE] = torch.from_numpy(reference)
-    return safetensors.torch.save(weights, metadata={_METADATA_KEY: text})
+    with atomic_path(path) as partial:
+        partial.write_bytes(safetensors.torch.save(weights, metadata={_METADATA_KEY: text}))
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -88,6 +83,8 @@ def read_bundle(path: Path) -> Bundle:
         raise DataError(
             f"bundle {path} is a folder; the bundle, made by `ltdpipe bundle`, comes first, images after it"
         )
+    if path.suffix == ".safetensors":
+        raise DataError(f"{path} is a head file; make a bundle of it first: `ltdpipe bundle {path} -o detector.ltd`")
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

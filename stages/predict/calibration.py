@@ -20,7 +20,7 @@ from stages.heads.file import score, training_of
 from stages.measure.metrics import UNLABELLED, unlabelled_threshold
 from stages.predict.bundle import Bundle, read_bundle, write_bundle
 from stages.predict.likeness import reference_of
-from stages.predict.make import make, open_features
+from stages.predict.make import open_features
 from stages.predict.manifest import Calibration, Platt
 from stages.predict.results import read_rows
 from stages.train.data import split_rows
@@ -50,7 +50,7 @@ def run(
     """Write a bundle with a new calibration; nothing is written where it cannot be made.
 
     Args:
-        bundle: the bundle; or a head file (.safetensors), which becomes one.
+        bundle: the bundle.
         on: a scores file of ``ltdpipe evaluate``, the folder of an extracted view, or a result file of
             ``ltdpipe predict`` (.csv, .jsonl).
         out: the calibrated bundle; may be ``bundle``.
@@ -64,7 +64,7 @@ def run(
             scores, or a damaged file.
         SettingError: nothing says which of the images are real.
     """
-    loaded = make(head=bundle) if bundle.suffix == ".safetensors" else read_bundle(bundle)
+    loaded = read_bundle(bundle)
     if not on.exists():
         raise DataError(f"{on} does not exist; expected a scores file, an extracted view or results of predict")
     read = _of_features if on.is_dir() else _of_scores if on.suffix == ".parquet" else _of_results

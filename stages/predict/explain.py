@@ -169,7 +169,6 @@ def _render(explanation: Explanation, detector: Detector) -> str:
         "identity": detector.bundle.identity,
         "windows": explanation.windows,
         "charts": list(_charts(explanation, manifest.bands)),
-        "rows": list(_transitions(explanation, manifest.bands)),
         "parts": list(_parts(explanation, manifest)),
         "warning": detector.warning,
         "views": ", ".join(CHECKS[_CHECK]),
@@ -219,16 +218,6 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
             shaded=[(part[0] - 0.5, part[-1] + 0.5) for part in inside if part],
         )  # fmt: skip
         yield {"title": title, "chart": chart}
-
-
-def _transitions(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str, Any]]:
-    for k, cosine in enumerate(explanation.cosine):
-        is_read = any(first <= k < last for first, last in explanation.windows)
-        compared = []
-        if bands is not None and k in bands.transitions:
-            at = bands.transitions.index(k)
-            compared = [(band.mean[at], band.std[at]) for band in (bands.real.cosine, bands.synthetic.cosine)]
-        yield {"k": k, "read": is_read, "cosine": cosine, "bands": compared}
 
 
 def _parts(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:

@@ -5,9 +5,8 @@ Apart from :mod:`stages.predict.bundle`, so that loading a detector imports noth
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from stages.extract.registry import BACKBONES
 from stages.extract.views import GEOMETRIES, Recipe, decoder_name, view_spec
 from stages.heads.file import TrainedHead, first_fault
 from stages.heads.model_card import model_card
-from stages.predict.bundle import Bundle, packed, spec_difference, write_bundle
+from stages.predict.bundle import spec_difference, write_bundle
 from stages.predict.explain import CONSTANT, contributions
 from stages.predict.manifest import Band, Bands, BundleManifest, ClassBands
 from storage.atomic import sha256_of
@@ -29,6 +28,7 @@ from storage.views import ALIGN, VIEW, View, check_tiles, expand_views
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stages.extract.settings import GeometryName
     from stages.heads.head import Head
     from storage.spec import FeatureSpec
 
@@ -38,32 +38,17 @@ _SAMPLE = 2000  # images of a class from which the spread of contributions is ta
 
 
 def run(
-    *,
-    head: Path,
-    out: Path,
-    features: Path | None = None,
-    geometry: str | None = None,
-    plan: str = VIEW,
-    about: str = "",
+    *, head: Path, out: Path, features: Path | None = None, geometry: str | None = None, plan: str = VIEW
 ) -> BundleManifest:
-    """Write a bundle to ``out``, not calibrated yet, and return what it states; see :func:`make`."""
-    bundle = make(head=head, features=features, geometry=geometry, plan=plan, about=about)
-    write_bundle(out, bundle.head, bundle.manifest)
-    return bundle.manifest
-
-
-def make(
-    *, head: Path, features: Path | None = None, geometry: str | None = None, plan: str = VIEW, about: str = ""
-) -> Bundle:
-    """Make a bundle in memory, not calibrated yet.
+    """Write a bundle, not calibrated yet, and return what it states.
 
     Args:
         head: a head file.
+        out: the bundle.
         features: the clean view of the training corpus; its bands go into the bundle, for ``ltdpipe explain``.
         geometry: how images become the backbone's input; None: as in training where it read the clean view, else
             crop224-pad.
         plan: the view in which images are read, "clean" or "tiles:N"; tiles need the geometry crop224-pad.
-        about: the model card; empty: the one that the head file gives.
 
     Raises:
         DataError: a file is missing or damaged, or the features are not those of the head's backbone.
@@ -78,7 +63,6 @@ def make(
         geometry = trained.view.get("geometry", DEFAULT_GEOMETRY) if is_clean else DEFAULT_GEOMETRY
     if geometry not in GEOMETRIES:
         raise SettingError(f"geometry {geometry!r} is not known; choose from {', '.join(GEOMETRIES)}")
-    tiles = _tiles(plan, geometry)
     apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
     view = view_spec(View("clean"), Recipe(geometry, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
     spec = replace(
@@ -89,31 +73,25 @@ def make(
         patches=None,
     )
     try:
-        about = about or model_card(head)
-    except KeyError as error:
-        raise DataError(
-            f"head {head} does not say its {error}, which its model card needs; name one with --card"
-        ) from error
-    stated = {
-        "name": str(metadata.get("head", head.stem)),
-        "seed": metadata.get("seed"),
-        "settings": loaded.settings,
-        "tap": module.reads.tap,
-        "blocks": module.reads.blocks,
-        "spec": spec,
-        "geometry": geometry,
-        "tiles": tiles,
-        "apply_exif": apply_exif,
-        "provenance": {name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
-        "head_sha256": sha256_of(head),
-        "bands": None if features is None else _bands(features, module, spec),
-        "about": about,
-    }
-    try:
-        manifest = BundleManifest.model_validate(stated)
+        manifest = BundleManifest(
+            name=str(metadata.get("head", head.stem)),
+            seed=metadata.get("seed"),
+            settings=loaded.settings,
+            tap=module.reads.tap,
+            blocks=module.reads.blocks,
+            spec=spec,
+            geometry=cast("GeometryName", geometry),
+            tiles=_tiles(plan, geometry),
+            apply_exif=apply_exif,
+            provenance={name: value for name, value in metadata.items() if name not in {"settings", "feature_spec"}},
+            head_sha256=sha256_of(head),
+            bands=None if features is None else _bands(features, module, spec),
+            about=model_card(head),
+        )
     except ValidationError as error:
         raise DataError(f"head {head} cannot become a bundle: {first_fault(error)}") from error
-    return Bundle(head, manifest, module, hashlib.sha256(packed(module, manifest)).hexdigest()[:12])
+    write_bundle(out, module, manifest)
+    return manifest
 
 
 def _tiles(plan: str, geometry: str) -> int | None:

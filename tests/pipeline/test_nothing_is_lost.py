@@ -166,19 +166,13 @@ CASES = (
         ("own.safetensors",),
     ),
     Case(
-        f"bundle {HEAD} -o own.ltd --features {TRAIN} --card card.md",
-        {HEAD: "detector.ltd", f"{TRAIN}/index.parquet": None, f"{TRAIN}/shard-00000.h5": None, "card.md": HEAD},
+        f"bundle {HEAD} -o own.ltd --features {TRAIN}",
+        {HEAD: "detector.ltd", f"{TRAIN}/index.parquet": None, f"{TRAIN}/shard-00000.h5": None},
         ("own.ltd",),
-        ("empty card.md", "cut card.md"),
     ),
     Case(
         f"calibrate detector.ltd --on {SCORES}/clean.parquet --target-fpr 0.2",
         {"detector.ltd": HEAD, f"{SCORES}/clean.parquet": "scores/test/train/ltd-0/clean.parquet"},
-    ),
-    Case(
-        f"calibrate {HEAD} --on {SCORES}/clean.parquet --target-fpr 0.2 -o own.ltd",
-        {HEAD: "heads/train/ltd/0.safetensors", f"{SCORES}/clean.parquet": HEAD},
-        ("own.ltd",),
     ),
     Case(
         f"calibrate detector.ltd --on {TEST} --target-fpr 0.2 -o own.ltd",
@@ -399,8 +393,6 @@ def test_a_command_that_fails_leaves_every_file_as_it_was(project, sizes_of, cap
     "command",
     [
         f"bundle {HEAD} -o {HEAD}",
-        f"bundle {HEAD} -o card.md --card card.md",
-        f"calibrate {HEAD} --on {SCORES}/clean.parquet --target-fpr 0.2 -o {HEAD}",
         f"calibrate detector.ltd --on {SCORES}/clean.parquet --target-fpr 0.2 -o {SCORES}/clean.parquet",
         f"calibrate detector.ltd --on {TEST} --target-fpr 0.2 -o {TEST}/index.parquet",
         "predict detector.ltd data/images/test/real -o results.csv --loaders 0",

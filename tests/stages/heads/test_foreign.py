@@ -230,6 +230,6 @@ def test_commands_import_and_show(features: Path, tmp_path: Path, monkeypatch: p
     assert UnivfdSettings().type in card
     save_head(Path("head.safetensors"), {}, {"settings": {}})
     refused = CliRunner().invoke(ltdpipe, ["show", "head.safetensors"])
-    assert "does not say which features it reads" in str(refused.exception)
+    assert "does not say its facts, feature_key, feature_spec, head" in str(refused.exception)
     CliRunner().invoke(ltdpipe, ["show", "heads/univfd/0.safetensors", "--out", "card.md"])
     assert (tmp_path / "card.md").read_text() == card

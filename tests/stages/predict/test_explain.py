@@ -76,7 +76,7 @@ def test_the_page_says_of_each_head_what_it_is(study, image, tmp_path, settings,
         torch.nn.init.constant_(head.selection.pi, 0.0)  # of equal windows the first is chosen
     file, bundle = tmp_path / "head.safetensors", tmp_path / "detector.ltd"
     save_head(file, head.state_dict(), metadata | {"settings": settings.model_dump(mode="json")})
-    make_bundle(head=file, out=bundle, about="x")
+    make_bundle(head=file, out=bundle)
     found = run(detector=Detector.load(bundle), image=image, out=tmp_path / "page.html")
     page = re.sub(r"\s+", " ", (tmp_path / "page.html").read_text(encoding="utf-8"))
     rows = re.findall(r'<tr><th scope="row" class="text">(.*?)</th>', page.partition('id="contributions"')[2])
@@ -135,20 +135,26 @@ def test_the_page_asks_nobody_and_obeys_no_name(study, detector, image, tmp_path
     assert "40 real" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ")
 
 
-def test_without_bands_the_page_says_so(study, image, tmp_path):
-    make_bundle(head=study.head, out=tmp_path / "plain.ltd", about="<b>card</b>")
+def test_without_bands_the_page_says_so_and_no_card_is_markup(study, image, tmp_path):
+    weights, metadata = load_head(study.head)
+    save_head(tmp_path / "head.safetensors", weights, metadata | {"head": "<b>head</b>"})
+    make_bundle(head=tmp_path / "head.safetensors", out=tmp_path / "plain.ltd")
     run(detector=Detector.load(tmp_path / "plain.ltd"), image=image, out=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "The bundle has no bands" in page
-    assert "&lt;b&gt;card&lt;/b&gt;" in page
+    assert "# &lt;b&gt;head&lt;/b&gt;, seed 0" in page
+    assert "<b>head</b>" not in page
 
 
-def test_a_head_file_that_says_too_little_needs_a_card(study, tmp_path):
+def test_a_head_file_that_says_too_little_is_refused(study, tmp_path):
     weights, metadata = load_head(study.head)
-    save_head(tmp_path / "poor.safetensors", weights, {key: metadata[key] for key in ("settings", "feature_spec")})
-    with pytest.raises(DataError, match="name one with --card"):
-        make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd")
-    assert make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd", about="x").name == "poor"
+    for kept, fault in ((("settings", "feature_spec"), "facts, feature_key, head"), (("settings",), "feature_spec")):
+        save_head(tmp_path / "poor.safetensors", weights, {key: metadata[key] for key in kept})
+        with pytest.raises(DataError, match=rf"poor\.safetensors does not say its {fault}"):
+            make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd")
+    save_head(tmp_path / "old.safetensors", weights, metadata | {"settings": {"type": "ltd", "selection": "uniform"}})
+    with pytest.raises(DataError, match=r"old\.safetensors has settings that are not known here \(ltd\.selection: "):
+        make_bundle(head=tmp_path / "old.safetensors", out=tmp_path / "old.ltd")
 
 
 def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path):
