@@ -24,7 +24,7 @@ class FeatureSpec:
 
     Attributes:
         backbone: name in the backbone registry.
-        weights: sha256 of the weights, hex.
+        weights: sha256 of the weights, hex; behind ``random:SEED:`` where a seed made them.
         activation: "quickgelu" or "gelu"; the wrong one silently gives other features.
         blocks: L, the number of transformer blocks of the backbone.
         stored_blocks: 0-based numbers of the blocks whose tokens are stored.

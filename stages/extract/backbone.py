@@ -55,7 +55,8 @@ class BackboneIdentity:
 
     Attributes:
         card: its entry in the registry.
-        weights: sha256 over names and values of all its parameters, hex.
+        weights: sha256 over names and values of all its parameters, hex; behind ``random:SEED:`` where a seed made
+            them.
         device: where it runs.
         precision: "fp32", or "fp16": fp16 matrix products, with the residual stream in fp32.
     """
@@ -265,7 +266,9 @@ def load_backbone(
         torch.compiler.reset()  # what a backbone before had compiled would count against this one's limit
         tower.compile()
     resolved = ("fp16" if place.type == "cuda" else "fp32") if precision == "auto" else precision
-    return Backbone(card=card, tower=tower, weights=weights_hash(tower.module), device=place, precision=resolved)
+    made_by = "" if seed is None or card.library == "demo" else f"random:{seed}:"
+    identity = made_by + weights_hash(tower.module)
+    return Backbone(card=card, tower=tower, weights=identity, device=place, precision=resolved)
 
 
 @cache

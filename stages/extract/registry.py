@@ -117,6 +117,5 @@ BACKBONES: dict[str, BackboneCard] = {card.name: card for card in _CARDS}
 
 
 def has_random_weights(backbone: str, weights: str) -> bool:
-    """Say whether settings ask for random weights: ``random:SEED``, or the demo's backbone without a file."""
-    demo = backbone in BACKBONES and BACKBONES[backbone].library == "demo"
-    return weights.startswith("random:") or (demo and weights == "default")
+    """Say whether a backbone's weights, as settings or a feature spec state them, are random."""
+    return weights.startswith("random:") or (backbone in BACKBONES and BACKBONES[backbone].library == "demo")

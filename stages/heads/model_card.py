@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from stages.extract.registry import has_random_weights
 from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.headfile import load_head
@@ -34,6 +35,7 @@ def model_card(head: Path) -> str:
         raise DataError(f"head {head} does not say its {', '.join(sorted(lacking))}; train it again")
     spec, settings, facts = json.loads(metadata["feature_spec"]), metadata["settings"], dict(metadata["facts"])
     selection = facts.pop("window_selection", None)
+    random = "random, " if has_random_weights(spec["backbone"], spec["weights"]) else ""
     sections = {
         "Head": {
             "Parameters": f"{metadata['parameters']:,}",
@@ -46,7 +48,7 @@ def model_card(head: Path) -> str:
         "Features": {
             "Key": metadata["feature_key"],
             "Backbone": f"{spec['backbone']}, {spec['blocks']} blocks of width {spec['width']}",
-            "Weights": f"{'random, ' if spec['backbone'] == 'demo-vit' else ''}sha256 {spec['weights']}",
+            "Weights": f"{random}sha256 {spec['weights']}",
             "Activation": spec["activation"],
             "Precision": spec["precision"],
             "View": spec["view"],

@@ -51,9 +51,9 @@ class Detector:
         DataError: the backbone is another one than the head was trained on; the message names the settings.
     """
 
-    def __init__(self, bundle: Bundle, backbone: Backbone, *, random_weights: bool = False) -> None:
+    def __init__(self, bundle: Bundle, backbone: Backbone) -> None:
         self.bundle, self.backbone = bundle, backbone
-        self.warning = RANDOM_WEIGHTS if random_weights or bundle.manifest.random_weights else None
+        self.warning = RANDOM_WEIGHTS if bundle.manifest.random_weights else None
         self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
         self.tiles, self._side = self.manifest.tiles or 1, backbone.card.size
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
@@ -90,7 +90,7 @@ class Detector:
                 "the two give different features); run it on a GPU, or train a head on features in fp32"
             )
         backbone = load_backbone(spec.backbone, weights=weights, precision=spec.precision, device=device)
-        return cls(bundle, backbone, random_weights=weights.startswith("random"))
+        return cls(bundle, backbone)
 
     def score(
         self, images: Iterable[AnyImage], *, check: bool | str = False, batch: int | None = None

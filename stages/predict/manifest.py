@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from stages.evaluate.scores import sigmoid
-from stages.extract.registry import BACKBONES
+from stages.extract.registry import BACKBONES, has_random_weights
 from stages.extract.settings import GeometryName
 from stages.heads.settings import HeadSettings, HeadTap
 from storage.spec import FeatureSpec
@@ -185,7 +185,7 @@ class BundleManifest(_Stated):
     @property
     def random_weights(self) -> bool:
         """Whether the backbone has no trained weights, as that of the demo."""
-        return BACKBONES[self.spec.backbone].library == "demo"
+        return has_random_weights(self.spec.backbone, self.spec.weights)
 
     @field_validator("settings", mode="after")
     @classmethod

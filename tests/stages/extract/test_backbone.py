@@ -228,6 +228,7 @@ def test_random_weights_are_the_seeds_and_leave_torchs_generator_alone(tiny):
     state = torch.random.get_rng_state()
     first, again, other = (load_backbone("tiny", weights=f"random:{s}", precision="fp32").weights for s in (1, 1, 2))
     assert first == again != other
+    assert [first[:9], other[:9]] == ["random:1:", "random:2:"]
     assert torch.equal(state, torch.random.get_rng_state())
 
 

@@ -1,6 +1,7 @@
 """The commands as a user runs them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -15,9 +16,11 @@ from scipy.stats import binom
 
 from pipeline.cli import ltdpipe
 from running import environment
+from stages.extract.registry import BACKBONES
 from stages.predict.bundle import read_bundle
 from stages.predict.detector import CHECKS
 from storage.errors import DataError, SettingError
+from storage.headfile import load_head, save_head
 
 
 def call(*arguments, stdin=b""):
@@ -67,6 +70,23 @@ def test_from_a_head_to_verdicts(study, real, tmp_path):
     assert "| Backbone | demo-vit, random weights sha256 " in card
     assert "| Weights | random, sha256 " in card
     assert "## Training" in card
+
+
+def test_random_weights_of_any_backbone_are_named_wherever_a_detector_is_shown(study, tmp_path, monkeypatch):
+    card = dataclasses.replace(BACKBONES["demo-vit"], name="small", library="open_clip")
+    monkeypatch.setitem(BACKBONES, "small", card)
+    weights, metadata = load_head(study.head)
+    spec = json.loads(metadata["feature_spec"]) | {"backbone": "small"}
+    marks = ("on small with random weights", "| Weights | random, sha256", "| Backbone | small, random weights")
+    for made_by in ("random:3:", ""):
+        head, bundle = tmp_path / "head.safetensors", tmp_path / "detector.ltd"
+        stated = json.dumps(spec | {"weights": f"{made_by}{spec['weights']}"})
+        save_head(head, weights, metadata | {"feature_spec": stated})
+        done = call("bundle", head, "-o", bundle)
+        assert done.exit_code == 0, done.output
+        shown = (done.stdout, call("show", head).stdout, call("show", bundle).stdout)
+        assert [mark in text for mark, text in zip(marks, shown, strict=True)] == [bool(made_by)] * 3
+        bundle.unlink()
 
 
 @pytest.mark.parametrize(("words", "check", "views"), [([], "+check", "mild"), (["web"], "+check-web", "web")])
