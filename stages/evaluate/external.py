@@ -101,9 +101,12 @@ def run(
         reporter.note(f"set {printable(name)}: {lacking} of {size} images have no score, so it is not scored")
     sets = [[name for name in names if name not in incomplete] for names in scored["sets"].to_pylist()]
     if incomplete and not any(sets):
+        unscored = np.setdiff1d(np.arange(len(images)), at)
+        named = ", ".join(printable(images["path"][place].as_py()) for place in unscored[:_NAMED].tolist())
         raise DataError(
-            f"{file}: no test set has a score of each of its images, so none can be scored; {len(images) - len(at)} of "
-            f"{len(images)} images lack one: add their rows"
+            f"{file}: no test set has a score of each of its images, so none can be scored; {len(unscored)} of "
+            f"{len(images)} images lack one, such as {named}: add their rows, or take those images out of the corpus "
+            "(docs/external.md, Gaps)"
         )
     listed = pa.array(sets, pa.list_(pa.large_string()))
     labels = scored["label"].to_numpy()
