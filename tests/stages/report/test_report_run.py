@@ -222,6 +222,7 @@ def test_attention_has_a_figure_for_each_generator_where_it_was_extracted(study,
     page = report(study, tmp_path).page
     titles = re.findall(r"Divergence of attention between adjacent blocks: real images and (\w+)</title>", page)
     assert titles == (["one", "two"] if attention else [])
+    assert ("one: from 0.3 to 0.3, most at 0." in page) == attention  # bits, no percent
 
 
 def test_hostile_names_are_inert_in_every_table(hostile_study, hostile, tmp_path):
