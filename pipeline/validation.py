@@ -22,6 +22,19 @@ Settings = TypeVar("Settings")
 # A name becomes a file name and a DVC stage name.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
+_MAPPING = "expected a mapping of keys to values"
+# Kind of a fault as pydantic names it -> the same in a user's words.
+_MESSAGES = {
+    "missing": "this key is missing",
+    "union_tag_invalid": "unknown type {tag!r}; allowed: {expected_tags}",
+    "union_tag_not_found": "the key `type` is missing",
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "tuple_type": "expected a list",
+    "too_short": "expected at least {min_length}, found none",
+}
+
 
 def load_yaml(text: str, source: str) -> Any:
     """Return what a YAML 1.2 text holds, read as DVC reads it: 010 is ten, 0o10 eight, 1e-4 a number, yes a word.
@@ -82,10 +95,8 @@ def _follows_from_another(fault: Any) -> bool:
 
 
 def _explain(fault: Any, model: object, values: object) -> str:
-    key = _key(fault, values)
-    kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    context = fault.get("ctx", {})
-    value = fault["input"]
+    key, kind, value = _key(fault, values), fault["type"], fault["input"]
+    message = fault["msg"].removeprefix("Value error, ")
     found = "" if isinstance(value, (dict, BaseModel)) else f", found {value!r}"
     if kind == "value_error" and (isinstance(value, (list, tuple)) or repr(value) in message):
         found = ""  # the message names it
@@ -94,20 +105,11 @@ def _explain(fault: Any, model: object, values: object) -> str:
         near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         message, found = f"unknown key; {hint}allowed: {', '.join(allowed)}", ""
-    elif kind == "missing":
-        message, found = "this key is missing", ""
-    elif kind == "union_tag_invalid":
-        message = f"unknown type {context['tag']!r}; allowed: {context['expected_tags']}"
-    elif kind == "union_tag_not_found":
-        message = "the key `type` is missing"
-    elif kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
+    elif kind == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         message = "a name holds letters, digits, - and _ only"
-    elif kind in {"model_type", "model_attributes_type", "dict_type"}:
-        message = "expected a mapping of keys to values"
-    elif kind == "tuple_type":
-        message = "expected a list"
-    elif kind == "too_short":
-        message, found = f"expected at least {context['min_length']}", ", found none"
+    elif kind in _MESSAGES:
+        message = _MESSAGES[kind].format(**fault.get("ctx", {}))
+        found = "" if kind in {"missing", "too_short"} else found
     return f"{key}: {message[0].lower()}{message[1:]}{found}" if key else f"{message}{found}"
 
 

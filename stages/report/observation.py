@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 _QUANTITIES = {
     "cosine": ("Cosine similarity between adjacent blocks", "cosine similarity", (-1.0, 1.0)),
     "l2": ("L2 distance between adjacent blocks", "L2 distance", (0.0, float("inf"))),
-    "attention": ("Divergence of attention between adjacent blocks", "Jensen-Shannon divergence in bits", (0.0, float("inf"))),
+    "attention": (
+        "Divergence of attention between adjacent blocks",
+        "Jensen-Shannon divergence in bits",
+        (0.0, float("inf")),
+    ),
 }
 
 # Column of the windows file -> the distance whose AUC it holds.

@@ -39,13 +39,11 @@ def main_table(results: Results, title: str) -> Table:
             of_sets = (Value(results.of_set(head, tested, metric).value) for tested in names)
             rows.append([head, len(results.seeds(head)), *of_sets, *means])
         blocks.append(Block(METRICS[metric].title, rows))
-    sizes = ["{}: {:,} real, {:,} synthetic".format(name, *results.size(tested)) for tested, name in names.items()]
     notes = [
         "Percent; means over seeds. A mean is over the test sets of one corpus; sets_in_mean says how many of them it "
         "covers, and mean_std is its standard deviation over seeds.",
         "Accuracy is at score 0.5. The oracle's threshold is chosen on the tested images themselves: an upper bound. "
         "The held-out threshold comes from images of the training domain that training did not see.",
-        f"Images: {'; '.join(sizes)}.",
     ]
     ranked = [*range(2, 2 + len(names)), *range(2 + len(names), len(header), 4)]
     return Table(title, header, blocks, ranked=ranked, block_name="metric", notes=notes)

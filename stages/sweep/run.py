@@ -28,7 +28,7 @@ from storage.index import INDEX_NAME, fingerprint, read_index, set_names
 from storage.manifest import evaluation_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def run(
         views: directories of the training views, as for ``stages.train.run``.
         validation_view: directory of the view that chooses the best epoch.
         evaluation: directories of the views to score, each of another corpus; not used to choose anything.
-        variants: what is compared, all with the same coordinates.
+        variants: what is compared: all with the same coordinates, and heads that read the same tap.
         settings: how heads of the study are trained.
         seeds: each trains each variant.
         out: folder of the results.
@@ -102,65 +102,76 @@ def run(
     """
     data = TrainingData.open(views, validation_view, settings)
     tests = [open_tested(directory, data.views[0], reporter) for directory in evaluation]
-    device, spec = best_device(), data.views[0].spec
-    threads = threads or default_threads(spec.width)
+    threads = threads or default_threads(data.views[0].spec.width)
     tables = [*data.views, data.validation_view, *(test.table for test in tests)]
     # the content hash, label and sets of each image, and what its features were made with
     indexes = [[table.key, fingerprint(read_index(table.directory / INDEX_NAME))] for table in tables]
     identity = recipe([settings.model_dump(mode="json"), threads, indexes], CODE)
     done = _read_done(out / "sweep.json", identity)
-    by_tap = defaultdict(list)
-    for variant in variants:
-        reads, size = planned(variant.head, spec)
-        by_tap[reads.tap].append((reads, size, variant))
-    with (
-        repeatable(threads),
-        reporter.progress("sweep", len(variants) * len(seeds), "heads") as progress,
-    ):
-        for members in by_tap.values():
-            every = union_of([reads for reads, _, _ in members])
-            budget = default_budget(device) if memory is None else memory
-            # of each corpus's features the same share is resident
-            sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
-            shares = [int(budget * size / sum(sizes)) for size in sizes]
-            tested = [
-                FeatureBatches([test.table], np.arange(len(test.table)), every, device=device, budget=share)
-                for test, share in zip(tests, shares[1:], strict=True)
-            ]
-            runs = {_key(variant, seed): (size, variant, seed) for _, size, variant in members for seed in seeds}
-            missing = [run for key, run in runs.items() if key not in done]
-            progress.advance(len(members) * len(seeds) - len(missing))
-            parts = defaultdict(list)
-            for run in missing:
-                parts[json.dumps(run[1].generators)].append(run)
-            for part in parts.values():
-                batches = replace(data, split=split_of(data, part[0][1])).batches(every, device, shares[0])
-                # from memory one by one, so that a stop costs one head; from disk as many as may share what is read
-                room = 0 if batches[0].resident_bytes else default_budget(device) // 4
-                part.sort(key=lambda run: run[2] if room else 0)
-                for portion in in_portions(part, lambda run: run[0], room):
-                    trainings = {}
-                    for _, variant, seed in portion:
-                        torch.manual_seed(seed)
-                        head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-                        trainings[Training(head.to(device), variant.head.training(settings), seed)] = variant
-                    for each in train_together(list(trainings), *batches):
-                        facts = {"best_epoch": each.best.epoch, "validation_accuracy": each.best.validation_accuracy}
-                        scored = [row for test in zip(tests, tested, strict=True) for row in _score(each.head, *test)]
-                        done[_key(trainings[each], each.seed)] = [{"seed": each.seed, **row, **facts} for row in scored]
-                        write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
-                        progress.advance(1)
+    heads = {_key(variant, seed): (variant, seed) for variant, seed in product(variants, seeds)}
+    missing = {key: head for key, head in heads.items() if key not in done}
+    with repeatable(threads), reporter.progress("sweep", len(heads), "heads") as progress:
+        progress.advance(len(heads) - len(missing))
+        for key, rows in _swept(missing, variants, data, tests, settings, memory=memory) if missing else ():
+            done[key] = rows
+            write_text(out / "sweep.json", json.dumps({"identity": identity, "done": done}))
+            progress.advance(1)
     corpora = {test.table.corpus: test for test in tests}
-    rows = []
+    table = []
     for variant, seed in product(variants, seeds):
         for row in done[_key(variant, seed)]:
             seen = {}
             if variant.generators is not None:
                 test, name = corpora[row["corpus"]], row["set"]
                 seen["seen"] = _seen(test, name, variant.generators) if name in test.sets else None
-            rows.append({**variant.coordinates, **row, **seen})
-    write_text(out / "results.csv", csv_text(list(rows[0]), [list(row.values()) for row in rows]))
-    return rows
+            table.append({**variant.coordinates, **row, **seen})
+    write_text(out / "results.csv", csv_text(list(table[0]), [list(row.values()) for row in table]))
+    return table
+
+
+def _swept(
+    missing: Mapping[str, tuple[Variant, int]],
+    variants: Sequence[Variant],
+    data: TrainingData,
+    tests: Sequence[Tested],
+    settings: TrainSettings,
+    *,
+    memory: int | None,
+) -> Iterator[tuple[str, list[Row]]]:
+    """Train and score heads with their seeds; yield the key and the rows of each as it is done.
+
+    Features are read as all ``variants`` ask for them, so that a head is the same whatever is missing.
+    """
+    device, spec = best_device(), data.views[0].spec
+    plans = [planned(variant.head, spec) for variant in variants]
+    every, largest = union_of([reads for reads, _ in plans]), max(size for _, size in plans)
+    budget = default_budget(device) if memory is None else memory
+    # of each corpus's features the same share is resident
+    sizes = [sum(len(view) for view in data.views), *(len(test.table) for test in tests)]
+    shares = [int(budget * size / sum(sizes)) for size in sizes]
+    tested = [
+        FeatureBatches([test.table], np.arange(len(test.table)), every, device=device, budget=share)
+        for test, share in zip(tests, shares[1:], strict=True)
+    ]
+    parts = defaultdict(list)
+    for key, (variant, _) in missing.items():
+        parts[json.dumps(variant.generators)].append(key)
+    for part in parts.values():
+        batches = replace(data, split=split_of(data, missing[part[0]][0])).batches(every, device, shares[0])
+        # from memory one by one, so that a stop costs one head; from disk as many as may share what is read
+        room = 0 if batches[0].resident_bytes else default_budget(device) // 4
+        part.sort(key=lambda key: missing[key][1] if room else 0)
+        for keys in in_portions(part, lambda _: largest, room):
+            trainings = {}
+            for key in keys:
+                variant, seed = missing[key]
+                torch.manual_seed(seed)
+                head = build_head(variant.head, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
+                trainings[Training(head.to(device), variant.head.training(settings), seed)] = key
+            for each in train_together(list(trainings), *batches):
+                facts = {"best_epoch": each.best.epoch, "validation_accuracy": each.best.validation_accuracy}
+                scored = [row for test in zip(tests, tested, strict=True) for row in _score(each.head, *test)]
+                yield trainings[each], [{"seed": each.seed, **row, **facts} for row in scored]
 
 
 def split_of(data: TrainingData, variant: Variant) -> Split:

@@ -20,7 +20,6 @@ from stages.heads.settings import (
     LtdSettings,
     Overrides,
     TrainSettings,
-    UnivfdSettings,
 )
 from stages.scan.protocols import set_lists
 from stages.sweep import run as sweep_run
@@ -77,7 +76,7 @@ def test_the_layer_sweep_has_every_block() -> None:
 
 def test_a_swept_head_is_the_head_that_train_makes(corpora: Path, tmp_path: Path, reporter: Any) -> None:
     head = LtdSettings(heads=4, window=4, selection="fixed:15")
-    others = [LtdSettings(heads=4, window=4, selection="fixed:3"), UnivfdSettings(train=Overrides(epochs=1))]
+    others = [LtdSettings(heads=4, window=4, selection="fixed:3"), LinearSettings(train=Overrides(epochs=1))]
     variants = [Variant(each, {"number": number}) for number, each in enumerate([*others, head])]
     rows = sweep(corpora, tmp_path / "s", reporter, variants)
     (found,) = [row for row in rows if (row["number"], row["seed"], row["set"]) == (2, 1, "b")]
@@ -214,7 +213,7 @@ def test_heads_are_trained_without_some_generators_and_tested_on_each(
     assert ap["generators shown until a month", "2017-10", 0, other] == ap[alone, "progan", 0, other]  # the same head
     assert ap[few, "progan", 10, "progan"][1] == 1
     assert ap["all generators", "", 0, "mean of sets"][1] is None
-    assert reporter.done == 5
+    assert reporter.done == 4
 
 
 def test_of_the_images_only_the_chosen_generators_train_and_real_ones_keep_the_balance(two_generators: Path) -> None:
