@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 import pyarrow.compute as pc
 
 from stages.audit.bias import predict_from_metadata
@@ -61,8 +60,8 @@ def run(
 
     Returns:
         What the file holds: ``corpus``, ``warnings`` (a list of ``{"kind", "set", "text"}``; ``set`` is None for what
-        is about the whole corpus), ``images``, ``sets``, ``classes``, ``predictor``, ``unreadable``, ``duplicates``,
-        ``near_duplicates`` and ``label_noise``.
+        is about the whole corpus), ``images``, ``sets``, ``unreadable``, ``duplicates``, ``near_duplicates`` and
+        ``label_noise``.
 
     Raises:
         DataError: features are missing or damaged, or have no labels.
@@ -111,8 +110,6 @@ def run(
         "images": {"usable": usable.num_rows, "unreadable": failed.num_rows},
         "sets": sets,
         "without_images": list(missing),
-        "classes": {name: _describe(usable.filter(pc.equal(usable["label"], label))) for label, name in _CLASSES},
-        "predictor": asdict(predict_from_metadata(usable)),
         "unreadable": {
             "images": failed.num_rows,
             "reasons": dict(sorted(kinds.items())),
@@ -169,21 +166,3 @@ def size_warnings(entry: dict[str, Any], layout: str, crop: int) -> dict[str, st
             f"the crop of {crop} pixels and are padded or enlarged; where the classes differ, that gives them away"
         )
     return warnings
-
-
-def _describe(rows: pa.Table) -> dict[str, Any]:
-    """Describe format, size and JPEG quality of one class."""
-    sides = Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
-    bins = Counter((rows["jpeg_quality"].drop_null().to_numpy() // 5 * 5).tolist())
-    quartiles = {
-        side: np.quantile(rows[side].to_numpy(), [0, 0.25, 0.5, 0.75, 1]).tolist() if len(rows) else []
-        for side in ("width", "height")
-    }
-    return {
-        "images": rows.num_rows,
-        "formats": dict(Counter(rows["format"].to_pylist()).most_common()),
-        "distinct_sizes": len(sides),
-        "most_common_sizes": [[f"{width}x{height}", count] for (width, height), count in sides.most_common(5)],
-        **quartiles,
-        "jpeg_quality": {f"{low}-{low + 4}": bins[low] for low in sorted(bins)},
-    }
