@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 
 import pytest
@@ -109,6 +110,8 @@ def test_four_heads_fit_a_terminal_of_80_columns_and_more_are_its_rows(results):
     assert len(text.splitlines()) == 7  # title, head, rule, set, rule, mean, sets: nothing is broken in two
     title = "mine: AP / accuracy in percent, mean over seeds; random weights"
     assert results({"ltd": few["ltd"]}, title=title).startswith(title)  # as wide as the terminal, not as the table
+    ufd = {"ufd": MEAN | {"ap": 0.25}, "ufd/one": LINE}
+    assert re.search(r"mean of ufd *│ +25.0 / 50.0", results({"ltd": few["ltd"] | ufd}))
     many = {head: {"demo-test": MEAN, "demo-test/one": LINE, "ufd": MEAN} for head in heads}
     text = results(many)
     assert text.count("100.0 / 50.0") == 24 * 2

@@ -302,5 +302,7 @@ def test_other_detectors_stand_in_one_table_with_the_heads_over_the_sets_that_th
     pairs = {(row["head"], row["other"], row["set"]) for row in tests if row["p_holm"]}
     assert {("ltd", "rival", "three"), ("ltd", "some", "one")} <= pairs
     assert ("ltd", "some", "three") not in pairs
+    gains = {row["other head"] for row in read_csv(made.out / "tables" / "gains.csv")}
+    assert gains == {"rival", "some"}  # over the sets of both
     assert "some on demo: scores of x.csv, 60 rows, 2 of no image" in made.page
     assert "3 images have no score, so these sets are left out: three." in made.page
