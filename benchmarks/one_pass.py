@@ -29,7 +29,7 @@ HEADS = {
     "ltd-delta": {"type": "ltd", "selection": "fixed:14", "branches": ["delta"]},
     "univfd": {"type": "univfd", "train": {"epochs": 5}},
     "rine": {"type": "rine", "project": 64},
-    "layers": {"type": "layer-transformer"},
+    "layers": {"type": "ltd", "window": 24, "selection": "fixed:0", "branches": ["raw"]},
     **{f"linear-{block}": {"type": "linear", "block": block} for block in (10, 16, 23)},
 }
 PARAMS = {

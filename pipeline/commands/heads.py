@@ -64,7 +64,7 @@ def train(
 
     Without options, every head of params.yaml with every seed on every corpus of `train_on`; what was trained before
     from the same features, settings and code is not trained again. With --features the head is one of the families
-    ltd, univfd, rine, linear:BLOCK, linear-all, layer-transformer with its defaults, and --set changes them. Started
+    ltd, univfd, rine, linear:BLOCK, linear-all with its defaults, and --set changes them. Started
     again, a stopped training resumes.
     """
     from pipeline.console import ConsoleReporter

@@ -12,12 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.heads.head import Head, HeadInput
 from stages.heads.linear import LinearHead, build_linear
-from stages.heads.ltd import LayerTransformerHead, LtdHead
+from stages.heads.ltd import LtdHead
 from stages.heads.machine import best_device, default_threads, repeatable
 from stages.heads.rine import RineHead
 from stages.heads.settings import (
     HeadSettings,
-    LayerTransformerSettings,
     LinearSettings,
     LtdSettings,
     RineSettings,
@@ -62,8 +61,6 @@ def build_head(settings: HeadSettings, *, blocks: int, width: int, embedding: in
             return LinearHead(HeadInput(settings.tap), (embedding,))
         case RineSettings():
             return RineHead(settings, blocks=blocks, width=width)
-        case LayerTransformerSettings():
-            return LayerTransformerHead(settings, blocks=blocks, width=width)
 
 
 def head_with(source: Path, settings: HeadSettings, spec: FeatureSpec, weights: Mapping[str, Tensor]) -> Head:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, gumbel_softmax
 
 from stages.heads.head import Dropout, Head, HeadInput
-from stages.heads.settings import LayerTransformerSettings, LtdSettings
+from stages.heads.settings import LtdSettings
 from storage.errors import SettingError
 
 
@@ -231,20 +231,3 @@ class LtdHead(Head):
         starts = [self.reads.blocks[start] for start in self.starts()]
         facts: dict[str, JsonValue] = dict(zip(("window_start", "window_start_2"), starts, strict=False))
         return facts if self.selection is None else {**facts, "pi": self.selection.pi.detach().tolist()}
-
-
-class LayerTransformerHead(LtdHead):
-    """Attention over the CLS tokens of all L ``blocks``: the LTD head's raw branch with all of them as its window.
-
-    A variant of this project: the aggregation of ForgeLens in kind, but one layer, and on the features of an unadapted
-    backbone. ForgeLens trains adapters inside the backbone, so its own numbers cannot be had from cached features.
-    """
-
-    def __init__(self, settings: LayerTransformerSettings, *, blocks: int, width: int) -> None:
-        shared = settings.model_dump(include={"position", "heads", "dropout"})
-        window = LtdSettings(window=blocks, selection="fixed:0", branches=("raw",), **shared)
-        super().__init__(window, blocks=blocks, width=width)
-
-    def describe(self) -> dict[str, JsonValue]:
-        """Nothing: the window is all blocks."""
-        return {}

@@ -19,7 +19,6 @@ _FAMILIES = {
     "linear": "Linear probe on class tokens",
     "univfd": "UnivFD: one linear layer on the final embedding (CVPR 2023)",
     "rine": "RINE: class tokens of all blocks, weighted by a trainable importance (ECCV 2024)",
-    "layer-transformer": "Attention over the class tokens of all blocks of an unadapted backbone; not ForgeLens itself",
 }
 
 

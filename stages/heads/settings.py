@@ -290,16 +290,7 @@ class RineSettings(_Settings):
         return "ln2_cls"
 
 
-class LayerTransformerSettings(_Settings):
-    """Attention over the CLS tokens of all blocks; ``position``, ``dropout`` and ``heads`` as in ``LtdSettings``."""
-
-    type: Literal["layer-transformer"] = "layer-transformer"
-    position: bool = True
-    dropout: _Dropout = 0.3
-    heads: _Count = 8
-
-
 HeadSettings = Annotated[
-    LtdSettings | LinearSettings | UnivfdSettings | RineSettings | LayerTransformerSettings,
+    LtdSettings | LinearSettings | UnivfdSettings | RineSettings,
     Field(discriminator="type"),
 ]

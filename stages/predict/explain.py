@@ -221,11 +221,9 @@ def _charts(explanation: Explanation, bands: Bands | None) -> Iterator[dict[str,
 
 
 def _parts(explanation: Explanation, manifest: BundleManifest) -> Iterator[dict[str, Any]]:
-    bands, names = manifest.bands, dict(_PARTS)
-    if manifest.settings.type == "layer-transformer":
-        names["raw"] = "attention over the tokens of all blocks"
+    bands = manifest.bands
     for name, value in explanation.parts.items():
         classes = (
             [None, None] if bands is None else [each.contributions.get(name) for each in (bands.real, bands.synthetic)]
         )
-        yield {"name": names.get(name, name), "value": value, "classes": classes}
+        yield {"name": _PARTS.get(name, name), "value": value, "classes": classes}

@@ -1,4 +1,4 @@
-"""The heads beside LTD: linear probes, UnivFD, RINE and the layer-transformer; and the dropout that all share."""
+"""The heads beside LTD: linear probes, UnivFD, RINE; and the dropout that all share."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 from stages.heads.file import build_head
 from stages.heads.head import Dropout, Head, HeadInput
 from stages.heads.rine import RineHead, supervised_contrastive
-from stages.heads.settings import LayerTransformerSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
+from stages.heads.settings import LinearSettings, RineSettings, UnivfdSettings
 from storage.errors import SettingError
 
 EVERY = tuple(range(12))
@@ -65,23 +65,11 @@ def test_a_block_beyond_the_backbone_is_a_setting_error() -> None:
         (LinearSettings(), (7, 1, 16)),
         (UnivfdSettings(), (7, 32)),
         (RineSettings(depth=2, project=16), (4, 11, 32)),
-        (LayerTransformerSettings(), (4, 11, 32)),
     ],
 )
 def test_features_of_another_shape_are_refused(settings: object, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected features \(N, .* found \("):
         build(settings)(torch.zeros(shape))
-
-
-def test_the_layer_transformer_is_the_raw_branch_of_ltd_over_all_blocks() -> None:
-    head = build(LayerTransformerSettings(heads=4)).eval()
-    assert head.reads == HeadInput("cls", EVERY)
-    assert head.describe() == {}
-    ltd = build(LtdSettings(window=12, selection="fixed:0", branches=("raw",), heads=4)).eval()
-    ltd.load_state_dict(head.state_dict())
-    features = torch.randn(5, 12, 32)
-    assert torch.equal(head(features), ltd(features))
-    assert not any("position" in name for name in build(LayerTransformerSettings(position=False)).state_dict())
 
 
 @pytest.mark.parametrize(

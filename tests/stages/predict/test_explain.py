@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages.heads.file import build_head
-from stages.heads.settings import LayerTransformerSettings, LinearSettings, LtdSettings, RineSettings, UnivfdSettings
+from stages.heads.settings import LinearSettings, LtdSettings, RineSettings, UnivfdSettings
 from stages.predict.detector import Detector
 from stages.predict.explain import contributions, explain, run
 from stages.predict.make import run as make_bundle
@@ -38,7 +38,6 @@ def image(study):
         (LtdSettings(branches=("delta",), selection="fixed:4"), ["delta", "constant"]),
         (LinearSettings(block="last"), ["block 23", "constant"]),
         (LinearSettings(block="all"), [*(f"block {block}" for block in range(24)), "constant"]),
-        (LayerTransformerSettings(), ["raw", "constant"]),
         (UnivfdSettings(), ["embedding", "constant"]),
     ],
 )
@@ -60,7 +59,7 @@ def test_parts_sum_to_the_logit(settings, names):
         (LtdSettings(selection="fixed:2,16"), (["raw branch", "LTD branch"] * 2, SENTENCES[0], [(2, 6), (16, 20)])),
         (LtdSettings(branches=("raw",)), (["raw branch"], SENTENCES[1], [(11, 15)])),
         (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], [(11, 15)])),
-        (LayerTransformerSettings(), (["attention over the tokens of all"], SENTENCES[1], [(0, 23)])),
+        (LtdSettings(window=24, selection="fixed:0", branches=("raw",)), (["raw branch"], SENTENCES[1], [(0, 23)])),
         (LinearSettings(block=3), (["block 3"], SENTENCES[2], [(3, 3)])),
         (LinearSettings(block="mean"), (["the mean of the patch tokens"], SENTENCES[3], [])),
         (UnivfdSettings(), (["the final embedding"], SENTENCES[3], [])),

@@ -21,7 +21,6 @@ from stages.heads.machine import best_device, default_budget, default_threads, r
 from stages.heads.model_card import model_card
 from stages.heads.settings import (
     HeadSettings,
-    LayerTransformerSettings,
     LinearSettings,
     LtdSettings,
     Overrides,
@@ -101,7 +100,6 @@ def kinds_of_heads() -> dict[str, HeadSettings]:
         "rine": RineSettings(depth=2, project=16),
         "linear": LinearSettings(block=3),
         "short": LinearSettings(block=3, train=Overrides(epochs=1)),
-        "layers": LayerTransformerSettings(heads=4),
     }
 
 
@@ -170,7 +168,7 @@ def test_what_is_finished_is_not_trained_again_and_what_decides_it_makes_it_anew
         RineSettings(depth=2, project=16),
         LinearSettings(block=3),
         LinearSettings(block="all"),
-        LayerTransformerSettings(heads=4),
+        LtdSettings(heads=4, window=24, selection="fixed:0", branches=("raw",)),
         *[
             LtdSettings(heads=4, branches=branches, position=position)
             for branches in (("raw",), ("delta",), ("raw", "delta"))
