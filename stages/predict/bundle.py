@@ -7,8 +7,8 @@ whatever is wrong with it ends in one line that names the file.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.heads.head import Head
-    from storage.spec import FeatureSpec
 
 MAX_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
 _METADATA_KEY = "ltdpipe"
 _REFERENCE = "calibration.features"
-_MAX_MESSAGE = 500  # of what a file states
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,6 @@ def _manifest(path: Path, text: str) -> BundleManifest:
         raise DataError(f"{path} is no bundle that can be used: {first_fault(error)}") from error
     except ValueError as error:
         raise DataError(f"{path} is no bundle: its metadata are no JSON ({_one_line(error)})") from error
-
-
-def spec_difference(here: FeatureSpec, there: FeatureSpec) -> str:
-    """Say in one line which settings of two specs differ, whatever else is stored; empty where none does."""
-    stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "patches": None}
-    difference = printable(replace(here, **stored).difference(replace(there, **stored)))
-    return difference if len(difference) <= _MAX_MESSAGE else f"{difference[:_MAX_MESSAGE]}..."
 
 
 def bundle_card(path: Path) -> str:

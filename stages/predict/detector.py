@@ -19,13 +19,13 @@ from stages.extract.backbone import Backbone, feature_spec, load_backbone
 from stages.extract.read_image import ReadResult, ReadSpec, Task, read_image
 from stages.extract.settings import ExtractSettings
 from stages.extract.views import THUMBNAIL_SIDE, Recipe
-from stages.predict.bundle import Bundle, read_bundle, spec_difference
+from stages.predict.bundle import Bundle, read_bundle
 from stages.predict.inputs import spelled
 from stages.predict.likeness import last_features
 from stages.predict.manifest import REAL, SYNTHETIC, UNSURE, Calibration
 from stages.predict.results import Prediction
 from storage.errors import DataError, SettingError
-from storage.names import to_path, to_text
+from storage.names import printable, to_path, to_text
 from storage.sources import Sources
 from storage.spec import image_axis
 from storage.views import WEB, View, expand_views
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # What an image meets on its way through platforms: changes that a sound verdict survives, and those that are usual.
 CHECKS = {"mild": ("jpeg:95", "jpeg:85", "webp:90", "scale:0.9", "scale:1.1"), "web": WEB}
 RANDOM_WEIGHTS = "the backbone has random weights: fit for the demo, but verdicts on other pictures mean nothing"
+_MAX_MESSAGE = 500  # of what a file states
 _CLIPPED_MODES = ("I", "F")  # and "I;16", "I;16B": more than 8 bits of grey
 
 
@@ -58,10 +59,12 @@ class Detector:
         self.tiles, self._side = self.manifest.tiles or 1, backbone.card.size
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
         local = feature_spec(backbone, settings, self.read_spec(), View("clean"))
-        difference = spec_difference(self.manifest.spec, local)
+        stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "patches": None}  # these may differ
+        difference = printable(replace(self.manifest.spec, **stored).difference(replace(local, **stored)))
         if difference:
+            cut = difference[:_MAX_MESSAGE] + "..." * (len(difference) > _MAX_MESSAGE)
             raise DataError(
-                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {difference}; name the "
+                f"{bundle.source} does not fit the local backbone, where `here` is the bundle: {cut}; name the "
                 "weights it was made with in --weights, or make a bundle from a head trained on this backbone"
             )
         self.head = bundle.head.to(backbone.device)

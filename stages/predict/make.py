@@ -17,12 +17,14 @@ from stages.extract.registry import BACKBONES
 from stages.extract.views import GEOMETRIES, Recipe, decoder_name, view_spec
 from stages.heads.file import TrainedHead, first_fault
 from stages.heads.model_card import model_card
-from stages.predict.bundle import spec_difference, write_bundle
+from stages.predict.bundle import write_bundle
 from stages.predict.explain import CONSTANT, contributions
 from stages.predict.manifest import Band, Bands, BundleManifest, ClassBands
+from stages.train.data import backbone_difference
 from storage.atomic import sha256_of
 from storage.errors import DataError, SettingError
 from storage.features import FeatureTable
+from storage.names import printable
 from storage.views import ALIGN, VIEW, View, check_tiles, expand_views
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ def _tiles(plan: str, geometry: str) -> int | None:
 def open_features(directory: Path, spec: FeatureSpec) -> FeatureTable:
     """Open an extracted view, of any geometry, for the head that reads ``spec``; a DataError names what differs."""
     table = FeatureTable.open(directory)
-    difference = spec_difference(replace(spec, view={}), replace(table.spec, view={}))
+    difference = printable(backbone_difference(spec, table.spec))
     if difference:
         raise DataError(
             f"{directory} does not fit the head, which is `here`: {difference}; name features that were extracted with "

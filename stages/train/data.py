@@ -57,7 +57,14 @@ class TrainingData:
         opened = {directory: FeatureTable.open(directory) for directory in dict.fromkeys([*views, validation_view])}
         first, *others = opened.values()
         for other in others:
-            check_same_images(first, other)
+            difference = backbone_difference(first.spec, other.spec)
+            if not difference and not first.index["path"].equals(other.index["path"]):
+                difference = f"not the same images, {len(first)} here, {len(other)} there"
+            if difference:
+                raise DataError(
+                    f"{first.directory} and {other.directory} are no views of one corpus: they were made with other "
+                    f"settings or of other images ({difference}); extract all views of the corpus again"
+                )
         return cls(tuple(opened[view] for view in views), opened[validation_view], split_rows(first, settings))
 
     @cached_property
@@ -161,22 +168,3 @@ def backbone_difference(first: FeatureSpec, other: FeatureSpec) -> str:
         return replace(spec, view={"decoder": spec.view.get("decoder")}, taps=(), stored_blocks=(), patches=None)
 
     return backbone(first).difference(backbone(other))
-
-
-def check_same_images(first: FeatureTable, other: FeatureTable) -> None:
-    """Check that two tables show the same images through the same backbone.
-
-    Raises:
-        DataError: they do not; the message says in what they differ.
-    """
-    difference = backbone_difference(first.spec, other.spec)
-    if difference:
-        raise DataError(
-            f"{first.directory} and {other.directory} are no views of one corpus: they were made with other settings "
-            f"({difference}); extract the corpus again"
-        )
-    if not first.index["path"].equals(other.index["path"]):
-        raise DataError(
-            f"{first.directory} ({len(first)} images) and {other.directory} ({len(other)}) do not hold the same "
-            "images; extract all views of the corpus again"
-        )

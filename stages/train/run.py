@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
-import json
 from dataclasses import asdict, astuple, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from stages.heads.head import Head
     from stages.heads.settings import HeadSettings, TrainSettings
     from stages.reporter import Progress, Reporter
     from stages.train.batches import FeatureBatches
@@ -136,11 +133,6 @@ class _Corpus:
         self.spec, self.device = data.views[0].spec, best_device()
         self.threads = threads or default_threads(self.spec.width)
 
-    def build(self, settings: HeadSettings) -> Head:
-        """Return a head that reads these features, its weights drawn from torch's generator."""
-        spec = self.spec
-        return build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
-
 
 class _Job:
     """A head to train, and its file, which is linked to its place in the end.
@@ -188,13 +180,13 @@ class _Job:
 
     def start(self, settings: HeadSettings, *, announce: bool = False) -> Training:
         """Return the training of a head as far as it was kept: in the store, which outlives a stopped DVC stage."""
-        identity = json.dumps({**self._provenance(), "settings": settings.model_dump(mode="json")}, sort_keys=True)
-        kept = training_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
+        kept = training_folder() / f"{recipe([self._provenance(), settings.model_dump(mode='json')], ())}.pt"
         self._unfinished.add(kept)
         torch.manual_seed(self.head.seed)
-        module = self._corpus.build(settings).to(self._corpus.device)
+        spec = self._corpus.spec
+        module = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
         return Training(
-            module,
+            module.to(self._corpus.device),
             self.settings,
             self.head.seed,
             name=self.head.name,
