@@ -236,7 +236,7 @@ def _read(
             raise DataError(
                 f"{what} {path} has schema version {metadata['schema']}, this ltdpipe reads {SCHEMA_VERSION}; {remedy}"
             )
-        spec = FeatureSpec.from_json(json.dumps(metadata["spec"]))
+        spec = FeatureSpec.from_json(json.dumps(metadata["spec"]), f"{what} {path}")
         shards = metadata["shards"] if what == "index" else [metadata["shard"]]
         metadata["shards"] = tuple(ShardRecord(**shard) for shard in shards)
         stated = metadata["key"]

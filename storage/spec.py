@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from storage.errors import DataError
+
 SCHEMA_VERSION = 1
 
 _IMAGE_TAPS = ("embedding", "pooled", "mean")  # one vector an image; the others have one for each block
@@ -66,9 +68,19 @@ class FeatureSpec:
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> FeatureSpec:
-        """Rebuild the spec that :meth:`to_json` wrote."""
+    def from_json(cls, text: str, source: str) -> FeatureSpec:
+        """Rebuild the spec that :meth:`to_json` wrote.
+
+        Raises:
+            DataError: it has a setting that is not known here; the message begins with ``source``, the file.
+        """
         fields: dict[str, Any] = json.loads(text)
+        unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise DataError(
+                f"{source} was written by another version of ltdpipe: this one does not know the feature setting(s) "
+                f"{', '.join(unknown)}; use that version, or make the features and what was trained on them anew"
+            )
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**(fields | lists))
 

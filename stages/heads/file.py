@@ -109,7 +109,7 @@ class TrainedHead:
         """Read a head file.
 
         Raises:
-            DataError: it is missing, damaged, or holds other weights than its settings ask for.
+            DataError: it is missing, damaged, of another version, or holds other weights than its settings ask for.
         """
         weights, metadata = load_head(path)
         missing = [name for name in ("settings", "feature_spec") if name not in metadata]
@@ -121,7 +121,7 @@ class TrainedHead:
             raise DataError(
                 f"head {path} has settings that are not known here ({first_fault(error)}); train it again"
             ) from error
-        spec = FeatureSpec.from_json(metadata["feature_spec"])
+        spec = FeatureSpec.from_json(metadata["feature_spec"], f"head {path}")
         return cls(path, head_with(path, settings, spec, weights).to(best_device()), settings, spec, metadata)
 
 

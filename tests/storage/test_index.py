@@ -73,7 +73,7 @@ def test_indexes_come_back(tmp_path_factory, rows, records, corpus):
     )
 )  # fmt: skip
 def test_settings_come_back_with_their_key(made):
-    again = FeatureSpec.from_json(made.to_json())
+    again = FeatureSpec.from_json(made.to_json(), "a file")
     assert (again, again.key, again.difference(made)) == (made, made.key, "")
 
 
@@ -118,6 +118,7 @@ def test_metadata_columns_or_a_hash_that_do_not_fit_are_refused_by_name(tmp_path
         ({"schema": 99}, "schema version 99"),
         ({"spec": {**good["spec"], "precision": "fp16"}}, "states the key"),
         ({"spec": {"backbone": "toy"}}, "damaged"),
+        ({"spec": {**good["spec"], "grid": 7}}, r"another version of ltdpipe.* does not know the feature .* grid;"),
         ({"shards": [{"name": "a"}]}, "damaged"),
     ):
         text = json.dumps({**good, **change}).encode()

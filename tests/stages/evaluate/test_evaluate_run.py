@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ from stages.evaluate.run import HeadToScore, run, run_views
 from stages.evaluate.scores import ScoreCard, read_scores
 from stages.heads.file import build_head
 from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
+from stages.predict.make import run as make_bundle
 from stages.train.data import split_rows
 from storage.atomic import sha256_of
 from storage.errors import DataError
@@ -161,6 +164,19 @@ def test_weights_that_do_not_fit_their_settings_are_refused_by_name(tmp_path, he
     write_view(tmp_path / "clean")
     with pytest.raises(DataError, match="odd does not hold the weights its settings ask for"):
         run(features=tmp_path / "clean", head=tmp_path / "odd", out=tmp_path / "s.parquet")
+
+
+def test_a_head_of_another_version_s_features_is_refused_with_the_setting_that_is_not_known(tmp_path, head):
+    weights, metadata = load_head(head)
+    spec = json.dumps(json.loads(metadata["feature_spec"]) | {"grid": 7})
+    save_head(tmp_path / "newer", weights, metadata | {"feature_spec": spec})
+    write_view(tmp_path / "clean")
+    for use in (
+        lambda: run(features=tmp_path / "clean", head=tmp_path / "newer", out=tmp_path / "s.parquet"),
+        lambda: make_bundle(head=tmp_path / "newer", out=tmp_path / "b.ltd"),
+    ):
+        with pytest.raises(DataError, match=r"head \S+newer was written by another version .* setting\(s\) grid;"):
+            use()
 
 
 def test_ten_crops_are_one_view_with_the_mean_of_their_logits(tmp_path, head):
