@@ -82,7 +82,7 @@ def main() -> None:
     for in_flight in (0, 2):
         gpu: Any = SimulatedGpu(in_flight)
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-            spec = feature_spec(gpu, ExtractSettings(), read_spec, View("clean"))
+            spec = feature_spec(gpu, ExtractSettings(), read_spec.recipe, View("clean"))
             store = CorpusFolder(Path(folder), spec)
             plans = plan_shards(manifest, [np.arange(images)], [store.free_numbers()], 1024)
             timing = make_shards(

@@ -161,7 +161,7 @@ def encoding(name: str, device: torch.device) -> float:
             "likewise",
         )
     read_spec = ReadSpec(Sources.of("/"), (View("clean"),), Recipe("crop224-pad", size))
-    spec = feature_spec(backbone, ExtractSettings(backbone=name, taps=TAPS), read_spec, View("clean"))
+    spec = feature_spec(backbone, ExtractSettings(backbone=name, taps=TAPS), read_spec.recipe, View("clean"))
 
     def extracted() -> None:  # as extraction does: rounded and copied behind the next batch
         pending = deque([backbone.submit(pixels, spec)])

@@ -78,7 +78,7 @@ def bundle_of(folder: Path, settings: HeadSettings) -> Path:
     backbone = load_backbone("demo-vit", weights="default", precision="fp32")
     view = View("clean")
     job = ReadSpec(Sources.of("/"), (view,), Recipe("crop224-pad", backbone.card.size))
-    spec = feature_spec(backbone, ExtractSettings(backbone="demo-vit"), job, view)
+    spec = feature_spec(backbone, ExtractSettings(backbone="demo-vit"), job.recipe, view)
     torch.manual_seed(0)
     head = build_head(settings, blocks=spec.blocks, width=spec.width, embedding=spec.embedding)
     path = folder / f"{settings.type}.safetensors"

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.extract.read_image import ReadSpec
     from stages.extract.settings import ExtractSettings
+    from stages.extract.views import Recipe
     from storage.views import View
 
     # tap -> float16 features as stored, and tap -> (N,) the largest magnitude of each image before rounding
@@ -195,7 +195,7 @@ class Backbone(BackboneIdentity):
         return token.float().clone()
 
 
-def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, reading: ReadSpec, view: View) -> FeatureSpec:
+def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, recipe: Recipe, view: View) -> FeatureSpec:
     """Return what the features of a view will be: every setting that can change them.
 
     Raises:
@@ -213,7 +213,7 @@ def feature_spec(backbone: BackboneIdentity, settings: ExtractSettings, reading:
         width=card.width,
         embedding=card.embedding,
         taps=tuple(sorted(settings.taps)),
-        view=view_spec(view, reading.recipe, apply_exif=reading.apply_exif),
+        view=view_spec(view, recipe),
         mean=card.mean,
         std=card.std,
         precision=backbone.precision,

@@ -285,7 +285,7 @@ def _task(work: _Work, plan: ShardPlan) -> Timing | _Failure:
 
 def _check_features(backbone: Backbone, work: _Work) -> None:
     for view, folder in zip(work.read_spec.views, work.folders, strict=True):
-        differing = feature_spec(backbone, work.settings, work.read_spec, view).difference(folder.spec)
+        differing = feature_spec(backbone, work.settings, work.read_spec.recipe, view).difference(folder.spec)
         if differing:
             raise ResourceError(
                 f"worker {get_worker().name} at {get_worker().address} would make other features than this run's "

@@ -83,8 +83,8 @@ def measured_rate(backbone: str, *, loaders: int | None = None, seconds: float =
     tasks = (Task(f"{number % _PHOTOGRAPHS:05d}.jpg", (0,)) for number in count())
     with tempfile.TemporaryDirectory(prefix="ltdpipe-rate-") as folder:
         make_photographs(Path(folder), _PHOTOGRAPHS)
-        read_spec = ReadSpec(Sources(folder), (view,), Recipe("crop224-pad", model.card.size))
-        spec = feature_spec(model, settings, read_spec, view)
+        recipe = Recipe("crop224-pad", model.card.size)
+        read_spec, spec = ReadSpec(Sources(folder), (view,), recipe), feature_spec(model, settings, recipe, view)
         pixels = np.empty((_BATCH[device], *read_spec.shape[1:]), np.uint8)
         under_way: deque[Callable[[], Encoded]] = deque()
         with open_loaders(read_spec, Runtime(loaders=loaders).loaders_on(device), 2 * len(pixels)) as read:

@@ -50,14 +50,12 @@ class ReadSpec:
     Attributes:
         sources: where the manifest's paths lead.
         views: all views of the run.
-        recipe: geometry, size and seed.
-        apply_exif: turn images as their EXIF orientation says.
+        recipe: how each becomes pixels.
     """
 
     sources: Sources
     views: tuple[View, ...]
     recipe: Recipe
-    apply_exif: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -133,7 +131,7 @@ def read_image(
     """
     timing, errors, tiles = Timing(), dict[int, str](), dict[int, tuple[int, int]]()
     content = partial(spec.sources.read, task.path) if source is None else source
-    metadata, image = decode(content, apply_exif=spec.apply_exif, timing=timing)
+    metadata, image = decode(content, apply_exif=spec.recipe.apply_exif, timing=timing)
     started = time.perf_counter()
     if image is not None:
         encoded = image if task.quality is None else None

@@ -134,19 +134,19 @@ def run(
     card = BACKBONES[settings.backbone]
     if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
-    recipe = Recipe(geometry, card.size, settings.augmentation_seed)
+    recipe = Recipe(geometry, card.size, settings.augmentation_seed, settings.apply_exif)
     plain, aligned = (tuple(v for v in expand_views(views) if v.aligned is which) for which in (False, True))
     for view in (*plain, *aligned):
         refuse_foreign(out / view.directory)
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
         job = _Job(corpus, root, sources, settings, store, owner, out, reporter, runtime, backbone, make)
-        indexes, made, timing = job.extract(ReadSpec(sources, plain, recipe, settings.apply_exif), manifest)
+        indexes, made, timing = job.extract(ReadSpec(sources, plain, recipe), manifest)
         if aligned:  # how their images are encoded is known when the clean view is there
             qualities, digest = alignment(read_index(out / VIEW / INDEX_NAME).table, corpus)
             recipe = replace(recipe, alignment=digest)
             images = manifest.append_column(QUALITY, qualities)
-            others = job.extract(ReadSpec(sources, aligned, recipe, settings.apply_exif), images)
+            others = job.extract(ReadSpec(sources, aligned, recipe), images)
             indexes, made = indexes | others[0], made | others[1]
             timing.add(others[2])
     return _summarise(indexes, made, card.size, timing)
@@ -173,7 +173,7 @@ class _Job:
         corpus, reporter, runtime, backbone = self.corpus, self.reporter, self.runtime, self.backbone
 
         def folders_of(backbone: BackboneIdentity) -> list[CorpusFolder]:
-            specs = [feature_spec(backbone, self.settings, read_spec, view) for view in read_spec.views]
+            specs = [feature_spec(backbone, self.settings, read_spec.recipe, view) for view in read_spec.views]
             roots = roots_note(self.sources)
             return [corpus_folder(self.store, corpus, spec, project=self.owner, roots=roots) for spec in specs]
 

@@ -44,12 +44,14 @@ class Recipe:
         geometry: a name in ``GEOMETRIES``.
         size: S, the backbone's input side in pixels.
         seed: of all random draws.
+        apply_exif: turn images as their EXIF orientation says.
         alignment: digest of what decides how images of aligned views are encoded (``stages.extract.align``).
     """
 
     geometry: str
     size: int
     seed: int = 0
+    apply_exif: bool = False
     alignment: str | None = None
 
 
@@ -255,13 +257,13 @@ def decoder_name(*, apply_exif: bool) -> str:
     return "pillow-rgb-exif-1" if apply_exif else "pillow-rgb-1"
 
 
-def view_spec(view: View, recipe: Recipe, *, apply_exif: bool) -> dict[str, Any]:
+def view_spec(view: View, recipe: Recipe) -> dict[str, Any]:
     """Return the part of the feature key that describes the way from file to pixels.
 
     Only what can change this view is in it: the seed of views without a draw is not.
     """
     spec = {
-        "decoder": decoder_name(apply_exif=apply_exif),
+        "decoder": decoder_name(apply_exif=recipe.apply_exif),
         "geometry": "short256-crop224" if view.kind in _OWN_CROP else recipe.geometry,
         "size": recipe.size,
         "augmentation": "none" if view.directory == VIEW else view.directory,

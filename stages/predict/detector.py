@@ -58,7 +58,7 @@ class Detector:
         self.manifest, self.calibration = bundle.manifest, bundle.manifest.calibration
         self.tiles, self._side = self.manifest.tiles or 1, backbone.card.size
         settings = ExtractSettings(backbone=backbone.card.name, taps=(self.manifest.tap,))
-        local = feature_spec(backbone, settings, self.read_spec(), View("clean"))
+        local = feature_spec(backbone, settings, self.read_spec().recipe, View("clean"))
         stored: dict[str, Any] = {"taps": (), "stored_blocks": (), "patches": None}  # these may differ
         difference = printable(replace(self.manifest.spec, **stored).difference(replace(local, **stored)))
         if difference:
@@ -127,8 +127,8 @@ class Detector:
         if self.tiles > 1:
             views = tuple(View("tiles", at, view.steps, most=self.tiles) for view in views for at in range(self.tiles))
         views += (View("thumbnail"),) if thumbnails else ()
-        recipe = Recipe(self.manifest.geometry, self.backbone.card.size)
-        return ReadSpec(Sources.of("/"), views, recipe, self.manifest.apply_exif)
+        recipe = Recipe(self.manifest.geometry, self.backbone.card.size, apply_exif=self.manifest.apply_exif)
+        return ReadSpec(Sources.of("/"), views, recipe)
 
     def name(self, check: str | None) -> str:
         """Return what results call this detector."""

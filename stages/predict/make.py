@@ -66,7 +66,7 @@ def run(
     if geometry not in GEOMETRIES:
         raise SettingError(f"geometry {geometry!r} is not known; choose from {', '.join(GEOMETRIES)}")
     apply_exif = trained.view.get("decoder") == decoder_name(apply_exif=True)
-    view = view_spec(View("clean"), Recipe(geometry, BACKBONES[trained.backbone].size), apply_exif=apply_exif)
+    view = view_spec(View("clean"), Recipe(geometry, BACKBONES[trained.backbone].size, apply_exif=apply_exif))
     spec = replace(
         trained,
         view=view | {"decoder": trained.view.get("decoder", view["decoder"])},

@@ -21,13 +21,11 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from running import PROJECT
 from stages.extract import demo_vit, towers
 from stages.extract.backbone import Backbone, BackboneIdentity, feature_spec, load_backbone
-from stages.extract.read_image import ReadSpec
 from stages.extract.registry import BACKBONES, BackboneCard
 from stages.extract.settings import ExtractSettings
 from stages.extract.towers import TimmTower, build_tower
 from stages.extract.views import Recipe
 from storage.errors import SettingError
-from storage.sources import Sources
 from storage.views import View
 
 ALL = ("cls", "ln2_cls", "embedding", "pooled", "mean")
@@ -123,10 +121,9 @@ def test_attention_is_torchs_own_weights(tiny, name, taps):
 def test_attention_is_refused_where_a_backbone_does_not_tell():
     card = BACKBONES["siglip2-vit-b-16"]
     backbone = BackboneIdentity(card=card, weights="", device=CPU, precision="fp32")
-    reading = ReadSpec(Sources("images"), (View("clean"),), Recipe("crop224-pad", card.size))
     settings = ExtractSettings(backbone=card.name, taps=("cls", "attention"))
     with pytest.raises(SettingError, match="siglip2-vit-b-16 has no tap attention"):
-        feature_spec(backbone, settings, reading, View("clean"))
+        feature_spec(backbone, settings, Recipe("crop224-pad", card.size), View("clean"))
 
 
 def test_ln2_is_the_norm_inside_each_block(tiny):

@@ -221,7 +221,7 @@ def test_ten_crops_of_a_small_image_are_padded():
 def test_key_holds_what_changes_a_view_and_nothing_else():
     def spec(setting: str, geometry: str = "tile224", seed: int = 0, apply_exif: bool = False):
         (view,) = expand_views([setting])
-        return view_spec(view, Recipe(geometry, 224, seed), apply_exif=apply_exif)
+        return view_spec(view, Recipe(geometry, 224, seed, apply_exif))
 
     decoded = {"decoder": "pillow-rgb-1", "geometry": "tile224", "size": 224}
     assert spec("clean") == decoded | {"augmentation": "none"}
@@ -234,5 +234,5 @@ def test_key_holds_what_changes_a_view_and_nothing_else():
     assert spec("clean") != spec("clean", geometry="crop224-pad")
     assert spec("clean") != spec("clean", apply_exif=True)
     (clean,) = expand_views(["clean"])
-    assert view_spec(clean, Recipe("tile224", 336), apply_exif=False)["size"] == 336
+    assert view_spec(clean, Recipe("tile224", 336))["size"] == 336
     assert len({str(spec(name)) for name in ("clean", "val", "train:1", "jpeg:70", "jpeg:71", "blur:1")}) == 6
