@@ -1,11 +1,11 @@
 """What a bias of file formats does to a head, and what aligned views do about it.
 
-Training images are crops of the demo with one generator; reals are JPEG files and fakes PNG files, which is the bias.
+Training images are crops of the demo with its generators in turn; reals are JPEG files and fakes PNG files: the bias.
 Heads are trained on the view clean (the bias as it is) and on the view align, and, to see what alignment costs, on the
 same pictures without a bias. All are tested on other pictures in four pairings of formats. Prints AUC, mean and range
 over the seeds.
 
-python -m benchmarks.aligned [--seeds 5] [--generator nearest] [--qualities 75 95] [--images 300]
+python -m benchmarks.aligned [--seeds 5] [--first-seed 0] [--generators nearest ...] [--qualities 40 70] [--images 300]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -29,6 +29,9 @@ from stages.scan.run import run as scan
 from stages.train.run import HeadToTrain
 from stages.train.run import run as train
 from storage.features import FeatureTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAIRINGS = {
     "as trained": ("jpeg", "png"),
@@ -47,7 +50,7 @@ def write_images(
     formats: dict[str, tuple[str, ...]],
     *,
     half: str,
-    generator: str,
+    generators: Sequence[str],
     count: int,
     seed: int,
     qualities: tuple[int, int] = (75, 95),
@@ -58,7 +61,7 @@ def write_images(
     for kind, wanted in formats.items():
         for number in range(count):
             crop = random_crop(halves, draw)
-            crop = crop if kind == "real" else GENERATORS[generator](crop)
+            crop = crop if kind == "real" else GENERATORS[generators[number % len(generators)]](crop)
             quality = int(draw.integers(*qualities, endpoint=True))
             for form in wanted:
                 (folder / kind / form).mkdir(parents=True, exist_ok=True)
@@ -78,10 +81,10 @@ def features(folder: Path, name: str, views: tuple[str, ...]) -> Path:
 
 
 def one_seed(
-    folder: Path, generator: str, qualities: tuple[int, int], count: int, seed: int
+    folder: Path, generators: Sequence[str], qualities: tuple[int, int], count: int, seed: int
 ) -> dict[tuple[str, str, str], float]:
     """Return (head, view it was trained on, pairing) -> AUC."""
-    made: dict[str, Any] = {"generator": generator, "seed": seed, "qualities": qualities}
+    made: dict[str, Any] = {"generators": generators, "seed": seed, "qualities": qualities}
     write_images(
         folder / "test", dict.fromkeys(("real", "fake"), ("jpeg", "png")), half="right", count=count // 2, **made
     )
@@ -112,15 +115,16 @@ def main() -> None:
     """Run all seeds and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--generator", choices=GENERATORS, default="nearest")
-    parser.add_argument("--qualities", type=int, nargs=2, default=(75, 95), help="Of JPEG files, from and to.")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--generators", nargs="+", choices=GENERATORS, default=list(GENERATORS), metavar="NAME")
+    parser.add_argument("--qualities", type=int, nargs=2, default=(40, 70), help="Of JPEG files, from and to.")
     parser.add_argument("--images", type=int, default=300, help="Of each class, to train on; half as many test.")
     options = parser.parse_args()
     results = []
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["LTDPIPE_STORE"] = f"{folder}/store"
-            results.append(one_seed(Path(folder), options.generator, options.qualities, options.images, seed))
+            results.append(one_seed(Path(folder), options.generators, options.qualities, options.images, seed))
     print(f"{'head':<8}{'trained on':<18}" + "".join(f"{pairing:>24}" for pairing in PAIRINGS))
     for head, trained in dict.fromkeys(key[:2] for key in results[0]):
         cells = []

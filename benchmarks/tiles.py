@@ -55,7 +55,9 @@ def main() -> None:
         os.environ["LTDPIPE_STORE"] = f"{folder}/store"
         root = Path(folder)
         formats = dict.fromkeys(("real", "fake"), ("png",))
-        write_images(root / "train", formats, half="left", generator=options.generator, count=options.training, seed=0)
+        write_images(
+            root / "train", formats, half="left", generators=[options.generator], count=options.training, seed=0
+        )
         view, head = features(root, "train", ("clean",)) / "clean", root / "ltd.safetensors"
         heads = [HeadToTrain(name="ltd", settings=LtdSettings(selection="fixed:11"), seed=0, out=head)]
         train(views=[view], validation_view=view, heads=heads, settings=TRAIN, reporter=SilentReporter())
