@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from stages.extract.settings import Runtime
     from stages.reporter import Reporter
     from storage.corpus_folder import CorpusFolder
     from storage.sources import Sources
@@ -48,6 +50,26 @@ class ShardPlan:
 
     images: pa.Table
     shards: dict[int, int]
+
+
+def plan_missing(
+    folders: Sequence[CorpusFolder], images: pa.Table, sources: Sources, reporter: Reporter, runtime: Runtime
+) -> list[ShardPlan]:
+    """Drop from the folders of a corpus's views what is stale, and plan the shards of what they lack then.
+
+    The caller holds the folders' locks.
+
+    Raises:
+        DataError: an image that has to be read is gone, or has another size than the manifest says.
+    """
+    content_hash = cache(partial(_hash_content, sources))  # each image is read once for all views
+    check = runtime.check_content
+    missing = [
+        _drop_stale(folder, images, sources, reporter, content_hash=content_hash, check_content=check)
+        for folder in folders
+    ]
+    _check_on_disk(images.take(np.unique(np.concatenate(missing))), sources, folders[0].corpus)
+    return plan_shards(images, missing, [folder.free_numbers() for folder in folders], runtime.shard_size)
 
 
 def plan_shards(
@@ -74,7 +96,7 @@ def plan_shards(
     return sorted(plans.values(), key=lambda plan: plan.images["path"][0].as_py())
 
 
-def drop_stale(
+def _drop_stale(
     folder: CorpusFolder,
     manifest: pa.Table,
     sources: Sources,
@@ -98,7 +120,7 @@ def drop_stale(
         manifest: the images wanted.
         sources: where they lie.
         reporter: gets a note of what is dropped.
-        content_hash: of an image; one for all views of a run, so that each image is read once.
+        content_hash: of an image.
         check_content: read and hash every image.
     """
     folder.clean(reporter.warn)
@@ -158,7 +180,7 @@ def roots_note(sources: Sources) -> str:
     return "".join(f"{to_text(root if is_url(root) else os.path.normpath(root))}\n" for root in roots)
 
 
-def check_on_disk(images: pa.Table, sources: Sources, corpus: str) -> None:
+def _check_on_disk(images: pa.Table, sources: Sources, corpus: str) -> None:
     """Check that the files to be read are there with the size that the manifest says.
 
     Images in an archive that is damaged by now are passed over: reading them records the reason.
@@ -181,7 +203,7 @@ def check_on_disk(images: pa.Table, sources: Sources, corpus: str) -> None:
             )
 
 
-def hash_content(sources: Sources, path: str) -> str | None:
+def _hash_content(sources: Sources, path: str) -> str | None:
     """Return the sha256 of an image's bytes, None where they cannot be read."""
     try:
         return hashlib.sha256(sources.read(path)).hexdigest()

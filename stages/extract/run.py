@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from stages.extract.align import QUALITY, alignment
 from stages.extract.backbone import feature_spec, load_backbone
 from stages.extract.encode import make_shards
-from stages.extract.plan import check_on_disk, drop_stale, hash_content, plan_shards, roots_note
+from stages.extract.plan import plan_missing, roots_note
 from stages.extract.read_image import ReadSpec, Timing
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime
@@ -130,88 +130,66 @@ def run(
         ResourceError: features made on a GPU are to be completed without one.
     """
     runtime = runtime or Runtime()
-    sources = Sources.of(_absolute(root), None if reals is None else _absolute(reals))
     card = BACKBONES[settings.backbone]
     if card.token != "class" and {"cls", "ln2_cls"} & set(settings.taps):  # noqa: S105 - no password
         reporter.note(f"{card.name} has no class token: cls holds the mean of its patch tokens")
+    sources = Sources.of(_absolute(root), None if reals is None else _absolute(reals))
     recipe = Recipe(geometry, card.size, settings.augmentation_seed, settings.apply_exif)
     plain, aligned = (tuple(v for v in expand_views(views) if v.aligned is which) for which in (False, True))
     for view in (*plain, *aligned):
         refuse_foreign(out / view.directory)
+
+    def folders_of(backbone: BackboneIdentity, read_spec: ReadSpec) -> list[CorpusFolder]:
+        specs = [feature_spec(backbone, settings, read_spec.recipe, view) for view in read_spec.views]
+        return [corpus_folder(store, corpus, spec, project=owner, roots=roots_note(sources)) for spec in specs]
+
+    images, read_spec = manifest, ReadSpec(sources, plain, recipe)
+    indexes: dict[str, Index] = {}
+    made: dict[str, int] = {}
+    timing = Timing()
     with ExitStack() as stack:
         backbone, make = _worker(settings, runtime, reporter, stack)
-        job = _Job(corpus, root, sources, settings, store, owner, out, reporter, runtime, backbone, make)
-        indexes, made, timing = job.extract(ReadSpec(sources, plain, recipe), manifest)
-        if aligned:  # how their images are encoded is known when the clean view is there
-            qualities, digest = alignment(read_index(out / VIEW / INDEX_NAME).table, corpus)
-            recipe = replace(recipe, alignment=digest)
-            images = manifest.append_column(QUALITY, qualities)
-            others = job.extract(ReadSpec(sources, aligned, recipe), images)
-            indexes, made = indexes | others[0], made | others[1]
-            timing.add(others[2])
+        if settings.precision == "auto":
+            backbone = _as_before(backbone, partial(folders_of, read_spec=read_spec), corpus, reporter)
+        for chosen in filter(None, (plain, aligned)):
+            if chosen is aligned:  # how their images are encoded is known when the clean view is there
+                qualities, digest = alignment(read_index(out / VIEW / INDEX_NAME).table, corpus)
+                images = manifest.append_column(QUALITY, qualities)
+                read_spec = ReadSpec(sources, aligned, replace(recipe, alignment=digest))
+            names, folders = [view.directory for view in chosen], folders_of(backbone, read_spec)
+            with ExitStack() as locks:
+                for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all: no deadlock
+                    locks.enter_context(folder.lock(reporter.note))
+                plans = plan_missing(folders, images, sources, reporter, runtime)
+                made |= {
+                    name: sum(len(plan.images) for plan in plans if view in plan.shards)
+                    for view, name in enumerate(names)
+                }
+                total = sum(len(plan.images) for plan in plans)
+                if total:
+                    _check_precision(backbone, corpus, total)
+                    with reporter.progress(f"extract {corpus}", total, "images") as progress:
+                        knobs = {"progress": progress, "runtime": runtime, "notify": reporter.note}
+                        timing.add(make(backbone, read_spec, folders, plans, **knobs))
+                    for folder in folders:
+                        folder.clean(reporter.warn)
+                indexes |= _publish(dict(zip(names, folders, strict=True)), images, root, out, reporter)
     return _summarise(indexes, made, card.size, timing)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a run works with; see :func:`run`."""
-
-    corpus: str
-    root: Path | str
-    sources: Sources
-    settings: ExtractSettings
-    store: Path
-    owner: Path | None
-    out: Path
-    reporter: Reporter
-    runtime: Runtime
-    backbone: BackboneIdentity
-    make: Callable[..., Timing]
-
-    def extract(self, read_spec: ReadSpec, manifest: pa.Table) -> tuple[dict[str, Index], dict[str, int], Timing]:
-        """Make and publish what the views lack; return their indexes, how many images were encoded, and the time."""
-        corpus, reporter, runtime, backbone = self.corpus, self.reporter, self.runtime, self.backbone
-
-        def folders_of(backbone: BackboneIdentity) -> list[CorpusFolder]:
-            specs = [feature_spec(backbone, self.settings, read_spec.recipe, view) for view in read_spec.views]
-            roots = roots_note(self.sources)
-            return [corpus_folder(self.store, corpus, spec, project=self.owner, roots=roots) for spec in specs]
-
-        if self.settings.precision == "auto":
-            backbone = _as_before(backbone, folders_of, corpus, reporter)
-        folders = folders_of(backbone)
-        with ExitStack() as locks:
-            for folder in sorted(folders, key=lambda folder: folder.directory):  # one order for all runs: no deadlock
-                locks.enter_context(folder.lock(reporter.note))
-            content_hash, check = cache(partial(hash_content, self.sources)), runtime.check_content
-            missing = [
-                drop_stale(folder, manifest, self.sources, reporter, content_hash=content_hash, check_content=check)
-                for folder in folders
-            ]
-            timing = Timing()
-            if any(map(len, missing)):
-                check_on_disk(manifest.take(np.unique(np.concatenate(missing))), self.sources, corpus)
-                numbers = [folder.free_numbers() for folder in folders]
-                plans = plan_shards(manifest, missing, numbers, runtime.shard_size)
-                total = sum(len(plan.images) for plan in plans)
-                _check_precision(backbone, corpus, total)
-                with reporter.progress(f"extract {corpus}", total, "images") as progress:
-                    knobs = {"progress": progress, "runtime": runtime, "notify": reporter.note}
-                    timing = self.make(backbone, read_spec, folders, plans, **knobs)
-                for folder in folders:
-                    folder.clean(reporter.warn)
-            names = [view.directory for view in read_spec.views]
-            shards = [folder.write_index(manifest) for folder in folders]
-            files = [folder.directory / INDEX_NAME for folder in folders]
-            indexes = {name: read_index(file, _SEEN) for name, file in zip(names, files, strict=True)}
-            errors = _errors(indexes)
-            if not errors.null_count:
-                reasons = "; ".join(errors.unique().to_pylist())
-                found = f"none of {len(manifest)} images below {self.root} can be read ({reasons})"
-                raise DataError(f"corpus {corpus!r}: {found}")
-            for folder, name, used in zip(folders, names, shards, strict=True):
-                publish(folder, self.out / name, used, reporter.note)
-        return indexes, dict(zip(names, map(len, missing), strict=True)), timing
+def _publish(
+    folders: Mapping[str, CorpusFolder], images: pa.Table, root: Path | str, out: Path, reporter: Reporter
+) -> dict[str, Index]:
+    """Write the indexes of the views, show these below ``out``, and return of each what a summary needs."""
+    shards = {name: folder.write_index(images) for name, folder in folders.items()}
+    indexes = {name: read_index(folder.directory / INDEX_NAME, _SEEN) for name, folder in folders.items()}
+    errors = _errors(indexes)
+    if not errors.null_count:
+        corpus, reasons = next(iter(folders.values())).corpus, "; ".join(errors.unique().to_pylist())
+        raise DataError(f"corpus {corpus!r}: none of {len(images)} images below {root} can be read ({reasons})")
+    for name, folder in folders.items():
+        publish(folder, out / name, shards[name], reporter.note)
+    return indexes
 
 
 def _worker(
