@@ -306,7 +306,7 @@ def test_an_archive_beside_what_it_holds_is_left_out_and_both_are_named(folder):
     miniatures.pack(folder / "all.zip", {**content, "real/3.png": miniatures.picture("3")})
     rows, summary = scanned(folder)
     assert "all.zip!/real/3.png" in rows
-    assert summary.warnings[1] == "all.zip in the root: some images are unpacked there, and listed twice; remove either"
+    assert summary.skipped == {"archive beside its unpacked folder": 1}
 
 
 @pytest.mark.parametrize(
@@ -354,11 +354,10 @@ def test_captions_are_no_labels_and_numbers_below_a_class_folder_are_categories(
     refusal(tmp_path / "root", "rename the folder or correct the file")
 
 
-def test_the_other_columns_of_images_are_counted_and_an_unclear_choice_is_refused(folder):
+def test_one_column_of_images_is_read_and_an_unclear_choice_is_refused(folder):
     table = pa.table({"image": [miniatures.picture("x")], "mask": [miniatures.picture("y")]})
     pq.write_table(table, folder / "fake" / "part.parquet")
-    rows, summary = scanned(folder, "folder")
-    assert summary.skipped == {"image in the column 'mask' of fake/part.parquet": 1}
+    rows, _ = scanned(folder, "folder")
     assert Sources.of(folder).read(list(rows)[2]) == miniatures.picture("x")
     pq.write_table(table.rename_columns(["image_a", "image_b"]), folder / "fake" / "part.parquet")
     refusal(folder, "image_a, image_b are all columns of bytes", "folder", strict=True)
