@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 from storage.remote import ArchiveError, opened, prefetch, stamp_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def readable(location: str) -> Iterator[None]:
             isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
         ):
             raise
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = first_line(error)
         raise ArchiveError(f"archive {location} cannot be read ({reason}); fetch it again, or unpack it") from error
 
 

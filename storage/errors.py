@@ -27,3 +27,8 @@ class ResourceError(LtdpipeError, OSError):
     """The machine cannot do it: no room, no permission, weights that cannot be fetched."""
 
     exit_code = 4
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error of another library says, or its type where it says nothing."""
+    return next(filter(None, str(error).splitlines()), type(error).__name__)

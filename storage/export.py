@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.atomic import PARTIAL_SUFFIX, atomic_path, explained, remove
-from storage.errors import DataError
+from storage.atomic import PARTIAL_SUFFIX, atomic_path, remove
+from storage.published import refuse_foreign
 from storage.spec import image_axis
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def export_features(table: FeatureTable, out: Path, *, taps: Sequence[str], bloc
     """Write the usable images of a view to ``out/shard-00000.parquet`` and so on; yield the images in each file done.
 
     The columns are the index's, and ``<tap>_<block>`` for each block (``embedding`` has none): lists of float16 of a
-    fixed size. Each file is written whole or not at all, and one that holds the same already is kept. What an earlier
-    export left in ``out`` and this one does not write is removed.
+    fixed size. Each file is written whole or not at all. What an earlier export left in ``out`` is replaced.
 
     Args:
         table: the view.
@@ -44,25 +43,17 @@ def export_features(table: FeatureTable, out: Path, *, taps: Sequence[str], bloc
         DataError: a tap or a block was not extracted, a shard is damaged, or ``out`` holds files of another origin.
         ResourceError: ``out`` cannot be written to.
     """
-    schema = _columns(table, np.empty(0, np.int64), taps, blocks).schema
+    _columns(table, np.empty(0, np.int64), taps, blocks)  # refuses what was not extracted
     rows_of = {
         out / f"{shard.removesuffix('.h5')}.parquet": np.flatnonzero(pc.equal(table.index["shard"], shard))
         for shard in table.index["shard"].unique().to_pylist()
     }
-    with explained(out):
-        found = {path: _schema(path) for path in out.iterdir()} if out.exists() else {}
-    foreign = sorted(path.name for path, written in found.items() if written is None)
-    if foreign:
-        raise DataError(f"{out} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
-    remove(*(found.keys() - rows_of.keys()))
+    refuse_foreign(out, _is_export)
+    remove(*(path for path in out.glob("*") if path not in rows_of))
     for path, rows in rows_of.items():
-        index = table.index.take(rows).drop_columns(_OF_SHARDS)
-        written = found.get(path)
-        same = written is not None and (written.names, written.metadata) == (schema.names, schema.metadata)
-        if not same or pq.read_table(path, columns=index.column_names).to_pylist() != index.to_pylist():
-            part = _columns(table, rows, taps, blocks)
-            with atomic_path(path) as partial:
-                pq.write_table(part, partial, use_dictionary=_REPEATING)
+        part = _columns(table, rows, taps, blocks)
+        with atomic_path(path) as partial:
+            pq.write_table(part, partial, use_dictionary=_REPEATING)
         yield len(rows)
 
 
@@ -80,12 +71,9 @@ def _columns(table: FeatureTable, rows: NDArray[np.int64], taps: Sequence[str], 
     return part.replace_schema_metadata({_METADATA_KEY: json.dumps(about, sort_keys=True).encode()})
 
 
-def _schema(path: Path) -> pa.Schema | None:
-    """Return the schema of a file of an export, an empty one of a partial file, and None of any other file."""
-    if path.name.endswith(PARTIAL_SUFFIX):
-        return pa.schema([])
+def _is_export(path: Path) -> bool:
+    """Tell whether a file is of an export, or a partial one."""
     try:
-        schema = pq.read_schema(path)
+        return path.name.endswith(PARTIAL_SUFFIX) or _METADATA_KEY in (pq.read_schema(path).metadata or {})
     except (OSError, pa.ArrowException):
-        return None
-    return schema if _METADATA_KEY in (schema.metadata or {}) else None
+        return False

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.atomic import atomic_path
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,7 +82,7 @@ def read_parquet(
     except FileNotFoundError as error:
         raise DataError(f"{what} {path} does not exist; {remedy}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        fault = next(iter(str(error).splitlines()), type(error).__name__)
+        fault = first_line(error)
     raise DataError(f"{what} {path} cannot be read ({fault}); {remedy}")
 
 

@@ -65,16 +65,21 @@ def publish(folder: CorpusFolder, target: Path, shards: Sequence[ShardRecord], n
         notify(f"copied {copied} files to {target}: no hard links from {folder.directory} (another file system?)")
 
 
-def refuse_foreign(target: Path) -> None:
-    """Refuse a folder to publish to that holds files of others; one that does not exist holds none.
+def is_published(path: Path) -> bool:
+    """Tell by its name whether a file is one that :func:`publish` made."""
+    return _OURS.fullmatch(path.name) is not None
+
+
+def refuse_foreign(target: Path, is_ours: Callable[[Path], bool] = is_published) -> None:
+    """Refuse a folder to write to that holds files of others; one that does not exist holds none.
 
     Raises:
         DataError: it does.
         ResourceError: it cannot be read, or is no folder.
     """
     with explained(target):
-        names = sorted(entry.name for entry in target.iterdir()) if target.exists() else []
-    foreign = [name for name in names if not _OURS.fullmatch(name)]
+        paths = sorted(target.iterdir()) if target.exists() else []
+    foreign = [path.name for path in paths if not is_ours(path)]
     if foreign:
         raise DataError(f"{target} holds files of another origin ({', '.join(foreign[:3])}); choose an empty folder")
 

@@ -186,7 +186,7 @@ def export(*, view: Path, out: Path, taps: list[str] | None, blocks: str | list[
 
     VIEW is a folder of features, as features/photos/clean. Each shard becomes a file with the columns of the index
     (path, label, generator, sets and so on) and one of float16 lists for each tap and block, as cls_11 and embedding.
-    Images that could not be read are left out. The same command goes on after an interruption.
+    Images that could not be read are left out.
     """
     from pipeline.console import ConsoleReporter
     from pipeline.validation import settings_from

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from stages.evaluate.scores import ScoreCard, write_scores
 from storage.atomic import sha256_of
-from storage.errors import DataError, SettingError
+from storage.errors import DataError, SettingError, first_line
 from storage.index import INDEX_NAME, read_index
 from storage.manifest import evaluation_rows
 from storage.names import printable
@@ -148,7 +148,7 @@ def _read(file: Path) -> list[_Row]:
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist; expected a table of scores") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read ({str(error).splitlines()[0]}); expected a table of scores") from error
+        raise DataError(f"{file} cannot be read ({first_line(error)}); expected a table of scores") from error
     if file.suffix in {".jsonl", ".ndjson", ".json"}:
         try:
             return [dict(json.loads(line)) for line in text.split("\n") if line.strip()]

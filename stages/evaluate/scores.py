@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 from storage.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def read_card(path: Path) -> ScoreCard:
     except FileNotFoundError as error:
         raise DataError(f"scores file {path} does not exist; {_REMEDY}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"scores file {path} cannot be read ({str(error).splitlines()[0]}); {_REMEDY}") from error
+        raise DataError(f"scores file {path} cannot be read ({first_line(error)}); {_REMEDY}") from error
     return _card(path, found, ())[0]
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from stages.extract.containers import check_png_pixels, without_metadata
 from stages.extract.views import Recipe, apply_view, degraded, recompress, tile
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,7 +234,7 @@ def _reason(error: Exception) -> str:
     """Return ``kind: what the decoder said``, in one line."""
     if isinstance(error, UnidentifiedImageError):
         return "no image: the content is of no format that is read"
-    text = _first_line(error) or type(error).__name__
+    text = first_line(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: {text}"
     if "truncated" in text.lower() or isinstance(error, EOFError):
@@ -246,11 +246,7 @@ def _refusal(error: Exception) -> str:
     """Return why a file could not be read, in one line."""
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}"
-    return _first_line(error) if isinstance(error, DataError) else f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
+    return first_line(error) if isinstance(error, DataError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 @cache

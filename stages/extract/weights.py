@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from stages.extract.registry import BACKBONES
 from storage.atomic import sha256_of
-from storage.errors import DataError, ResourceError
+from storage.errors import DataError, ResourceError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ def _download(card: BackboneCard, note: Callable[[str], None]) -> Path:
         return Path(hf_hub_download(repository, file, cache_dir=os.environ.get("LTDPIPE_WEIGHTS")))
     except Exception as error:  # the hub raises errors of many libraries
         raise ResourceError(
-            f"the weights of {card.name} are not on this machine and cannot be downloaded ({_first_line(error)}); on a "
+            f"the weights of {card.name} are not on this machine and cannot be downloaded ({first_line(error)}); on a "
             f"machine with internet run `ltdpipe fetch {card.name}` and name its file here, with --weights or in "
             "extract.weights of params.yaml, or use demo-vit"
         ) from error
@@ -230,7 +230,7 @@ def _read(path: Path, *, is_openai: bool) -> tuple[dict[str, Tensor], str | None
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        found = f" ({_first_line(error)})" if isinstance(error, SafetensorError) else ""
+        found = f" ({first_line(error)})" if isinstance(error, SafetensorError) else ""
         raise DataError(
             f"{path} is no weights file that can be read without running code in it{found}: it is damaged, or holds "
             "more than tensors; expected safetensors, or a torch file of tensors alone"
@@ -296,7 +296,3 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -12,7 +12,7 @@ import torch
 from stages.heads.file import build_head
 from stages.heads.settings import HeadSettings, LtdSettings, RineSettings, UnivfdSettings
 from storage.atomic import sha256_of
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 from storage.features import FeatureTable
 from storage.headfile import save_head
 from storage.index import INDEX_NAME, fingerprint, read_index
@@ -137,7 +137,7 @@ def _read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise DataError(f"{file} does not exist") from error
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise DataError(
-            f"{file} cannot be read as a checkpoint of tensors alone ({str(error).splitlines()[0]}); a whole "
+            f"{file} cannot be read as a checkpoint of tensors alone ({first_line(error)}); a whole "
             "pickled model, a file with code in it or of torch before 1.6 has to be saved anew by someone who trusts "
             "it, with torch.save(model.state_dict(), FILE)"
         ) from error

@@ -28,7 +28,7 @@ from stages.scan.folder import Folder, FolderLabels
 from stages.scan.packed import BY_CLASS, is_image
 from storage import names
 from storage.archives import readable
-from storage.errors import DataError
+from storage.errors import DataError, first_line
 from storage.names import REALS
 from storage.remote import ArchiveError, opened
 from storage.sources import MEMBER, base_of
@@ -155,7 +155,7 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
                     yield from _csv_rows(text, source)
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"list {source} cannot be read ({str(error).splitlines()[0]})") from error
+        raise DataError(f"list {source} cannot be read ({first_line(error)})") from error
 
 
 def _csv_rows(text: io.TextIOWrapper, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
