@@ -51,9 +51,7 @@ def recorded(params: Params) -> Iterator[Measured]:
         if (file := _file(kind, name)).exists():  # else it ran elsewhere, or not yet
             from stages.report.speed import Measured  # a report's libraries, which the stages that record do without
 
-            content = json.loads(file.read_text(encoding="utf-8"))
-            measured = (content["seconds"], content["images"], content["machine"], content.get("parameters"))
-            yield Measured(kind, label, *measured)
+            yield Measured(kind, label, **json.loads(file.read_text(encoding="utf-8")))
 
 
 def machine() -> str:

@@ -57,18 +57,6 @@ def load_yaml(text: str, source: str) -> Any:
         raise SettingError(f"{source} is no valid YAML: {' '.join(str(error).split())}") from error
 
 
-def parsed_assignment(assignment: str, option: str) -> tuple[str, Any]:
-    """Return the key and the value of an option's ``KEY=VALUE``; the value is YAML.
-
-    Raises:
-        SettingError: it is not of this form.
-    """
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise SettingError(f"{option} {assignment!r}: expected KEY=VALUE, as in lr=1e-4")
-    return key, load_yaml(text, f"{option} {assignment!r}: {text!r}")
-
-
 def settings_from(model: type[Settings], values: object, *, source: str = "") -> Settings:
     """Validate settings.
 

@@ -154,17 +154,20 @@ def _with_assignments(
     Raises:
         SettingError: a key belongs to neither, or a value is wrong.
     """
-    from pipeline.validation import parsed_assignment, settings_from
+    from pipeline.validation import load_yaml, settings_from
     from stages.heads.settings import Overrides, TrainSettings
 
     head_values, train_values = head.model_dump(), settings.model_dump()
     known = sorted({*head_values, *train_values} - {"type", "train"})
     for assignment in assignments:
-        key, value = parsed_assignment(assignment, "--set")
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingError(f"--set {assignment!r}: expected KEY=VALUE, as in lr=1e-4")
         if key not in known:
             raise SettingError(
                 f"--set {assignment}: no setting of training or of this head; allowed: {', '.join(known)}"
             )
+        value = load_yaml(text, f"--set {assignment!r}: {text!r}")
         if key in Overrides.model_fields:
             head_values["train"][key] = value
         else:

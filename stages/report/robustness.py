@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from stages.evaluate.scores import MATCHED
 from stages.measure.metrics import METRICS
@@ -23,23 +23,16 @@ _OTHERS = {MATCHED.removesuffix("-"): "metadata-matched", ALIGN: "format-aligned
 _VIEW = re.compile(r"^([a-z]+)-(\d+(?:\.\d+)?)$")
 
 
-class Degradation(NamedTuple):
-    """A kind of degradation: its title, and whether a smaller number degrades more."""
-
-    title: str
-    falling: bool
-
-
-# What view names begin with -> the degradation.
+# What view names begin with -> what it does, and whether a smaller number degrades more.
 _DEGRADATIONS = {
-    "jpeg": Degradation("JPEG quality", falling=True),
-    "webp": Degradation("WebP quality", falling=True),
-    "blur": Degradation("Gaussian blur, sigma in pixels", falling=False),
-    "scale": Degradation("Downscaling, factor", falling=True),
-    "noise": Degradation("Gaussian noise, sigma", falling=False),
-    "fit": Degradation("Longer side, pixels", falling=True),
-    "letterbox": Degradation("Letterbox, share of the height a bar", falling=False),
-    "corner": Degradation("Corner crop, share of each side", falling=True),
+    "jpeg": ("JPEG quality", True),
+    "webp": ("WebP quality", True),
+    "blur": ("Gaussian blur, sigma in pixels", False),
+    "scale": ("Downscaling, factor", True),
+    "noise": ("Gaussian noise, sigma", False),
+    "fit": ("Longer side, pixels", True),
+    "letterbox": ("Letterbox, share of the height a bar", False),
+    "corner": ("Corner crop, share of each side", True),
 }
 
 
@@ -85,7 +78,7 @@ def robustness_figures(results: Results) -> list[Chart]:
                     values, spreads = [mean.value or 0.0 for mean in means], [mean.std for mean in means]
                     curves.append(Curve(head_kind(results, head), head, range(len(places)), values, spreads))
             if curves:
-                drawn.append((_DEGRADATIONS[kind].title, list(places.values()), curves))
+                drawn.append((_DEGRADATIONS[kind][0], list(places.values()), curves))
         if drawn:
             scale = common_scale([curve for _, _, curves in drawn for curve in curves], UNIT)
         for name, names, curves in drawn:
@@ -103,8 +96,8 @@ def _degraded(results: Results) -> dict[str, list[tuple[str, float]]]:
     """Return the degradations that the study has views of -> (view, strength), from the weakest to the strongest."""
     parsed = [(match[1], view, float(match[2])) for view in results.views if (match := _VIEW.match(view))]
     found = {}
-    for kind, degradation in _DEGRADATIONS.items():
+    for kind, (_, falling) in _DEGRADATIONS.items():
         views = [(view, strength) for of, view, strength in parsed if of == kind]
         if views:
-            found[kind] = sorted(views, key=lambda item: item[1], reverse=degradation.falling)
+            found[kind] = sorted(views, key=lambda item: item[1], reverse=falling)
     return found

@@ -158,8 +158,14 @@ def latex(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Return the table as CSV."""
-    return csv_text(*_plain(table))
+    """Return the table as CSV, the titles of the blocks in a column of their own."""
+    named = [table.block_name] if table.block_name else []
+    rows: list[list[PlainCell]] = [
+        [*(block.title for _ in named), *(cell.value if isinstance(cell, Value) else cell for cell in row)]
+        for block in table.blocks
+        for row in block.rows
+    ]
+    return csv_text([*named, *table.header], rows)
 
 
 def to_markdown(table: Table) -> str:
@@ -198,19 +204,6 @@ def to_latex(table: Table) -> str:
 
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
-
-
-def _plain(table: Table) -> tuple[list[str], list[list[PlainCell]]]:
-    """Return the header and the rows in full precision, the titles of the blocks in a column of their own."""
-    rows: list[list[PlainCell]] = [
-        [
-            *([block.title] if table.block_name else []),
-            *(cell.value if isinstance(cell, Value) else cell for cell in row),
-        ]
-        for block in table.blocks
-        for row in block.rows
-    ]
-    return [*([table.block_name] if table.block_name else []), *table.header], rows
 
 
 def _texts(
