@@ -25,7 +25,7 @@ from storage.manifest import evaluation_rows
 from storage.names import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -81,19 +81,18 @@ def run(
     images = usable.take(evaluation_rows(usable))
     if images["label"].null_count:
         raise DataError(f"{features} holds images without a label, which cannot be evaluated")
-    places, unmatched, ambiguous = _match([row[images_in] for row in rows], images)
+    row_of, unmatched, ambiguous = _match([row[images_in] for row in rows], images, file)
     for what, found in (("no image of the corpus", unmatched), ("several images", ambiguous)):
         if found:
             named = ", ".join(printable(str(rows[number][images_in])) for number in found[:_NAMED])
             reporter.note(f"{len(found)} of {len(rows)} rows are of {what}, such as {named}")
-    if not places:
+    if not row_of:
         raise DataError(
             f"{file}: none of its {len(rows)} rows is of an image of {features}; expected {images_in!r} such as "
             f"{printable(images['path'][0].as_py())}, found {printable(str(rows[0][images_in]))}"
         )
-    by_image = _once(places, rows, images, file, images_in)
-    at = np.array(sorted(by_image), dtype=np.int64)
-    values = _logits([rows[by_image[place]][column] for place in at.tolist()], file, column, logits=logits)
+    at = np.array(sorted(row_of), dtype=np.int64)
+    values = _logits([rows[row_of[place]][column] for place in at.tolist()], file, column, logits=logits)
     values = values if higher_is == "synthetic" else -values
     scored = images.take(at)
     incomplete = _incomplete(images, at)
@@ -173,18 +172,22 @@ def _columns(rows: Sequence[_Row], file: Path, column: str | None) -> tuple[str,
     return image, score
 
 
-def _match(texts: Iterable[Any], images: pa.Table) -> tuple[dict[int, list[int]], list[int], list[int]]:
-    """Return image -> numbers of its rows; rows of no image; and rows of several."""
-    paths = images["path"].to_pylist()
-    exact = {path: place for place, path in enumerate(paths)}
+def _match(named: Iterable[Any], images: pa.Table, file: Path) -> tuple[dict[int, int], list[int], list[int]]:
+    """Return image -> number of its row; the rows of no image; and those of several.
+
+    Raises:
+        DataError: an image has two rows.
+    """
+    paths, texts = images["path"].to_pylist(), [str(text) for text in named]
+    exact = {path: [place] for place, path in enumerate(paths)}
     by_name, by_content = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for place, (path, sha256) in enumerate(zip(paths, images["sha256"].to_pylist(), strict=True)):
         by_name[path.rpartition("/")[2]].append(place)
         by_content[sha256].append(place)
-    places, unmatched, ambiguous = defaultdict[int, list[int]](list), list[int](), list[int]()
+    row_of, unmatched, ambiguous = dict[int, int](), list[int](), list[int]()
     for number, text in enumerate(texts):
-        given = str(text).replace("\\", "/").removeprefix("./")
-        found = [exact[given]] if given in exact else []
+        given = text.replace("\\", "/").removeprefix("./")
+        found = exact.get(given, [])
         if not found:
             ends = [place for place in by_name[given.rpartition("/")[2]] if _end_alike(given, paths[place])]
             alike = [min(len(given), len(paths[place])) for place in ends]
@@ -192,35 +195,24 @@ def _match(texts: Iterable[Any], images: pa.Table) -> tuple[dict[int, list[int]]
             if len(found) > 1:
                 ambiguous.append(number)
                 continue
-        if not found and given.lower() in by_content:
-            found = by_content[given.lower()]  # copies of one content have one score
-        if not found and Path(str(text)).is_file():
-            found = by_content.get(sha256_of(Path(str(text))), [])
-        for place in found:
-            places[place].append(number)
+        # copies of one content have one score
+        found = found or by_content.get(given.lower(), [])
+        if not found and Path(text).is_file():
+            found = by_content.get(sha256_of(Path(text)), [])
         if not found:
             unmatched.append(number)
-    return places, unmatched, ambiguous
+        for place in found:
+            if place in row_of:
+                twice = f"{printable(texts[row_of[place]])} and {printable(text)}"
+                raise DataError(
+                    f"{file} has two rows for the image {printable(paths[place])} ({twice}); leave one of them"
+                )
+            row_of[place] = number
+    return row_of, unmatched, ambiguous
 
 
 def _end_alike(one: str, other: str) -> bool:
     return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
-
-
-def _once(
-    places: Mapping[int, Sequence[int]], rows: Sequence[_Row], images: pa.Table, file: Path, column: str
-) -> dict[int, int]:
-    """Return image -> number of its row.
-
-    Raises:
-        DataError: an image has two.
-    """
-    for place, numbers in places.items():
-        if len(numbers) > 1:
-            path = printable(images["path"][place].as_py())
-            spelled = " and ".join(printable(str(rows[number][column])) for number in numbers[:2])
-            raise DataError(f"{file} has {len(numbers)} rows for the image {path} ({spelled}); leave one of them")
-    return {place: numbers[0] for place, numbers in places.items()}
 
 
 def _logits(texts: Sequence[Any], file: Path, column: str, *, logits: bool) -> NDArray[np.float64]:

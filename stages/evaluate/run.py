@@ -130,7 +130,7 @@ def run_views(
     for head in heads:
         wanted = list(shown)
         if (chosen := _held_out(head)) is not None:
-            wanted.append(held_out.setdefault(chosen, _View(HELD_OUT, [chosen[0]], held_out=chosen[1:])))
+            wanted.append(held_out.setdefault(chosen, _View(HELD_OUT, [chosen[0]], held_out=chosen[1])))
         sha256 = sha256_of(head.file)
         files.append({view: finished / f"{recipe([sha256, view.content], CODE)}.parquet" for view in wanted})
     missing = [{view: file for view, file in of_head.items() if not _is_sound(file)} for of_head in files]
@@ -145,14 +145,17 @@ def run_views(
     return [_publish(*each) for each in zip(heads, files, missing, strict=True)]
 
 
-def _held_out(head: HeadToScore) -> tuple[Path, str, float] | None:
+def _held_out(head: HeadToScore) -> tuple[Path, TrainSettings] | None:
     """Return where the images held out of a head's training are seen, and the rule that chose them; None: nowhere."""
     if head.trained_on is None or "train" not in (metadata := read_metadata(head.file)):
         return None
-    settings = training_of(metadata)
-    clean = head.trained_on / VIEW
-    seen = clean if clean.is_dir() else head.trained_on / settings.validation_view
-    return seen, settings.validation, settings.validation_share
+    settings, clean = training_of(metadata), head.trained_on / VIEW
+    return clean if clean.is_dir() else head.trained_on / settings.validation_view, _rule(settings)
+
+
+def _rule(settings: TrainSettings) -> TrainSettings:
+    """Return the settings that say which images validate, without all others."""
+    return TrainSettings(validation=settings.validation, validation_share=settings.validation_share)
 
 
 def _is_sound(file: Path) -> bool:
@@ -185,8 +188,7 @@ class _View:
             stored blocks may differ: training crops at random and evaluation the centre.
         match: only images whose files are alike in both classes, as members of the sets where they are.
         parts: what an image's logit is of those in the directories, "mean" or "max".
-        held_out: (validation, share) of ``TrainSettings``: only images that validated a training; None: only those that
-            test sets are made of.
+        held_out: only images that validated a training by this rule; None: only those that test sets are made of.
     """
 
     def __init__(
@@ -196,11 +198,11 @@ class _View:
         *,
         match: Match | None = None,
         parts: str = _MEAN,
-        held_out: tuple[str, float] | None = None,
+        held_out: TrainSettings | None = None,
     ) -> None:
         self.name, self._parts = name, parts
         self._directories, self._match, self._rule = directories, match, held_out
-        self._splits: dict[tuple[str, float], Split] = {}
+        self._splits: dict[TrainSettings, Split] = {}
 
     @cached_property
     def content(self) -> list[Any]:
@@ -220,7 +222,7 @@ class _View:
     def _images(self) -> tuple[NDArray[np.int64], pa.Table]:
         """The rows that are scored, and what is known of their images."""
         index = self._tables[0].index
-        rows = evaluation_rows(index) if self._rule is None else self._split(*self._rule).validation
+        rows = evaluation_rows(index) if self._rule is None else self._split(self._rule).validation
         images = index.take(rows)
         if self._match is not None:
             sets_of: dict[int, list[str]] = defaultdict(list)
@@ -235,12 +237,11 @@ class _View:
             raise DataError(f"{self._directories[0]} holds images without a label, which cannot be evaluated")
         return rows, images
 
-    def _split(self, validation: str, share: float) -> Split:
+    def _split(self, rule: TrainSettings) -> Split:
         """How a training that chose its validation images by this rule splits these images."""
-        rule = TrainSettings(validation=validation, validation_share=share)
-        if (validation, share) not in self._splits:
-            self._splits[validation, share] = split_rows(self._tables[0], rule)
-        return self._splits[validation, share]
+        if rule not in self._splits:
+            self._splits[rule] = split_rows(self._tables[0], rule)
+        return self._splits[rule]
 
     def score(self, heads: Sequence[TrainedHead]) -> list[dict[str, Any]]:
         """Return for each head what :func:`write_scores` writes.
@@ -286,8 +287,7 @@ class _View:
         facts["trained_on"] = metadata.get("corpus")
         if first.corpus == metadata.get("corpus") and "train" in metadata:
             # what the scored images did to the head where it has seen some of them; a report warns of it
-            settings = training_of(metadata)
-            split = self._split(settings.validation, settings.validation_share)
+            split = self._split(_rule(training_of(metadata)))
             uses = (("trained", split.training), ("chose the epoch of", split.validation))
             facts |= next(({"tested_images": use} for use, seen in uses if np.isin(rows, seen).any()), {})
         return ScoreCard(

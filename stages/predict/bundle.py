@@ -1,26 +1,22 @@
 """The bundle file: a head's weights and, as JSON in the header, all that predicting needs; read and written.
 
-A bundle may come from anybody. Nothing in it is executed, no more memory is taken than the file has bytes, and
-whatever is wrong with it ends in one line that names the file.
+A bundle may come from anybody: whatever is wrong with it ends in one line that names the file.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
 from pydantic import ValidationError
-from pydantic_core import from_json
-from safetensors import SafetensorError, safe_open
 
 from stages.heads.file import first_fault, head_with
 from stages.predict.likeness import Reference
 from stages.predict.manifest import BundleManifest
-from storage.atomic import atomic_path, sha256_of
+from storage.atomic import sha256_of
 from storage.errors import DataError
+from storage.headfile import load_stated, save_stated
 from storage.names import printable
 
 if TYPE_CHECKING:
@@ -32,8 +28,6 @@ if TYPE_CHECKING:
 
     from stages.heads.head import Head
 
-MAX_HEADER_BYTES = 4 << 20  # a bundle with bands has a hundredth of it
-_METADATA_KEY = "ltdpipe"
 _REFERENCE = "calibration.features"
 
 
@@ -63,12 +57,8 @@ def write_bundle(
     ``reference`` (M, F): last features of images that it was calibrated on.
     """
     stated = manifest.model_dump(mode="json", exclude={"tiles"} if manifest.tiles is None else None)
-    text = json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
-    if reference is not None:
-        weights[_REFERENCE] = torch.from_numpy(reference)
-    with atomic_path(path) as partial:
-        partial.write_bytes(safetensors.torch.save(weights, metadata={_METADATA_KEY: text}))
+    features = {} if reference is None else {_REFERENCE: torch.from_numpy(reference)}
+    save_stated(path, {**head.state_dict(), **features}, stated)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -77,33 +67,18 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         DataError: it is missing, truncated, no bundle, of a newer form, or its weights do not fit what it states.
     """
-    if path.is_dir():
-        raise DataError(
-            f"bundle {path} is a folder; the bundle, made by `ltdpipe bundle`, comes first, images after it"
-        )
     if path.suffix == ".safetensors":
         raise DataError(f"{path} is a head file; make a bundle of it first: `ltdpipe bundle {path} -o detector.ltd`")
+    weights, stated = load_stated(
+        path, what="bundle", remedy="name one first that `ltdpipe bundle HEAD -o detector.ltd` made"
+    )
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER_BYTES:
-            raise DataError(
-                f"{path} is no bundle of ltdpipe: its header states {length:,} bytes, more than {MAX_HEADER_BYTES:,}"
-            )
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except FileNotFoundError as error:
-        raise DataError(f"bundle {path} does not exist; make one with `ltdpipe bundle HEAD -o {path}`") from error
-    except OSError as error:
-        raise DataError(f"bundle {path} cannot be read: {error.strerror}") from error
-    except SafetensorError as error:
-        raise DataError(f"{path} is damaged, or no bundle ({_one_line(error)}); copy or make it again") from error
-    if text is None:
+        manifest = BundleManifest.model_validate(stated)
+    except ValidationError as error:
         raise DataError(
-            f"{path} is no bundle: it has no metadata of ltdpipe; make one with `ltdpipe bundle HEAD -o {path}`"
-        )
-    manifest = _manifest(path, text)
+            f"{path} is no bundle that this ltdpipe reads ({first_fault(error)}); make it again with `ltdpipe bundle`, "
+            "or update ltdpipe"
+        ) from error
     features = weights.pop(_REFERENCE, None)
     head = head_with(path, manifest.settings, manifest.spec, weights)
     if (head.reads.tap, head.reads.blocks) != (manifest.tap, manifest.blocks):
@@ -125,26 +100,8 @@ def _reference(path: Path, head: Head, manifest: BundleManifest, features: Tenso
         return Reference(exact.numpy(), logits > manifest.calibration.threshold)
     except (IndexError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"{path} holds images of its calibration that its head cannot read ({_one_line(error)}); calibrate it again"
+            f"{path} holds images of its calibration that its head cannot read ({error}); calibrate it again"
         ) from error
-
-
-def _manifest(path: Path, text: str) -> BundleManifest:
-    try:
-        content = from_json(text)
-        json.dumps(content, allow_nan=False)  # JSON has no infinity, but 1e400 is read as one
-        return BundleManifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("version",):
-            version = printable(str(first["input"]))[:20]
-            raise DataError(
-                f"{path} is a bundle of version {version}, this ltdpipe reads version 2; make it again with "
-                "`ltdpipe bundle`, or update ltdpipe"
-            ) from error
-        raise DataError(f"{path} is no bundle that can be used: {first_fault(error)}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is no bundle: its metadata are no JSON ({_one_line(error)})") from error
 
 
 def bundle_card(path: Path) -> str:
@@ -169,7 +126,3 @@ def bundle_card(path: Path) -> str:
     lines = [f"| {name} | {printable(value).replace('|', '/')} |" for name, value in rows.items()]
     heading = f"# Bundle of {printable(manifest.name)}, seed {manifest.seed}"
     return "\n".join([heading, "", "| | |", "|---|---|", *lines, "", manifest.about.rstrip(), ""])
-
-
-def _one_line(error: BaseException) -> str:
-    return printable(" ".join(str(error).split()))[:300]

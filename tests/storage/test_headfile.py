@@ -53,5 +53,5 @@ def test_missing_damaged_and_foreign_files_are_refused_by_name(tmp_path):
     for name in ("cut", "foreign", "text", "absent"):
         with pytest.raises(DataError, match=name):
             load_head(tmp_path / name)
-    with pytest.raises(DataError, match=r"is a folder; name one of the \.safetensors files"):
+    with pytest.raises(DataError, match=r"Is a directory.*name one of the \.safetensors files"):
         load_head(tmp_path)

@@ -139,7 +139,7 @@ def test_scores_the_other_way_round_are_warned_about_and_turned(view, tmp_path, 
 @pytest.mark.parametrize(
     "case",
     [
-        (lambda rows: [*rows, rows[3]], {}, "has 2 rows for the image"),
+        (lambda rows: [*rows, rows[3]], {}, "has two rows for the image"),
         (lambda rows: [{"path": "x.png", "prob": 0.1}], {}, "none of its 1 rows is of an image"),
         (
             lambda rows: [{**row, "prob": 3 * row["prob"]} for row in rows],

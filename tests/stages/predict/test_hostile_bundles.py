@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from stages.predict.bundle import MAX_HEADER_BYTES, read_bundle, write_bundle
+from stages.predict.bundle import read_bundle, write_bundle
 from stages.predict.detector import Detector
 from storage.errors import DataError
+from storage.headfile import MAX_HEADER_BYTES
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_good_one_is_read_and_written_again_with_the_same_bytes(study, tmp_pat
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, 0.5, -1])
 def test_truncated(good, refused, kept):
     size = int(len(good) * kept) if isinstance(kept, float) else kept
-    refused(good[:size], r"is damaged, or no bundle")
+    refused(good[:size], "cannot be read")
 
 
 @pytest.mark.parametrize("length", [MAX_HEADER_BYTES + 1, 2**63, 2**64 - 1])
@@ -99,7 +100,7 @@ def test_shapes_that_overlap(good, refused):
     header = json.loads(good[8 : 8 + length])
     header["norm.bias"]["data_offsets"] = header["norm.weight"]["data_offsets"]
     text = json.dumps(header).encode()
-    refused(struct.pack("<Q", len(text)) + text + good[8 + length :], "damaged")
+    refused(struct.pack("<Q", len(text)) + text + good[8 + length :], "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -107,21 +108,21 @@ def test_shapes_that_overlap(good, refused):
 )
 def test_header_of_another_form(refused, text):
     content = text.encode("latin-1")
-    refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "no bundle")
+    refused(struct.pack("<Q", len(content)) + content + b"\0" * 64, "cannot be read")
 
 
 def test_metadata_of_another_form(good, refused):
     weights, card = parts(good)
     infinite = json.dumps(card | {"provenance": {"loss": "huge"}}).replace('"huge"', "1e400")
     for text in ("", "[]", "[" * 100_000, json.dumps(card).replace('"seed": 0', '"seed": NaN'), "{", infinite):
-        refused(packed(weights, text), "no bundle")
+        refused(packed(weights, text), "cannot be read|no bundle")
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"version": 3}, r"version 3, this ltdpipe reads version 2; make it again"),
-        ({"version": 1}, r"version 1, this ltdpipe reads version 2; make it again"),
+        ({"version": 3}, r"version: Input should be 2\); make it again with `ltdpipe bundle`, or update ltdpipe"),
+        ({"version": 1}, r"version: Input should be 2\); make it again"),
         ({"kind": "other"}, "kind"),
         ({"surplus": 1}, "surplus"),
         ({"geometry": "wide"}, "geometry"),
@@ -133,7 +134,7 @@ def test_metadata_of_another_form(good, refused):
         ({"spec": {}}, "spec"),
         ({"head_sha256": "../../etc/passwd"}, "head_sha256"),
         ({"calibration": {"threshold": 0.0, "real_up_to": 1.0}}, "calibration"),
-        ({"calibration": {"threshold": 1e400}}, "no bundle"),
+        ({"calibration": {"threshold": 1e400}}, "cannot be read"),
     ],
 )
 def test_statements_that_cannot_be(good, refused, changes, match):
@@ -190,13 +191,15 @@ def test_a_pickle_is_not_opened(refused):
         def __reduce__(self):
             return (threading.Event, ())
 
-    refused(pickle.dumps(Evil()), "truncated|no bundle")
+    refused(pickle.dumps(Evil()), "cannot be read")
 
 
 def test_a_folder_and_nothing(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_bundle(tmp_path / "none.ltd")
-    with pytest.raises(DataError, match="is a folder; the bundle, made by `ltdpipe bundle`, comes first"):
+    with pytest.raises(
+        DataError, match=r"Is a directory.*; name one first that `ltdpipe bundle HEAD -o detector\.ltd` made"
+    ):
         read_bundle(tmp_path)
 
 
