@@ -1,7 +1,5 @@
 """A real browser for the pages that the project writes, and what it says of them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from contextlib import contextmanager
@@ -35,19 +33,19 @@ def headless_browser():
         driver.quit()
 
 
-def complaints(driver) -> list[dict]:
+def complaints(driver):
     """What the console says since it was last asked that is a warning or worse."""
     return [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
-def requests(driver) -> list[str]:
+def requests(driver):
     """The addresses that the page asked for since this was last called, data within the page left out."""
     events = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
     asked = (event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent")
     return [url for url in asked if not url.startswith("data:")]
 
 
-def show(driver, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+def show(driver, address, *, width=1280, height=900, scheme="light"):
     """Open a page on a screen of this size and colour scheme."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
@@ -56,8 +54,13 @@ def show(driver, address: str, *, width: int = 1280, height: int = 900, scheme: 
     driver.get(address)
 
 
-def texts(driver, selector: str) -> list[str]:
+def texts(driver, selector):
     """The text of all elements that a CSS selector finds."""
     return driver.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent.trim())", selector
     )
+
+
+def lightness(colour):
+    """How light a colour as ``getComputedStyle`` gives it is, 0 to 255."""
+    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(", "))) / 3

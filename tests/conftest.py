@@ -1,7 +1,5 @@
 """What all tests share: a reporter that remembers, places to write to, and clones of the project."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -42,40 +40,40 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 class RecordingReporter:
     """Keeps what a stage said; fulfils ``stages.reporter.Reporter``."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.done = 0
         self.failed = 0
 
-    def note(self, line: str) -> None:
+    def note(self, line):
         self.notes.append(line)
 
-    def warn(self, line: str) -> None:
+    def warn(self, line):
         self.warnings.append(line)
 
     @contextmanager
-    def progress(self, what: str, total: int, unit: str):
+    def progress(self, what, total, unit):
         yield self
 
-    def advance(self, count: int, *, failed: int = 0, waiting: float = 0.0) -> None:
+    def advance(self, count, *, failed=0, waiting=0.0):
         self.done += count
         self.failed += failed
 
 
 @pytest.fixture
-def reporter() -> RecordingReporter:
+def reporter():
     return RecordingReporter()
 
 
 @pytest.fixture(scope="session")
-def quiet_reporter() -> RecordingReporter:
+def quiet_reporter():
     """A reporter for fixtures that outlive a test."""
     return RecordingReporter()
 
 
 @pytest.fixture
-def own_store(tmp_path, monkeypatch) -> Path:
+def own_store(tmp_path, monkeypatch):
     """A feature store of the test's own, and a cache folder for what is remembered of sound shards."""
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
@@ -99,7 +97,7 @@ def other_file_system(tmp_path_factory):
 def clone_of_project():
     """Make a committed git clone of the project, as it is now, in an empty folder."""
 
-    def clone(folder: Path) -> Path:
+    def clone(folder):
         listed = run_command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=PROJECT).stdout
         for name in filter(None, listed.split("\0")):
             source, target = PROJECT / name, folder / name

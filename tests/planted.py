@@ -1,17 +1,16 @@
 """Feature tables on disk whose class signal lies where a test puts it."""
 
-from __future__ import annotations
-
 import hashlib
+import itertools
 from dataclasses import replace
-from itertools import cycle
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from storage.corpus_folder import CorpusFolder
+from storage.index import INDEX_NAME, INDEX_SCHEMA, Index, ShardRecord, read_index, write_index
 from storage.manifest import manifest_table
+from storage.shard import write_shard
 from storage.spec import FeatureSpec
 
 SPEC = FeatureSpec(
@@ -30,21 +29,20 @@ SPEC = FeatureSpec(
     extractor=1,
 )
 SHARD_ROWS = 100
+SHARD = "shard-00000.h5"
 
 
-def labels_of(images: int) -> NDArray[np.int64]:
+def labels_of(images):
     return np.arange(images) % 2
 
 
-def noise(images: int, seed: int = 0, blocks: int = 24, width: int = 32) -> NDArray[np.float64]:
+def noise(images, seed=0, blocks=24, width=32):
     """CLS tokens (N, L, D) of a random walk over the blocks: no block and no transition knows the class."""
     draws = np.random.default_rng(seed).normal(size=(images, blocks, width))
     return np.concatenate([3 * draws[:, :1], 0.3 * draws[:, 1:]], axis=1).cumsum(axis=1)
 
 
-def in_transitions(
-    images: int, seed: int, *, first: int = 14, other: int | None = None, jump: float = 6, width: int = 32
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def in_transitions(images, seed, *, first=14, other=None, jump=6, width=32):
     """CLS tokens whose class shows in blocks first..first+4 alone, and only where all their transitions are seen.
 
     Between the first two of these blocks each token jumps one way or the other; between the last two a synthetic
@@ -71,14 +69,14 @@ def in_transitions(
     return tokens + along.cumsum(axis=1)[:, :, None] * direction, labels
 
 
-def in_raw_tokens(images: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def in_raw_tokens(images, seed):
     """CLS tokens that differ between the classes by the same vector in every block: no transition knows the class."""
     labels, tokens = labels_of(images), noise(images, seed)
     direction = np.random.default_rng(99).normal(size=tokens.shape[2])
     return tokens + 1.2 * (2 * labels - 1)[:, None, None] * direction, labels
 
 
-def write_random_view(directory: Path, images: int, *, blocks: range, of: int, width: int) -> Path:
+def write_random_view(directory, images, *, blocks, of, width):
     """Write a view of random CLS tokens of some blocks, shard by shard: it may be larger than memory."""
     spec = replace(SPEC, width=width, blocks=of, stored_blocks=tuple(blocks), taps=("cls",))
     folder = _Folder(directory, spec)
@@ -91,19 +89,19 @@ def write_random_view(directory: Path, images: int, *, blocks: range, of: int, w
 
 
 def write_view(
-    directory: Path,
-    cls: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    directory,
+    cls,
+    labels,
     *,
-    view: str = "clean",
-    split: str | None = None,
-    sets: tuple[str, ...] = (),
-    synthetic_sets: tuple[str, ...] = (),
-    spec: FeatureSpec = SPEC,
-    seed: int = 0,
-    images_in: str = "img",
-    generators: tuple[str, ...] = (),
-) -> Path:
+    view="clean",
+    split=None,
+    sets=(),
+    synthetic_sets=(),
+    spec=SPEC,
+    seed=0,
+    images_in="img",
+    generators=(),
+):
     """Write CLS tokens (N, L, D) as an extracted view, ``ln2_cls`` as their halves, the embedding as noise.
 
     Label -1: it has none. All images are in ``sets``, the synthetic ones in ``synthetic_sets`` too. The synthetic ones
@@ -122,16 +120,41 @@ def write_view(
     return folder.finish(labels, split=split, sets=sets, synthetic_sets=synthetic_sets, generators=generators)
 
 
+def write_rows(folder, spec, taps, rows, corpus="planted"):
+    """Write taps as one shard with an index of ``rows``; what a row does not say is usual, its place by its order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256, place = write_shard(folder / SHARD, taps, spec), itertools.count()
+    usual = {"sets": [], "size_bytes": 1, "mtime_ns": 1, "status": "ok"}
+    table = pa.Table.from_pylist([usual | row for row in rows], schema=INDEX_SCHEMA).to_pylist()
+    for row in table:
+        if row["status"] == "ok":
+            row |= {"shard": SHARD, "row": next(place)}
+    table = pa.Table.from_pylist(table, schema=INDEX_SCHEMA)
+    record = ShardRecord(SHARD, (folder / SHARD).stat().st_size, sha256, next(place))
+    write_index(folder / INDEX_NAME, Index(table, spec, corpus, (record,)))
+    return folder
+
+
+def change_column(view, name, values):
+    """Write other values into a column of a view's index."""
+    index = read_index(view / INDEX_NAME)
+    at = index.table.column_names.index(name)
+    field = index.table.schema.field(at)
+    table = index.table.set_column(at, field, pa.array(values, field.type))
+    (view / INDEX_NAME).unlink()
+    write_index(view / INDEX_NAME, Index(table, index.spec, index.corpus, index.shards))
+
+
 class _Folder:
     """A view that is written shard by shard; images are numbered."""
 
-    def __init__(self, directory: Path, spec: FeatureSpec, images_in: str = "img") -> None:
+    def __init__(self, directory, spec, images_in="img"):
         directory.mkdir(parents=True)
         self._images_in = images_in
         self._folder = CorpusFolder(directory, spec, corpus="planted")
         self._shards, self._paths = 0, list[str]()
 
-    def add(self, arrays: dict[str, NDArray[np.float16]], count: int) -> None:
+    def add(self, arrays, count):
         paths = [f"{self._images_in}/{len(self._paths) + row:06d}.png" for row in range(count)]
         self._folder.add(self._shards, arrays, [_row(path, row) for row, path in enumerate(paths)])
         self._shards += 1
@@ -139,14 +162,14 @@ class _Folder:
 
     def finish(
         self,
-        labels: NDArray[np.integer],
+        labels,
         *,
-        split: str | None = None,
-        sets: tuple[str, ...] = (),
-        synthetic_sets: tuple[str, ...] = (),
-        generators: tuple[str, ...] = (),
-    ) -> Path:
-        turns = cycle(generators or (None,))
+        split=None,
+        sets=(),
+        synthetic_sets=(),
+        generators=(),
+    ):
+        turns = itertools.cycle(generators or (None,))
         of = [next(turns) if label == 1 else None for label in labels]
         manifest = manifest_table(
             {
@@ -166,7 +189,7 @@ class _Folder:
         return self._folder.directory
 
 
-def _row(path: str, row: int) -> dict[str, object]:
+def _row(path, row):
     return {
         "path": path,
         "size_bytes": 1,

@@ -1,7 +1,6 @@
 """The project's commands and git, run as a user runs them."""
 
-from __future__ import annotations
-
+import csv
 import os
 import shlex
 import signal
@@ -13,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 # A program started from here no longer has the capabilities to write and read where permissions forbid it.
@@ -25,7 +25,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def environment(cwd: Path, **more: str) -> dict[str, str]:
+def environment(cwd, **more):
     """Variables under which this environment's programs run on the code in ``cwd``, if it holds any."""
     if (cwd / ".dvc").is_dir():  # what DVC knows of a clone goes with it
         more.setdefault("DVC_SITE_CACHE_DIR", str(cwd / ".dvc" / "tmp" / "site"))
@@ -39,7 +39,7 @@ def environment(cwd: Path, **more: str) -> dict[str, str]:
     }
 
 
-def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+def run_command(*command, cwd, check=True, **env):
     """Run a command as a user would, to its end."""
     done = subprocess.run(command, cwd=cwd, env=environment(cwd, **env), capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
@@ -47,7 +47,7 @@ def run_command(*command: str, cwd: Path, check: bool = True, **env: str) -> sub
     return done
 
 
-def ltdpipe(line: str) -> int:
+def ltdpipe(line):
     """Run a command as its program does, in this process; return its exit code."""
     from pipeline.cli import main
 
@@ -62,7 +62,27 @@ def ltdpipe(line: str) -> int:
         signal.signal(signal.SIGTERM, terminated)
 
 
-def run_graph() -> list[str]:
+def invoke(*arguments, **options):
+    """Run a command in this process; its result has what it said, and the error in ``exception``."""
+    from click.testing import CliRunner
+
+    from pipeline.cli import ltdpipe
+
+    return CliRunner().invoke(ltdpipe, [str(argument) for argument in arguments], **options)
+
+
+def demo_params(**changes):
+    """The parameters of the demo study, as a mapping."""
+    return yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text(encoding="utf-8")) | changes
+
+
+def read_csv(path):
+    """The rows of a table, each a mapping."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_graph():
     """Run all commands of dvc.yaml, in the working directory, as `dvc repro` does but in this process.
 
     Returns:
@@ -79,7 +99,7 @@ def run_graph() -> list[str]:
     return [stage.addressing for stage in stages]
 
 
-def without_root_s_privilege(script: str, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
+def without_root_s_privilege(script, *arguments, **env):
     """Run a Python script that obeys file permissions, also where the tests run as root."""
 
     dropped = [sys.executable, "-c", _DROP] if os.geteuid() == 0 else []
@@ -89,7 +109,7 @@ def without_root_s_privilege(script: str, *arguments: object, **env: str) -> sub
     )  # fmt: skip
 
 
-def start(*command: str, cwd: Path) -> subprocess.Popen[bytes]:
+def start(*command, cwd):
     """Start a command in a process group of its own, so that it can be killed with all that it starts."""
     return subprocess.Popen(
         command,
@@ -101,7 +121,7 @@ def start(*command: str, cwd: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def make_socket(path: Path) -> None:
+def make_socket(path):
     """Leave a socket file; addressed through its folder, as an address may have no more than 107 bytes."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -132,7 +152,7 @@ main()
 """
 
 
-def start_held(place: str, calls: int, *arguments: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
+def start_held(place, calls, *arguments, cwd, **env):
     """Start ``ltdpipe`` so that it stops for a signal after some calls of a function of its main thread.
 
     However slow the test is to send one, the command cannot be done before.
@@ -149,7 +169,7 @@ def start_held(place: str, calls: int, *arguments: str, cwd: Path, **env: str) -
     return subprocess.Popen(program, cwd=cwd, env=variables, stderr=subprocess.PIPE, text=True)
 
 
-def wait_until_held(process: subprocess.Popen[str]) -> None:
+def wait_until_held(process):
     """Read what a held command writes to standard error until it has made its calls."""
     assert process.stderr is not None
     while (line := process.stderr.readline()) != "held\n":
@@ -157,7 +177,7 @@ def wait_until_held(process: subprocess.Popen[str]) -> None:
             pytest.fail(f"exited with {process.wait()} before it was held")
 
 
-def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+def wait_for(process, folder, pattern):
     """Wait until a file of that pattern lies in ``folder``; fails when the process ends in an error before."""
     while not list(folder.glob(pattern)):
         if process.poll() not in {None, 0}:
@@ -165,12 +185,12 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None
         time.sleep(0.01)
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder, *arguments):
     settings = ("user.name=test", "user.email=test@localhost", "commit.gpgsign=false", "core.hooksPath=/dev/null")
     options = [word for setting in settings for word in ("-c", setting)]
     return run_command("git", *options, *arguments, cwd=folder).stdout
 
 
-def commit(folder: Path, message: str) -> None:
+def commit(folder, message):
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", message)

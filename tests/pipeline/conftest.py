@@ -1,7 +1,5 @@
 """A project of the demo study, in which commands run."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,11 +1,8 @@
 """A folder in which the commands of README and docs can be typed as they stand: small data under the names they use."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import zipfile
-from pathlib import Path
 
 import yaml
 
@@ -16,8 +13,8 @@ from stages.demo.settings import DemoCorpus
 
 # name of a folder of images -> what is in it; a threshold at 1 % needs 99 real ones, a sweep over generators two
 _IMAGES = {
-    "PHOTOS": DemoCorpus(half="left", generators=("nearest",), per_set=20, seed=3),
-    "mine/train": DemoCorpus(half="left", generators=("nearest", "grid"), per_set=20, seed=0),
+    "PHOTOS": DemoCorpus(half="left", generators=("nearest",), per_set=4, seed=3),
+    "mine/train": DemoCorpus(half="left", generators=("nearest", "grid"), per_set=12, seed=0),
     "mine/test": DemoCorpus(half="right", generators=("nearest",), per_set=100, seed=1),
 }
 # what a page calls it -> what it is here
@@ -36,12 +33,14 @@ _ALIASES = {
 }
 
 
-def make(folder: Path) -> Path:
+def make(folder):
     """Write data, a home and the project that the README describes, and return the project; nothing has run in it."""
     make_miniatures(root=folder / "data", test_images=1, training_images=2)
     project = folder / "project"
     for name, corpus in _IMAGES.items():
         make_images(corpus=corpus, out=project / name)
+    for fake in sorted((project / "mine/test/fake").rglob("*.png"))[20:]:
+        fake.unlink()
     for home, aliases in _ALIASES.items():
         for name, target in aliases.items():
             (folder / home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +64,7 @@ def make(folder: Path) -> Path:
     return project
 
 
-def _params() -> dict[str, object]:
+def _params():
     """The study of the README's own images, with two corpora of the paper, few heads and little training."""
     demo, paper = (yaml.safe_load((PROJECT / "profiles" / f"{name}.yaml").read_text()) for name in ("demo", "paper"))
     (block,) = re.findall(r"^```yaml\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)

@@ -1,7 +1,5 @@
 """What is shown of long work: a bar on a terminal, lines every few seconds elsewhere, JSON for programs."""
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import suppress
@@ -55,15 +53,6 @@ def test_unknown_lengths_nothing_done_and_failures_are_shown_as_they_are(clock, 
         *("scan: 5 files, 0.5 files/s", "scan: 5 files, 0.5 files/s, done"),
         "sweep: 0/7 heads, 0.0 heads/s",
     ]
-
-
-def test_a_terminal_gets_a_bar(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    with ConsoleReporter().progress("extract", 60, "images") as progress:
-        progress.advance(60, failed=3)
-    last = capsys.readouterr().err
-    assert all(part in last for part in ("extract", "━", "60/60", "images/s", "3 failed"))
 
 
 def test_words_of_a_user_are_not_taken_for_markup(capsys):

@@ -1,7 +1,5 @@
 """What README and docs tell people to type does what they say, and links lead somewhere."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
@@ -10,13 +8,12 @@ import subprocess
 import click
 import documented_study
 import pytest
-from click.testing import CliRunner
 from dvc.cli.parser import get_main_parser
 from dvc.utils.serialize import parse_yaml
 
 from docs import generate
 from pipeline.cli import ltdpipe
-from running import PROJECT, run_command
+from running import PROJECT, invoke, run_command
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
 _LINE = re.compile(r"^\s*(?:\$ )?((?:find .+ \| )?ltdpipe .+)$")
@@ -120,7 +117,7 @@ def test_what_the_docs_ask_of_other_programs_is_there(page):
 def fault_of(line):
     """Run a command; what went wrong in one line, or nothing."""
     words, stdin = words_of(line)
-    done = CliRunner().invoke(ltdpipe, words, input=stdin)
+    done = invoke(*words, input=stdin)
     return [] if done.exit_code == 0 else [f"{line}: {done.exception!r} {done.stderr.strip()[-300:]}"]
 
 

@@ -5,8 +5,6 @@ as a file of another corpus, head or kind where that cannot be right; the disk i
 a page of what the command writes. Outputs hold other bytes beforehand, so that whatever writes to them is caught.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import resource
@@ -20,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from running import PROJECT, ltdpipe
+from running import PROJECT, demo_params, ltdpipe
 from stages.demo.miniatures import run as make_miniatures
 from storage.manifest import read_manifest
 
@@ -91,8 +89,7 @@ PROFILES = tuple(f"analysis/test{suffix}" for suffix in (".parquet", ".csv", ".w
 REPORT = tuple(f"reports/study/{name}" for name in ("report.html", "metrics.json", "tables/per_seed.csv"))
 CASES = (
     Case("demo-images --corpus test", {"params.yaml": None}, ("data/images/test/real/00000.png",)),
-    Case("scan --corpus test", {"params.yaml": None, "data/images/test": None}, ("corpora/test.parquet",)),
-    Case("scan data/images/test --out own.parquet", {"data/images/test": None}, ("own.parquet",)),
+    Case("scan --corpus test", {"data/images/test": None}, ("corpora/test.parquet",)),
     Case(
         "extract --corpus test --loaders 0",
         {"params.yaml": None, "corpora/test.parquet": "corpora/train.parquet"},
@@ -100,13 +97,8 @@ CASES = (
     ),
     Case(
         "train --head linear --seed 0",
-        {"params.yaml": None, f"{TRAIN}/index.parquet": f"{TEST}/index.parquet", f"{TRAIN}/shard-00000.h5": None},
-        (HEAD, "heads/train/linear/0.csv"),
-    ),
-    Case(
-        f"train --head linear --features {TRAIN} --out own.safetensors",
         {f"{TRAIN}/index.parquet": f"{TEST}/index.parquet", f"{TRAIN}/shard-00000.h5": None},
-        ("own.safetensors", "own.csv"),
+        (HEAD, "heads/train/linear/0.csv"),
     ),
     Case(
         "evaluate --head linear --seed 0 --corpus test",
@@ -119,17 +111,7 @@ CASES = (
         },
         tuple(f"{SCORES}/{view}.parquet" for view in ("clean", "jpeg-80", "matched-jpeg+size", "held-out")),
     ),
-    Case(
-        f"evaluate --head-file {HEAD} --features {TEST} --out own.parquet",
-        {HEAD: None, f"{TEST}/index.parquet": f"{TRAIN}/index.parquet"},
-        ("own.parquet",),
-    ),
     Case("analyse --corpus test", {f"{TEST}/index.parquet": None, f"{TEST}/shard-00000.h5": None}, PROFILES),
-    Case(
-        f"analyse --features {TEST} --out own.parquet",
-        {f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
-        ("own.parquet", "own.csv"),
-    ),
     Case(
         "audit --corpus test",
         {f"{TEST}/index.parquet": None, f"{TRAIN}/index.parquet": None},
@@ -154,11 +136,10 @@ CASES = (
     ),
     Case(
         "import-scores rival.csv --as rival --corpus test",
-        {"params.yaml": None, "rival.csv": "others.csv", f"{TEST}/index.parquet": f"{TRAIN}/index.parquet"},
+        {"rival.csv": "others.csv", f"{TEST}/index.parquet": f"{TRAIN}/index.parquet"},
         ("scores/external/rival/clean.parquet",),
     ),
     Case("compare linear ltd --out own.csv", {f"{SCORES}/clean.parquet": HEAD}, ("own.csv",)),
-    Case("compare linear ltd --out own.html", {f"{SCORES}/clean.parquet": HEAD}, ("own.html",)),
     Case("show heads/train/linear/0.safetensors --out own.md", {HEAD: "detector.ltd"}, ("own.md",)),
     Case(
         f"import-head univfd.pt --format univfd --features {TEST} --out own.safetensors",
@@ -190,7 +171,7 @@ CASES = (
             {"detector.ltd": HEAD, "data/images/test/real": None},
             new=(out.split()[0],),
         )
-        for out in ("new.csv", "new.parquet", "new.html", "new.jsonl --sort", "new.csv --check web")
+        for out in ("new.csv", "new.html")
     ),
     Case(
         "predict detector.ltd data/images/test/real --resume results.csv --loaders 0",
@@ -203,25 +184,20 @@ CASES = (
         {"detector.ltd": HEAD, "data/images/test/real/00000.png": HEAD},
         ("own.html",),
     ),
-    Case("profile use demo --force", {}, ("params.yaml",)),
     Case(
         "profile use small --force --data mini",
         {"mini/coco": None, "mini/forensynths/train": None},
         ("params.yaml", "corpora/progan.parquet", "corpora/genimage.parquet", ".ltdpipe/data-root"),
     ),
-    Case("status", {"params.yaml": None}),
     Case(
         "extract data/images/test --out own --backbone demo-vit --taps cls --loaders 0",
         {"data/images/test": None},
         ("own/clean/index.parquet",),
     ),
-    Case("verify --corpus test --repair", {"params.yaml": None}),
     Case(
         "verify",
-        {"params.yaml": None, f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
+        {f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
     ),
-    Case("store ls"),
-    Case("store prune --dry-run"),
 )
 
 
@@ -247,7 +223,7 @@ def project(tmp_path_factory):
     before = Path.cwd()
     try:
         shutil.copytree(PROJECT / "profiles", folder / "profiles")
-        demo = yaml.safe_load((PROJECT / "profiles/demo.yaml").read_text())
+        demo = demo_params()
         (folder / "params.yaml").write_text(yaml.safe_dump(demo | PARAMS))
         paper = yaml.safe_load((PROJECT / "profiles/paper.yaml").read_text())
         paper["extract"]["backbone"] = "demo-vit"
@@ -394,17 +370,11 @@ def test_a_command_that_fails_leaves_every_file_as_it_was(project, sizes_of, cap
     [
         f"bundle {HEAD} -o {HEAD}",
         f"calibrate detector.ltd --on {SCORES}/clean.parquet --target-fpr 0.2 -o {SCORES}/clean.parquet",
-        f"calibrate detector.ltd --on {TEST} --target-fpr 0.2 -o {TEST}/index.parquet",
         "predict detector.ltd data/images/test/real -o results.csv --loaders 0",
-        "predict detector.ltd data/images/test/real -o detector.ltd --loaders 0",
-        "explain detector.ltd data/images/test/real/00000.png -o detector.ltd",
         "explain detector.ltd data/images/test/real/00000.png -o data/images/test/../test/real/00000.png",
-        f"show {HEAD} --out {HEAD}",
         f"analyse --features {TEST} --out {TEST}/index.parquet",
         f"evaluate --head-file {HEAD} --features {TEST} --out {HEAD}",
-        f"evaluate --head-file {HEAD} --features {TEST} --out {TEST}/index.parquet",
         f"import-head univfd.pt --format univfd --features {TEST} --out univfd.pt",
-        f"train --head linear --features {TRAIN} --out {TRAIN}/index.parquet",
         "scan corpora/test.parquet --out corpora/test.parquet",
         "scan data/images/test --out data/images/test/real/00000.png",
     ],

@@ -1,7 +1,5 @@
 """What pyproject.toml declares is what the code imports."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tomllib
@@ -29,11 +27,11 @@ BESIDE = {
 DISTRIBUTIONS = packages_distributions()
 
 
-def names(requirements: list[str]) -> set[str]:
+def names(requirements):
     return {re.split(r"[\[<>=]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
 
 
-def libraries(*folders: str) -> set[str]:
+def libraries(*folders):
     """What is installed for the modules that files below these folders import."""
     files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
     modules = {name.partition(".")[0] for file in files for name in imported(file)} - set(sys.stdlib_module_names)

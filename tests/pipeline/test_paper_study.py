@@ -1,13 +1,9 @@
 """The profile `paper` on a miniature of its data: from the data root through every stage of the graph to its tables."""
 
-from __future__ import annotations
-
-import csv
-
 import pytest
 import yaml
 
-from running import PROJECT, git, ltdpipe, run_graph
+from running import PROJECT, git, ltdpipe, read_csv, run_graph
 from stages.demo.miniatures import run as make_miniatures
 from stages.scan.protocols import set_list
 
@@ -70,10 +66,9 @@ def test_the_whole_study_yields_its_tables_with_the_right_sets_in_order(report):
     layers = (report / "tables" / "layer_sweep.md").read_text()
     assert "| block | ufd (progan) | genimage (progan) | drct2m (progan) | ufd (sdv14) |" in layers
     assert "ufd (progan): 16 of 16 sets; genimage (progan): 6 of 8 sets" in layers
-    with (report / "tables" / "main.csv").open() as file:
-        for row in csv.DictReader(file):
-            covered = [(row[f"{name}: sets_in_mean"], row[f"{name}: sets"]) for name in members]
-            assert covered in ([("16", "16"), ("6", "8"), ("13", "13")], [("0", "16"), ("0", "8"), ("0", "13")]), row
+    for row in read_csv(report / "tables" / "main.csv"):
+        covered = [(row[f"{name}: sets_in_mean"], row[f"{name}: sets"]) for name in members]
+        assert covered in ([("16", "16"), ("6", "8"), ("13", "13")], [("0", "16"), ("0", "8"), ("0", "13")]), row
     assert "over 6 of 8 sets" in (report / "report.html").read_text()
     assert "genimage: 6 of 8 sets" in (report / "tables" / "ablation.md").read_text()
 

@@ -16,11 +16,3 @@ def test_the_last_run_of_each_kind_is_shown_in_the_order_of_the_graph(tmp_path, 
     shown = [(run.kind, run.what, run.seconds, run.images) for run in recorded(params)]
     assert shown == [("extraction", "demo-train", 2.0, 6), ("training", "ltd", 3.0, None)]
     assert all("cores of" in run.machine for run in recorded(params))
-
-
-def test_an_experiments_copy_writes_to_its_project(tmp_path, monkeypatch):
-    (tmp_path / "copy").mkdir()
-    monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    record("training", "a/b/0", seconds=1.0)
-    assert (tmp_path / ".ltdpipe" / "speed" / "training" / "a" / "b" / "0.json").exists()

@@ -1,7 +1,5 @@
 """Where images and records are looked for: in the project, below the data folders, and in an experiment's project."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline import workspace
@@ -33,13 +31,6 @@ def test_images_are_found_below_the_variable_and_below_the_folder_that_a_profile
     assert workspace.images("images") == place / "elsewhere" / "images"
     (place / "elsewhere" / "images").rmdir()
     assert workspace.images("images").resolve() == place / "data" / "images"
-
-
-def test_an_experiments_copy_finds_the_images_of_its_project(place, monkeypatch):
-    (place / "project" / "images").mkdir()
-    monkeypatch.setenv("DVC_ROOT", str(place / "project"))
-    monkeypatch.chdir(place / "data")
-    assert workspace.images("images") == place / "project" / "images"
 
 
 def test_a_data_root_that_was_given_is_the_only_place(place):

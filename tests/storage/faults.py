@@ -1,17 +1,14 @@
 """Real faults: a disk that is full, a folder that may not be written to, processes that are killed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, size: str):
+def small_disk(folder, size):
     """Mount a file system of ``size`` in memory; where that is not allowed, the test cannot run and says so."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(
@@ -26,13 +23,13 @@ def small_disk(folder: Path, size: str):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def touched(path: Path) -> None:
+def touched(path):
     """Give a file the time of a write a second later: two in one tick of a file system's clock have the same."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
 
-def _overwritten(content: bytes) -> bytes:
+def _overwritten(content):
     middle = len(content) // 2
     return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 64]) + content[middle + 64 :]
 
@@ -45,7 +42,7 @@ DAMAGE = {
 }
 
 
-def harm(path: Path, damage: str, *, in_place: bool = False) -> None:
+def harm(path, damage, *, in_place=False):
     """Damage a file as a disk, a program or a person would; its other hard links too where that is done in place.
 
     Args:

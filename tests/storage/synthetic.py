@@ -1,7 +1,5 @@
 """Small features that are known beforehand: those of an image follow from its path alone."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import replace
 
@@ -32,7 +30,7 @@ SPEC = FeatureSpec(
 )
 
 
-def spec(**changes) -> FeatureSpec:
+def spec(**changes):
     return replace(SPEC, **changes)
 
 

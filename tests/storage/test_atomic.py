@@ -1,15 +1,11 @@
-from __future__ import annotations
-
-import errno
-import os
 from pathlib import Path
 
 import pytest
 from faults import small_disk
 
 from running import without_root_s_privilege
-from storage.atomic import atomic_path, explained, sha256_of, write_text
-from storage.errors import DataError, ResourceError
+from storage.atomic import atomic_path, write_text
+from storage.errors import ResourceError
 
 
 def test_a_file_appears_complete_and_alone(tmp_path):
@@ -34,13 +30,6 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
     with atomic_path(tmp_path / "deep" / "file", sync_folder=sync_folder) as partial:
         partial.write_text("x")
     assert done == [f"sync {partial.name}", f"{partial.name} -> file", *last]
-
-
-def test_two_writers_of_one_file_never_share_a_partial(tmp_path):
-    with atomic_path(tmp_path / "file") as one, atomic_path(tmp_path / "file") as other:
-        one.write_text("one")
-        other.write_text("other")
-    assert (tmp_path / "file").read_text() == "one"  # the last to finish
 
 
 def test_a_full_disk_is_explained_and_the_old_file_stays(tmp_path):
@@ -75,13 +64,3 @@ def test_a_file_where_a_folder_has_to_be_and_the_other_way_round_are_explained(t
     with pytest.raises(ResourceError, match="too long"):
         write_text(tmp_path / ("n" * 300), "y")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
-
-
-def test_errors_without_advice_and_errors_already_explained_pass_unchanged(tmp_path):
-    for error in (OSError(errno.EIO, os.strerror(errno.EIO)), ResourceError("explained")):
-        with pytest.raises(OSError, match=str(error).split("]")[-1]) as caught, explained(tmp_path):
-            raise error
-        assert caught.value is error
-    for path, what in ((tmp_path / "absent", "absent does not exist"), (tmp_path, "is a folder, expected a file")):
-        with pytest.raises(DataError, match=what):
-            sha256_of(path)

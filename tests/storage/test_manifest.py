@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,13 +41,6 @@ def test_columns_that_others_added_are_passed_over_and_columns_and_rows_come_in_
     read = read_manifest(tmp_path / "m.parquet")
     assert read.column_names == MANIFEST_SCHEMA.names
     assert read.to_pylist() == table.to_pylist()
-
-
-def test_names_that_differ_only_in_case_or_normal_form_are_different_rows(tmp_path):
-    paths = ["A.png", "a.png", "na\u00efve.png", "nai\u0308ve.png", "x/1.png", "y/1.png", "1.jpg", "1.png", "a b.c.png"]
-    rows = [{"path": path, "sets": [], "size_bytes": 1, "mtime_ns": 1} for path in paths]
-    write_manifest(manifest_table(rows), tmp_path / "m.parquet")
-    assert set(read_manifest(tmp_path / "m.parquet")["path"].to_pylist()) == set(paths)
 
 
 def test_a_file_listed_twice_is_refused():

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -12,20 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays as any_array
 from synthetic import SPEC, extract, features, manifest, names, spec
 
 from running import PROJECT
 from storage.errors import DataError, ResourceError
 from storage.shard import Shard, write_shard
-from storage.spec import image_axis
-
-CLS = spec(taps=("cls",), patches=None)
 
 
 def test_h5py_alone_reads_a_shard(tmp_path):
     arrays = features(names(5))
     write_shard(tmp_path / "s.h5", arrays, SPEC)
+    assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o444  # it is linked into the DVC cache
     with h5py.File(tmp_path / "s.h5") as file:
         assert (file.attrs["schema"], file.attrs["key"]) == (SPEC.schema, SPEC.key)
         assert json.loads(file.attrs["spec"])["backbone"] == "toy"
@@ -57,38 +52,6 @@ def test_equal_features_give_equal_files_whatever_their_memory_layout_and_the_ha
     assert first == hashlib.sha256((tmp_path / "b.h5").read_bytes()).hexdigest()
 
 
-def test_a_shard_is_read_only_and_takes_little_more_room_than_its_numbers(tmp_path):
-    one = spec(taps=("cls",), patches=None, width=1024)
-    arrays = features(names(100), one)
-    write_shard(tmp_path / "s.h5", arrays, one)
-    assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o444
-    assert (tmp_path / "s.h5").stat().st_size <= 1.01 * arrays["cls"].nbytes
-
-
-@settings(max_examples=30)
-@given(any_array(np.uint16, st.tuples(st.just(4), st.integers(1, 5), st.just(8))))
-def test_any_finite_features_survive_the_round_trip(tmp_path_factory, bits):
-    values = (bits & 0xBFFF).view(np.float16)  # without the highest bit of the exponent all are finite
-    values[0, :, 0] = 1  # no image without any number
-    path = tmp_path_factory.mktemp("round") / "s.h5"
-    write_shard(path, {"cls": values}, CLS)
-    assert np.array_equal(Shard.open(path).map("cls").view(np.uint16), values.view(np.uint16))
-
-
-@pytest.mark.parametrize("call", ["refused", "absent"])
-def test_where_room_cannot_be_reserved_the_same_shard_is_written(tmp_path, monkeypatch, call):
-    expected = write_shard(tmp_path / "reserved.h5", features(names(5)), SPEC)
-
-    def refuse(*_):
-        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-
-    if call == "refused":
-        monkeypatch.setattr("storage.shard.os.posix_fallocate", refuse)
-    else:
-        monkeypatch.delattr("storage.shard.os.posix_fallocate")
-    assert write_shard(tmp_path / "shard.h5", features(names(5)), SPEC) == expected
-
-
 @pytest.mark.parametrize("call", ["os.posix_fallocate", "os.pwrite"])
 def test_a_disk_without_the_room_is_explained_and_nothing_stays(tmp_path, monkeypatch, call):
     def full(*_):
@@ -110,40 +73,7 @@ def test_a_disk_that_keeps_other_bytes_than_were_written_is_found_at_once(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fails_to_keep_the_bytes_leaves_no_shard(tmp_path, monkeypatch):
-    def fail(_):
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr("storage.shard.fsync", fail)  # the system tells such a failure only once
-    with pytest.raises(OSError, match="Input/output error"):
-        write_shard(tmp_path / "s.h5", features(names(5)), SPEC)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_taps_that_do_not_fit_the_settings_are_a_defect(tmp_path):
-    arrays = features(names(5))
-    for wrong in (
-        {"cls": arrays["cls"]},
-        {**arrays, "cls": arrays["cls"][:3]},
-        {**arrays, "cls": arrays["cls"].astype(np.float32)},
-        {**arrays, "embedding": arrays["embedding"][:4]},
-    ):
-        with pytest.raises(ValueError, match=r"the arrays are .*, the settings say"):
-            write_shard(tmp_path / "s.h5", wrong, SPEC)
-
-
-def test_the_shape_of_each_tap():
-    settings = spec(patches=16)
-    assert settings.tap_shape("cls", 7) == settings.tap_shape("ln2_cls", 7) == (4, 7, 8)
-    assert settings.tap_shape("attention", 7) == (4, 7, 16)
-    assert settings.tap_shape("embedding", 7) == (7, 5)
-    assert settings.tap_shape("pooled", 7) == settings.tap_shape("mean", 7) == (7, 8)
-    for tap, array in features(names(3)).items():
-        assert array.shape == SPEC.tap_shape(tap, 3)
-        assert array.shape[image_axis(tap)] == 3
-
-
-@pytest.mark.parametrize("cut", [1, 100, 5000])
+@pytest.mark.parametrize("cut", [1, 5000])
 def test_a_file_that_ends_early_is_refused_by_name(tmp_path, cut):
     path = tmp_path / "s.h5"
     write_shard(path, features(names(50)), SPEC)
@@ -152,29 +82,6 @@ def test_a_file_that_ends_early_is_refused_by_name(tmp_path, cut):
     path.write_bytes(content[:-cut])
     with pytest.raises(DataError, match=r"s\.h5"):
         Shard.open(path).check(SPEC, 50)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "damaged", "what"),
-    [
-        ({"rows": 50}, {"rows": 51}, "is damaged"),
-        ({"rows": 50}, {"rows": 49}, r"tap 'cls' is \(4, 49, 8\), expected \(4, 50, 8\)"),
-        ({"place": 0}, {"place": 100}, "is damaged"),
-    ],
-)
-def test_a_header_that_claims_another_size_or_place_is_refused_by_name(tmp_path, dataset, damaged, what):
-    write_shard(tmp_path / "s.h5", features(names(50), CLS), CLS)
-    offset = Shard.open(tmp_path / "s.h5").taps["cls"].offset
-
-    def header(rows=None, place=None):
-        numbers = (4, rows, 8) if place is None else (offset + place, 4 * 50 * 8 * 2)
-        return np.array(numbers, "<u8").tobytes()
-
-    content = (tmp_path / "s.h5").read_bytes()
-    assert header(**dataset) in content
-    (tmp_path / "damaged.h5").write_bytes(content.replace(header(**dataset), header(**damaged), 1))
-    with pytest.raises(DataError, match=rf"damaged\.h5:? {what}"):
-        Shard.open(tmp_path / "damaged.h5").check(CLS, 50)
 
 
 def test_a_file_of_another_kind_or_number_format_is_refused_by_name(tmp_path):
@@ -199,7 +106,7 @@ class ShardContract:
     """The contract; a subclass says how a shard of this form is written."""
 
     @staticmethod
-    def write(path, arrays, spec) -> None:
+    def write(path, arrays, spec):
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
@@ -244,22 +151,11 @@ class ShardContract:
             shard.read(tap, layers, rows, out)
         assert np.array_equal(out, expected)
 
-    def test_rows_are_read_into_a_part_of_a_larger_array(self, shard):
-        out = np.zeros((2, IMAGES + 2, 3, 8), np.float16)
-        shard.read("cls", [1, 3], np.arange(IMAGES), out[1, 1:-1, :2])
-        assert np.array_equal(out[1, 1:-1, :2], ARRAYS["cls"][[1, 3]].swapaxes(0, 1))
-        assert not out[0].any()
-        assert not out[1, [0, -1]].any()
-        assert not out[1, :, 2].any()
-
 
 class TestOurShard(ShardContract):
     @staticmethod
     def write(path, arrays, spec):
         write_shard(path, arrays, spec)
-
-    def test_all_taps_are_read_at_their_place_in_the_file(self, shard):
-        assert all(place.offset is not None for place in shard.taps.values())
 
 
 class TestChunkedShardOfAnotherProgram(ShardContract):
@@ -269,6 +165,3 @@ class TestChunkedShardOfAnotherProgram(ShardContract):
             file.attrs["key"] = spec.key
             for tap, array in arrays.items():
                 file.create_dataset(tap, data=array, chunks=True, compression="gzip")
-
-    def test_no_tap_has_a_place(self, shard):
-        assert all(place.offset is None for place in shard.taps.values())

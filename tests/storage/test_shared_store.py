@@ -1,29 +1,24 @@
 """Two projects with one store and one name for their corpora: nothing that one does touches what the other has."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import signal
 from pathlib import Path
 
 import yaml
-from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.commands import COMMANDS
-from running import PROJECT, start_held, wait_for
+from running import demo_params, invoke, start_held, wait_for
 from storage.index import INDEX_NAME, read_index
 from storage.store import stored_corpora, training_folder
 
-COMMAND = {command.name: command for command in COMMANDS}
 EXTRACT = ("extract", "--corpus", "toy", "--shard-size", "10", "--loaders", "0")
 VIEW = Path("data/features/toy/clean")
 IMAGES = 20
 
 
 def run(*arguments):
-    return CliRunner().invoke(COMMAND[arguments[0]], arguments[1:], catch_exceptions=False).output
+    return invoke(*arguments, catch_exceptions=False).output
 
 
 def make_project(folder, level):
@@ -31,7 +26,7 @@ def make_project(folder, level):
         path = folder / "images" / ("real" if number % 2 else "fake") / f"{number:02}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level, 10 * number, 200 * (number % 2))).save(path)
-    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    params = demo_params()
     params["corpora"] |= {"toy": {"root": "images"}}
     params |= {"train_on": ["toy"], "heads": {"linear": {"type": "linear", "block": "last"}}}
     params["extract"] = {"backbone": "demo-vit", "taps": ["cls"], "blocks": [22, 23]}

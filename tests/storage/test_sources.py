@@ -3,13 +3,9 @@
 import io
 import os
 import re
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,11 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from running import PROJECT
 from stages.scan.run import run
-from storage.archives import image_column
 from storage.errors import DataError
-from storage.remote import mtime_ns
 from storage.sources import Sources, base_of
 
 CONTENT = {"a/1.png": b"one", "a/b.c/2.JPG": b"two two", "notes.txt": b"no image"}
@@ -113,58 +106,6 @@ def test_a_root_that_is_one_file_counts_from_its_folder(folder, monkeypatch):
         assert base_of(f"s3://bucket/folder/{name}/") == f"s3://bucket/folder/{name}"
 
 
-def test_the_time_of_a_remote_file_is_in_nanoseconds_whatever_the_store_calls_it():
-    when = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    expected = int(when.timestamp()) * 10**9
-    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        assert mtime_ns({"size": 1, key: when}) == mtime_ns({key: when.timestamp()}) == expected
-    assert mtime_ns({"created": 1, "mtime": 2.5}) == 2_500_000_000
-    assert mtime_ns({"mtime": None, "ETag": "x"}) == 0
-
-
-def test_the_column_of_images_is_the_one_that_is_called_so():
-    def schema(**columns):
-        return pa.schema(list(columns.items()))
-
-    in_a_struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    assert image_column(schema(thumbnail=pa.binary(), image=in_a_struct), "x") == "image.bytes"
-    assert image_column(schema(mask=in_a_struct, jpg=pa.large_binary()), "x") == "jpg"
-    assert image_column(schema(image=pa.binary(), image_mask=pa.binary()), "x") == "image"
-    assert image_column(schema(image=pa.string(), size=pa.struct([("width", pa.int32())])), "x") is None
-    for names in (("first", "second"), ("image_a", "image_b"), ("image", "jpg")):
-        with pytest.raises(DataError, match=f"x cannot be read: {names[0]}, {names[1]} are all columns of bytes"):
-            image_column(schema(**dict.fromkeys(names, pa.binary())), "x")
-
-
-def changed(content, damage):
-    """The bytes of a zip archive after damage."""
-    if damage == "encrypted":
-        content = bytearray(content)
-        for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-            content[content.index(mark) + flags] |= 1
-    elif damage == "member":
-        content = content[:45] + b"\xff" * 10 + content[55:]  # behind the header of the member
-    return bytes(content) if damage != "name" else content.replace(b"\xc3\xa9", b"\xff\xa9")
-
-
-@pytest.mark.parametrize("damage", ["encrypted", "member", "name"])
-def test_a_damaged_archive_or_member_is_named(tmp_path, damage):
-    write_archive(tmp_path / "x.zip", {"caf\u00e9/1.png": b"some bytes " * 100})
-    (tmp_path / "x.zip").write_bytes(changed((tmp_path / "x.zip").read_bytes(), damage))
-    with pytest.raises(DataError, match=r"archive .*x\.zip cannot be read .*(fetch it again|unpack it)"):
-        Sources.of(tmp_path).read("x.zip!/caf\u00e9/1.png")
-
-
-def test_a_process_that_only_reads_images_reads_them_from_parquet_files(folder):
-    script = (
-        "import sys; from storage.sources import Sources; print(Sources.of(sys.argv[1]).read('z.parquet!/00000003'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, folder], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "b'p3'\n", done.stderr
-
-
 def test_an_archive_that_changed_is_read_anew(folder):
     assert Sources.of(folder).read("x.ZIP!/a/1.png") == b"one"
     write_archive(folder / "x.ZIP", {"a/1.png": b"another"})
@@ -176,25 +117,6 @@ def test_an_archive_that_changed_is_read_anew(folder):
     write_archive(folder / "z.parquet", {f"{row}": b"%d" % row for row in range(6)})
     assert Sources.of(folder).read("z.parquet!/00000003") == b"3"
     assert Sources.of(folder).size("z.parquet!/00000005") is not None
-
-
-def test_unusual_names_and_a_pipe(tmp_path):
-    (tmp_path / "wow!").mkdir()
-    (tmp_path / "wow!" / "1.png").write_bytes(b"wow")
-    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"bytes")
-    write_archive(tmp_path / "x.zip", {"in.zip!/1.png": b"inside"})
-    os.mkfifo(tmp_path / "pipe.png")
-    sources = Sources.of(tmp_path)
-    assert sources.read("wow!/1.png") == b"wow"
-    assert sources.read("\\xff.png") == b"bytes"
-    assert sources.read("x.zip!/in.zip!/1.png") == b"inside"
-    with pytest.raises(OSError, match="no regular file"):  # it is not waited for
-        sources.read("pipe.png")
-
-
-def test_many_threads_read_one_archive(folder):
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(Sources.of(folder).read, ["x.ZIP!/a/1.png"] * 200)) == {b"one"}
 
 
 def test_a_remote_store_is_scanned_and_read(folder):
@@ -247,12 +169,6 @@ def served(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def test_a_web_server_is_scanned_and_read(folder, served):
-    root = f"{served}/plain/a"
-    table, _ = run(corpus="web", root=root, layout="unlabelled")
-    assert [Sources.of(root).read(path) for path in table["path"].to_pylist()] == [b"one", b"two two"]
 
 
 @pytest.mark.parametrize("extension", ["tar", "zip", "parquet"])

@@ -1,7 +1,5 @@
 """status, verify and store, on a project whose features are made up."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -14,12 +12,11 @@ from PIL import Image
 from synthetic import SPEC, extract, manifest, names, spec
 
 from pipeline.commands.data import extract as extract_command
-from pipeline.commands.data import scan as scan_command
 from pipeline.commands.store import status, store, verify
-from running import PROJECT
+from running import demo_params
 from stages.scan.run import run as scan
 from storage.corpus_folder import CorpusFolder
-from storage.errors import DataError, SettingError
+from storage.errors import DataError
 from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_index, sidecar_of
 from storage.manifest import write_manifest
 from storage.store import training_folder
@@ -32,7 +29,7 @@ VIEW = Path("data/features/toy/clean")
 def project(tmp_path, monkeypatch, own_store):
     """A project folder with one corpus, extracted and published; its manifest in place."""
     monkeypatch.chdir(tmp_path)
-    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    params = demo_params()
     params["corpora"] |= {"toy": {"root": "images"}, "new": {"root": "images"}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     write_manifest(TABLE, Path("corpora/toy.parquet"))
@@ -85,18 +82,6 @@ def test_status_names_the_process_at_work_damaged_files_and_touched_images(proje
     assert "new" not in said
 
 
-def test_status_of_a_folder_needs_no_project(project, tmp_path, monkeypatch):
-    Path("params.yaml").unlink()
-    assert f"{VIEW}: 9 done, 1 failed, key {SPEC.key[:8]}\n" in run(status, str(VIEW.parent))
-    with pytest.raises(SettingError, match="both the folder"):
-        run(status, str(VIEW), "--corpus", "toy")
-
-
-def test_status_of_a_corpus_that_was_never_extracted_says_so(project):
-    write_manifest(TABLE, Path("corpora/new.parquet"))
-    assert "nothing extracted yet; `ltdpipe extract --corpus new`" in run(status, "--corpus", "new")
-
-
 @pytest.mark.parametrize(
     ("name", "where", "again"),
     [
@@ -114,30 +99,6 @@ def test_verify_names_what_is_damaged_and_repair_restores_it_from_the_store(proj
     assert f"{VIEW / name}: restored" in said
     assert (VIEW / name).read_bytes() == before
     assert f"{VIEW}: sound" in run(verify)
-
-
-def test_repair_puts_a_lost_index_together_without_extracting(project):
-    before = (VIEW / INDEX_NAME).read_bytes()
-    (VIEW / INDEX_NAME).unlink()
-    (project / SPEC.key / "toy" / INDEX_NAME).unlink()
-    assert "put together from the sidecars" in run(verify, "--corpus", "toy", "--repair")
-    assert (VIEW / INDEX_NAME).read_bytes() == before
-
-
-def test_repair_of_a_folder_without_a_sound_copy_says_which_command_goes_on(project):
-    harm(VIEW / "shard-00001.h5", "overwritten", in_place=True)
-    with pytest.raises(DataError, match=r"1 files of .* have no sound copy.*makes these shards and no others"):
-        run(verify, str(VIEW), "--repair")
-    assert extract(project, TABLE, out=VIEW, broken={"fake/003.png"})[1] == names(10)[4:8]
-    assert f"{VIEW}: sound" in run(verify)
-
-
-def test_verify_passes_sound_features_and_what_was_not_extracted_unless_asked_for(project):
-    for where in ([], [str(VIEW.parent)], [str(VIEW)]):
-        assert f"{VIEW}: sound" in run(verify, *where)
-    assert "new: not extracted" in run(verify)
-    with pytest.raises(DataError, match="holds no extracted features"):
-        run(verify, "--corpus", "new")
 
 
 def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
@@ -170,27 +131,6 @@ def test_repair_extracts_again_what_has_no_sound_copy_and_nothing_else(project):
             assert (view / name).stat().st_ino == inode
 
 
-def test_options_that_would_do_nothing_beside_a_corpus_are_refused(project):
-    for command, options in (
-        (extract_command, ["--backbone", "demo-vit"]),
-        (scan_command, ["--split", "test"]),
-        (extract_command, ["--layout", "folder"]),
-        (scan_command, ["--layout", "folder"]),
-    ):
-        with pytest.raises(SettingError, match=rf"{options[0]} needs a FOLDER; .* edit params.yaml instead"):
-            run(command, "--corpus", "toy", *options)
-
-
-def test_ls_tells_settings_in_words_sizes_and_links(project):
-    extract(project, TABLE, corpus="loose", spec=spec(precision="fp16"))
-    said = run(store, "ls")
-    assert f"{SPEC.key}  toy (quickgelu, weights 00000000, fp32)" in said
-    assert "  toy: 9 images, 3 shards, " in said
-    assert "1 failed, linked" in said
-    assert "fp16" in said
-    assert "loose: 10 images" in said
-
-
 def test_prune_deletes_what_nobody_needs_and_says_what_it_frees(project):
     old = spec(precision="fp16")
     extract(project, TABLE, corpus="toy", spec=old)
@@ -205,21 +145,6 @@ def test_prune_deletes_what_nobody_needs_and_says_what_it_frees(project):
     assert f"{VIEW}: sound" in run(verify)
 
 
-def test_prune_keeps_unfinished_work_and_published_copies(project):
-    unfinished = spec(precision="fp16")
-    extract(project, TABLE, corpus="toy", spec=unfinished)
-    (project / unfinished.key / "toy" / INDEX_NAME).unlink()
-    for path in VIEW.iterdir():  # as on another file system
-        content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(content)
-    said = run(store, "prune", "--yes")
-    assert f"kept {unfinished.key}/toy" in said
-    assert "unfinished work of a corpus in params.yaml" in said
-    assert "published as a copy" in said
-    assert "0 bytes freed" in said
-
-
 def test_prune_deletes_states_of_trainings_that_were_given_up_and_no_others(project):
     old, new = (training_folder() / f"{name}.safetensors" for name in ("old", "new"))
     old.parent.mkdir(parents=True)
@@ -232,10 +157,3 @@ def test_prune_deletes_states_of_trainings_that_were_given_up_and_no_others(proj
     assert f"deleted {old}: 2.0 kB" in said
     assert "2.0 kB freed" in said
     assert (old.exists(), new.exists()) == (False, True)
-
-
-def test_outside_a_project_the_store_can_still_be_listed(own_store, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    extract(own_store, TABLE, corpus="folder")
-    assert "folder: 10 images" in run(store, "ls")
-    assert "deleted" in run(store, "prune", "--yes")

@@ -1,18 +1,13 @@
 """Damage in features is found by name, and undone from the store's good copies; nothing else is touched."""
 
-from __future__ import annotations
-
-import fcntl
 import os
-import shutil
 
 import pytest
 from faults import harm
-from synthetic import SPEC, extract, manifest, names, spec
+from synthetic import SPEC, extract, manifest, names
 
-from storage.errors import DataError
 from storage.features import FeatureTable
-from storage.index import INDEX_NAME, Index, read_index, read_sidecar, write_index, write_sidecar
+from storage.index import INDEX_NAME
 from storage.published import faults, repair, store_folder
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -77,51 +72,6 @@ def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged_and_its_copy_is
     assert not (home / "shard-00001.h5").exists()
 
 
-def test_damage_beside_a_lost_index_is_found_too(view):
-    (view / INDEX_NAME).unlink()
-    lose_a_bit(view / "shard-00001.h5")
-    harm(view / "shard-00002.rows", "overwritten")
-    assert [path.name for path in faults(view)] == [INDEX_NAME, "shard-00001.h5", "shard-00002.rows"]
-
-
-def test_files_that_do_not_belong_together_are_faults(view):
-    sidecar, index = view / "shard-00001.rows", read_index(view / INDEX_NAME)
-    rows, record, _ = read_sidecar(sidecar)
-    sidecar.unlink()
-    write_sidecar(sidecar, rows, record, spec(precision="fp16"))
-    harm(view / "shard-00002.rows", "replaced")  # by that of another shard
-    (view / INDEX_NAME).unlink()
-    write_index(view / INDEX_NAME, index)
-    wrong = "does not describe the shard that the index lists"
-    assert faults(view) == {sidecar: wrong, view / "shard-00002.rows": wrong}
-    (view / INDEX_NAME).unlink()
-    write_index(view / INDEX_NAME, Index(index.table, spec(precision="fp16"), index.corpus, index.shards))
-    assert "does not fit the index" in faults(view)[view / "shard-00000.h5"]
-
-
-@pytest.mark.parametrize("name", ["shard-00001.rows", INDEX_NAME])
-def test_what_the_store_holds_of_other_images_is_not_restored(view, home, tmp_path, name):
-    shutil.rmtree(home)
-    extract(home.parents[1], manifest(names(26)[16:]), out=tmp_path / "second")
-    extract(home.parents[1], manifest(names(26)[16:20]), out=tmp_path / "second")
-    harm(view / name, "deleted")
-    found = faults(view)
-    assert repair(found, home, [], print) == found
-    assert not (view / name).exists()
-
-
-def test_without_an_index_the_folder_of_the_store_is_the_one_with_the_same_shard(view, home, own_store):
-    extract(own_store, manifest(names(30)[10:]), corpus="another")
-    for path in view.iterdir():  # copies, as across file systems
-        path.write_bytes(path.read_bytes()) if path.suffix != ".h5" else path.unlink()
-    (view / INDEX_NAME).unlink()
-    assert store_folder(view, own_store) == home
-    harm(view / "shard-00000.rows", "overwritten")
-    assert store_folder(view, own_store) == home  # the next sidecar tells
-    shutil.rmtree(home)
-    assert store_folder(view, own_store) is None
-
-
 @pytest.mark.parametrize("linked", [True, False])
 def test_damage_that_went_through_the_links_is_removed_everywhere_and_only_that_shard_is_made_again(
     view, home, own_store, tmp_path, linked
@@ -142,42 +92,3 @@ def test_damage_that_went_through_the_links_is_removed_everywhere_and_only_that_
     assert (home / shard.name).exists() is shard.exists() is not linked
     assert extract(own_store, TABLE, out=view)[1] == (names(10)[4:8] if linked else [])
     assert files(view) == before
-
-
-def test_a_lost_index_is_put_together_again_without_extracting(view, home):
-    before = (view / INDEX_NAME).read_bytes()
-    for folder in (view, home):
-        (folder / INDEX_NAME).unlink()
-    assert repair(faults(view), home, [], print, TABLE) == {}
-    assert (view / INDEX_NAME).read_bytes() == before
-    assert faults(view) == {}
-    for folder in (view, home):
-        (folder / INDEX_NAME).unlink()
-        (folder / "shard-00001.h5").unlink()
-    assert len(repair(faults(view), home, [], print, TABLE)) == 2
-
-
-def test_without_a_store_the_damaged_file_is_removed_and_reported(view, own_store):
-    shutil.rmtree(own_store)
-    harm(view / "shard-00001.h5", "overwritten")
-    found = faults(view)
-    assert repair(found, None, [], print) == found
-    with pytest.raises(DataError, match=r"shard-00001\.h5 is missing"):
-        FeatureTable.open(view)
-
-
-def test_the_store_is_locked_while_its_files_are_deleted(view, home):
-    harm(home / "shard-00001.h5", "overwritten", in_place=True)
-    held = []
-
-    class Watching(dict):
-        def items(self):
-            with (home / ".lock").open() as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    held.append(True)
-            return super().items()
-
-    repair(Watching(faults(view)), home, [], print)
-    assert held

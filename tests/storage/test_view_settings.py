@@ -1,7 +1,5 @@
 """View settings: what they expand to, their folders, and clear words for wrong ones."""
 
-from __future__ import annotations
-
 import itertools
 import math
 
@@ -41,31 +39,15 @@ def test_tiles_cover_an_image_evenly_or_as_much_of_it_as_they_may(width, height,
 
 
 @pytest.mark.parametrize(
-    ("size", "most", "grid"),
-    [((672, 672), 9, (3, 3)), ((4000, 3000), 9, (3, 3)), ((6000, 400), 9, (9, 1)), ((200, 100), 9, (1, 1)),
-     ((256, 256), 9, (2, 2)), ((4000, 3000), 48, (8, 6))],
-)  # fmt: skip
-def test_the_grid_of_tiles(size, most, grid):
-    lefts, tops = (len(set(each)) for each in zip(*tile_corners(*size, 224, most), strict=True))
-    assert (lefts, tops) == grid
-
-
-@pytest.mark.parametrize(
     ("setting", "words"),
     [
         ("cleen", "'cleen' is no view; allowed: clean, train:V"),
-        ("train", "expected train:V"),
         ("train:0", "expected train:V"),
         ("train:1001", "expected train:V"),
-        ("jpeg:101", "a quality"),
         ("jpeg:0", "a quality, a whole number in 1..100, found '0'"),
-        ("jpeg:70.5", "a quality"),
-        ("jpeg", "found 'nothing'"),
         ("blur:nan", "sigma in pixels"),
         ("scale:inf", "a factor"),
-        ("scale:0.5+", "'' is no view"),
         ("clean+jpeg:70", "'clean' is no view"),
-        ("../x:1", "no view"),
     ],
 )
 def test_wrong_settings_are_explained(setting, words):

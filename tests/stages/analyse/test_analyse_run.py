@@ -1,14 +1,11 @@
 """The files of the analyse stage, from a real view on disk."""
 
-import csv
-import json
 import shutil
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from running import read_csv
 from stages.analyse.files import (
     PROFILE_SCHEMA,
     PROJECTION_SCHEMA,
@@ -16,7 +13,6 @@ from stages.analyse.files import (
     projection_path,
     read_analysis,
     windows_path,
-    write_analysis,
 )
 from stages.analyse.run import run
 from stages.analyse.transitions import divergences, principal_components, transitions, window_aucs
@@ -69,8 +65,7 @@ def test_profiles_of_reals_and_each_generator_are_written_and_the_csv_holds_the_
         assert [row[f"{name}_mean"] for row in reals] == pytest.approx(moved[:, :, at].mean(axis=0), rel=1e-12)
         assert [row[f"{name}_std"] for row in reals] == pytest.approx(moved[:, :, at].std(axis=0, ddof=1), rel=1e-9)
     assert all(row["l2_std"] is None for row in rows if row["n"] == 1)
-    with out.with_suffix(".csv").open(newline="") as file:
-        read = list(csv.DictReader(file))
+    read = read_csv(out.with_suffix(".csv"))
     assert [{name: value or None for name, value in row.items()} for row in read] == [
         {name: value if value is None else str(value) for name, value in row.items()} for row in rows
     ]
@@ -90,8 +85,8 @@ def test_where_attention_was_extracted_the_profile_has_its_divergence_and_the_re
     assert [row["attention_std"] for row in reals] == pytest.approx(measured.std(axis=0, ddof=1))
     names = ("attention_mean", "attention_std")
     assert [{name: value for name, value in row.items() if name not in names} for row in rows] == without
-    with out.with_suffix(".csv").open(newline="") as file:
-        assert [float(row["attention_mean"]) for row in csv.DictReader(file)] == [row["attention_mean"] for row in rows]
+    table = read_csv(out.with_suffix(".csv"))
+    assert [float(row["attention_mean"]) for row in table] == [row["attention_mean"] for row in rows]
 
 
 def test_windows_separate_all_generators_and_each_from_the_reals(analyse, tokens):
@@ -140,26 +135,6 @@ def test_unlabelled_images_are_a_group_behind_the_others_and_count_as_neither_cl
     assert (windows[0]["generator"], windows[0]["n_real"], windows[0]["n_fake"]) == (None, 2, 4)
 
 
-def test_without_real_images_there_are_no_windows_and_with_two_images_no_projection(analyse, tokens):
-    out = analyse([("a", 1, "gan"), ("b", 1, "gan")], tokens[:2])
-    assert _rows(windows_path(out), WINDOW_SCHEMA) == _rows(projection_path(out), PROJECTION_SCHEMA) == []
-    assert len(_rows(out, PROFILE_SCHEMA)) == 4
-
-
-def test_images_that_are_all_alike_have_a_projection_without_extent(analyse, tokens):
-    out = analyse(ROWS, tokens[:1].repeat(7, axis=0))
-    assert read_analysis(projection_path(out), PROJECTION_SCHEMA).facts["explained"] == {"raw": [0, 0], "ltd": [0, 0]}
-    assert {row["auc_cosine"] for row in _rows(windows_path(out), WINDOW_SCHEMA)} == {0.5}
-
-
-def test_small_differences_of_direction_are_told_apart(analyse):
-    tokens = np.ones((len(ROWS), 5, 8), np.float16)
-    for row, (_, label, _) in enumerate(ROWS):
-        tokens[row, ::2, 0] = 1.0625 if label else 1.03125  # cosines of 0.9998 and 0.9999
-    out = analyse(ROWS, tokens)
-    assert {row["auc_cosine"] for row in _rows(windows_path(out), WINDOW_SCHEMA)} == {1.0}
-
-
 def test_features_that_show_no_transition_are_refused_by_name(tmp_path, tokens, write):
     write(tmp_path / "gaps", ROWS, tokens[:, :2], blocks=[1, 4])
     write(tmp_path / "empty", [], tokens[:0])
@@ -173,24 +148,3 @@ def test_features_that_show_no_transition_are_refused_by_name(tmp_path, tokens, 
         with pytest.raises(DataError, match=complaint):
             run(features=tmp_path / name, out=tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()
-
-
-def test_what_others_added_is_passed_over_and_what_is_missing_is_named(analyse, tokens, tmp_path):
-    out = analyse(ROWS, tokens)
-    table, facts = pq.read_table(out), read_analysis(out, PROFILE_SCHEMA).facts
-    more = table.select(table.column_names[::-1]).append_column("note", pa.array(["mine"] * len(table)))
-    pq.write_table(more.replace_schema_metadata({b"ltdpipe": json.dumps(facts)}), tmp_path / "more.parquet")
-    assert read_analysis(tmp_path / "more.parquet", PROFILE_SCHEMA).table.column_names == PROFILE_SCHEMA.names
-    less = json.dumps({key: facts[key] for key in facts if key != "view"})
-    pq.write_table(table.replace_schema_metadata({b"ltdpipe": less}), tmp_path / "less.parquet")
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    for path, complaint in (
-        (tmp_path / "less.parquet", "it lacks view; run `ltdpipe analyse` again"),
-        (tmp_path / "other.parquet", r"no such file of `ltdpipe analyse`: it lacks corpus.*, group, label"),
-        (tmp_path / "none.parquet", "does not exist; run `ltdpipe analyse` again"),
-        (windows_path(out), "it lacks group, label"),
-    ):
-        with pytest.raises(DataError, match=complaint):
-            read_analysis(path, PROFILE_SCHEMA)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_analysis(tmp_path / "p.parquet", [], PROFILE_SCHEMA, {"share": float("nan")})

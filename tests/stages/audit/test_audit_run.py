@@ -4,12 +4,10 @@ import json
 
 import pytest
 import yaml
-from audit_tables import index_of, write_features
-from click.testing import CliRunner
+from audit_tables import write_features
 
-from pipeline.cli import ltdpipe
-from running import PROJECT
-from stages.audit.run import run, size_warnings, sizes
+from running import demo_params, invoke
+from stages.audit.run import run
 from storage.errors import DataError
 
 REAL, FAKE = {"label": 0}, {"label": 1}
@@ -30,11 +28,6 @@ COPIES = {
     "train/fake/broken": FAKE | TRAIN | {"status": "failed", "error": "no image: x", "width": None, "height": None},
 }
 THEIRS = [("8", "x", {"like": 0}), ("9", "c", {}), ("0", "y", {})]  # path, sha256, and what it is like
-
-
-@pytest.fixture(autouse=True)
-def _store(own_store):
-    pass
 
 
 @pytest.fixture
@@ -94,15 +87,6 @@ def test_duplicates_of_another_training_corpus(audit, copies, tmp_path, reporter
     assert found["label_noise"]["pairs"] > 0
 
 
-def test_a_corpus_for_training_alone_is_audited_for_what_it_teaches(audit, tmp_path):
-    rows = [REAL | TRAIN | {"like": 1}, FAKE | TRAIN | {"like": 1}, *[REAL | TRAIN, FAKE | TRAIN] * 3]
-    found = audit(write_features(tmp_path / "drill", *rows))
-    assert [warning["text"][:60] for warning in found["warnings"]] == [
-        "2 images look nearly the same as one of the other class (cos"
-    ]
-    assert found["near_duplicates"]["pairs_train_test"] == found["duplicates"]["train_test"] == 0
-
-
 def test_each_set_is_warned_of_by_itself_and_gaps_are_counted(audit, tmp_path):
     alike = [{"label": n % 2, "sets": ["alike"]} for n in range(20)]
     biased = [{"label": n % 2, "sets": ["biased"], **({} if n % 2 else JPEG)} for n in range(20)]
@@ -120,22 +104,6 @@ def test_each_set_is_warned_of_by_itself_and_gaps_are_counted(audit, tmp_path):
     assert found["sets"][0]["matched"] == {"jpeg": 20, "size": 20, "jpeg+size": 20}
     assert found["sets"][1]["matched"] == {"jpeg": 0, "size": 20, "jpeg+size": 0}
     assert audit(write_features(tmp_path / "one", *alike))["warnings"] == []
-
-
-@pytest.mark.parametrize(
-    ("layout", "name", "real", "synthetic", "differs"),
-    [
-        ("forensynths", "sitd", 180, 180, False),
-        ("forensynths", "sitd", 181, 179, True),  # an equal sum is not enough
-        ("forensynths", "whichfaceisreal", 900, 1100, False),  # but where only the sum is published
-        ("forensynths", "whichfaceisreal", 899, 1100, True),
-    ],
-)
-def test_sizes_are_compared_with_the_published_ones(layout, name, real, synthetic, differs):
-    index = index_of(*[{"label": label, "sets": [name]} for label in [0] * real + [1] * synthetic])
-    warned = size_warnings(sizes(index, layout, 224)[0], layout, 224)
-    said = f"{real} real and {synthetic} synthetic images; published: "
-    assert warned.get("counts", "")[: len(said)] == (said if differs else "")
 
 
 def test_sets_of_one_class_and_small_images(audit, tmp_path):
@@ -159,7 +127,7 @@ def test_unlabelled_images_cannot_be_audited(audit, tmp_path):
 
 
 def test_the_command_prints_a_table_and_the_warnings(tmp_path, monkeypatch):
-    params = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text()) | {"demo": {}, "train_on": ["clean"]}
+    params = demo_params(demo={}, train_on=["clean"])
     params |= {"corpora": {name: {"root": "nowhere"} for name in ("biased", "clean")}}
     params["evaluate"]["corpora"] = ["biased"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
@@ -167,7 +135,7 @@ def test_the_command_prints_a_table_and_the_warnings(tmp_path, monkeypatch):
         rows = [{"label": n % 2, "sets": ["b"], **({} if n % 2 else JPEG)} for n in range(20)]
         write_features(tmp_path / "data" / "features" / name / "clean", *rows)
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(ltdpipe, ["audit", "--corpus", "biased"], env={"COLUMNS": "160"})
+    result = invoke("audit", "--corpus", "biased", env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.exception or result.output
     assert "audit of biased" in result.output
     assert "1.000" in result.output
@@ -175,5 +143,5 @@ def test_the_command_prints_a_table_and_the_warnings(tmp_path, monkeypatch):
     out = tmp_path / "audit" / "biased" / "clean.json"
     found = json.loads(out.read_text())
     assert (found["corpus"], found["near_duplicates"]["cosine"]) == ("biased", 0.98)
-    CliRunner().invoke(ltdpipe, ["audit", "--corpus", "biased", "--no-near"])
+    invoke("audit", "--corpus", "biased", "--no-near")
     assert "left_out" in json.loads(out.read_text())["near_duplicates"]

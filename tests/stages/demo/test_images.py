@@ -1,13 +1,11 @@
 """Images of the demo study: the same in every clone, and other content is another image to extraction."""
 
-import itertools
-
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from stages.demo.images import GENERATORS, photographs, run
+from stages.demo.images import photographs, run
 from stages.demo.miniatures import run as make_miniatures
 from stages.demo.settings import DemoCorpus
 from stages.scan.run import run as scan
@@ -59,19 +57,6 @@ def test_fingerprints_are_those_they_are_called_by(tmp_path):
 def pixels_of(path):
     with Image.open(path) as image:
         return np.asarray(image).astype(float)
-
-
-def test_bilinear_doubling_stays_between_its_neighbours_and_bicubic_overshoots():
-    blocks = np.random.default_rng(0).choice([60, 190], (8, 8)).repeat(2, axis=0).repeat(2, axis=1)
-    crop = Image.fromarray(np.stack([blocks] * 3, axis=2).astype(np.uint8))
-    assert GENERATORS["bilinear"](crop).getextrema() == ((60, 190),) * 3
-    assert all(low < 60 and high > 190 for low, high in GENERATORS["bicubic"](crop).getextrema())
-
-
-def test_every_image_is_a_crop_of_its_own(tmp_path):
-    run(corpus=corpus(generators=("grid",)), out=tmp_path)
-    undimmed = [pixels_of(path)[1::2, 1::2] for path in tmp_path.rglob("*.png")]  # the grid leaves these as they are
-    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(undimmed, 2))
 
 
 def test_miniatures_show_training_images_of_another_half_and_no_crop_twice(tmp_path):

@@ -1,9 +1,5 @@
 """Small image files, and backbones small enough to run in a test."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from stages.extract.registry import BACKBONES, BackboneCard
@@ -14,7 +10,7 @@ from storage.features import FeatureTable
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Where a test puts its images."""
     images = tmp_path / "images"
     images.mkdir()
@@ -22,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny(monkeypatch) -> BackboneCard:
+def tiny(monkeypatch):
     """A registered open_clip ViT of 3 blocks and 32 pixels, so that runs take no time."""
     import open_clip
 
@@ -55,7 +51,7 @@ def extract(tmp_path, reporter, monkeypatch):
     """Extract a folder with the tiny backbone and open the first view."""
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
 
-    def extracted(folder: Path, *, out: str = "out", views=("clean",), store: str = "store", runtime=None, **settings):
+    def extracted(folder, *, out="out", views=("clean",), store="store", runtime=None, **settings):
         manifest, _ = scan(corpus="c", root=folder, layout="auto")
         chosen = {"backbone": "tiny", "weights": "random:0"} | settings
         summary = run(

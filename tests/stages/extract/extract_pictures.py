@@ -1,7 +1,5 @@
 """Small image files."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import signal
@@ -12,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 
-def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+def picture(width=64, height=48, seed=0):
     """A smooth RGB picture, different for each seed."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def save(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48), **options) -> Path:
+def save(path, seed=0, size=(64, 48), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     picture(*size, seed=seed).save(path, **options)
     return path
@@ -28,24 +26,15 @@ def save(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48), **options)
 class DeadlySources:
     """Sources whose files called ``deadly`` end the process that reads them, and those called ``hanging`` stop it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
 
-    def read(self, path: str) -> bytes:
+    def read(self, path):
         if "deadly" in path:
             os._exit(86)
         if "hanging" in path:
             signal.pause()
         return (self.folder / path).read_bytes()
-
-
-def deadly_task(work, plan):
-    """A Dask task that ends its worker when one of its images is called deadly."""
-    from stages.extract.cluster import _task  # the worker's own, not what the test put in its place
-
-    if any("deadly" in row["path"] for row in plan.images.to_pylist()):
-        os._exit(86)
-    return _task(work, plan)
 
 
 def twice_killed_task(work, plan):
@@ -59,11 +48,11 @@ def twice_killed_task(work, plan):
 
 
 def task_on_another_worker(work, plan):
-    """A Dask task on a worker that differs from the first one in what the variable DIFFERS names."""
+    """A Dask task on a worker that computes in another precision than the first one."""
     from stages.extract import cluster
 
     loaded = cluster._backbone(cluster._backbone_settings(work.settings), work.runtime.compiled)
-    other = dataclasses.replace(loaded, **{os.environ["DIFFERS"]: "another"})
+    other = dataclasses.replace(loaded, precision="another")
     cluster._backbone = lambda _settings, _compiled: other
     return cluster._task(work, plan)
 
@@ -104,7 +93,7 @@ def failing_task(work, plan):
         cluster.make_shards = make_shards
 
 
-def _be_killed_once(when: str) -> None:
+def _be_killed_once(when):
     try:
         Path(os.environ["KILLED"], f"killed-{when}").touch(exist_ok=False)
     except FileExistsError:

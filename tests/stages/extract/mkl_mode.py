@@ -6,7 +6,7 @@ from pathlib import Path
 REPEATABLE = 0x10002  # branch "auto" (2) with the bit of "strict"
 
 
-def mkl_mode() -> int:
+def mkl_mode():
     """Return the reproducibility mode in which MKL works in this process, after a call that settles it."""
     import torch
 

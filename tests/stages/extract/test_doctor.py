@@ -1,11 +1,8 @@
 """The commands that look at the machine and at what can be run on it."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +11,6 @@ from extract_pictures import save
 
 from pipeline.cli import ltdpipe
 from stages.extract import settings
-from stages.extract.backbone import Backbone
-from stages.extract.doctor import examine, measured_rate
 from stages.extract.registry import BACKBONES
 from stages.extract.settings import Runtime, auto_loaders
 from storage.errors import SettingError
@@ -34,13 +29,6 @@ def test_doctor_tells_what_it_found_and_leaves_nothing(run, tmp_path):
         assert what.strip() in out
     assert "locking        works" in out
     assert list(tmp_path.iterdir()) == []
-
-
-def test_doctor_sees_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_arguments: False)  # tests may run as root, who may write anywhere
-    findings = {finding.subject: finding for finding in examine(tmp_path)}
-    assert "may not be written to" in findings["disk"].text
-    assert "LTDPIPE_STORE" in (findings["disk"].advice or "")
 
 
 def test_doctor_sees_a_disk_that_takes_nothing_more(run, tmp_path):
@@ -64,21 +52,6 @@ def test_backbones_lists_all_and_what_is_here(run, tmp_path):
     assert lines["clip-vit-b-32"].rstrip().endswith("present")
     assert lines["siglip2-vit-b-16"].split()[-3] == "Apache-2.0"
     assert "patch-mean" in lines["siglip2-vit-b-16"]
-
-
-def test_a_rate_does_not_count_what_is_done_once(tiny, monkeypatch):
-    images, submit = [], Backbone.submit
-
-    def slow_at_first(backbone, pixels, spec):
-        time.sleep(0 if images else 1)
-        images.append(len(pixels))
-        return submit(backbone, pixels, spec)
-
-    monkeypatch.setattr(Backbone, "submit", slow_at_first)
-    started = time.perf_counter()
-    device, rate = measured_rate("tiny", loaders=0, seconds=0.2)
-    assert device in {"cpu", "cuda"}
-    assert rate > 1.5 * sum(images) / (time.perf_counter() - started)
 
 
 def test_folder_called_by_dots_or_in_no_utf8_has_a_name_of_its_own_in_the_store(run, tiny, tmp_path, monkeypatch):
@@ -111,12 +84,6 @@ def test_json_log_and_summary(run, tiny, folder, tmp_path):
     summary = json.loads(result.stdout)
     assert (summary["usable"], summary["views"]) == (1, {"clean": 2, "val": 2})
     assert list(summary["failed"]) == ["no image: the content is of no format that is read"]
-
-
-def test_blocks_that_are_no_list_of_numbers_are_refused_in_words(run, folder, tmp_path):
-    save(folder / "a.png")
-    with pytest.raises(SettingError, match=r"blocks.*expected all, a range such as 11-19"):
-        run("extract", folder, "--out", tmp_path / "out", "--blocks", "1,,2")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
 """The loop from images to shards: what an interruption keeps, how far a device is ahead, what is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 from extract_pictures import save
 
 from stages.extract.backbone import Backbone, load_backbone, take_free
@@ -66,7 +63,7 @@ def read(monkeypatch):
 
 
 # whole shards are kept, and whole batches of the last; the image that fails is in none
-@pytest.mark.parametrize(("images", "kept"), [(1, 0), (3, 3), (8, 6), (9, 8), (12, 12), (13, 12), (20, 19)])
+@pytest.mark.parametrize(("images", "kept"), [(1, 0), (8, 6), (13, 12)])
 def test_an_interrupted_run_goes_on_behind_what_it_had_done_to_the_same_bytes(  # noqa: PLR0917
     pictures, extract, interrupted, read, tmp_path, images, kept
 ):
@@ -77,16 +74,6 @@ def test_an_interrupted_run_goes_on_behind_what_it_had_done_to_the_same_bytes(  
     assert len(read) == 20 - kept
     assert published(tmp_path / "out") == published(tmp_path / "calm")
     assert not list(tmp_path.rglob("unfinished-*"))
-
-
-def test_a_run_that_is_interrupted_over_and_over_still_ends(pictures, extract, interrupted, reporter, tmp_path):
-    extract(pictures, views=VIEWS, runtime=RUNTIME, out="calm", store="other")
-    for _ in range(5):
-        interrupted(pictures, 7)
-    assert reporter.notes[-1] == "kept 6 images of an unfinished shard; the same command goes on behind them"
-    interrupted(pictures, 14)
-    extract(pictures, views=VIEWS, runtime=RUNTIME)
-    assert published(tmp_path / "out") == published(tmp_path / "calm")
 
 
 @pytest.mark.parametrize("change", ["image", "damage", "shard size", "another picture"])
@@ -168,9 +155,13 @@ def test_a_device_runs_ahead_also_over_the_ends_of_shards_and_gives_the_same_byt
     assert published(tmp_path / "out") == published(tmp_path / "calm")
 
 
-@pytest.mark.parametrize("tap", ["cls", "attention", "embedding"])
 @pytest.mark.parametrize(
-    ("value", "what"), [(7e4, "overflows float16"), (np.nan, "is not finite"), (1e-9, "is zero everywhere")]
+    ("tap", "value", "what"),
+    [
+        ("cls", 7e4, "overflows float16"),
+        ("embedding", np.nan, "is not finite"),
+        ("attention", 1e-9, "is zero everywhere"),
+    ],
 )
 def test_what_float16_would_lose_is_refused_with_the_image_s_name(  # noqa: PLR0917
     pictures, extract, monkeypatch, tap, value, what
@@ -185,15 +176,6 @@ def test_what_float16_would_lose_is_refused_with_the_image_s_name(  # noqa: PLR0
     monkeypatch.setattr(Backbone, "taps", broken)
     with pytest.raises(DataError, match=rf"tap '{tap}' of '01\.png' {what}"):
         extract(pictures, taps=("cls", "attention", "embedding"), runtime=RUNTIME)
-
-
-def test_the_largest_float16_and_an_image_that_is_zero_in_some_blocks_are_kept(tiny, folder, extract, monkeypatch):
-    save(folder / "a.png")
-    values = torch.full((3, 1, 32), 65504.0)
-    values[0] = 0
-    monkeypatch.setattr(Backbone, "taps", lambda *_: {"cls": values})
-    _, table = extract(folder, taps=("cls",))
-    assert np.array_equal(table.read("cls")[0], values[:, 0].numpy())
 
 
 def test_each_process_takes_a_gpu_of_its_own_while_there_are_any(tmp_path):

@@ -1,9 +1,6 @@
 """Images come, go and change, and may be called anything: each keeps its own features under its own path."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -14,7 +11,6 @@ from stages.extract.run import run
 from stages.extract.settings import ExtractSettings, Runtime
 from stages.scan.run import run as scan
 from storage.errors import DataError
-from storage.manifest import manifest_table
 from storage.names import to_text
 from storage.sources import Sources
 
@@ -57,15 +53,6 @@ def test_touched_images_are_read_once_for_all_views_and_by_no_later_run(grown, e
     assert counts == [8, 0, 0]
 
 
-def test_only_changed_and_new_images_are_made(grown, extract):
-    save(grown / "3.bmp", seed=33)
-    save(grown / "9.bmp", seed=9)
-    (grown / "0.bmp").unlink()
-    summary, table = extract(grown, runtime=HERE)
-    assert summary.extracted == 2
-    assert table.index["path"].to_pylist() == [f"{number}.bmp" for number in (1, 2, 3, 4, 5, 6, 7, 9)]
-
-
 def test_a_change_under_the_same_size_and_time_is_found_by_content(grown, extract, reporter):
     before = features(extract(grown, runtime=HERE)[1])
     replace_content(grown / "3.bmp", seed=33)
@@ -93,31 +80,6 @@ def test_equal_paths_sizes_and_times_below_another_root_are_no_equal_images(tiny
     assert {path for path, values in features(table).items() if values == before[path]} == {"3.bmp"}
     assert extract(tmp_path / "other", out="second", runtime=HERE)[0].extracted == 0
     assert features(extract(folder, out="first", runtime=HERE)[1]) == before
-
-
-def test_one_relative_root_in_two_places_is_two_roots(tiny, tmp_path, extract, monkeypatch):
-    for seed, place in enumerate(("here", "there")):
-        for number in range(2):
-            os.utime(save(tmp_path / place / "images" / f"{number}.bmp", seed=10 * seed + number), ns=(10**18, 10**18))
-        monkeypatch.chdir(tmp_path / place)
-        summary, table = extract(Path("images"), out=place, runtime=HERE)
-        assert summary.extracted == 2
-        assert features(table) == features(extract(tmp_path / place / "images", out="alone", store=place)[1])
-
-
-def test_in_a_project_images_of_another_root_are_other_images(tiny, folder, tmp_path, reporter):
-    row = {"label": 0, "generator": None, "split": None, "sets": [], "category": None}
-    for seed, reals in enumerate((tmp_path / "reals", tmp_path / "other")):
-        for number in range(3):
-            size = os.path.getsize(save(reals / f"{number}.bmp", seed=10 * seed + number))  # noqa: PTH202
-            os.utime(reals / f"{number}.bmp", ns=(10**18, 10**18))
-        manifest = manifest_table(
-            row | {"path": f"@reals/{number}.bmp", "size_bytes": size, "mtime_ns": 10**18} for number in range(3)
-        )
-        settings = ExtractSettings(backbone="tiny", weights="random:0")
-        where = {"root": folder, "reals": reals, "manifest": manifest, "geometry": "crop224-pad", "owner": tmp_path}
-        places = {"store": tmp_path / "store", "out": tmp_path / "out", "reporter": reporter, "runtime": HERE}
-        assert run(corpus="c", settings=settings, **where, **places).extracted == 3
 
 
 def test_what_could_not_be_read_is_made_as_soon_as_it_can_be(tiny, folder, tmp_path, reporter):
@@ -175,13 +137,10 @@ def to_text_of(names):
     return [to_text(os.fsdecode(name)) for name in names]
 
 
-@pytest.mark.parametrize("state", ["is gone", "has 9999 bytes instead of"])
-def test_an_image_that_is_no_longer_what_the_manifest_says_is_named(grown, tmp_path, reporter, state):
+def test_an_image_that_is_no_longer_what_the_manifest_says_is_named(grown, tmp_path, reporter):
     manifest, _ = scan(corpus="c", root=grown, layout="auto")
-    (grown / "3.bmp").unlink()
-    if "gone" not in state:
-        (grown / "3.bmp").write_bytes(bytes(9999))
-    with pytest.raises(DataError, match=rf"3\.bmp {state}"):
+    (grown / "3.bmp").write_bytes(bytes(9999))
+    with pytest.raises(DataError, match=r"3\.bmp has 9999 bytes instead of"):
         run(
             corpus="c",
             root=grown,

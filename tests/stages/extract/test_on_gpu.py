@@ -20,11 +20,11 @@ pytestmark = [
 TAPS = ("cls", "ln2_cls", "embedding")
 
 
-def pixels(images: int = 40) -> np.ndarray:
+def pixels(images=40):
     return np.random.default_rng(0).integers(0, 256, (images, 224, 224, 3), np.uint8)
 
 
-def taps(precision: str, device: str, *, compiled: bool = False) -> dict[str, torch.Tensor]:
+def taps(precision, device, *, compiled=False):
     backbone = load_backbone("demo-vit", weights="random:0", precision=precision, device=device, compiled=compiled)
     found = backbone.taps(pixels(), TAPS, range(len(backbone.tower.blocks)))
     return {tap: values.cpu() for tap, values in found.items()}
@@ -33,14 +33,14 @@ def taps(precision: str, device: str, *, compiled: bool = False) -> dict[str, to
 @pytest.mark.parametrize(
     ("precision", "compiled", "most"), [("fp32", False, 1e-3), ("fp16", False, 1e-2), ("fp16", True, 1e-2)]
 )
-def test_features_are_those_of_the_cpu_but_for_rounding(precision: str, compiled: bool, most: float) -> None:
+def test_features_are_those_of_the_cpu_but_for_rounding(precision, compiled, most):
     found, expected = taps(precision, "cuda", compiled=compiled), taps("fp32", "cpu")
     for tap in TAPS:
         error = torch.linalg.vector_norm(found[tap] - expected[tap], dim=-1)
         assert float((error / torch.linalg.vector_norm(expected[tap], dim=-1)).max()) < most, tap
 
 
-def test_extraction_repeats_itself_to_the_byte_and_is_that_of_batches_alone(tiny, folder, extract) -> None:
+def test_extraction_repeats_itself_to_the_byte_and_is_that_of_batches_alone(tiny, folder, extract):
     for number in range(40):
         save(folder / f"{number:02d}.png", seed=number)
     runtime = Runtime(loaders=0, batch=7, shard_size=16)
@@ -51,7 +51,7 @@ def test_extraction_repeats_itself_to_the_byte_and_is_that_of_batches_alone(tiny
     assert np.abs(first.read("cls").astype(np.float32) - whole.read("cls").astype(np.float32)).max() < 0.02
 
 
-def test_a_batch_too_large_for_the_gpu_is_halved(tiny, folder, extract, monkeypatch) -> None:
+def test_a_batch_too_large_for_the_gpu_is_halved(tiny, folder, extract, monkeypatch):
     for number in range(20):
         save(folder / f"{number:02d}.png", seed=number)
     _, expected = extract(folder, out="small", store="a", runtime=Runtime(loaders=0, batch=5))
@@ -69,7 +69,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved(tiny, folder, extract, monkeypa
     assert np.array_equal(found.read("cls"), expected.read("cls"))
 
 
-def test_training_repeats_itself_to_the_byte_and_scores_as_on_the_cpu(tmp_path, reporter, monkeypatch) -> None:
+def test_training_repeats_itself_to_the_byte_and_scores_as_on_the_cpu(tmp_path, reporter, monkeypatch):
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     view = write_view(tmp_path / "clean", *in_transitions(160, seed=0))
     files = [tmp_path / f"{name}.safetensors" for name in ("first", "again")]

@@ -1,7 +1,5 @@
 """The registry's facts against the models as their libraries build them (without memory for weights)."""
 
-from __future__ import annotations
-
 import open_clip
 import pytest
 import timm

@@ -5,14 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from mkl_mode import REPEATABLE, mkl_mode
+from mkl_mode import REPEATABLE
 
 from running import PROJECT, environment
-from stages.extract.cluster import describe_on_worker, open_cluster
-from stages.extract.settings import ExtractSettings, Runtime
 
 needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch is built without MKL")
 _TELL = "\nfrom mkl_mode import mkl_mode\nprint(mkl_mode())"
@@ -54,45 +51,12 @@ def test_mkl_is_not_repeatable_unless_asked():
 
 
 @needs_mkl
-@pytest.mark.parametrize("module", ["stages.extract.run", "stages.predict.run"])
-def test_mkl_is_asked_before_its_first_call(module):
-    load = f"import {module}\nfrom stages.extract.backbone import load_backbone\n"
+def test_mkl_is_asked_before_its_first_call():
+    load = "import stages.predict.run\nfrom stages.extract.backbone import load_backbone\n"
     load += "load_backbone('demo-vit', weights='default', precision='fp32')"
     assert printed(load + _TELL) == [str(REPEATABLE)]
 
 
 @needs_mkl
-def test_mkl_is_asked_in_a_worker_of_a_cluster(monkeypatch):
-    monkeypatch.delenv("MKL_CBWR")  # this process has set it, and workers would inherit it
-    monkeypatch.setenv("PYTHONPATH", _FOLDERS)
-    with open_cluster(Runtime(workers=1)) as client:
-        describe_on_worker(client, ExtractSettings(backbone="demo-vit"), Runtime(), print)
-        assert client.submit(mkl_mode).result() == REPEATABLE
-
-
-@needs_mkl
 def test_a_mode_that_the_user_chose_is_kept():
     assert printed("import stages" + _TELL, MKL_CBWR="COMPATIBLE") != [str(REPEATABLE)]
-
-
-_THREADS = """
-import sys, numpy as np, torch
-torch.set_num_threads(int(sys.argv[1]))
-from stages.extract.backbone import load_backbone
-backbone = load_backbone("demo-vit", weights="random:0", precision="fp32")
-pixels = np.random.default_rng(0).integers(0, 256, (9, 224, 224, 3), dtype=np.uint8)
-taps = backbone.taps(pixels, ("cls", "ln2_cls", "embedding"), range(24))
-assert torch.get_num_threads() == int(sys.argv[1])
-np.savez(sys.argv[2], **{tap: values.numpy() for tap, values in taps.items()})
-"""
-
-
-def test_number_of_threads_changes_rounding_alone(tmp_path: Path):
-    for threads in (1, 3):
-        command = [sys.executable, "-c", _THREADS, str(threads), str(tmp_path / f"{threads}.npz")]
-        subprocess.run(command, cwd=PROJECT, check=True)
-    one, three = (np.load(tmp_path / f"{threads}.npz") for threads in (1, 3))
-    assert one["cls"].shape == one["ln2_cls"].shape == (24, 9, 128)
-    for tap in one.files:
-        assert np.abs(one[tap] - three[tap]).max() < 1e-5, tap
-    assert len(np.unique(one["embedding"], axis=0)) == 9

@@ -1,7 +1,5 @@
 """Views: geometry against torchvision, augmentation against values from SciPy, seeds, degradations, and the key."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -18,7 +16,6 @@ from stages.extract.views import (
     blur,
     degrade,
     draws,
-    resize_shorter,
     ten_crop,
     to_square,
     view_spec,
@@ -28,11 +25,11 @@ from storage.views import Degradation, View, expand_views
 RECIPE = Recipe("crop224-pad", 224)
 
 
-def view_pixels(image: Image.Image, view: View, path: str = "a.png", recipe: Recipe = RECIPE) -> np.ndarray:
+def view_pixels(image, view, path="a.png", recipe=RECIPE):
     return np.asarray(apply_view(image, view, recipe, path))
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 1.73, 2.0])
+@pytest.mark.parametrize("sigma", [0.3, 1.73])
 def test_blur_floors_after_each_pass(sigma):
     image = picture(90, 70)
     values = np.asarray(image).astype(np.float64)
@@ -43,16 +40,6 @@ def test_blur_floors_after_each_pass(sigma):
     rounded = gaussian_filter1d(np.asarray(image).astype(float), sigma, axis=0, mode="reflect")
     rounded = np.rint(gaussian_filter1d(rounded, sigma, axis=1, mode="reflect"))
     assert 0.7 < (rounded - blurred).mean() < 1.3  # about one level darker than a rounded blur
-
-
-def test_blur_keeps_channels_apart_and_sigma_zero_is_the_identity():
-    pixels = np.zeros((20, 20, 3), np.uint8)
-    pixels[10, 10, 1] = 255
-    blurred = np.asarray(blur(Image.fromarray(pixels), 1.0))
-    assert blurred[..., 1].any()
-    assert not blurred[..., [0, 2]].any()
-    image = picture()
-    assert blur(image, 0.0) is image
 
 
 def test_training_view_follows_the_draws_of_its_image():
@@ -72,14 +59,6 @@ def test_training_view_follows_the_draws_of_its_image():
         pixels = np.asarray(expected)[top : top + 224, left : left + 224]
         pixels = pixels[:, ::-1] if draw.random() < 0.5 else pixels
         assert np.array_equal(view_pixels(image, view, recipe=Recipe("tile224", 224, seed)), pixels)
-
-
-def test_training_draws_have_the_published_frequencies():
-    drawn = [draws(f"{n}.png", View("train", 0), 0) for n in range(3000)]
-    numbers = [(d.random(), d.uniform(0, 2), d.random(), d.integers(70, 101)) for d in drawn]
-    assert abs(np.mean([n[0] < 0.2 for n in numbers]) - 0.2) < 0.03
-    assert abs(np.mean([n[2] < 0.5 for n in numbers]) - 0.5) < 0.03
-    assert {n[3] for n in numbers} == set(range(70, 101))
 
 
 def test_views_differ_by_path_number_and_seed_and_by_nothing_else():
@@ -124,14 +103,10 @@ def test_degradations_come_before_the_geometry_in_their_order():
     assert np.array_equal(view_pixels(image, chain), expected)
 
 
-def test_scale_truncates_sizes_and_never_reaches_zero():
-    rng = np.random.default_rng(0)
-    assert degrade(picture(99, 51), Degradation("scale", 0.5), rng).size == (49, 25)
-    assert degrade(picture(3, 1), Degradation("scale", 0.1), rng).size == (1, 1)
-
-
 def test_what_platforms_and_people_do_to_a_picture():
     rng, image = np.random.default_rng(0), picture(300, 200)
+    assert degrade(picture(99, 51), Degradation("scale", 0.5), rng).size == (49, 25)
+    assert degrade(picture(3, 1), Degradation("scale", 0.1), rng).size == (1, 1)
     assert degrade(picture(2001, 1500), Degradation("fit", 512), rng).size == (512, 384)
     assert degrade(picture(30, 2000), Degradation("fit", 16), rng).size == (1, 16)
     assert np.array_equal(degrade(image, Degradation("fit", 512), rng), image)
@@ -156,37 +131,18 @@ def test_noise_has_its_deviation_and_is_the_same_each_time():
     assert np.array_equal(white, np.rint(254 + drawn).clip(0, 255))
 
 
-def test_webp_and_jpeg_change_the_picture():
-    image = picture(224, 224)
-    plain = view_pixels(image, View("clean"))
-    for kind in ("webp", "jpeg"):
-        changed = view_pixels(image, View("degraded", steps=(Degradation(kind, 50),)))
-        assert 0 < np.abs(changed.astype(int) - plain).mean() < 10
-
-
-SIZES = [(224, 224), (225, 226), (223, 300), (300, 223), (100, 51), (7, 5), (1, 1), (640, 480), (227, 224), (221, 229)]
+SIZES = [(224, 224), (225, 226), (223, 300), (100, 51), (1, 1), (640, 480)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_centre_crop_pads_and_rounds_as_torchvision(size):
+def test_crops_pad_and_round_and_sides_are_resized_as_torchvision_does(size):
     image = picture(*size)
-    expected = functional.center_crop(image, [224, 224])
-    assert np.array_equal(to_square(image, "crop224-pad", 224), expected)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_squash_ignores_the_shape(size):
-    image = picture(*size)
-    expected = functional.center_crop(image.resize((256, 256), Image.Resampling.BILINEAR), [224, 224])
-    assert np.array_equal(to_square(image, "squash256-crop224", 224), expected)
-
-
-@pytest.mark.parametrize("size", SIZES[:-3])
-def test_shorter_side_is_resized_as_torchvision(size):
-    image = picture(*size)
-    expected = functional.resize(image, 224, functional.InterpolationMode.BICUBIC)
-    assert np.array_equal(to_square(image, "short224-crop", 224), functional.center_crop(expected, [224, 224]))
-    assert resize_shorter(image, 256, Image.Resampling.BILINEAR).size == functional.resize(image, 256).size
+    squashed = image.resize((256, 256), Image.Resampling.BILINEAR)
+    expected = {"crop224-pad": image, "squash256-crop224": squashed}
+    if min(size) > 1:
+        expected["short224-crop"] = functional.resize(image, 224, functional.InterpolationMode.BICUBIC)
+    for geometry, resized in expected.items():
+        assert np.array_equal(to_square(image, geometry, 224), functional.center_crop(resized, [224, 224])), geometry
 
 
 def test_small_images_are_tiled_and_large_ones_only_cropped():
@@ -199,14 +155,7 @@ def test_small_images_are_tiled_and_large_ones_only_cropped():
     assert np.array_equal(to_square(large, "tile224", 224), to_square(large, "crop224-pad", 224))
 
 
-def test_sizes_follow_the_backbone():
-    assert to_square(picture(500, 700), "squash256-crop224", 336).size == (336, 336)
-    image = picture(50, 40)
-    squashed = image.resize((384, 384), Image.Resampling.BILINEAR)
-    assert np.array_equal(to_square(image, "squash256-crop224", 336), functional.center_crop(squashed, [336, 336]))
-
-
-@pytest.mark.parametrize("size", [(300, 250), (224, 224), (301, 255)])
+@pytest.mark.parametrize("size", [(300, 250), (301, 255)])
 def test_ten_crops_are_torchvisions(size):
     image = picture(*size)
     expected = functional.ten_crop(image, [224, 224])
@@ -214,12 +163,8 @@ def test_ten_crops_are_torchvisions(size):
         assert np.array_equal(ten_crop(image, "crop224-pad", 224, number), expected[number]), number
 
 
-def test_ten_crops_of_a_small_image_are_padded():
-    assert all(ten_crop(picture(30, 300), "crop224-pad", 224, number).size == (224, 224) for number in range(10))
-
-
 def test_key_holds_what_changes_a_view_and_nothing_else():
-    def spec(setting: str, geometry: str = "tile224", seed: int = 0, apply_exif: bool = False):
+    def spec(setting, geometry="tile224", seed=0, apply_exif=False):
         (view,) = expand_views([setting])
         return view_spec(view, Recipe(geometry, 224, seed, apply_exif))
 

@@ -1,7 +1,7 @@
 """The LTD head written plainly on torch's own encoder layer: the reference for values, gradients, dropout and time."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 NAMES = {
     "encoder.self_attn.in_proj_weight": "encoder.in_weight",
@@ -32,7 +32,7 @@ NAMES = {
 class PlainLtd(nn.Module):
     """Both branches, both positions, learned window; features (N, candidates, D) to logits (N,)."""
 
-    def __init__(self, candidates: int, window: int, width: int, dropout: float) -> None:
+    def __init__(self, candidates, window, width, dropout):
         super().__init__()
         self.n = window
         self.pi = nn.Parameter(torch.randn(candidates - window + 1))
@@ -44,12 +44,12 @@ class PlainLtd(nn.Module):
         )
         self.classifier = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, 1))
 
-    def encode(self, class_token: Tensor, tokens: Tensor) -> Tensor:
+    def encode(self, class_token, tokens):
         first = class_token.expand(tokens.shape[0], 1, -1)
-        encoded: Tensor = self.encoder(torch.cat([first, tokens], dim=1))
+        encoded = self.encoder(torch.cat([first, tokens], dim=1))
         return encoded[:, 0]
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features):
         windows = torch.stack([features[:, c : c + self.n] for c in range(len(self.pi))], dim=1)  # (N, C, n, D)
         if self.training:
             y = nn.functional.gumbel_softmax(self.pi.expand(len(features), -1), tau=1.0, hard=True)
@@ -59,9 +59,9 @@ class PlainLtd(nn.Module):
         delta = window[:, 1:] - window[:, :-1]
         raw = self.encode(self.raw_class, window + self.raw_position)
         transition = self.encode(self.delta_class, delta + self.delta_position)
-        logits: Tensor = self.classifier(torch.cat([raw, transition], dim=1))
+        logits = self.classifier(torch.cat([raw, transition], dim=1))
         return logits.squeeze(1)
 
-    def renamed(self) -> dict[str, Tensor]:
+    def renamed(self):
         """Its parameters under the names of the head under test."""
         return {NAMES[name]: parameter for name, parameter in self.named_parameters()}

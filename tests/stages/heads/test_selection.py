@@ -2,19 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from stages.heads.ltd import GumbelSelection
 
 
-def numbered(n_images: int, candidates: int) -> Tensor:
-    """Features (N, candidates, 2) whose row l is filled with l."""
-    return torch.arange(candidates).float()[None, :, None].expand(n_images, -1, 2).contiguous()
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 5))
-def test_a_drawn_window_is_adjacent_blocks_to_the_bit(n: int, more: int) -> None:
+def test_a_drawn_window_is_adjacent_blocks_to_the_bit(n, more):
     torch.manual_seed(0)
     features = torch.randn(64, n + more, 3)
     selection = GumbelSelection(n + more, n)
@@ -24,15 +18,7 @@ def test_a_drawn_window_is_adjacent_blocks_to_the_bit(n: int, more: int) -> None
     assert len(selection.pi) == more + 1
 
 
-def test_gumbel_draws_each_window_with_its_softmax_probability() -> None:
-    torch.manual_seed(0)
-    selection = GumbelSelection(9, 5)
-    starts = selection.draw(numbered(20_000, 9))[:, 0, 0].long()
-    found = starts.bincount(minlength=5) / 20_000
-    torch.testing.assert_close(found, selection.pi.detach().softmax(0), rtol=0, atol=0.015)
-
-
-def test_weights_are_one_hot_with_the_gradient_of_the_softmax() -> None:
+def test_weights_are_one_hot_with_the_gradient_of_the_softmax():
     torch.manual_seed(0)
     selection = GumbelSelection(9, 5, temperature=0.7)
     worth = torch.randn(20_000, 5)  # so many that a sum rounded to almost one would be met
@@ -50,18 +36,7 @@ def test_weights_are_one_hot_with_the_gradient_of_the_softmax() -> None:
     assert torch.equal(weights.argmax(1), (selection.pi + gumbel).argmax(1))
 
 
-def test_the_temperature_never_changes_the_draw() -> None:
-    torch.manual_seed(0)
-    selection = GumbelSelection(9, 5)
-    draws = []
-    for selection.temperature in (0.1, 1.0, 10.0):
-        torch.manual_seed(1)
-        draws.append(selection.weights(500))
-    assert torch.equal(draws[0], draws[1])
-    assert torch.equal(draws[0], draws[2])
-
-
-def test_annealing_is_linear_and_then_stays() -> None:
+def test_annealing_is_linear_and_then_stays():
     selection = GumbelSelection(9, 5, temperature=1.0, anneal=(0.1, 1000))
     temperatures = []
     for steps_done in (0, 250, 500, 1000, 5000):
@@ -70,7 +45,7 @@ def test_annealing_is_linear_and_then_stays() -> None:
     assert temperatures == pytest.approx([1.0, 0.775, 0.55, 0.1, 0.1])
 
 
-def test_pi_starts_as_standard_normal_and_is_all_that_is_stored() -> None:
+def test_pi_starts_as_standard_normal_and_is_all_that_is_stored():
     torch.manual_seed(0)
     selection = GumbelSelection(5004, 5)
     assert selection.pi.mean().item() == pytest.approx(0, abs=0.05)

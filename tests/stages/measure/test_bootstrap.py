@@ -47,21 +47,6 @@ def test_strata_keep_their_size_and_images_are_drawn_alike():
     assert counts[:, 0].var() == pytest.approx(4 / 5, abs=0.08)
 
 
-def test_the_same_seed_draws_the_same_images():
-    strata = np.repeat([0, 1], 50)
-    one, two, other = (np.concatenate(list(draw_counts(strata, replicates=20, seed=s))) for s in (1, 1, 2))
-    assert (one == two).all()
-    assert (one != other).any()
-
-
-def test_many_images_are_drawn_in_batches_that_make_the_same_number_of_replicates(monkeypatch):
-    monkeypatch.setattr("stages.measure.bootstrap._CELLS_AT_ONCE", 40)
-    batches = list(draw_counts(np.repeat([0, 1], 5), replicates=10))
-    assert [batch.shape for batch in batches] == [(4, 10), (4, 10), (2, 10)]
-    assert (np.concatenate(batches).sum(axis=1) == 10).all()
-    assert (batches[0] != batches[1]).any()
-
-
 def test_the_interval_of_a_share_is_of_as_many_images_as_there_are():
     replicates = np.random.default_rng(0).binomial(400, 0.75, 20_000) / 400
     low, high = interval("accuracy", 0.75, replicates, [(200, 200)])
@@ -76,18 +61,6 @@ def test_an_interval_has_a_width_where_every_image_is_right():
     assert (low, high) == (pytest.approx(1 - 3.8415 / 403.8415), 1.0)
     assert interval("ap", 1.0, right, [(30, 270)])[0] == pytest.approx(1 - 4.18 / 34.18, abs=1e-3)
     assert interval("accuracy", 1.0, right, [(200, 200)] * 20)[0] > 0.9995
-
-
-def test_without_a_threshold_there_is_no_calibrated_accuracy_to_resample():
-    labels, logits = _scores(30, 0)
-    (counts,) = draw_counts(labels, replicates=3)
-    found = Resampler(labels, logits).metrics(counts)
-    assert [metric for metric, replicates in found.items() if np.isnan(replicates).any()] == ["calibrated_accuracy"]
-
-
-def test_one_class_cannot_be_resampled():
-    with pytest.raises(ValueError, match="both classes"):
-        Resampler(np.ones(3, dtype=int), np.zeros(3))
 
 
 @pytest.mark.parametrize(("accuracy", "size"), [(0.92, (200, 200)), (0.986, (30, 270))])

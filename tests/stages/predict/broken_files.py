@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,24 +11,24 @@ from PIL import Image
 from running import make_socket
 
 
-def encoded(form: str, size: int = 96, **options) -> bytes:
+def encoded(form, size=96, **options):
     pixels = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png_of(width: int, height: int, data: bytes = b"") -> bytes:
+def png_of(width, height, data=b""):
     """A PNG whose header states any size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
-def broken_contents() -> dict[str, bytes]:
+def broken_contents():
     png, jpeg, webp, gif, tiff, bmp = (encoded(form) for form in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"))
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 0xFF
@@ -60,7 +59,7 @@ def broken_contents() -> dict[str, bytes]:
     }
 
 
-def break_folder(folder: Path, elsewhere: Path) -> set[str]:
+def break_folder(folder, elsewhere):
     """Write 30 broken files and return their names."""
     contents = broken_contents()
     for name, content in contents.items():

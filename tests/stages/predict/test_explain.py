@@ -36,7 +36,6 @@ def image(study):
     [
         (LtdSettings(), ["raw", "delta", "constant"]),
         (LtdSettings(branches=("delta",), selection="fixed:4"), ["delta", "constant"]),
-        (LinearSettings(block="last"), ["block 23", "constant"]),
         (LinearSettings(block="all"), [*(f"block {block}" for block in range(24)), "constant"]),
         (UnivfdSettings(), ["embedding", "constant"]),
     ],
@@ -55,14 +54,10 @@ def test_parts_sum_to_the_logit(settings, names):
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
-        (LtdSettings(), (["raw branch", "LTD branch"], SENTENCES[0], [(11, 15)])),
         (LtdSettings(selection="fixed:2,16"), (["raw branch", "LTD branch"] * 2, SENTENCES[0], [(2, 6), (16, 20)])),
-        (LtdSettings(branches=("raw",)), (["raw branch"], SENTENCES[1], [(11, 15)])),
         (LtdSettings(branches=("delta",)), (["LTD branch"], SENTENCES[1], [(11, 15)])),
         (LtdSettings(window=24, selection="fixed:0", branches=("raw",)), (["raw branch"], SENTENCES[1], [(0, 23)])),
-        (LinearSettings(block=3), (["block 3"], SENTENCES[2], [(3, 3)])),
         (LinearSettings(block="mean"), (["the mean of the patch tokens"], SENTENCES[3], [])),
-        (UnivfdSettings(), (["the final embedding"], SENTENCES[3], [])),
         (RineSettings(project=8), ([], SENTENCES[4], [(0, 23)])),
     ],
 )
@@ -102,16 +97,6 @@ def test_the_profile_is_that_of_the_features(study, detector):
     assert sum(found.parts.values()) == pytest.approx(found.prediction.logit, abs=1e-3)
 
 
-def test_bands_are_those_of_the_training_corpus(study, detector):
-    bands = detector.manifest.bands
-    assert (bands.corpus, bands.real.images, bands.synthetic.images) == ("train", 40, 40)
-    table = FeatureTable.open(study.features("train"))
-    real = table.index["label"].to_numpy() == 0
-    tokens = table.read("cls")[real].astype(np.float64)
-    assert bands.real.l2.mean[5] == pytest.approx(np.linalg.norm(tokens[:, 6] - tokens[:, 5], axis=1).mean())
-    assert bands.real.contributions.keys() == {"raw", "delta"}
-
-
 def test_the_page_asks_nobody_and_obeys_no_name(study, detector, image, tmp_path):
     folder = tmp_path / "<img src=x onerror=alert(1)>"
     folder.mkdir()
@@ -134,17 +119,6 @@ def test_the_page_asks_nobody_and_obeys_no_name(study, detector, image, tmp_path
     assert "40 real" in re.sub(r"<[^>]*>|\s+", " ", page).replace("  ", " ")
 
 
-def test_without_bands_the_page_says_so_and_no_card_is_markup(study, image, tmp_path):
-    weights, metadata = load_head(study.head)
-    save_head(tmp_path / "head.safetensors", weights, metadata | {"head": "<b>head</b>"})
-    make_bundle(head=tmp_path / "head.safetensors", out=tmp_path / "plain.ltd")
-    run(detector=Detector.load(tmp_path / "plain.ltd"), image=image, out=tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "The bundle has no bands" in page
-    assert "# &lt;b&gt;head&lt;/b&gt;, seed 0" in page
-    assert "<b>head</b>" not in page
-
-
 def test_a_head_file_that_says_too_little_is_refused(study, tmp_path):
     weights, metadata = load_head(study.head)
     for kept, fault in ((("settings", "feature_spec"), "facts, feature_key, head"), (("settings",), "feature_spec")):
@@ -154,23 +128,3 @@ def test_a_head_file_that_says_too_little_is_refused(study, tmp_path):
     save_head(tmp_path / "old.safetensors", weights, metadata | {"settings": {"type": "ltd", "selection": "uniform"}})
     with pytest.raises(DataError, match=r"old\.safetensors has settings that are not known here \(ltd\.selection: "):
         make_bundle(head=tmp_path / "old.safetensors", out=tmp_path / "old.ltd")
-
-
-def test_a_head_file_whose_weights_are_not_its_settings_is_said(study, tmp_path):
-    weights, metadata = load_head(study.head)
-    save_head(tmp_path / "odd.safetensors", weights | {"surplus": torch.zeros(1)}, metadata)
-    with pytest.raises(DataError, match=r"odd\.safetensors does not hold the weights.*surplus.*make it again"):
-        make_bundle(head=tmp_path / "odd.safetensors", out=tmp_path / "odd.ltd")
-    assert not (tmp_path / "odd.ltd").exists()
-
-
-def test_an_image_whose_features_are_not_finite_is_said(detector, image, monkeypatch):
-    monkeypatch.setattr(type(detector), "features", lambda _, pixels: torch.full((len(pixels), 9, 128), torch.nan))
-    with pytest.raises(DataError, match=r"00001\.png cannot be explained: features: .* not finite"):
-        explain(detector, image)
-
-
-def test_an_image_that_cannot_be_read_is_said(detector, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"bad\.png cannot be explained: no image"):
-        explain(detector, tmp_path / "bad.png")

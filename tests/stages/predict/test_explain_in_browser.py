@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from browser import complaints, headless_browser, needs_browser, requests, show, texts
+from browser import complaints, lightness, needs_browser, requests, show, texts
 from stages.predict.explain import run
 
 pytestmark = needs_browser
@@ -22,12 +22,6 @@ return [...document.querySelectorAll("svg.plot")].map((svg) => {
     (line) => line.getAttribute("points").split(" ").map((point) => value(parseFloat(point.split(",")[1]))));
   return {image: curve("image"), real: curve("real"), fake: curve("fake")};
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with headless_browser() as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -100,35 +94,6 @@ def test_every_figure_is_visible_and_has_a_legend(page, explained):
     assert seen == [[224, 224], *[[14, 84]] * 5]
 
 
-def test_the_shaded_transitions_lie_between_the_blocks_that_decide(page, explained):
-    ((first, last),) = explained[0].windows
-    points = page.execute_script(
-        """return [...document.querySelectorAll("svg.plot")].map((svg) => [
-          ["x", "width"].map((name) => Number(svg.querySelector(".band.window").getAttribute(name))),
-          svg.querySelector(".line.image").getAttribute("points")])"""
-    )
-    for (left, width), image in points:
-        right = left + width
-        places = [float(point.split(",")[0]) for point in image.split(" ")]
-        assert [k for k, place in enumerate(places) if left <= place <= right] == list(range(first, last))
-
-
-def test_the_tables_are_those_of_the_explanation(page, explained, detector):
-    explanation = explained[0]
-    cells = texts(page, "#contributions tbody td:nth-child(2)")
-    assert cells == [f"{value:+.4f}" for value in explanation.parts.values()]
-    assert texts(page, "#contributions tfoot td")[0] == f"{sum(explanation.parts.values()):+.4f}"
-    real = detector.manifest.bands.real.contributions
-    assert texts(page, "#contributions tbody td:nth-child(3)")[:2] == [
-        f"{real[name][0]:.3f} ±{real[name][1]:.3f}" for name in ("raw", "delta")
-    ]
-    page.find_element("css selector", "#profile ~ details summary").click()
-    assert texts(page, "details tbody td:nth-child(2)") == [f"{value:.4f}" for value in explanation.cosine]
-    assert all(
-        element.is_displayed() for element in page.find_elements("css selector", "details[open] tbody td:nth-child(2)")
-    )
-
-
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_the_screen_and_can_be_read_in_both_colour_schemes(page, explained, width, scheme):
@@ -146,7 +111,3 @@ def test_it_fits_the_screen_and_can_be_read_in_both_colour_schemes(page, explain
     assert all(abs(lightness(colour) - paper) > 80 for colour in inks)
     assert inks[5:8] == inks[8:11]
     assert len(set(inks[5:8])) == 3
-
-
-def lightness(colour):
-    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(", "))) / 3

@@ -11,7 +11,6 @@ from broken_files import break_folder
 
 from stages.predict.inputs import find_images
 from stages.predict.run import predictions
-from storage import names
 from storage.errors import DataError
 
 
@@ -25,8 +24,7 @@ def real(study):
     return sorted((study.images("test") / "real").iterdir())
 
 
-@pytest.mark.parametrize("loaders", [0, 2])
-def test_60_images_of_which_30_are_broken_are_60_rows(study, detector, real, tmp_path, loaders):
+def test_60_images_of_which_30_are_broken_are_60_rows(study, detector, real, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
     outside = tmp_path / "outside.png"
@@ -36,7 +34,7 @@ def test_60_images_of_which_30_are_broken_are_60_rows(study, detector, real, tmp
     good = [f"{letter}-good-{number:02}.png" for letter in "az" for number in range(15)]
     for number, name in enumerate(good):
         os.link(real[number % len(real)], folder / name)
-    found = list(predictions(detector, listed(folder), loaders=loaders, batch=16))
+    found = list(predictions(detector, listed(folder), loaders=2, batch=16))
     files = sorted(f"{folder}/{name}" for name in [*good, *broken - {"folder.png"}])
     assert [one.path for one in found] == [*files, f"{folder}/folder.png"]
     failed = {one.path.rpartition("/")[2]: one.error for one in found if one.status == "failed"}
@@ -50,25 +48,6 @@ def test_60_images_of_which_30_are_broken_are_60_rows(study, detector, real, tmp
     assert (reasons["png-bomb.png"], reasons["html.png"]) == ("too large", "no image")
     assert reasons["jpeg-half.jpg"] == reasons["empty.jpg"] == "truncated"
     assert {reasons[name] for name in ("huge.png", "pipe.jpg", "dangling.png", "folder.png")} == {"unreadable"}
-
-
-def test_archives_are_read_in_place_by_name(detector, real, tmp_path):
-    archive = tmp_path / "photos.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.write(real[1], "b/2.png")
-        file.write(real[0], "a/1.png")
-        file.writestr("a/broken.jpg", b"no")
-        file.writestr("a/line\nbreak.png", b"no")
-        file.writestr("../../evil.png", real[2].read_bytes())
-        file.writestr("notes.txt", "x")
-    left_out = Counter()
-    found = list(predictions(detector, listed(archive, left_out=left_out)))
-    members = [one.path.removeprefix(f"{archive}!/") for one in found]
-    assert members == ["a/1.png", "a/broken.jpg", "a/line\\x0abreak.png", "b/2.png"]
-    assert left_out == {"hidden": 1, ".txt": 1}  # what climbs out of it counts as hidden
-    assert [one.status for one in found] == ["ok", "failed", "failed", "ok"]
-    assert not (tmp_path.parent.parent / "evil.png").exists()
-    assert found[0].logit == pytest.approx(detector.score([real[0]])[0].logit, abs=1e-3)
 
 
 def test_links_that_lead_out_are_read_only_when_asked(real, tmp_path):
@@ -97,12 +76,6 @@ def test_links_that_lead_out_are_read_only_when_asked(real, tmp_path):
     )
 
 
-def test_a_list_is_read_line_by_line(real, tmp_path):
-    lines = [os.fsencode(real[0]), b"", b"nowhere.png\r", os.fsencode(tmp_path), b"y" * 4096]
-    found = [item.name for item in listed("-", stdin=b"\n".join(lines))]
-    assert found == [str(real[0]), "nowhere.png", str(tmp_path), "y" * 4096]
-
-
 @pytest.mark.parametrize("line", [b"x" * 10_000_000, b"a\0b.png\n", b"y" * 4097 + b"\n"])
 def test_a_line_that_is_no_path_ends_the_list_in_one_clear_line(line):
     stream = io.BytesIO(b"first.png\n" + line)
@@ -110,17 +83,6 @@ def test_a_line_that_is_no_path_ends_the_list_in_one_clear_line(line):
         list(find_images(["-"], stream, Counter()))
     assert len(str(caught.value)) < 200
     assert stream.tell() < 20_000  # the rest of it was not read into memory
-
-
-def test_names_of_any_bytes_have_one_line_each_and_a_way_back(tmp_path):
-    odd = [b"line\nbreak.png", b"not-utf8-\xff.png", b"back\\slash.png", b"bell\x07.png", "é.png".encode()]
-    for name in odd:
-        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
-    found = [item.name for item in listed(tmp_path)]
-    assert all(name.isprintable() for name in found)
-    assert sorted(os.fsencode(names.to_path(name)) for name in found) == sorted(
-        os.fsencode(tmp_path) + b"/" + name for name in odd
-    )
 
 
 def test_what_is_not_there_or_empty_is_said(tmp_path):
@@ -132,18 +94,3 @@ def test_what_is_not_there_or_empty_is_said(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(DataError, match=r"bad\.zip cannot be read"):
         listed(tmp_path / "bad.zip")
-
-
-def test_an_archive_that_cannot_be_read_is_a_row_of_its_folder(real, tmp_path):
-    folder = tmp_path / "given"
-    (folder / "below").mkdir(parents=True)
-    shutil.copy(real[0], folder / "own.png")
-    shutil.copy(real[0], folder / "below" / "other.png")
-    (folder / "bad.zip").write_bytes(b"PK\x03\x04 broken")
-    for name, content in (("letters", "notes.txt"), ("photos", "1.png")):  # without images: passed over as text is
-        with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
-            file.write(real[1], content)
-    found = {item.name.removeprefix(f"{folder}/"): item.error for item in listed(folder)}
-    assert list(found) == ["own.png", "below/other.png", "bad.zip", "photos.zip!/1.png"]
-    assert found.pop("bad.zip").startswith("unreadable: archive")
-    assert set(found.values()) == {None}

@@ -1,22 +1,16 @@
 """Are images like those of the calibration? One line for a batch, a column and ``unsure`` for single images."""
 
-import csv
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.cli import ltdpipe
-from stages.predict.bundle import read_bundle
+from running import invoke, read_csv
 from stages.predict.calibration import run as calibrate
-from stages.predict.likeness import LEAST, Reference, Sample
+from stages.predict.likeness import LEAST, Reference
 from stages.predict.results import COLUMNS
 
 
-def drawn(seed: int, images: int, *, share: float = 0.5, shift: float = 0.0) -> Any:
+def drawn(seed, images, *, share=0.5, shift=0.0):
     """Features of two classes and whether they are above the threshold; ``shift`` moves what tells no classes apart."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(images, 16)).astype(np.float32)
@@ -26,19 +20,19 @@ def drawn(seed: int, images: int, *, share: float = 0.5, shift: float = 0.0) -> 
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
-def test_p_is_small_as_often_as_it_says_whatever_the_share_of_synthetic_images(share: float) -> None:
+def test_p_is_small_as_often_as_it_says_whatever_the_share_of_synthetic_images(share):
     found = [Reference(*drawn(seed, 50)).p_of_batch(*drawn(1000 + seed, 45, share=share)) for seed in range(40)]
     small = np.mean([p <= 0.25 for p in found if p is not None])
     assert 0.05 < small < 0.45  # within 3 standard errors of 0.25
 
 
-def test_a_shift_is_found_and_a_batch_that_is_too_small_is_not_judged() -> None:
+def test_a_shift_is_found_and_a_batch_that_is_too_small_is_not_judged():
     reference = Reference(*drawn(0, 200))
     assert reference.p_of_batch(*drawn(1, 60, shift=1.0)) == pytest.approx(0.001)
     assert reference.p_of_batch(*drawn(1, LEAST - 1)) is None
 
 
-def test_ranks_of_single_images_are_uniform_and_what_lies_beyond_all_is_outside() -> None:
+def test_ranks_of_single_images_are_uniform_and_what_lies_beyond_all_is_outside():
     ranks = np.concatenate([Reference(*drawn(seed, 100)).ranks(drawn(500 + seed, 50)[0]) for seed in range(10)])
     for level in (0.1, 0.5):
         assert np.mean(ranks <= level) == pytest.approx(level, abs=0.07)
@@ -48,39 +42,23 @@ def test_ranks_of_single_images_are_uniform_and_what_lies_beyond_all_is_outside(
     assert not few.outside(few.ranks(far)).any()  # 50 images cannot show that one is rarer than one in 100
 
 
-def test_a_sample_keeps_some_of_all_images() -> None:
-    sample = Sample()
-    for number in range(2000):
-        sample.add(np.array([number], np.float32), above=number % 2 == 0)
-    kept = np.concatenate(sample.features)
-    assert (sample.seen, len(kept), len(set(kept))) == (2000, 500, 500)
-    assert kept.mean() == pytest.approx(1000, abs=80)
-    assert [number % 2 == 0 for number in kept] == sample.above
-
-
 @pytest.fixture(scope="module")
-def calibrated(study: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("likeness") / "detector.ltd"
     calibrate(bundle=study.bundle, on=study.features("held"), out=out, target_fpr=0.2)
     return out
 
 
-def predict(*arguments: object) -> Any:
-    done = CliRunner().invoke(ltdpipe, ["predict", *map(str, arguments)])
+def predict(*arguments):
+    done = invoke("predict", *arguments)
     assert done.exit_code == 0, done.output
     return done
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def test_predict_compares_a_batch_and_each_image_with_the_calibration(
-    study: Any, calibrated: Path, tmp_path: Path
-) -> None:
+def test_predict_compares_a_batch_and_each_image_with_the_calibration(study, calibrated, tmp_path):
     alike = predict(calibrated, study.images("test"), "-o", tmp_path / "alike.csv")
     assert "no difference from the calibration's images found (p = 0." in alike.stderr
-    rows = rows_of(tmp_path / "alike.csv")
+    rows = read_csv(tmp_path / "alike.csv")
     assert list(rows[0]) == [*COLUMNS, "likeness"]
     assert all(0 < float(row["likeness"]) <= 1 for row in rows)
     (tmp_path / "noise").mkdir()
@@ -91,13 +69,3 @@ def test_predict_compares_a_batch_and_each_image_with_the_calibration(
     assert "unlike the calibration's images (p = 0.001): what the calibration promises may not hold" in other.stderr
     few = predict(calibrated, tmp_path / "noise" / "0.png")
     assert f"cannot be told: that takes {LEAST}" in few.stderr
-
-
-def test_bundles_without_such_images_go_on_working(study: Any, tmp_path: Path) -> None:
-    on_scores = tmp_path / "scores.ltd"
-    calibrate(bundle=study.bundle, on=study.scores("held"), out=on_scores, target_fpr=0.2)
-    for bundle in (study.bundle, on_scores):
-        assert read_bundle(bundle).reference is None
-        done = predict(bundle, study.images("test"), "-o", tmp_path / f"{bundle.stem}.csv")
-        assert "calibration's images" not in done.stderr
-        assert list(rows_of(tmp_path / f"{bundle.stem}.csv")[0]) == [*COLUMNS]

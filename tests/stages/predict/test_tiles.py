@@ -10,12 +10,9 @@ from stages.evaluate.run import HeadToScore, run_views
 from stages.evaluate.scores import read_scores
 from stages.extract.run import run as extract
 from stages.extract.settings import ExtractSettings
-from stages.predict.calibration import conformal_threshold
 from stages.predict.calibration import run as calibrate
 from stages.predict.detector import Detector
-from stages.predict.explain import run as explain
 from stages.predict.make import run as make_bundle
-from stages.predict.results import columns, open_results, read_rows
 from stages.reporter import SilentReporter
 from stages.scan.run import run as scan
 from storage.errors import DataError, SettingError
@@ -62,13 +59,6 @@ def test_small_pictures_are_one_tile_and_large_ones_say_how_much_was_seen(detect
     assert seen.note == "4 tiles show 4% of it, all would be 100"
 
 
-def test_a_check_looks_at_all_tiles_of_all_views(tiled):
-    image = large(1, corner=(0, 0))
-    plain, checked = tiled.score([image])[0], tiled.score([image], check=True)[0]
-    assert checked.tile_logits == pytest.approx(plain.tile_logits, abs=1e-3)
-    assert checked.spread > 0
-
-
 def test_a_trace_in_one_tile_is_seen(detector, tiled):
     reals = [large(seed) for seed in range(10)]
     fakes = [large(seed, corner=(SIDE * (seed % 2), SIDE * (seed // 2 % 2))) for seed in range(10)]
@@ -76,16 +66,6 @@ def test_a_trace_in_one_tile_is_seen(detector, tiled):
     whole = [one.logit for one in tiled.score(reals + fakes)]
     middle = [one.logit for one in detector.score(reals + fakes)]
     assert roc_auc_score(labels, whole) >= max(roc_auc_score(labels, middle), 0.95)
-
-
-@pytest.mark.parametrize("name", ["r.csv", "r.jsonl"])
-def test_results_have_the_columns_of_tiles(tiled, tmp_path, name):
-    with open_results(tmp_path / name, columns(check=False, tiled=True), detector=tiled.name(None)) as (write, _):
-        for result in tiled.score([large(0)]):
-            write(result)
-    ((row, _),) = read_rows(tmp_path / name)
-    assert list(row)[-3:] == ["tiles", "mean_logit", "hottest"]
-    assert row["tiles"] == 4
 
 
 @pytest.fixture(scope="module")
@@ -121,25 +101,6 @@ def test_calibration_is_of_the_plan(study, tiled, scores, tmp_path):
     ):
         with pytest.raises(DataError, match=words):
             calibrate(bundle=bundle, on=on, out=out)
-
-
-def test_a_threshold_of_single_crops_would_not_hold_for_tiles():
-    """The maximum of tiles lies above the logits of crops: coverage holds where both are of the plan."""
-    draw, rates = np.random.default_rng(0), []
-    for _ in range(300):
-        reals, new = draw.normal(size=(99, 9)), draw.normal(size=(200, 9)).max(axis=1)
-        rates.append([(new > conformal_threshold(each, 0.05)).mean() for each in (reals.max(axis=1), reals[:, 4])])
-    of_the_plan, of_one_crop = np.mean(rates, axis=0)
-    assert of_the_plan == pytest.approx(0.05, abs=0.006)
-    assert of_one_crop > 0.3
-
-
-def test_the_page_maps_the_tiles(tiled, tmp_path):
-    large(0, corner=(0, SIDE)).save(tmp_path / "large.png")
-    explanation = explain(detector=tiled, image=tmp_path / "large.png", out=tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text("utf-8")
-    assert page.count('class="tile') == 4
-    assert explanation.prediction.hottest == "0,224"
 
 
 def test_plans_that_cannot_be_are_refused(study, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import complaints, headless_browser, needs_browser, requests, show, texts
+from browser import complaints, lightness, needs_browser, requests, show, texts
 from stages.predict.page import open_page
 from stages.predict.results import Prediction
 from stages.predict.run import run
@@ -20,13 +20,7 @@ EVIL = "a/</script><img src=x onerror=alert(1)>\u202e\x1b[31m.png"
 TOTAL = 10_000
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with headless_browser() as driver:
-        yield driver
-
-
-def made(number: int) -> Prediction:
+def made(number):
     if number == 1:
         return Prediction(path=EVIL, status="failed", error="truncated: <b>cut</b>")
     logit = (number % 100) / 10 - 5 if number != 7 else 9.0
@@ -128,7 +122,7 @@ def test_it_fits_the_screen_in_both_colour_schemes(page, address, width, scheme)
         const inks = ["#cards b", "#cards .path", "button.real", ".quiet"].map((name) => style(name).color);
         return [...inks, style("body").backgroundColor]"""
     )
-    *inks, paper = (sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(", "))) / 3 for colour in colours)
+    *inks, paper = map(lightness, colours)
     assert paper > 240 if scheme == "light" else paper < 40
     assert all(abs(ink - paper) > 80 for ink in inks)
 

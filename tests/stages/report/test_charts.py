@@ -1,15 +1,11 @@
 """Where marks lie: values, bands and windows as coordinates, and what is said of them in words and legends."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
-from stages.report.chart import FLOOR, LEFT, RIGHT, TOP, UNIT, Curve, common_scale, line_chart
-from stages.report.load import load_results
+from stages.report.chart import FLOOR, LEFT, RIGHT, TOP, Curve, common_scale, line_chart
 from stages.report.observation import window_map
-from stages.report.set_figures import curve_figures
 
 LABELS = {"x_label": "x", "y_label": "y"}
 
@@ -53,16 +49,6 @@ def test_curves_and_bands_lie_inside_the_frame_with_low_values_below_high_ones()
     assert chart.legend == [("line real", "real"), ("line fake", "gan")]
 
 
-def test_bands_are_cut_at_what_the_quantity_can_be_and_shares_are_in_percent():
-    curve = Curve("real", "real", [0, 1], [0.02, 0.98], [0.05, 0.05])
-    assert common_scale([curve], UNIT) == UNIT
-    chart = line_chart("t", [curve], **LABELS, x_scale=(0, 1), y_scale=(-1.0, 2.0), x_names=["clean", "70"])
-    up, along = ticks(chart)
-    assert points(marks(chart, "band")[0])[1::2, 1].tolist() == [up["100"], up["0"]]
-    assert chart.words == "real: from 2 to 98 %, most at 70."
-    assert along == {"clean": LEFT, "70": RIGHT}
-
-
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
 def test_ticks_are_few_and_inside(low, span):
     curve = Curve("fake", "gan", [0, 1], [low, low + span])
@@ -70,11 +56,6 @@ def test_ticks_are_few_and_inside(low, span):
     places = {line.attributes["y1"] for line in grid}
     assert 2 <= len(grid) == len(places) <= 8
     assert all(TOP <= at <= FLOOR for at in places)
-
-
-def test_equal_values_have_a_scale():
-    low, high = common_scale([Curve("real", "real", [0, 1], [0.0, 0.0])], (0.0, np.inf))
-    assert low <= 0 < high
 
 
 def test_windows_lie_at_their_start_and_length_and_have_the_colour_of_who_moves_more():
@@ -102,50 +83,3 @@ def test_clouds_are_dots_on_the_axes_of_lines():
     assert fake == f"M{LEFT} {FLOOR}h0M{(LEFT + RIGHT) / 2:g} {(FLOOR + TOP) / 2:g}h0"
     assert real == f"M{RIGHT} {TOP}h0"
     assert chart.legend == [("dots fake", "f"), ("dots real", "r")]
-
-
-@pytest.fixture
-def drawn(study):
-    for seed in (1, 2):
-        study.add_scores("ltd", seed, {"one": True, "fakes only": False}, shift=0.5, reals=300)
-    results = load_results(study.scores)
-    return results, curve_figures(results)
-
-
-def test_only_sets_of_both_classes_have_curves(drawn):
-    assert {name: [chart.title for chart in charts] for name, charts in drawn[1].items()} == {
-        "one": ["one: ROC", "one: precision and recall", "one: reliability", "one: logits of ltd"]
-    }
-
-
-def test_the_thinned_roc_goes_from_corner_to_corner_and_encloses_the_area(drawn):
-    results, figures = drawn
-    corners, curve = map(points, marks(figures["one"][0], "line"))
-    assert (curve[0].tolist(), curve[-1].tolist()) == (corners[0].tolist(), corners[1].tolist())
-    assert len(curve) < 100
-    images = results.images["demo"]
-    rows = images.members["one"]
-    width, height = np.abs(corners[1] - corners[0])
-    area = np.trapezoid(corners[0, 1] - curve[:, 1], curve[:, 0]) / width / height
-    assert area == pytest.approx(roc_auc_score(images.label[rows], results.logits["demo"]["ltd", 1][rows]), abs=0.02)
-
-
-def test_the_words_beside_curves_hold_where_few_images_leave_large_steps(study):
-    """A perfect head has no point but the corners."""
-    study.add_scores("ltd", 1, {"one": True}, shift=20)
-    study.add_scores("bad", 1, {"one": True}, shift=-20)
-    roc, precision, *_ = curve_figures(load_results(study.scores))["one"]
-    assert roc.words == "bad: finds 0 % at 10 % false alarms. ltd: finds 100 % at 10 % false alarms."
-    assert precision.words == "bad: precision 45 % at recall 90 %. ltd: precision 100 % at recall 90 %."
-
-
-def test_histograms_are_shares_of_each_class_over_all_seeds(drawn):
-    chart = drawn[1]["one"][3]
-    real, fake, threshold = marks(chart, "line")
-    up, _ = ticks(chart)
-    (zero, floor), *_, (text, top) = up.items()
-    for line in (real, fake):
-        heights = (floor - points(line)[1:-1:2, 1]) / (floor - top) * float(text) / 100
-        assert zero == "0"
-        assert heights.sum() == pytest.approx(1.0, abs=0.02)
-    assert len(set(points(threshold)[:, 0])) == 1

@@ -4,14 +4,12 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 
 from stages.evaluate.scores import read_scores, write_scores
 from stages.measure.bootstrap import draw_counts, interval
-from stages.measure.frame import measure_sets
-from stages.measure.metrics import METRICS, calibrated_threshold, measure
+from stages.measure.metrics import calibrated_threshold, measure
 from stages.report.load import load_results, strata
 from stages.report.results import NamedSet
 from stages.report.tables import comparison_table
@@ -30,31 +28,6 @@ def rewrite(path, *, label=None, **about):
     write_scores(path, card=replace(scores.card, **about), images=images, logits=scores.logit)
 
 
-def ap_of(path, name):
-    frame = measure_sets(read_scores(path))
-    return frame.loc[(frame["set"] == name) & (frame["metric"] == "ap"), "value"].item()
-
-
-def test_values_are_those_of_the_files_seed_by_seed(study):
-    paths = [study.add_scores("ltd", seed, SETS) for seed in (4, 3)]
-    results = load_results(paths)
-    by_hand = [ap_of(path, "two") for path in reversed(paths)]
-    measured = results.by_seed("ltd", TWO, "ap")
-    assert (measured.seeds, measured.values) == ([3, 4], by_hand)
-    mean = results.of_set("ltd", TWO, "ap")
-    assert (mean.value, mean.std) == pytest.approx((np.mean(by_hand), np.std(by_hand, ddof=1)))
-    assert results.size(TWO) == (12, 10)
-
-
-def test_the_order_of_files_and_of_rows_changes_nothing(study):
-    one = [study.add_scores("a", 1, SETS), study.add_scores("b", 1, SETS)]
-    shuffled = np.random.default_rng(0).permutation
-    two = [study.add_scores("b", 1, SETS, order=shuffled), study.add_scores("a", 1, SETS)]
-    first, second = load_results(one), load_results(two)
-    pd.testing.assert_frame_equal(first.frame, second.frame)
-    assert (first.heads, first.sets, first.cards) == (second.heads, second.sets, second.cards)
-
-
 def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     study.add_scores("ltd", 1, SETS)
     results = load_results(study.scores)
@@ -67,29 +40,6 @@ def test_undefined_values_carry_their_reason_and_stay_out_of_the_mean(study):
     mean = results.of_corpus("ltd", "ap", "demo")
     values = [results.of_set("ltd", tested, "ap").value for tested in (ONE, TWO)]
     assert (mean.value, mean.count, mean.total, mean.std) == (pytest.approx(np.mean(values)), 2, 3, None)
-
-
-def test_a_corpus_that_a_seed_or_a_head_has_not_scored_is_named(study):
-    study.add_scores("ltd", 1, {"one": True}, corpus="first")
-    study.add_scores("ltd", 1, {"one": True}, corpus="second", view="another view")
-    study.add_scores("ltd", 2, {"one": True}, corpus="first")
-    study.add_scores("linear", 1, {"one": True}, corpus="first")
-    results = load_results(study.scores)
-    second = NamedSet("second", "one")
-    assert results.why_undefined("ltd", second, "ap") == "not scored (seed 2)"
-    assert results.why_undefined("linear", second, "ap") == "not scored"
-    assert results.views == ()  # the only view of a corpus stands for its undegraded images
-    assert [results.of_corpus("ltd", "ap", corpus).count for corpus in ("first", "second")] == [1, 0]
-    assert {results.of_set("linear", second, metric).count for metric in METRICS} == {0}
-
-
-def test_degraded_views_are_kept_apart_from_the_clean_one(study):
-    clean = study.add_scores("ltd", 1, SETS, view="clean")
-    worse = study.add_scores("ltd", 1, SETS, view="blur-2", shift=0.5)
-    results = load_results(study.scores)
-    assert (results.heads, results.views) == (("ltd",), ("blur-2",))
-    for view, path in (("", clean), ("blur-2", worse)):
-        assert results.of_set("ltd", ONE, "ap", view).value == ap_of(path, "one")
 
 
 def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
@@ -105,27 +55,6 @@ def test_held_out_scores_give_the_threshold_of_their_own_head_and_seed(study):
     rows = test.members["one"]
     assert np.isnan(first)
     assert second == pytest.approx(((test.logit[rows] > threshold) == (test.label[rows] == 1)).mean())
-
-
-def test_heads_and_sets_come_in_the_asked_order_and_absent_sets_are_counted(study):
-    for head in ("a", "b", "c"):
-        study.add_scores(head, 1, SETS)
-    asked = ["demo/three", "demo/two", "one", "elsewhere/four", "five"]
-    results = load_results(study.scores, heads=["c", "not there"], sets=asked)
-    assert results.heads == ("c", "a", "b")
-    assert [card.head for card in results.cards] == ["c", "a", "b"]
-    assert results.sets == (TWO, ONE, FAKES)
-    assert [tested.key for tested in results.missing] == ["demo/three"]
-    mean, plain = (r.of_corpus("a", "accuracy_fake", "demo") for r in (results, load_results(study.scores)))
-    assert (mean.value, mean.count, mean.total) == (plain.value, 3, 4)
-    assert results.coverage("demo") == "3 of 4 sets"
-
-
-def test_sets_of_one_name_in_two_corpora_keep_the_order_of_their_corpora(study):
-    for corpus in ("one", "two"):
-        study.add_scores("ltd", 1, {"biggan": True, "adm": True}, corpus=corpus)
-    order = ["two/biggan", "two/adm", "one/biggan", "one/adm"]
-    assert [tested.key for tested in load_results(study.scores, sets=order).sets] == order
 
 
 @pytest.mark.parametrize(
@@ -150,13 +79,6 @@ def test_a_head_and_seed_given_twice_is_refused_but_for_held_out_scores_of_one_h
     rewrite(again, head_sha256="ef" * 32)
     with pytest.raises(DataError, match="'ltd', seed 1 are there twice"):
         load_results([path for path in study.scores if path != twice])
-
-
-def test_a_study_without_sets_is_refused(study):
-    study.add_scores("ltd", 1, {})
-    for files in ([], study.scores):
-        with pytest.raises(DataError, match="names a test set"):
-            load_results(files)
 
 
 def test_a_replicate_is_the_mean_over_seeds_of_the_metrics_of_the_images_drawn(study):

@@ -1,11 +1,8 @@
 """What the sweeps of a study found, as tables and figures of its report."""
 
-from __future__ import annotations
-
-import csv
-
 import pytest
 
+from running import read_csv
 from stages.report.load import load_results
 from stages.report.run import run
 from stages.report.study import Study
@@ -75,28 +72,6 @@ def test_every_window_is_a_row_from_its_first_to_its_last_block(study, windows):
     assert "blocks 11 to 15 are best" in table.notes[-1]
 
 
-def test_every_block_is_a_row_and_the_authors_candidates_are_marked_on_their_backbone_alone(study, tmp_path):
-    deep, shallow = (
-        write_sweep(tmp_path / f"{blocks}.csv", [(block,) for block in range(blocks)], lambda block, seed: 0.5)
-        for blocks in (24, 12)
-    )
-    results, sweeps = swept(study, {("layer", "train"): deep})
-    rows = sweep_tables(sweeps)["layer_sweep"].blocks[0].rows
-    assert [row[0] for row in rows] == list(range(24))
-    assert [row[0] for row in rows if row[-1]] == list(range(11, 20))
-    other = sweep_tables(read_sweeps({("layer", "train"): shallow}, results))["layer_sweep"]
-    assert not any(row[-1] for row in other.blocks[0].rows)
-
-
-def test_trainings_are_columns_and_a_missing_set_is_counted(study, windows, tmp_path):
-    partial = write_sweep(tmp_path / "part.csv", starts(11, 15, 3, 5), lambda n, start, seed: 0.6, sets=("one",))
-    _, sweeps = swept(study, {("window", "a"): windows, ("window", "b"): partial})
-    table = sweep_tables(sweeps)["window_length"]
-    assert list(table.header[2:4]) == ["demo (a)", "demo (b)"]
-    assert "demo (a): 2 of 2 sets; demo (b): 1 of 2 sets" in table.notes[0]
-    assert table.blocks[0].rows[0][3].value == pytest.approx(0.6)
-
-
 def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tmp_path):
     layers = write_sweep(tmp_path / "layer.csv", [(block,) for block in range(12)], lambda b, s: 0.5 + 0.01 * b)
     study.add_scores("ltd", 1, SETS)
@@ -113,8 +88,7 @@ def test_the_report_shows_them_and_gives_the_same_bytes_again(study, windows, tm
     assert page.count("<caption>Window length") == 4
     assert "Accuracy of a linear probe on one block" in page
     assert "demo: at most 56.00 %, at 11." in page
-    with (tmp_path / "first" / "tables" / "layer_transitions.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "first" / "tables" / "layer_transitions.csv")
     assert [row["transition"] for row in rows] == [f"{k} to {k + 1}" for k in range(7)] * 2
     assert {row["distance"] for row in rows} == {"cosine distance", "L2 distance"}
     # those of all generators together, not of one
@@ -151,8 +125,8 @@ def test_generators_held_out_are_a_table_with_the_mean_of_what_was_not_seen_and_
     study.add_scores("ltd", 1, SETS)
     inputs = {"score_files": study.scores, "profile_files": [], "sweep_files": {("generators", "train"): file}}
     run(Study(name="x"), **inputs, out=tmp_path / "out", replicates=20)
-    with (tmp_path / "out" / "tables" / "generators.csv").open() as stream:
-        found = [row for row in csv.DictReader(stream) if row["training"].startswith("AP, ")]
+    table = read_csv(tmp_path / "out" / "tables" / "generators.csv")
+    found = [row for row in table if row["training"].startswith("AP, ")]
     assert [(row["generator"], row["images of it"], row["unseen sets"]) for row in found] == [
         ("one", "", "1"), ("two", "", "1"), ("2017-10", "", "1"), ("two", "10", "0"),
     ]  # fmt: skip

@@ -47,20 +47,6 @@ def test_latex_is_a_booktabs_table_with_escaped_names(table):
     assert text.count(r"\midrule") == 2
 
 
-@pytest.mark.parametrize(
-    ("header", "row"),
-    [
-        ([str(i) for i in range(24)], ["a", *range(23)]),  # 24 narrow columns
-        (["head", "view"], ["ltd", "matched-" * 9]),  # 2, one of them with long names
-    ],
-)
-def test_a_table_wider_than_the_line_is_fitted_to_it(table, header, row):
-    text = to_latex(Table("wide", header, [Block("", [row])]))
-    assert r"\resizebox{\linewidth}{!}{" in text
-    assert text.count("{") == text.count("}")
-    assert "resizebox" not in to_latex(table)  # enlarged, a narrow one would shout
-
-
 def test_csv_holds_full_precision_and_no_rounded_text(table):
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     found = [(row["metric"], row["head"], row["x"]) for row in rows[:2]]

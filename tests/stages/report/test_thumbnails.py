@@ -43,12 +43,6 @@ def test_the_most_confident_errors_come_first_as_small_jpegs(errors, tmp_path):
     assert len(content) < 4000
 
 
-def test_of_a_generator_the_images_called_real_are_shown_and_four_at_most(errors):
-    (group,) = errors([f"{i}.png" for i in range(9)], label=1)
-    assert (group.group, group.wrong) == ("gan", 9)
-    assert [picture.path for picture in group.pictures] == ["8.png", "7.png", "6.png", "5.png"]
-
-
 @pytest.mark.parametrize(
     "path", ["../secret.png", "x/../../secret.png", "\\x2e\\x2e/secret.png", "none.png", "text.png", "{}/secret.png"]
 )

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner
 from miniatures import labels, refusal, scanned
 from pydantic import ValidationError
 
-from pipeline.cli import ltdpipe
+from running import demo_params, invoke
 from stages.scan.classes import ClassPatterns
 from storage.manifest import read_manifest
 
@@ -23,14 +22,11 @@ def patterns(real="", synthetic="", leave_out=""):
 @pytest.mark.parametrize(
     ("folders", "given", "expected", "sets"),
     [
-        ("human generated", patterns("human", "generated"), "01", ["mini"]),
         ("human machine", patterns("HUMAN", "mach*"), "01", ["machine"]),
         ("human fake/sdxl", patterns("human"), "01", ["sdxl"]),  # the built-in names of the other class stay
         ("originals dalle3 flux/a", patterns("originals", "*"), "011", ["dalle3", "flux/a"]),
         ("T/real_coco T/real_ucid T/biggan_256 T/ldm/x", patterns("real_*", "*"), "0011", ["T/biggan_256", "T/ldm/x"]),
         ("T/set/real T/set/photo", patterns("*", "photo"), "01", ["T/set"]),
-        ("real-vs-fake/realA real-vs-fake/fakeA", patterns("real*", "fake*"), "01", ["real-vs-fake/fakeA"]),
-        ("human fakes/photo", patterns("human"), "01", ["photo"]),
         ("camera sdxl tampered/sdxl", patterns("camera", "sdxl", "tamp*"), "01", ["sdxl"]),
     ],
 )
@@ -55,11 +51,8 @@ def test_patterns_tell_the_class_of_folders(tmp_path, folders, given, expected, 
             "matches the pattern 'real.' for real and the pattern '.fake' for",
         ),
         ("fake/real real", patterns("real", "fake"), "'fake' and in a folder 'real'"),
-        ("real_coco fake/real_esrgan", patterns("real_*"), "'fake' and in a folder 'real_esrgan'"),
         ("human generated", patterns("human", "generated gen_2"), "matches the pattern 'gen_2'"),
-        ("human generated", patterns("human", "generated", "other*"), "matches the pattern 'other\\*'"),
         ("human odd", patterns("human"), "say which of odd are which with --real PATTERN .* `classes: {real: "),
-        ("human", patterns("h*", "", "human"), "is of a class that is listed"),
     ],
 )
 def test_patterns_that_do_not_decide_are_refused(tmp_path, folders, given, said):
@@ -76,16 +69,10 @@ def test_the_rest_needs_the_names_of_the_other_class(real, synthetic):
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [
-        ("human generated", "01"),
         ("originals AI-generated", "01"),
         ("Authentic aigc", "01"),
-        ("camera ai_generated", "01"),
-        ("original deepfake", "01"),
         ("human gan", "01"),
-        ("deepfake/0_real deepfake/1_fake", "01"),
-        ("ADM/ai/human ADM/nature/human", "10"),
         ("human/ai human/nature", "10"),
-        ("gan/real gan/fake", "01"),
     ],
 )
 def test_common_names_are_built_in(tmp_path, folders, expected):
@@ -132,19 +119,7 @@ def test_patterns_tell_the_class_of_labels_in_archives_and_lists(tmp_path):
     assert summary.skipped == {"image(s) of a class to leave out": 1}
     rows, _ = scanned(tmp_path / "list.csv", classes=patterns("full*", "real tampered"))
     assert [row["label"] for row in rows.values()] == [1, 0, 1]
-
-
-def test_unknown_labels_of_a_file_are_named_together(tmp_path):
-    hub_parquet(tmp_path / "a.parquet")
-    refusal(tmp_path, "row 1: label 'full_synthetic' .*say which of full_synthetic, real, tampered are which")
-
-
-def test_zero_and_one_may_be_swapped(tmp_path):
-    miniatures.write(tmp_path, "1.png", "2.png")
-    (tmp_path / "list.csv").write_text("path,label\n1.png,0\n2.png,1\n")
-    assert [row["label"] for row in scanned(tmp_path / "list.csv")[0].values()] == [0, 1]
-    given = patterns("1", "0")
-    assert [row["label"] for row in scanned(tmp_path / "list.csv", classes=given)[0].values()] == [1, 0]
+    refusal(tmp_path / "a.parquet", "row 1: label 'full_synthetic' .*say which of full_synthetic, real, tampered are")
 
 
 def test_commands_and_params_take_patterns(tmp_path, monkeypatch):
@@ -152,23 +127,23 @@ def test_commands_and_params_take_patterns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTDPIPE_STORE", str(tmp_path / "store"))
     options = ["--real", "hum*", "--synthetic", "machine", "--leave-out", "other"]
-    done = CliRunner().invoke(ltdpipe, ["scan", "mine", *options, "--out", "m.parquet"])
+    done = invoke("scan", "mine", *options, "--out", "m.parquet")
     assert done.exit_code == 0, done.output
     assert "1 real, 1 synthetic; 1 set: machine; left out: 1 image(s) of a class to leave out" in done.output
     by_options = read_manifest(tmp_path / "m.parquet")
     extract = ["extract", "mine", "--out", "features", "--backbone", "demo-vit", "--loaders", "0"]
-    done = CliRunner().invoke(ltdpipe, [*extract, *options])
+    done = invoke(*extract, *options)
     assert done.exit_code == 0, done.output
     assert "1 real, 1 synthetic" in done.output
     assert "2 images usable" in done.output
-    params = yaml.safe_load((miniatures.PROJECT / "profiles" / "demo.yaml").read_text())
+    params = demo_params()
     classes = {"real": ["hum*"], "synthetic": ["*"], "leave_out": ["other"]}
     params["corpora"]["mine"] = {"root": "mine", "classes": classes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    done = CliRunner().invoke(ltdpipe, ["scan", "--corpus", "mine"])
+    done = invoke("scan", "--corpus", "mine")
     assert done.exit_code == 0, done.output
     assert read_manifest(tmp_path / "corpora" / "mine.parquet").equals(by_options)
-    done = CliRunner().invoke(ltdpipe, ["scan", "--corpus", "mine", "--real", "x"])
+    done = invoke("scan", "--corpus", "mine", "--real", "x")
     assert "--real needs a FOLDER" in str(done.exception)
-    done = CliRunner().invoke(ltdpipe, ["scan", "mine", "--synthetic", "*"])
+    done = invoke("scan", "mine", "--synthetic", "*")
     assert "expected patterns for real too" in str(done.exception)

@@ -1,19 +1,13 @@
-import csv
 import re
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
 from sklearn.metrics import average_precision_score
 
-from pipeline.cli import ltdpipe
-from planted import SPEC, in_transitions, write_view
-from running import PROJECT
+from planted import in_transitions, write_view
+from running import demo_params, invoke, read_csv
 from stages.heads.file import build_head
 from stages.heads.settings import (
     LinearSettings,
@@ -35,7 +29,7 @@ SETTINGS = TrainSettings(lr=2e-3, epochs=2, batch=32, validation_share=0.25)
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpora(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(folder / "store"))
@@ -44,7 +38,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sweep(corpora: Path, out: Path, reporter: Any, variants: Any, **more: Any) -> list[dict[str, Any]]:
+def sweep(corpora, out, reporter, variants, **more):
     clean = corpora / "train" / "clean"
     given = {"evaluation": [corpora / "test" / "clean"], "settings": SETTINGS, "seeds": [0, 1], **more}
     return sweep_run.run(
@@ -57,7 +51,7 @@ def sweep(corpora: Path, out: Path, reporter: Any, variants: Any, **more: Any) -
     )
 
 
-def test_the_window_sweep_has_every_start_of_every_length() -> None:
+def test_sweeps_have_every_start_of_every_length_and_every_block():
     whole = window_sweep(LtdSettings(dropout=0.1), 24)
     assert len(whole) == sum(24 - n + 1 for n in range(3, 10)) == 133
     assert {variant.head.dropout for variant in whole if isinstance(variant.head, LtdSettings)} == {0.1}
@@ -66,15 +60,11 @@ def test_the_window_sweep_has_every_start_of_every_length() -> None:
     assert found == [(3, 11), (3, 12), (4, 11)]
     reads = [build_head(variant.head, blocks=24, width=32, embedding=8).reads.blocks for variant in some]
     assert reads == [(11, 12, 13), (12, 13, 14), (11, 12, 13, 14)]
-
-
-def test_the_layer_sweep_has_every_block() -> None:
     probes = layer_sweep(LinearSettings(train=Overrides(lr=0.5)), 4)
-    assert [probe.coordinates for probe in probes] == [{"block": block} for block in range(4)]
-    assert all(probe.head.train.lr == 0.5 for probe in probes)
+    assert [(probe.coordinates["block"], probe.head.train.lr) for probe in probes] == [(n, 0.5) for n in range(4)]
 
 
-def test_a_swept_head_is_the_head_that_train_makes(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+def test_a_swept_head_is_the_head_that_train_makes(corpora, tmp_path, reporter):
     head = LtdSettings(heads=4, window=4, selection="fixed:15")
     others = [LtdSettings(heads=4, window=4, selection="fixed:3"), LinearSettings(train=Overrides(epochs=1))]
     variants = [Variant(each, {"number": number}) for number, each in enumerate([*others, head])]
@@ -100,10 +90,10 @@ def test_a_swept_head_is_the_head_that_train_makes(corpora: Path, tmp_path: Path
     assert found["images"] == 120
 
 
-def test_results_are_a_table(corpora: Path, tmp_path: Path, reporter: Any) -> None:
+def test_results_are_a_table(corpora, tmp_path, reporter):
     variants = window_sweep(LtdSettings(heads=4, candidates=(13, 17)), 24)
     rows = sweep(corpora, tmp_path / "s", reporter, variants)
-    table = list(csv.DictReader((tmp_path / "s" / "results.csv").read_text().splitlines()))
+    table = read_csv(tmp_path / "s" / "results.csv")
     assert len(table) == len(rows) == 6 * 2 * 3  # windows, seeds, two sets and their mean
     assert [float(row["ap"]) for row in table] == [row["ap"] for row in rows]
     for row in rows:
@@ -113,14 +103,12 @@ def test_results_are_a_table(corpora: Path, tmp_path: Path, reporter: Any) -> No
     assert reporter.done == 12
 
 
-def test_a_stopped_sweep_trains_only_what_is_missing(
-    corpora: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_sweep_trains_only_what_is_missing(corpora, tmp_path, reporter, monkeypatch):
     variants = layer_sweep(LinearSettings(), 3)
     whole = sweep(corpora, tmp_path / "whole", reporter, variants)
-    trained: list[int] = []
+    trained = []
 
-    def counting(*arguments: Any, **more: Any) -> Any:
+    def counting(*arguments, **more):
         if len(trained) == 4:
             raise KeyboardInterrupt
         trained.append(1)
@@ -133,7 +121,7 @@ def test_a_stopped_sweep_trains_only_what_is_missing(
     assert sweep(corpora, tmp_path / "s", reporter, variants) == whole
     assert len(trained) == 2
     trained[:] = [1] * 4
-    others: list[dict[str, Any]] = [
+    others = [
         {"settings": SETTINGS.model_copy(update={"lr": 0.1})},
         {"threads": 2},
         {"evaluation": [corpora / "train" / "clean"]},
@@ -147,23 +135,7 @@ def test_a_stopped_sweep_trains_only_what_is_missing(
         sweep(corpora, tmp_path / "s", reporter, variants)
 
 
-def test_corpora_that_the_heads_cannot_be_scored_on_are_refused(corpora: Path, tmp_path: Path, reporter: Any) -> None:
-    trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
-    unknown = labels.copy()
-    unknown[3] = -1
-    for name, given, more, message in (
-        ("fp16", labels, {"spec": replace(SPEC, precision="fp16")}, r"cannot be scored .*precision: fp32 here, fp16"),
-        ("unknown", unknown, {}, "holds images without a label, which cannot be evaluated"),
-        ("real", 0 * labels, {}, "no test set of .*real has images of both classes"),
-    ):
-        view = write_view(tmp_path / name, tokens, given, **more)  # type: ignore[arg-type]
-        with pytest.raises(DataError, match=message):
-            sweep_run.open_tested(view, trained, reporter)
-
-
-def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_one(
-    corpora: Path, tmp_path: Path, reporter: Any
-) -> None:
+def test_sets_of_one_class_are_told_and_left_out_and_a_corpus_without_sets_is_one(corpora, tmp_path, reporter):
     trained, (tokens, labels) = FeatureTable.open(corpora / "train" / "clean"), in_transitions(40, seed=1)
     some = write_view(tmp_path / "some", tokens, labels, sets=("a",), synthetic_sets=("fakes",))
     assert list(sweep_run.open_tested(some, trained, reporter).sets) == ["a"]
@@ -176,7 +148,7 @@ GENERATORS = ("progan", "sdv1.4")
 
 
 @pytest.fixture(scope="module")
-def two_generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_generators(tmp_path_factory):
     """Generators whose traces lie in different blocks, the tested one by the name of another benchmark."""
     folder = tmp_path_factory.mktemp("generators")
     with pytest.MonkeyPatch.context() as patch:
@@ -187,9 +159,7 @@ def two_generators(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_heads_are_trained_without_some_generators_and_tested_on_each(
-    two_generators: Path, tmp_path: Path, reporter: Any
-) -> None:
+def test_heads_are_trained_without_some_generators_and_tested_on_each(two_generators, tmp_path, reporter):
     head = LtdSettings(heads=4, selection="fixed:14", train=Overrides(epochs=6))
     alone, but_one = "one generator alone", "all generators but one"
     few = f"{but_one}, and a few images of it"
@@ -216,7 +186,7 @@ def test_heads_are_trained_without_some_generators_and_tested_on_each(
     assert reporter.done == 4
 
 
-def test_of_the_images_only_the_chosen_generators_train_and_real_ones_keep_the_balance(two_generators: Path) -> None:
+def test_of_the_images_only_the_chosen_generators_train_and_real_ones_keep_the_balance(two_generators):
     view = two_generators / "train" / "clean"
     data = TrainingData.open([view], view, SETTINGS)
     index = data.views[0].index
@@ -232,46 +202,40 @@ def test_of_the_images_only_the_chosen_generators_train_and_real_ones_keep_the_b
         sweep_run.split_of(data, Variant(LtdSettings(), {}, {"dalle2": None}))
 
 
-def test_every_release_has_a_month_and_a_source_and_is_a_generator_of_a_benchmark() -> None:
+def test_every_release_has_a_month_and_a_source_and_is_a_generator_of_a_benchmark():
     known = {name for found in set_lists().values() for name in found.members} | {"guided", "dalle2", "sd_xl"}
     assert {name for name in releases() if not name.startswith(("stable-diffusion", "midjourney-v5"))} <= known
     assert all(re.fullmatch(r"20[12]\d-[01]\d", month) for _, month in releases().values())
 
 
-def command(*arguments: str) -> Result:
-    return CliRunner().invoke(ltdpipe, ["sweep", *arguments])
-
-
-def test_the_command_sweeps_the_head_of_the_study(
-    corpora: Path, two_generators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_sweeps_the_head_of_the_study(corpora, two_generators, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = yaml.safe_load((PROJECT / "profiles" / "demo.yaml").read_text())
+    study = demo_params()
     study["heads"] = {"ltd": {"type": "ltd", "heads": 4, "candidates": [13, 16], "train": {"epochs": 1}}}
 
-    def write(**heads: Any) -> None:
+    def write(**heads):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({**study, "heads": {**study["heads"], **heads}}))
 
     write()
     for name, source in (("demo-train", "train"), ("demo-test", "test")):
         (tmp_path / "data" / "features").mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / "features" / name).symlink_to(corpora / source)
-    done = command("window")
+    done = invoke("sweep", "window")
     assert done.exit_code == 0, done.exception
     table = tmp_path / "sweeps" / "demo-train" / "window" / "results.csv"
     assert len(table.read_text().splitlines()) == 1 + 3 * 2 * 3  # windows, seeds, two sets and their mean
     write(ltd={"type": "ltd", "candidates": [3, 4], "window": 2})
-    assert "hold no 3 blocks" in str(command("window").exception)
-    assert "two generators or more, planted has none" in str(command("generators").exception)
+    assert "hold no 3 blocks" in str(invoke("sweep", "window").exception)
+    assert "two generators or more, planted has none" in str(invoke("sweep", "generators").exception)
     for name, source in (("demo-train", "train"), ("demo-test", "test")):
         (tmp_path / "data" / "features" / name).unlink()
         (tmp_path / "data" / "features" / name).symlink_to(two_generators / source)
     study["seeds"] = [0]
     write(ltd={"type": "linear"})
-    done = command("generators")
+    done = invoke("sweep", "generators")
     assert done.exit_code == 0, done.exception
     table = tmp_path / "sweeps" / "demo-train" / "generators" / "results.csv"
     # all, one alone, all but one, until a month, a few images: two sets and their mean
     assert len(table.read_text().splitlines()) == 1 + (1 + 2 + 2 + 1 + 2) * 3
     write(ltd={"type": "univfd"})
-    assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(command("window").exception)
+    assert "heads.ltd of params.yaml to be of type ltd, found univfd" in str(invoke("sweep", "window").exception)

@@ -1,13 +1,10 @@
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from planted import labels_of, noise, write_view
 from stages.heads.head import HeadInput
-from stages.train.batches import FeatureBatches, union_of
+from stages.train.batches import FeatureBatches
 from storage.features import FeatureTable
 
 IMAGES, VIEWS, ROWS = 330, 3, np.arange(7, 327)
@@ -17,7 +14,7 @@ VIEW_BYTES = len(ROWS) * ROW_BYTES
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> list[FeatureTable]:
+def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(folder / "store"))
@@ -26,19 +23,17 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[FeatureTable]:
     return [FeatureTable.open(folder / f"train-{view}") for view in range(VIEWS)]
 
 
-def feed(tables: list[FeatureTable], budget: int) -> FeatureBatches:
+def feed(tables, budget):
     return FeatureBatches(tables, ROWS, STORED, device=torch.device("cpu"), budget=budget)
 
 
-def one_reader(source: FeatureBatches, view: int, order: torch.Tensor, size: int, reads: HeadInput) -> Any:
+def one_reader(source, view, order, size, reads):
     return ((features, labels) for (features,), labels in source.batches(view, order, size, [reads]))
 
 
 @pytest.mark.parametrize("reads", [STORED, HeadInput("cls", (4, 5)), HeadInput("cls", (9,))])
-@pytest.mark.parametrize("budget", [0, 3 * ROW_BYTES * 64, VIEW_BYTES, 2 * VIEW_BYTES, 3 * VIEW_BYTES, 10**9])
-def test_what_comes_does_not_depend_on_the_budget(
-    tables: list[FeatureTable], budget: int, reads: HeadInput, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("budget", [0, 2 * VIEW_BYTES, 10**9])
+def test_what_comes_does_not_depend_on_the_budget(tables, budget, reads, monkeypatch):
     monkeypatch.setattr("stages.train.batches._LOAD_ROWS", 150)  # a view is loaded in three parts
     source = feed(tables, budget)
     order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(1))
@@ -51,20 +46,8 @@ def test_what_comes_does_not_depend_on_the_budget(
         assert {len(label) for _, label in batches} == {32}
 
 
-def test_the_last_batch_may_be_short_and_nothing_is_dropped(tables: list[FeatureTable]) -> None:
-    for budget in (0, 10**9):
-        sizes = [len(labels) for _, labels in feed(tables, budget).batches(0, torch.arange(len(ROWS)), 150, [STORED])]
-        assert sizes == [150, 150, 20]
-
-
-def test_only_what_fits_is_resident(tables: list[FeatureTable]) -> None:
-    assert feed(tables, VIEW_BYTES - 1).resident_bytes == 0
-    assert feed(tables, 2 * VIEW_BYTES).resident_bytes == 2 * VIEW_BYTES
-    assert feed(tables, 10**9).resident_bytes == 3 * VIEW_BYTES
-
-
 @pytest.mark.parametrize("budget", [10**9, 0], ids=["resident", "streamed"])
-def test_the_order_of_images_belongs_to_seed_and_epoch(tables: list[FeatureTable], budget: int) -> None:
+def test_the_order_of_images_belongs_to_seed_and_epoch(tables, budget):
     source = feed(tables, budget)
     order = source.order(1, 2)
     assert sorted(order.tolist()) == list(range(len(ROWS)))
@@ -72,9 +55,7 @@ def test_the_order_of_images_belongs_to_seed_and_epoch(tables: list[FeatureTable
     assert not any(torch.equal(order, source.order(*other)) for other in [(1, 3), (2, 2), (2, 1), (0, 3)])
 
 
-def test_a_window_from_disk_is_made_of_a_few_runs_of_both_classes(
-    tmp_path: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_window_from_disk_is_made_of_a_few_runs_of_both_classes(tmp_path, own_store, monkeypatch):
     monkeypatch.setattr("stages.train.batches._RUN", 8)
     monkeypatch.setattr("stages.train.batches._WINDOW", 64)
     labels = np.repeat([0, 1, 0, 1], [100, 40, 36, 144])  # as in folders of classes
@@ -88,11 +69,11 @@ def test_a_window_from_disk_is_made_of_a_few_runs_of_both_classes(
     assert torch.equal(torch.sort(order).values, torch.arange(len(labels)))
 
 
-def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streaming_holds_no_more_than_its_budget(tables, monkeypatch):
     read, seen = FeatureTable.read, []
 
-    def counting(table: FeatureTable, *arguments: object, **more: object) -> object:
-        features = read(table, *arguments, **more)  # type: ignore[arg-type]
+    def counting(table, *arguments, **more):
+        features = read(table, *arguments, **more)
         seen.append(features.nbytes)
         return features
 
@@ -104,15 +85,3 @@ def test_streaming_holds_no_more_than_its_budget(tables: list[FeatureTable], mon
     monkeypatch.setattr("stages.train.batches._WINDOW", 16)  # where memory is large, four windows are enough
     list(feed(tables, VIEW_BYTES - 1).batches(0, torch.arange(len(ROWS)), 32, [STORED]))
     assert max(seen) == 2 * 32 * ROW_BYTES
-
-
-def test_the_embedding_has_no_blocks(tables: list[FeatureTable]) -> None:
-    for budget in (0, 10**9):
-        source = FeatureBatches(tables, ROWS, HeadInput("embedding"), device=torch.device("cpu"), budget=budget)
-        (((features,), _),) = source.batches(2, torch.arange(len(ROWS)), 1000, [HeadInput("embedding")])
-        assert torch.equal(features, torch.from_numpy(tables[2].read("embedding", rows=ROWS)).float())
-
-
-def test_union_holds_each_block_once() -> None:
-    assert union_of([HeadInput("cls", (5, 6)), HeadInput("cls", (2, 5))]) == HeadInput("cls", (2, 5, 6))
-    assert union_of([HeadInput("embedding")]) == HeadInput("embedding")

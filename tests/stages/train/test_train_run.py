@@ -1,26 +1,16 @@
-import csv
-import itertools
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
-from pipeline.cli import ltdpipe
-from pipeline.commands.arguments import memory_option
-from planted import in_transitions, labels_of, noise, write_view
-from running import PROJECT, run_command, start_held, wait_for
+from planted import in_transitions, noise, write_view
+from running import PROJECT, invoke, read_csv, run_command, start_held, wait_for
 from stages.heads.machine import best_device, default_budget, default_threads, repeatable
 from stages.heads.model_card import model_card
 from stages.heads.settings import (
-    HeadSettings,
     LinearSettings,
     LtdSettings,
     Overrides,
@@ -29,8 +19,7 @@ from stages.heads.settings import (
     UnivfdSettings,
 )
 from stages.train import run as train_run
-from stages.train.run import HeadToTrain, TrainSummary, run
-from storage.errors import SettingError
+from stages.train.run import HeadToTrain, run
 from storage.headfile import load_head
 from storage.index import INDEX_NAME, fingerprint, read_index
 
@@ -45,13 +34,8 @@ print(default_budget(torch.device("cpu")))
 SETTINGS = TrainSettings(lr=1e-3, epochs=4, batch=32, validation_share=0.25)
 
 
-def command(*arguments: str) -> Result:
-    """Run a command in this process."""
-    return CliRunner().invoke(ltdpipe, arguments)
-
-
 @pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def features(tmp_path_factory):
     """One corpus with the views clean, train-0, train-1 and val."""
     folder = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
@@ -62,8 +46,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(features: Path, out: Path, reporter: Any, head: HeadSettings | None = None, **more: Any) -> TrainSummary:
-    given: dict[str, Any] = {
+def train(features, out, reporter, head=None, **more):
+    given = {
         "views": [features / "train-0", features / "train-1"],
         "validation_view": features / "val",
         "settings": SETTINGS,
@@ -74,9 +58,7 @@ def train(features: Path, out: Path, reporter: Any, head: HeadSettings | None = 
     return run(heads=[asked], reporter=reporter, **given)[0]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_features_from_disk_an_order_of_their_own(
-    features: Path, tmp_path: Path, reporter: Any
-) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_features_from_disk_an_order_of_their_own(features, tmp_path, reporter):
     budgets = {"a": None, "b": None, "one-view": 120 * 9 * 32 * 2 + 50_000, "streamed": 0, "small": 40_000}
     files = {}
     for name, memory in budgets.items():
@@ -91,19 +73,18 @@ def test_the_same_seed_gives_the_same_bytes_and_features_from_disk_an_order_of_t
     assert (tmp_path / "other.safetensors").read_bytes() != files["a"][0]
 
 
-def kinds_of_heads() -> dict[str, HeadSettings]:
+def kinds_of_heads():
     halving = LtdSettings(heads=4, selection="halving", candidates=(9, 15))
     return {
         "halving": halving,
         "gumbel": LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)),
         "univfd": UnivfdSettings(train=Overrides(epochs=6, patience=1, lr=1e-5)),
         "rine": RineSettings(depth=2, project=16),
-        "linear": LinearSettings(block=3),
         "short": LinearSettings(block=3, train=Overrides(epochs=1)),
     }
 
 
-def in_one_pass(features: Path, folder: Path, reporter: Any, heads: dict[str, HeadSettings], **more: Any) -> list[Any]:
+def in_one_pass(features, folder, reporter, heads, **more):
     asked = [
         HeadToTrain(name=name, settings=settings, seed=seed, out=folder / name / f"{seed}.safetensors")
         for name, settings in heads.items()
@@ -114,14 +95,12 @@ def in_one_pass(features: Path, folder: Path, reporter: Any, heads: dict[str, He
     return run(heads=asked, reporter=reporter, **given)
 
 
-def files_in(folder: Path) -> dict[Path, bytes]:
+def files_in(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
 
 
 @pytest.mark.parametrize("memory", [None, 0], ids=["resident", "streamed"])
-def test_heads_trained_in_one_pass_are_the_heads_trained_alone(
-    features: Path, tmp_path: Path, reporter: Any, memory: int | None
-) -> None:
+def test_heads_trained_in_one_pass_are_the_heads_trained_alone(features, tmp_path, reporter, memory):
     heads = kinds_of_heads()
     in_one_pass(features, tmp_path / "together", reporter, heads, memory=memory)
     for name, settings in heads.items():
@@ -130,17 +109,17 @@ def test_heads_trained_in_one_pass_are_the_heads_trained_alone(
 
 
 def test_what_is_finished_is_not_trained_again_and_what_decides_it_makes_it_anew(
-    features: Path, tmp_path: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    features, tmp_path, reporter, monkeypatch
+):
     store, heads = tmp_path / "finished", {"a": LinearSettings(), "b": LinearSettings(block=3)}
 
-    def kept(asked: dict[str, HeadSettings] = heads, **more: Any) -> list[bool]:
+    def kept(asked=heads, **more):
         summaries = in_one_pass(features, tmp_path / "out", reporter, asked, finished=store, **more)
         return [each.kept for each in summaries]
 
     assert kept(curves=tmp_path / "curves.csv") == [False] * 4
     made = files_in(tmp_path / "out")
-    rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+    rows = read_csv(tmp_path / "curves.csv")
     assert [(row["group"], row["epoch"]) for row in rows[:5]] == [
         *(("a, seed 3", str(n)) for n in range(4)),
         ("a, seed 4", "0"),
@@ -161,37 +140,7 @@ def test_what_is_finished_is_not_trained_again_and_what_decides_it_makes_it_anew
     assert kept() == [False] * 4
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        UnivfdSettings(train=Overrides(epochs=4)),
-        RineSettings(depth=2, project=16),
-        LinearSettings(block=3),
-        LinearSettings(block="all"),
-        LtdSettings(heads=4, window=24, selection="fixed:0", branches=("raw",)),
-        *[
-            LtdSettings(heads=4, branches=branches, position=position)
-            for branches in (("raw",), ("delta",), ("raw", "delta"))
-            for position in (True, False)
-        ],
-    ],
-    ids=lambda head: head.type,
-)
-def test_every_family_and_ablation_trains_and_is_written(
-    features: Path, tmp_path: Path, reporter: Any, head: HeadSettings
-) -> None:
-    summary = train(features, tmp_path / "head.safetensors", reporter, head)
-    weights, metadata = load_head(tmp_path / "head.safetensors")
-    assert sum(weight.numel() for weight in weights.values()) == metadata["parameters"] == summary.parameters
-    assert metadata["settings"]["type"] == head.type
-    assert metadata["train"]["epochs"] == (1 if head.type == "rine" else 4)
-    rows = list(csv.DictReader((tmp_path / "head.csv").read_text().splitlines()))
-    assert [int(row["epoch"]) for row in rows] == list(range(metadata["train"]["epochs"]))
-    assert float(rows[metadata["best"]["epoch"]]["validation_accuracy"]) == metadata["best"]["validation_accuracy"]
-    assert reporter.done == len(rows)
-
-
-def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: Path, reporter: Any) -> None:
+def test_metadata_curves_and_card_tell_where_the_head_comes_from(features, tmp_path, reporter):
     summary = train(features, tmp_path / "head.safetensors", reporter, threads=1)
     _, metadata = load_head(tmp_path / "head.safetensors")
     device = best_device().type
@@ -204,34 +153,25 @@ def test_the_metadata_tell_where_the_head_comes_from(features: Path, tmp_path: P
     assert metadata["facts"] == summary.facts
     assert sorted(metadata["facts"]) == ["pi", "pi_before", "window_moved", "window_start"]
     assert "0.25 of the training images" in metadata["validation"]
-
-
-def test_the_model_card_tells_what_the_file_tells(features: Path, tmp_path: Path, reporter: Any) -> None:
-    summary = train(features, tmp_path / "head.safetensors", reporter)
+    rows = read_csv(tmp_path / "head.csv")
+    assert [int(row["epoch"]) for row in rows] == list(range(metadata["train"]["epochs"])) == list(range(4))
+    assert float(rows[metadata["best"]["epoch"]]["validation_accuracy"]) == metadata["best"]["validation_accuracy"]
     card = model_card(tmp_path / "head.safetensors")
-    _, metadata = load_head(tmp_path / "head.safetensors")
-    assert card.startswith("# ltd, seed 3\n")
     for row in (
         f"| Parameters | {summary.parameters:,} |",
         f"| Validation accuracy | {summary.best.validation_accuracy:.4f} at logit 0 |",
-        f"| Best epoch | {summary.best.epoch} of 0..3, chosen by {metadata['validation']} |",
         f"| Key | {metadata['feature_key']} |",
-        '| branches | ["raw", "delta"] |',
         f"| window_start | {summary.facts['window_start']} |",
-        "| lr | 0.001 |",
     ):
         assert row in card, row
 
 
 @pytest.mark.parametrize(
-    "stopped",
-    [*itertools.product([1, 2, 3], [LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)), UnivfdSettings()])],
-    ids=lambda case: f"{case[0]}-{case[1].type}",
+    ("stopped_in", "head"),
+    [(1, UnivfdSettings()), (2, LtdSettings(heads=4, selection_lr=0.01, anneal=(0.1, 12)))],
+    ids=["univfd", "ltd"],
 )
-def test_a_stopped_training_goes_on_to_the_same_bytes(
-    features: Path, store: Path, reporter: Any, interrupt: Callable[[int], list[int]], stopped: tuple[int, HeadSettings]
-) -> None:
-    stopped_in, head = stopped
+def test_a_stopped_training_goes_on_to_the_same_bytes(features, store, reporter, interrupt, *, stopped_in, head):
     out, whole = store / "head.safetensors", store / "whole.safetensors"
     head = head.model_copy(update={"train": Overrides(epochs=4, lr=1e-3, batch=32, patience=1)})
     train(features, whole, reporter, head)
@@ -252,10 +192,10 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
 
 
 def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_is_unfinished(
-    features: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    features, store, reporter, monkeypatch
+):
     monkeypatch.setattr(train_run, "remove", lambda *paths: None)
-    others: list[dict[str, Any]] = [
+    others = [
         {"seed": 4},
         {"views": [features / "train-0"]},
         {"validation_view": features / "clean"},
@@ -267,51 +207,46 @@ def test_training_of_another_seed_or_from_other_views_does_not_go_on_with_what_i
     assert len(list(store.glob("training/*/*"))) == 1 + len(others)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut"])
-def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(
-    features: Path, store: Path, reporter: Any, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
+def test_an_unreadable_unfinished_file_is_named_and_training_starts_over(features, store, reporter, monkeypatch):
     out, whole = store / "head.safetensors", store / "whole.safetensors"
     train(features, whole, reporter)
     monkeypatch.setattr(train_run, "remove", lambda *paths: None)
     train(features, out, reporter)
     (kept,) = store.glob("training/*/*.pt")
-    kept.write_bytes(kept.read_bytes()[: 0 if damage == "empty" else -100])
+    kept.write_bytes(kept.read_bytes()[:-100])
     train(features, out, reporter)
     assert "training starts over" in reporter.notes[-1]
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_signal_leaves_what_the_command_goes_on_with(
-    features: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_leaves_what_the_command_goes_on_with(features, tmp_path, store, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what is unfinished belongs to the folder that the command ran in
     out = tmp_path / "head.safetensors"
     arguments = ["train", "--features", str(features / "clean"), "--head", "ltd"]
-    arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=25", "batch=8")]
+    arguments += [f"--set={setting}" for setting in ("heads=4", "lr=1e-3", "epochs=4", "batch=40")]
     place, options = "stages.train.training:Training:_save", [*arguments, "--out", str(out)]
-    with start_held(place, 20, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
+    with start_held(place, 2, *options, cwd=tmp_path, LTDPIPE_STORE=str(store)) as process:
         wait_for(process, store, "training/*/*.pt")
         process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + signal.SIGTERM, told
     assert "to resume, run" in told
     assert not out.exists()
-    assert "training resumes after epoch" in command(*arguments, "--out", str(out)).stderr
+    assert "training resumes after epoch" in invoke(*arguments, "--out", str(out)).stderr
     whole = tmp_path / "whole.safetensors"
-    assert "resumes" not in command(*arguments, "--out", str(whole)).stderr
+    assert "resumes" not in invoke(*arguments, "--out", str(whole)).stderr
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_settings_by_hand(features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_by_hand(features, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     by_hand = ("train", "--features", str(features))
     sets = [f"--set={setting}" for setting in ("depth=1", "project=8", "lr=1e-4", "views=[train:2]")]
-    assert command(*by_hand, "--head", "rine", *sets).exit_code == 0
+    assert invoke(*by_hand, "--head", "rine", *sets).exit_code == 0
     _, metadata = load_head(tmp_path / "heads" / "rine" / "0.safetensors")
     assert (metadata["settings"]["depth"], metadata["train"]["lr"]) == (1, 1e-4)
     assert sorted(metadata["view_index_sha256"]) == ["clean", "train-0", "train-1"]
-    done = command(*by_hand, "--head", "linear:3", "--seed", "5", "--set", "epochs=1", "--memory", "1MB")
+    done = invoke(*by_hand, "--head", "linear:3", "--seed", "5", "--set", "epochs=1", "--memory", "1MB")
     assert "best epoch 0" in done.output
     assert load_head(tmp_path / "heads" / "linear-3" / "5.safetensors")[1]["settings"]["block"] == 3
     for wrong, message in (
@@ -323,31 +258,11 @@ def test_settings_by_hand(features: Path, tmp_path: Path, monkeypatch: pytest.Mo
         (["--head", "lstm"], "--head: unknown type 'lstm'"),
         (["--head", "ltd", "--set", "views=[jpeg:70]"], "jpeg-70"),
     ):
-        assert message in str(command(*by_hand, *wrong).exception)
-    assert "is no size" in command(*by_hand, "--head", "ltd", "--memory", "much").stderr
+        assert message in str(invoke(*by_hand, *wrong).exception)
+    assert "is no size" in invoke(*by_hand, "--head", "ltd", "--memory", "much").stderr
 
 
-def test_what_is_set_by_hand_may_not_replace_a_head_of_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text((PROJECT / "profiles" / "demo.yaml").read_text())
-    failed = command("train", "--head=ltd", "--seed=0", "--set=lr=1e-4")
-    assert isinstance(failed.exception, SettingError)
-    assert "needs --out" in str(failed.exception)
-
-
-@pytest.mark.parametrize(("size", "in_bytes"), [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000), ("7", 7)])
-def test_memory_is_given_in_units(size: str, in_bytes: int) -> None:
-    @click.command()
-    @memory_option
-    def tell(memory: int) -> None:
-        click.echo(memory)
-
-    assert CliRunner().invoke(tell, ["--memory", size]).output == f"{in_bytes}\n"
-
-
-def test_threads_and_memory_are_those_of_the_machine() -> None:
+def test_threads_and_memory_are_those_of_the_machine():
     with repeatable(3):
         assert (default_threads(511), default_threads(512)) == (1, 3)
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -355,15 +270,3 @@ def test_threads_and_memory_are_those_of_the_machine() -> None:
     assert 0.6 * installed / 1024 < default_budget(torch.device("cpu")) < 0.59 * installed
     limited = run_command(sys.executable, "-c", LIMITED, cwd=PROJECT)
     assert 0 < int(limited.stdout) < 0.6 * 2**30  # what the process itself takes is gone
-
-
-def test_torch_is_left_as_it_was(features: Path, tmp_path: Path, reporter: Any) -> None:
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    train(features, tmp_path / "head.safetensors", reporter, threads=2, head=UnivfdSettings())
-    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
-
-
-def test_images_without_a_class_are_refused(tmp_path: Path, reporter: Any) -> None:
-    write_view(tmp_path / "clean", noise(40), 0 * labels_of(40))
-    with pytest.raises(ValueError, match="no synthetic image on the training side"):
-        train(tmp_path, tmp_path / "x", reporter, views=[tmp_path / "clean"], validation_view=tmp_path / "clean")
