@@ -34,7 +34,12 @@ class Head(nn.Module, ABC):
     Args:
         reads: the features to hand to ``forward``.
         feature_shape: shape of one image's features, (len(reads.blocks), D) or (E,).
+
+    Attributes:
+        classifier: the last layer. By what it reads, images are compared with those of a calibration.
     """
+
+    classifier: nn.Module
 
     def __init__(self, reads: HeadInput, feature_shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -12,6 +12,8 @@ from storage.errors import SettingError
 class LinearHead(Head):
     """One linear layer over all features it reads; weight N(0, 0.02) and bias 0 at first, as in UnivFD."""
 
+    classifier: nn.Linear
+
     def __init__(self, reads: HeadInput, feature_shape: tuple[int, ...]) -> None:
         super().__init__(reads, feature_shape)
         self.classifier = nn.Linear(math.prod(feature_shape), 1)

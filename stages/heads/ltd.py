@@ -160,6 +160,8 @@ class LtdHead(Head):
         SettingError: candidates or window do not fit the depth, or the attention heads the width.
     """
 
+    classifier: nn.Linear
+
     def __init__(self, settings: LtdSettings, *, blocks: int, width: int) -> None:
         starts, n = settings.starts_for(blocks), settings.window
         read = range(starts[0], starts[-1] + n)

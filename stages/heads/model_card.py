@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stages.extract.registry import has_random_weights
+from stages.heads.settings import FAMILIES
 from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.headfile import load_head
@@ -13,13 +14,6 @@ from storage.headfile import load_head
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-_FAMILIES = {
-    "ltd": "Latent Transition Discrepancy: how the class token moves between adjacent blocks (arXiv 2603.10598)",
-    "linear": "Linear probe on class tokens",
-    "univfd": "UnivFD: one linear layer on the final embedding (CVPR 2023)",
-    "rine": "RINE: class tokens of all blocks, weighted by a trainable importance (ECCV 2024)",
-}
 
 
 def model_card(head: Path) -> str:
@@ -58,7 +52,7 @@ def model_card(head: Path) -> str:
     }
     parts = [
         f"# {metadata['head']}, seed {metadata['seed']}",
-        _FAMILIES[settings["type"]] + ".",
+        f"{FAMILIES[settings['type']].about}.",
         "It reads cached features of a frozen backbone and gives one logit per image; above 0 says synthetic.",
     ]
     for title, content in sections.items():

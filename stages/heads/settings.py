@@ -1,10 +1,10 @@
 """What a user may set of each head family and of training. Free of torch: every command validates parameters.
 
-A new family is one class here (added to ``HeadSettings``), one file beside this one and one case in ``file.py``.
+CONTRIBUTING.md says what a new family needs.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -93,8 +93,9 @@ class TrainSettings(_Strict):
 
 
 class _Settings(_Strict):
-    """Of any family: its authors' training settings, and those of this head alone."""
+    """Of any family: what it is in a few words, its authors' training settings, and those of this head alone."""
 
+    about: ClassVar[str]
     method: ClassVar[Overrides] = Overrides()
 
     train: Overrides = Overrides()
@@ -131,6 +132,10 @@ class LtdSettings(_Settings):
         dropout: probability in the encoder layer's four dropouts.
         heads: attention heads; has to divide the backbone's width.
     """
+
+    about: ClassVar = (
+        "Latent Transition Discrepancy: how the class token moves between adjacent blocks (arXiv 2603.10598)"
+    )
 
     type: Literal["ltd"] = "ltd"
 
@@ -239,6 +244,8 @@ class LinearSettings(_Settings):
     Or, where ``block`` names such a tap, on the image's "pooled" token or the "mean" of its patch tokens.
     """
 
+    about: ClassVar = "Linear probe on class tokens"
+
     type: Literal["linear"] = "linear"
     block: _Block | Literal["last", "all", "pooled", "mean"] = "last"
 
@@ -251,6 +258,7 @@ class LinearSettings(_Settings):
 class UnivfdSettings(_Settings):
     """UnivFD (CVPR 2023): one linear layer on the backbone's final embedding."""
 
+    about: ClassVar = "UnivFD: one linear layer on the final embedding (CVPR 2023)"
     method: ClassVar[Overrides] = Overrides(lr=1e-4, epochs=100, batch=256, patience=5)
 
     type: Literal["univfd"] = "univfd"
@@ -274,6 +282,7 @@ class RineSettings(_Settings):
             size of the batch.
     """
 
+    about: ClassVar = "RINE: class tokens of all blocks, weighted by a trainable importance (ECCV 2024)"
     method: ClassVar[Overrides] = Overrides(lr=1e-3, epochs=1, batch=128)
 
     type: Literal["rine"] = "rine"
@@ -294,3 +303,7 @@ HeadSettings = Annotated[
     LtdSettings | LinearSettings | UnivfdSettings | RineSettings,
     Field(discriminator="type"),
 ]
+# type -> its settings
+FAMILIES: dict[str, type[_Settings]] = {
+    family.model_fields["type"].default: family for family in get_args(get_args(HeadSettings)[0])
+}

@@ -94,7 +94,7 @@ def read_bundle(path: Path) -> Bundle:
 def _reference(path: Path, head: Head, manifest: BundleManifest, features: Tensor) -> Reference:
     try:
         exact = features.float()
-        logits = head.get_submodule("classifier")(exact).squeeze(1).double().numpy()
+        logits = head.classifier(exact).squeeze(1).double().numpy()
         if len(exact) < 2 or not exact.isfinite().all():
             raise ValueError("they are too few, or no finite numbers")
         return Reference(exact.numpy(), logits > manifest.calibration.threshold)

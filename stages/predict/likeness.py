@@ -34,7 +34,7 @@ _PERMUTATIONS = 999
 def last_features(head: Head, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits (N,) of a head, and (N, F) what its last layer read."""
     read: list[torch.Tensor] = []
-    handle = head.get_submodule("classifier").register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    handle = head.classifier.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
     try:
         return head(features), read[0]
     finally:

@@ -80,5 +80,12 @@ def _render(
     return html.render("verdicts.html.j2", context, package="stages.predict", styles=styles, script="verdicts.js")
 
 
-def _row(one: Prediction, preview: str) -> list[Any]:
-    return [printable(one.path or ""), one.verdict or FAILED, one.probability, one.spread, one.remarks, preview]
+def _row(one: Prediction, preview: str) -> dict[str, Any]:
+    return {
+        "path": printable(one.path or ""),
+        "verdict": one.verdict or FAILED,
+        "probability": one.probability,
+        "spread": one.spread,
+        "remarks": one.remarks,
+        "picture": preview,
+    }

@@ -3,8 +3,8 @@
 
 const PAGE = 60;
 const { threshold, images } = JSON.parse(document.getElementById("rows").textContent);
-const rows = images.map(([path, verdict, probability, spread, remarks, picture]) => (
-  { path, verdict, probability, spread, remarks, picture, folder: folderOf(path), text: `${path} ${remarks}`.toLowerCase() }));
+const rows = images.map((image) => (
+  { ...image, folder: folderOf(image.path), text: `${image.path} ${image.remarks}`.toLowerCase() }));
 const byId = (id) => document.getElementById(id);
 const buttons = [...document.querySelectorAll(".verdicts button")];
 let found = rows;

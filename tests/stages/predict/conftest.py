@@ -59,7 +59,7 @@ def _make(made):
                 corpus=name,
                 root=made.images(name),
                 manifest=manifest,
-                settings=ExtractSettings(backbone="demo-vit"),
+                settings=ExtractSettings(backbone="demo-vit", taps=("cls", "embedding", "ln2_cls")),
                 geometry=GEOMETRY,
                 store=made.root / "store",
                 out=made.root / "features" / name,

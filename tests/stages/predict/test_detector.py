@@ -12,9 +12,15 @@ from PIL import ExifTags, Image, ImageOps
 from ltdpipe import Detector, read_scores
 from stages.evaluate.scores import sigmoid
 from stages.extract.views import decoder_name
-from stages.predict.bundle import read_bundle, write_bundle
+from stages.heads.settings import FAMILIES, Overrides, TrainSettings
+from stages.predict.bundle import bundle_card, read_bundle, write_bundle
+from stages.predict.calibration import run as calibrate
 from stages.predict.detector import CHECKS, to_prediction
+from stages.predict.make import run as make_bundle
 from stages.predict.manifest import Calibration
+from stages.reporter import SilentReporter
+from stages.train.run import HeadToTrain
+from stages.train.run import run as train
 from storage.errors import SettingError
 
 
@@ -159,3 +165,22 @@ def test_what_makes_a_verdict_less_sure_is_noted(detector, tmp_path):
     assert [one.note for one in found[2:]] == [None, None]
     assert found[0].note.startswith("more than 8 bits of grey")
     assert found[1].note == "only 1 x 400 pixels, the backbone sees 224 x 224"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_of_any_family_goes_from_features_to_verdicts(study, tmp_path, family):
+    head, bundle = tmp_path / "head.safetensors", tmp_path / "detector.ltd"
+    settings = FAMILIES[family](train=Overrides(lr=1e-3, epochs=20))
+    train(
+        views=[study.features("train")],
+        validation_view=study.features("train"),
+        heads=[HeadToTrain(name="mine", settings=settings, seed=0, out=head)],
+        settings=TrainSettings(batch=32, validation_share=0.2),
+        reporter=SilentReporter(),
+    )
+    make_bundle(head=head, out=bundle, features=study.features("train"))
+    calibrate(bundle=bundle, on=study.features("held"), out=bundle, target_fpr=0.2)
+    assert FAMILIES[family].about in bundle_card(bundle)
+    detector = Detector.load(bundle)
+    found = detector.score(study.images("test") / "real" / f"{number:05d}.png" for number in range(2))
+    assert all(one.verdict is not None and one.likeness is not None for one in found)
