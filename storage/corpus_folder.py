@@ -1,7 +1,7 @@
 """The features of one corpus in one view: a folder of shards that grows in the store, and is published when complete.
 
 A folder belongs to one feature key. A shard is done when its sidecar is there and the shard is what the sidecar says.
-What a stopped run had done of a shard is kept as an unfinished one, a shard of the first images under another name.
+What a stopped run had done of a shard is kept as an unfinished one (:mod:`storage.unfinished`).
 Whatever else lies there (a partial file, a shard without sidecar, a damaged shard) is removed by the next writer, and
 its images are extracted again. Writers hold the folder's lock. Two projects, or two folders extracted by hand, never
 share a folder.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 from bisect import bisect_left, bisect_right
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,8 @@ from storage.index import (
     write_sidecar,
 )
 from storage.manifest import MANIFEST_SCHEMA
-from storage.shard import Shard, write_shard
+from storage.shard import write_shard
+from storage.threads import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
     from storage.index import Check
     from storage.spec import FeatureSpec
-
-    # tap -> features of the first images of a shard (no tap where all of them failed), and the rows of these images
-    Unfinished = tuple[Mapping[str, NDArray[np.float16]], list[dict[str, Any]]]
 
 # Rows of sidecars in memory at a time; all of 25 million images would take 12 GiB.
 _ROWS_AT_ONCE = 1 << 17
@@ -116,13 +114,13 @@ class CorpusFolder:
             DataError: a shard was made with other settings than this folder's; the message names them.
         """
         self.shards, self.images, self.faults = {}, {}, {}
-        for sidecar in sidecars(self.directory):
+        found = sidecars(self.directory)
+        for sidecar, looked in zip(found, at_once(_look, found, itertools.repeat(check)), strict=True):
             shard = sidecar.with_suffix(".h5")
-            try:
-                rows, record, spec = read_sidecar(sidecar, ["row"])
-            except DataError as error:
-                self.faults[sidecar] = f"is damaged ({error})"
+            if isinstance(looked, DataError):
+                self.faults[sidecar] = f"is damaged ({looked})"
                 continue
+            images, record, spec, fault = looked
             self._spec = self._spec or spec
             if spec.key != self._spec.key:
                 raise DataError(
@@ -131,11 +129,11 @@ class CorpusFolder:
                 )
             if record.name != shard.name:
                 self.faults[sidecar] = f"describes {record.name}, not its own shard"
-            elif record.rows and (fault := shard_fault(shard, record, check)) is not None:
+            elif fault is not None:
                 self.faults[shard] = fault
             else:
                 self.shards[record.name] = record
-                self.images[record.name] = len(rows)
+                self.images[record.name] = images
 
     def clean(self, notify: Callable[[str], None]) -> None:
         """Read the folder and remove what killed runs left; the caller holds the lock.
@@ -189,10 +187,11 @@ class CorpusFolder:
                 ``FeatureSpec.tap_shape`` gives.
             rows: one mapping an image, with the columns of ``SIDECAR_SCHEMA``; ``row`` None where it failed.
         """
-        self._write(self.directory / f"shard-{number:05d}.h5", arrays, rows)
-        remove(*self._unfinished(number))
+        self.write(self.directory / f"shard-{number:05d}.h5", arrays, rows)
+        remove(*self.directory.glob(f"unfinished-{number:05d}-*"))
 
-    def _write(self, shard: Path, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, shard: Path, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
+        """Write a shard of any name and its sidecar; see :meth:`add`."""
         kept = sum(row["row"] is not None for row in rows)
         record = ShardRecord(shard.name, 0, "", 0)
         if kept:
@@ -202,46 +201,6 @@ class CorpusFolder:
             record = ShardRecord(shard.name, status.st_size, sha256, kept)
         table = pa.Table.from_pylist(list(rows), schema=SIDECAR_SCHEMA)
         write_sidecar(sidecar_of(shard), table, record, self.spec)
-
-    def keep_unfinished(self, number: int, arrays: Mapping[str, NDArray[Any]], rows: Sequence[dict[str, Any]]) -> None:
-        """Keep what is done of shard ``number``: features and rows of its first images, as :meth:`add` takes them."""
-        older = list(self._unfinished(number))
-        shard = self.directory / f"unfinished-{number:05d}-{len(rows):06d}.h5"
-        self._write(shard, arrays, rows)
-        remove(*(path for path in older if path.stem != shard.stem))
-
-    def read_unfinished(self, shards: Mapping[int, pa.Table]) -> dict[int, Unfinished]:
-        """Return what is kept of unfinished shards, by their numbers.
-
-        Args:
-            shards: number of a shard -> the images that it is to hold; what is kept of others is passed over.
-        """
-        kept: dict[int, Unfinished] = {}
-        for sidecar in sidecars(self.directory, "unfinished"):  # the longest of a shard comes last
-            shard, number = sidecar.with_suffix(".h5"), int(sidecar.stem.split("-")[1])
-            with suppress(DataError):  # damaged: as if nothing were kept
-                rows, record, spec = read_sidecar(sidecar)
-                images = shards.get(number, rows.slice(0, 0)).select(IDENTITY).slice(0, len(rows))
-                fits = spec.key == self.spec.key and rows.select(IDENTITY).equals(images)
-                if fits and not (record.rows and shard_fault(shard, record)):
-                    taps = {tap: Shard.open(shard).map(tap) for tap in spec.taps} if record.rows else {}
-                    kept[number] = taps, rows.to_pylist()
-        return kept
-
-    def count_unfinished(self) -> int:
-        """Count the images that are kept of unfinished shards, by the names of their files alone."""
-        kept: dict[str, int] = {}
-        for sidecar in sidecars(self.directory, "unfinished"):  # the longest of a shard comes last
-            _, shard, images = sidecar.stem.split("-")
-            kept[shard] = int(images)
-        return sum(kept.values())
-
-    def drop_unfinished(self) -> None:
-        """Drop what is kept of unfinished shards."""
-        remove(*self.directory.glob("unfinished-*"))
-
-    def _unfinished(self, number: int) -> Iterator[Path]:
-        return self.directory.glob(f"unfinished-{number:05d}-*")
 
     def free_numbers(self) -> Iterator[int]:
         """Yield shard numbers not yet taken, lowest first: the names do not depend on when a run was killed."""
@@ -312,6 +271,15 @@ class CorpusFolder:
 
     def _sidecar(self, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         return read_sidecar(sidecar_of(self.directory / shard), columns)[0]
+
+
+def _look(sidecar: Path, check: Check) -> tuple[int, ShardRecord, FeatureSpec, str | None] | DataError:
+    """Return how many rows a sidecar has, what it states, and what is wrong with its shard; or why it is damaged."""
+    try:
+        rows, record, spec = read_sidecar(sidecar, ["row"])
+    except DataError as error:
+        return error
+    return len(rows), record, spec, shard_fault(sidecar.with_suffix(".h5"), record, check) if record.rows else None
 
 
 def _identity(table: pa.Table) -> pa.ChunkedArray:

@@ -13,6 +13,7 @@ from storage.errors import DataError
 from storage.index import INDEX_NAME, read_index, rows_of_set, shard_fault
 from storage.shard import Shard
 from storage.spec import image_axis
+from storage.threads import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,11 +57,11 @@ class FeatureTable:
                 since it was last found sound is hashed.
         """
         index = read_index(directory / INDEX_NAME)
-        for record in index.shards:
-            fault = shard_fault(directory / record.name, record)
+        paths = [directory / record.name for record in index.shards]
+        for path, fault in zip(paths, at_once(shard_fault, paths, index.shards), strict=True):
             if fault is not None:
                 raise DataError(
-                    f"shard {directory / record.name} {fault}; `ltdpipe verify --repair` restores it, or run the "
+                    f"shard {path} {fault}; `ltdpipe verify --repair` restores it, or run the "
                     "`ltdpipe extract` that made it again"
                 )
         ok = pc.equal(index.table["status"], "ok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from storage.errors import DataError
 from storage.index import INDEX_NAME, SIDECAR, read_index, read_sidecar, shard_fault, sidecar_of, sidecars
 from storage.shard import Shard
 from storage.store import project_root
+from storage.threads import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from storage.index import ShardRecord
+    from storage.spec import FeatureSpec
 
 _OURS = re.compile(rf"shard-\d+\.(h5|rows|parquet)|{re.escape(INDEX_NAME)}|.*\.partial|{re.escape(LOCK_NAME)}")
 
@@ -96,24 +99,31 @@ def faults(view: Path) -> dict[Path, str]:
         folder = CorpusFolder(view)
         folder.read("hash")
         return {view / INDEX_NAME: f"is missing or damaged ({error})"} | folder.faults
+    found: dict[Path, str] = {}
+    for damaged in at_once(partial(_faults, view, index.spec), index.shards):
+        found |= damaged
+    return found
+
+
+def _faults(view: Path, spec: FeatureSpec, record: ShardRecord) -> dict[Path, str]:
+    """Check one shard and its sidecar against the index."""
     found = {}
-    for record in index.shards:
-        shard = view / record.name
-        sidecar = sidecar_of(shard)
-        try:
-            fault = shard_fault(shard, record, "hash")
-            if fault is None:
-                Shard.open(shard).check(index.spec, record.rows)
-        except DataError as error:
-            fault = f"does not fit the index ({error})"
-        if fault is not None:
-            found[shard] = fault
-        try:
-            _, stated, spec = read_sidecar(sidecar)
-            if stated != record or spec.key != index.spec.key:
-                found[sidecar] = "does not describe the shard that the index lists"
-        except DataError as error:
-            found[sidecar] = f"is missing or damaged ({error})"
+    shard = view / record.name
+    sidecar = sidecar_of(shard)
+    try:
+        fault = shard_fault(shard, record, "hash")
+        if fault is None:
+            Shard.open(shard).check(spec, record.rows)
+    except DataError as error:
+        fault = f"does not fit the index ({error})"
+    if fault is not None:
+        found[shard] = fault
+    try:
+        _, stated, its = read_sidecar(sidecar)
+        if stated != record or its.key != spec.key:
+            found[sidecar] = "does not describe the shard that the index lists"
+    except DataError as error:
+        found[sidecar] = f"is missing or damaged ({error})"
     return found
 
 

@@ -68,6 +68,7 @@ def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
     import numpy as np
     import pyarrow.compute as pc
 
+    from storage import unfinished
     from storage.atomic import lock_holder
     from storage.store import images_per_second
 
@@ -80,7 +81,7 @@ def _progress(folder: CorpusFolder, manifest: pa.Table) -> str:
         is_known |= pc.is_in(unfound, value_set=rows["path"]).to_numpy()
     touched = np.count_nonzero(is_known)
     parts = [f"{len(manifest) - missing - failed} done", f"{failed} failed", f"{missing - touched} missing"]
-    if missing and (kept := folder.count_unfinished()):
+    if missing and (kept := unfinished.count(folder)):
         parts[-1] += f" ({kept} kept in unfinished shards)"
     parts += [f"{touched} touched since (another size or time), to be made again"] if touched else []
     parts += [f"damaged: {', '.join(path.name for path in folder.faults)}"] if folder.faults else []

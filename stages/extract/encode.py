@@ -22,6 +22,7 @@ import torch
 from stages.extract.align import QUALITY
 from stages.extract.loaders import open_loaders
 from stages.extract.read_image import NO_METADATA, ReadResult, ReadSpec, Task, Timing
+from storage import unfinished
 from storage.errors import DataError, ResourceError
 from storage.spec import image_axis
 
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from stages.extract.plan import ShardPlan
     from stages.extract.settings import Runtime
     from stages.reporter import Progress
-    from storage.corpus_folder import CorpusFolder, Unfinished
+    from storage.corpus_folder import CorpusFolder
     from storage.spec import FeatureSpec
+    from storage.unfinished import Unfinished
 
     Read = Callable[[Iterable[Task]], Iterator[ReadResult]]
 
@@ -163,7 +165,7 @@ class _Encoder:
         side = backbone.card.size
         self._pixels = [np.empty((batch, side, side, 3), np.uint8) for _ in folders]
         self._kept = [
-            folder.read_unfinished({plan.shards[view]: plan.images for plan in plans if view in plan.shards})
+            unfinished.read(folder, {plan.shards[view]: plan.images for plan in plans if view in plan.shards})
             for view, folder in enumerate(folders)
         ]
         self._making: dict[int, tuple[int, _Shard]] = {}  # view -> number and shard, of the plan that is read now
@@ -217,7 +219,7 @@ class _Encoder:
         for view, (number, shard) in self._making.items():
             taps, rows = shard.done()
             if shard.begun < len(rows):
-                self._folders[view].keep_unfinished(number, taps, rows)
+                unfinished.keep(self._folders[view], number, taps, rows)
             kept = max(kept, len(rows))
         return kept
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -16,11 +17,13 @@ import pyarrow.compute as pc
 
 from stages.extract.align import QUALITY
 from stages.extract.read_image import UNREAD
+from storage import unfinished
 from storage.atomic import write_text
 from storage.errors import DataError
 from storage.index import IDENTITY
 from storage.names import to_text
 from storage.remote import ArchiveError, is_url
+from storage.threads import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     # path -> sha256 of an image's bytes, None where they cannot be read
     ContentHash = Callable[[str], str | None]
 
+_FILES_AT_ONCE = 1024  # that one thread looks at
 ROOTS_NAME = "roots.txt"  # where the images of a folder of shards were read
 
 
@@ -68,7 +72,8 @@ def plan_missing(
         _drop_stale(folder, images, sources, reporter, content_hash=content_hash, check_content=check)
         for folder in folders
     ]
-    _check_on_disk(images.take(np.unique(np.concatenate(missing))), sources, folders[0].corpus)
+    files = images.select(["path", "size_bytes"]).take(np.unique(np.concatenate(missing)))
+    _check_on_disk(files, sources, folders[0].corpus)
     return plan_shards(images, missing, [folder.free_numbers() for folder in folders], runtime.shard_size)
 
 
@@ -130,7 +135,7 @@ def _drop_stale(
     readable: list[int] = []
     changed: list[int] = []
     if check:
-        folder.drop_unfinished()
+        unfinished.drop(folder)
     located = folder.locate(manifest)
     for first, rows in folder.rows("sha256", "error"):
         unread = pc.starts_with(rows["error"], f"{UNREAD}:").fill_null(False).to_numpy()
@@ -190,17 +195,23 @@ def _check_on_disk(images: pa.Table, sources: Sources, corpus: str) -> None:
     """
     if sources.is_remote:  # one request a file; a missing one is recorded when it is read
         return
-    for path, expected in zip(images["path"].to_pylist(), images["size_bytes"].to_pylist(), strict=True):
-        try:
-            size = sources.size(path)
-        except ArchiveError:
-            continue
-        if size != expected:
-            state = "is gone" if size is None else f"has {size} bytes instead of {expected}"
+    for state in at_once(partial(_misfit, sources), images.to_batches(_FILES_AT_ONCE)):
+        if state is not None:
             raise DataError(
-                f"the manifest of corpus {corpus!r} no longer fits the disk: {sources.where(path)} {state}; "
+                f"the manifest of corpus {corpus!r} no longer fits the disk: {state}; "
                 f"refresh it with `ltdpipe scan --corpus {corpus}`"
             )
+
+
+def _misfit(sources: Sources, images: pa.RecordBatch) -> str | None:
+    """Say where the first of some images lies that is not there with its size, and what is there; None for none."""
+    for path, expected in zip(images["path"].to_pylist(), images["size_bytes"].to_pylist(), strict=True):
+        with suppress(ArchiveError):
+            size = sources.size(path)
+            if size != expected:
+                state = "is gone" if size is None else f"has {size} bytes instead of {expected}"
+                return f"{sources.where(path)} {state}"
+    return None
 
 
 def _hash_content(sources: Sources, path: str) -> str | None:

@@ -15,6 +15,7 @@ from pipeline.commands.data import extract as extract_command
 from pipeline.commands.store import status, store, verify
 from running import demo_params
 from stages.scan.run import run as scan
+from storage import unfinished
 from storage.corpus_folder import CorpusFolder
 from storage.errors import DataError
 from storage.index import INDEX_NAME, SIDECAR_SCHEMA, read_index, sidecar_of
@@ -58,12 +59,12 @@ def test_status_says_what_a_stopped_run_has_kept_of_unfinished_shards(project):
     folder = CorpusFolder(project / SPEC.key / "toy", SPEC)
     done = read_index(VIEW / INDEX_NAME).table.select(SIDECAR_SCHEMA.names).to_pylist()
     rows = [row | {"row": None} for row in done[:3]]
-    folder.keep_unfinished(7, {}, rows[:1])
+    unfinished.keep(folder, 7, {}, rows[:1])
     shorter = sidecar_of(folder.directory / "unfinished-00007-000001.h5")
     sidecar = shorter.read_bytes()
-    folder.keep_unfinished(7, {}, rows)
+    unfinished.keep(folder, 7, {}, rows)
     shorter.write_bytes(sidecar)  # as a kill before its removal leaves it
-    folder.keep_unfinished(8, {}, rows[:2])
+    unfinished.keep(folder, 8, {}, rows[:2])
     assert "6 missing (5 kept in unfinished shards)" in run(status, "--corpus", "toy")
 
 
