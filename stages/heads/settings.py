@@ -96,6 +96,7 @@ class _Settings(_Strict):
     """Of any family: what it is in a few words, its authors' training settings, and those of this head alone."""
 
     about: ClassVar[str]
+    _tap: ClassVar[HeadTap] = "cls"
     method: ClassVar[Overrides] = Overrides()
 
     train: Overrides = Overrides()
@@ -107,7 +108,7 @@ class _Settings(_Strict):
     @property
     def tap(self) -> HeadTap:
         """The tap it reads."""
-        return "cls"
+        return self._tap
 
 
 class LtdSettings(_Settings):
@@ -251,7 +252,7 @@ class LinearSettings(_Settings):
 
     @property
     def tap(self) -> HeadTap:
-        """See ``_Settings``."""
+        """The tap it reads."""
         return self.block if self.block in {"pooled", "mean"} else "cls"
 
 
@@ -259,14 +260,10 @@ class UnivfdSettings(_Settings):
     """UnivFD (CVPR 2023): one linear layer on the backbone's final embedding."""
 
     about: ClassVar = "UnivFD: one linear layer on the final embedding (CVPR 2023)"
+    _tap: ClassVar[HeadTap] = "embedding"
     method: ClassVar[Overrides] = Overrides(lr=1e-4, epochs=100, batch=256, patience=5)
 
     type: Literal["univfd"] = "univfd"
-
-    @property
-    def tap(self) -> HeadTap:
-        """See ``_Settings``."""
-        return "embedding"
 
 
 class RineSettings(_Settings):
@@ -283,6 +280,7 @@ class RineSettings(_Settings):
     """
 
     about: ClassVar = "RINE: class tokens of all blocks, weighted by a trainable importance (ECCV 2024)"
+    _tap: ClassVar[HeadTap] = "ln2_cls"
     method: ClassVar[Overrides] = Overrides(lr=1e-3, epochs=1, batch=128)
 
     type: Literal["rine"] = "rine"
@@ -293,16 +291,8 @@ class RineSettings(_Settings):
     contrastive_temperature: _Positive = 0.07
     reduction: Literal["sum", "mean"] = "sum"
 
-    @property
-    def tap(self) -> HeadTap:
-        """See ``_Settings``."""
-        return "ln2_cls"
 
-
-HeadSettings = Annotated[
-    LtdSettings | LinearSettings | UnivfdSettings | RineSettings,
-    Field(discriminator="type"),
-]
+HeadSettings = Annotated[LtdSettings | LinearSettings | UnivfdSettings | RineSettings, Field(discriminator="type")]
 # type -> its settings
 FAMILIES: dict[str, type[_Settings]] = {
     family.model_fields["type"].default: family for family in get_args(get_args(HeadSettings)[0])

@@ -96,18 +96,19 @@ def test_what_does_not_match_is_counted_and_named_and_a_set_with_a_gap_is_not_sc
     assert (told["unmatched"], told["images_without_score"], told["incomplete_sets"]) == (2, 1, ["two"])
 
 
-def test_a_name_of_several_images_is_ambiguous(tmp_path, reporter):
+def test_a_name_of_several_images_is_ambiguous_and_the_longest_end_of_a_path_decides(tmp_path, reporter):
     write_view(tmp_path / "clean")
     paths = [f"{row % 2}/{row // 2}.png" for row in range(60)]
+    paths[-2] = "29.png"  # the last one is 1/29.png
     change_column(tmp_path / "clean", "path", paths)
-    rows = [{"path": path, "prob": 0.6} for path in paths if path != "0/3.png"]
-    rows += [{"path": "3.png", "prob": 0.2}, {"path": "x/0/3.png", "prob": 0.4}]
+    rows = [{"path": path, "prob": 0.6} for path in paths if path not in {"0/3.png", "1/29.png"}]
+    rows += [{"path": "3.png", "prob": 0.2}, {"path": "x/0/3.png", "prob": 0.4}, {"path": "x/1/29.png", "prob": 0.3}]
     file = write(tmp_path / "s.csv", rows)
     out = tmp_path / "out.parquet"
     run(file=file, detector="other", features=tmp_path / "clean", out=out, reporter=reporter)
     scores = read_scores(out)
     assert sorted(scores.path.tolist()) == sorted(paths)
-    assert scores.path[scores.logit < 0].tolist() == ["0/3.png"]
+    assert scores.path[scores.logit < 0].tolist() == ["0/3.png", "1/29.png"]
     assert reporter.notes[0] == "1 of 61 rows are of several images, such as 3.png"
 
 
