@@ -132,7 +132,7 @@ def test_the_best_head_is_named_first_and_bold(study, tmp_path):
         study.add_scores(head, 1, SETS, view="clean", shift=shift)
     made = report(study, tmp_path)
     ap = {head: metrics["demo"]["ap"] for head, metrics in made.metrics.items()}
-    assert f"good has the highest mean AP, {100 * ap['good']:.2f} % over 2 of 3 sets. Its accuracy" in made.page
+    assert f"good has the highest mean AP, {100 * ap['good']:.2f}\xa0% over 2 of 3 sets. Its accuracy" in made.page
     per_set = [row for row in read_csv(tmp_path / "tables" / "per_set.csv") if row["metric"] == "ece" and row["mean"]]
     ece = {
         head: np.mean([float(row["mean"]) for row in per_set if row["head"] == head and row["set"] != "fakes only"])
