@@ -107,10 +107,8 @@ class FeatureBatches:
         Yields:
             For each of ``reads`` the features, float32 and contiguous (equal ones are one tensor); labels float32.
         """
-        first, ends = {}, {}
-        for read in reads:
-            first[read] = self.stored.blocks.index(read.blocks[0]) if read.blocks else 0
-            ends[read] = first[read] + len(read.blocks)
+        first = {read: self.stored.blocks.index(read.blocks[0]) if read.blocks else 0 for read in reads}
+        ends = {read: begin + len(read.blocks) for read, begin in first.items()}
         begin, end = min(first.values()), max(ends.values())
         for features, labels in self._from_memory_or_disk(view % len(self._tables), order, size, begin, end):
             parts = {
@@ -157,11 +155,8 @@ class FeatureBatches:
         return features
 
     def _read_in_turn(self, view: int, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield the features of each portion, rows ascending; where the budget has room, the next is read meanwhile."""
+        """Yield the features of each portion, rows ascending; the next is read meanwhile."""
         rows = [self._rows[np.sort(portion.numpy())] for portion in portions]
-        if not self._portion:
-            yield from (torch.from_numpy(self._read(view, each)) for each in rows)
-            return
         with ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(self._read, view, rows[0])
             for each in rows[1:]:

@@ -139,7 +139,7 @@ class _Job:
 
     Attributes:
         reads: what of the features it reads; with a choice of windows, what all of them read.
-        windows: first blocks of the windows to choose among by held-out loss; none where there is no choice.
+        windows: first blocks of the windows to choose among by held-out loss; none where there are not two.
         bytes: what it takes while it is trained.
         epochs: how many are trained for it at most, those of the choice too.
         metadata: what its file states, once it is there.
@@ -151,12 +151,13 @@ class _Job:
         self.file = head.out if finished is None else finished / f"{self._recipe()}.safetensors"
         self.reads, self.bytes = planned(head.settings, corpus.spec)
         self.windows: Sequence[int] = ()
+        self._trained, self._selection = head.settings, dict[str, Any]()
         if isinstance(head.settings, LtdSettings) and head.settings.chosen_windows:
             self.windows = head.settings.starts_for(corpus.spec.blocks)
-        trainings = 1 if len(self.windows) < 2 else 1 + len(self.windows)
-        self.epochs = trainings * self.settings.epochs
+            if len(self.windows) == 1:
+                self._trained, self.windows = head.settings.fixed_at(*self.windows), ()
+        self.epochs = (1 + len(self.windows)) * self.settings.epochs
         self.metadata: dict[str, Any] = {}
-        self._trained, self._selection = head.settings, dict[str, Any]()
         self._order: str | None = None
         self._unfinished: set[Path] = set()
 
@@ -199,17 +200,15 @@ class _Job:
         """Return the training of the head, after the choice of its window where there is one to make."""
         asked, self._order = self.head.settings, feeds[0].order_rule
         if isinstance(asked, LtdSettings) and self.windows:
-            chosen = list(self.windows)
-            if len(chosen) > 1:
-                chosen, self._selection = choose_windows(
-                    asked,
-                    self.windows,
-                    lambda start: self.start(asked.fixed_at(start)),
-                    feeds,
-                    epochs=self.settings.epochs,
-                    at_once=max(1, room // self.bytes),
-                    progress=progress,
-                )
+            chosen, self._selection = choose_windows(
+                asked,
+                self.windows,
+                lambda start: self.start(asked.fixed_at(start)),
+                feeds,
+                epochs=self.settings.epochs,
+                at_once=max(1, room // self.bytes),
+                progress=progress,
+            )
             self._trained = asked.fixed_at(*sorted(chosen))
         # one chosen window is trained already: what is kept of it has the last epoch
         return self.start(self._trained, announce=not self._selection)
