@@ -150,21 +150,21 @@ class CorpusRef:
 
 @dataclass(frozen=True)
 class HeadRef:
-    """A head: one of params.yaml, or one given by hand.
+    """A head of the study.
 
     Attributes:
         name: of the head.
         seed: that it is trained with.
-        features: the extracted corpus it is trained on, or one view of it.
+        features: the extracted corpus it is trained on.
         file: where it lies.
-        run: ``corpus/head/seed`` of the study that it belongs to; None outside a study.
+        run: ``corpus/head/seed``.
     """
 
     name: str
     seed: int
     features: Path
     file: Path
-    run: str | None = None
+    run: str
 
 
 def project_params() -> Params:
@@ -227,9 +227,9 @@ def study_heads(params: Params, *, name: str | None, seed: int | None, trained_o
     ]
 
 
-def head_by_hand(name: str, seed: int, features: Path) -> HeadRef:
-    """Return a head that is made without params.yaml."""
-    return HeadRef(name, seed, features, Path("heads", name, f"{seed}.safetensors"))
+def head_by_hand(name: str, seed: int) -> Path:
+    """Return where a head lies that is made without params.yaml."""
+    return Path("heads", name, f"{seed}.safetensors")
 
 
 def study_corpus(params: Params, name: str, data: Path | None = None) -> CorpusRef:

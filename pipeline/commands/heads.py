@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
     from stages.heads.settings import HeadSettings, TrainSettings
     from stages.sweep.variants import Variant
+    from stages.train.run import HeadToTrain, TrainSummary
     from storage.features import FeatureTable
 
 
@@ -45,9 +46,13 @@ if TYPE_CHECKING:
 @trained_on_option
 @click.option("--features", type=PATH, help="Train on this extracted corpus, or view, without params.yaml.")
 @click.option(
-    "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="A setting of training or of the head; repeatable."
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="With --features: a setting of training or of the head; repeatable.",
 )
-@click.option("--out", type=PATH, help="The head file to write.")
+@click.option("--out", type=PATH, help="With --features: the head file to write.")
 @memory_option
 @threads_option
 def train(
@@ -67,65 +72,67 @@ def train(
     ltd, univfd, rine, linear:BLOCK, linear-all with its defaults, and --set changes them. Started
     again, a stopped training resumes.
     """
-    from pipeline.console import ConsoleReporter
     from pipeline.speed import record
     from stages.heads.settings import TrainSettings
-    from stages.train.run import HeadToTrain, run
+    from stages.train.run import HeadToTrain
     from storage.store import finished_folder
 
-    if features is None:
-        params = workspace.project_params()
-        refs = workspace.study_heads(params, name=name, seed=seed, trained_on=trained_on)
-        settings, of_family = params.train, params.heads
-        if assignments:
-            workspace.needed(out, "--out: what --set changes is not the head of params.yaml")
-        if out is not None and len(refs) > 1:
-            raise SettingError(f"--out {out} is one file, and {len(refs)} heads were asked for; add --head and --seed")
-    else:
+    if features is not None:
         family = workspace.needed(name, "--head FAMILY with --features")
-        refs = [workspace.head_by_hand(family.replace(":", "-"), seed or 0, features)]
-        settings, of_family = TrainSettings(), {refs[0].name: _head_of_family(family)}
-    in_study = features is None and out is None
+        settings, training = _with_assignments(_head_of_family(family), TrainSettings(), assignments)
+        name, seed = family.replace(":", "-"), seed or 0
+        out = out or workspace.head_by_hand(name, seed)
+        refuse_overwriting(out, features)
+        _train(features, [HeadToTrain(name=name, settings=settings, seed=seed, out=out)], training, **options)
+        return
+    if assignments or out is not None:
+        raise SettingError("--set and --out need --features; `dvc exp run -S train.lr=0.01` tries another study")
+    params = workspace.project_params()
+    refs = workspace.study_heads(params, name=name, seed=seed, trained_on=trained_on)
     for corpus in dict.fromkeys(ref.features for ref in refs):
         members = [ref for ref in refs if ref.features == corpus]
-        heads = []
-        for ref in members:
-            head, settings = _with_assignments(of_family[ref.name], settings, assignments)
-            heads.append(HeadToTrain(name=ref.name, settings=head, seed=ref.seed, out=out or ref.file))
-            refuse_overwriting(heads[-1].out, features)
-        views, validation_view = _training_views(corpus, settings)
+        heads = [
+            HeadToTrain(name=ref.name, settings=params.heads[ref.name], seed=ref.seed, out=ref.file) for ref in members
+        ]
+        curves = workspace.curves(corpus.name) if name is None and seed is None else None
         started = time.perf_counter()
-        summaries = run(
-            views=views,
-            validation_view=validation_view,
-            heads=heads,
-            settings=settings,
-            reporter=ConsoleReporter(),
-            **options,
-            finished=finished_folder("heads") if in_study else None,
-            curves=workspace.curves(corpus.name) if in_study and name is None and seed is None else None,
-        )
+        summaries = _train(corpus, heads, params.train, finished=finished_folder("heads"), curves=curves, **options)
         seconds = (time.perf_counter() - started) / max(1, sum(not each.kept for each in summaries))
-        for ref, head_file, summary in zip(members, heads, summaries, strict=True):
-            if ref.run is not None and in_study and not summary.kept:
+        for ref, summary in zip(members, summaries, strict=True):
+            if not summary.kept:
                 record("training", ref.run, seconds=seconds, parameters=summary.parameters)
-            echo(
-                f"{head_file.out}: {'kept, ' if summary.kept else ''}best epoch {summary.best.epoch}, held-out "
-                f"accuracy {summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
-            )
 
 
-def _training_views(features: Path, settings: TrainSettings) -> tuple[list[Path], Path]:
-    """Return the directories of the views that train and of the one that validates.
+def _train(
+    features: Path, heads: Sequence[HeadToTrain], settings: TrainSettings, **options: Any
+) -> Sequence[TrainSummary]:
+    from pipeline.console import ConsoleReporter
+    from stages.train.run import run
+
+    views = _training_views(features, settings)
+    summaries = run(**views, heads=heads, settings=settings, reporter=ConsoleReporter(), **options)
+    for head, summary in zip(heads, summaries, strict=True):
+        echo(
+            f"{head.out}: {'kept, ' if summary.kept else ''}best epoch {summary.best.epoch}, held-out accuracy "
+            f"{summary.best.validation_accuracy:.4f}, {summary.parameters:,} parameters"
+        )
+    return summaries
+
+
+def _training_views(features: Path, settings: TrainSettings) -> dict[str, Any]:
+    """Return the directories of the ``views`` that train and of the ``validation_view``.
 
     Args:
         features: an extracted corpus, with one folder a view; or one view of it, which then serves for both.
         settings: name the views of a corpus.
     """
     if (features / "index.parquet").exists():
-        return [features], features
+        return {"views": [features], "validation_view": features}
     (validation,) = view_directories([settings.validation_view])
-    return [features / name for name in view_directories(settings.views)], features / validation
+    return {
+        "views": [features / name for name in view_directories(settings.views)],
+        "validation_view": features / validation,
+    }
 
 
 def _head_of_family(family: str) -> HeadSettings:
@@ -197,13 +204,12 @@ def sweep(*, kind: str, trained_on: str | None, **options: Any) -> None:
     params = workspace.project_params()
     corpus = workspace.training_corpus(params, trained_on)
     out = workspace.sweep(corpus, kind)
-    views, validation_view = _training_views(workspace.features(corpus), params.train)
+    views = _training_views(workspace.features(corpus), params.train)
     started = time.perf_counter()
     rows = run(
-        views=views,
-        validation_view=validation_view,
+        **views,
         evaluation=[workspace.view(tested) for tested in params.evaluate.corpora],
-        variants=_variants(kind, params, FeatureTable.open(views[0])),
+        variants=_variants(kind, params, FeatureTable.open(views["views"][0])),
         settings=params.train,
         seeds=params.seeds,
         out=out,
@@ -257,7 +263,7 @@ def import_head(*, file: Path, features: Path, name: str | None, out: Path | Non
     from stages.heads.foreign import run
 
     name = name or options["kind"]
-    out = out or workspace.head_by_hand(name, options["seed"], features).file
+    out = out or workspace.head_by_hand(name, options["seed"])
     refuse_overwriting(out, file, features)
     settings = run(file=file, features=features, name=name, out=out, **options)
     echo(f"{out}: {json.dumps(settings.model_dump(mode='json'))}")

@@ -260,6 +260,7 @@ def test_settings_by_hand(features, tmp_path, monkeypatch):
     ):
         assert message in str(invoke(*by_hand, *wrong).exception)
     assert "is no size" in invoke(*by_hand, "--head", "ltd", "--memory", "much").stderr
+    assert "--set and --out need --features" in str(invoke("train", "--head", "ltd", "--set", "lr=1").exception)
 
 
 def test_threads_and_memory_are_those_of_the_machine():
