@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,6 @@ def write_report(params: Params) -> dict[str, Any]:
         versions={package: version(package) for package in _SHOWN_VERSIONS},
         sources=dict(_images_at_hand(params)),
         audits=list(_audits(params)),
-        reproduce=["dvc repro", "# or, from the stored scores alone:", "ltdpipe report"],
         unlabelled=params.evaluate.unlabelled,
     )
     sweeps = {
@@ -62,7 +60,7 @@ def write_report(params: Params) -> dict[str, Any]:
     }
     profiles = [workspace.analysis(corpus) for corpus in params.evaluate.corpora]
     metrics = run(study, score_files=list(files), heads_of=files, sweep_files=sweeps, profile_files=profiles, out=out)
-    write_speed(list(recorded(params)), out, params.study, commit=_commit())
+    write_speed(list(recorded(params)), out, params.study)
     return metrics
 
 
@@ -121,17 +119,6 @@ def _made_from(params: Params) -> dict[str, str]:
         "Heads": f"trained on {', '.join(params.train_on)}, learning rate {train.lr:g}, {train.epochs} epochs, "
         f"batches of {train.batch}, where a head sets nothing else",
     }
-
-
-def _commit() -> str:
-    """Name the commit that is checked out, and whether files differ from it; empty outside a git repository."""
-    git = ("git", "-c", "core.quotePath=false")
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"{commit}{', with changes' if changed else ''}"
 
 
 def _images_at_hand(params: Params) -> Iterator[tuple[str, Sources]]:

@@ -247,15 +247,14 @@ def verdict(table: Table | None) -> str:
     return f"{text}; {left} could not be compared." if left else f"{text}."
 
 
-def reproduction_page(study: str, tables: Mapping[str, Table | None], commands: Sequence[str]) -> str:
+def reproduction_page(study: str, tables: Mapping[str, Table | None]) -> str:
     """Return REPRODUCTION.md; ``tables`` are those of the report by name."""
     parts = ["# Reproduction of the LTD paper", f"Made by the report stage of the study `{study}`."]
     parts.append(verdict(tables["reproduction"]))
     for name, heading in (("reproduction", "Figures"), ("claims", "Claims"), ("elsewhere", "Elsewhere")):
         if (table := tables[name]) is not None:
             parts += [f"## {heading}", to_markdown(table).partition("\n\n")[2].rstrip()]
-    typed = [line if line.startswith("#") else f"$ {line}" for line in commands]
-    return "\n\n".join([*parts, "To make it again:", "\n".join(["```console", *typed, "```", ""])])
+    return "\n\n".join([*parts, "`dvc repro` makes it again, or, from the stored scores alone, `ltdpipe report`.\n"])
 
 
 def _beside(

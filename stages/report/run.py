@@ -105,7 +105,7 @@ def run(
         "tables/per_seed.csv": to_csv(tables.per_seed_table(results)),
         "plots/sets.csv": to_csv(tables.plot_table(results)),
         "report.html": render_page(study, results, analyses=analyses, sweeps=sweeps, tables=made),
-        "REPRODUCTION.md": claims.reproduction_page(study.name, made, study.reproduce),
+        "REPRODUCTION.md": claims.reproduction_page(study.name, made),
     }
     for name, table in made.items():
         files |= {f"tables/{name}.{suffix}": write(table) for suffix, write in WRITERS.items() if table is not None}

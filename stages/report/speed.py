@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -32,14 +31,9 @@ class Measured(NamedTuple):
     parameters: int | None = None
 
 
-def write_speed(runs: Sequence[Measured], out: Path, study: str, *, commit: str = "") -> None:
-    """Write ``speed.html`` and its table in all formats; remove stale ones if nothing was measured.
-
-    ``commit`` of the code is noted here, as the report is the same whatever commit it is made from.
-    """
+def write_speed(runs: Sequence[Measured], out: Path, study: str) -> None:
+    """Write ``speed.html`` and its table in all formats; remove stale ones if nothing was measured."""
     table = speed_table(runs, study)
-    if table is not None and commit:
-        table = replace(table, notes=[*table.notes, f"The report was made from commit {commit}."])
     files = {out / f"speed.{suffix}": write for suffix, write in {**WRITERS, "html": table_page}.items()}
     if table is None:
         remove(*files)

@@ -30,7 +30,6 @@ class Study:
         sources: corpus -> where its images are; the most confident errors on them are pictured.
         audits: contents of the audit files; their warnings are printed on top, and the sets that they found without
             images are counted.
-        reproduce: commands that make this report again.
         unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
     """
 
@@ -45,5 +44,4 @@ class Study:
     versions: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Sources] = field(default_factory=dict)
     audits: Sequence[Mapping[str, Any]] = ()
-    reproduce: Sequence[str] = ()
     unlabelled: int = UNLABELLED

@@ -124,13 +124,13 @@ def test_what_is_not_measured_whole_is_not_compared_and_says_why(study):
 def test_the_page_counts_what_was_reproduced_and_says_how_to_make_it_again(study, tmp_path):
     for seed, shift in ((1, 0.7), (2, 0.8), (3, 0.9)):
         score(study, LISTS["ufd16"], seed=seed, shift=shift)
-    about = Study(name="paper", set_lists=LISTS, reproduce=["dvc repro"])
+    about = Study(name="paper", set_lists=LISTS)
     run(about, score_files=study.scores, profile_files=[], out=tmp_path / "out", replicates=50)
     page = (tmp_path / "out" / "REPRODUCTION.md").read_text()
     assert "0 of 2 compared figures are reproduced within their interval" in page
     assert "| LTD | 74.90 | 77.60 |" in page  # as others trained it
-    assert "$ dvc repro" in page
+    assert "`dvc repro` makes it again" in page
     assert page.count("\n# ") == 0
     assert (tmp_path / "out" / "tables" / "reproduction.tex").exists()
     tables = dict.fromkeys(("reproduction", "claims", "elsewhere"))
-    assert "tests no figure" in reproduction_page("demo", tables, [])
+    assert "tests no figure" in reproduction_page("demo", tables)

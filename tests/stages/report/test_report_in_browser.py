@@ -30,7 +30,6 @@ def report(hostile_study, hostile, tmp_path_factory):
         versions={"<u>torch": "2"},
         head_settings={"ltd": {"window": "<s>15"}},
         sources={"demo": Sources.of(images)},
-        reproduce=["dvc repro # <b>"],
     )
     sweeps = {("window", hostile["note"]): sweep, ("window", "other"): sweep}
     files = {"score_files": hostile_study.scores, "profile_files": hostile_study.profiles, "sweep_files": sweeps}
