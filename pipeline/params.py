@@ -80,9 +80,6 @@ class EvaluateParams(_Section):
     match: tuple[Match, ...]
     """In what files of both classes are made alike, for numbers without the file bias; each adds lines to tables."""
 
-    unlabelled: Annotated[int, Field(ge=2)] = 100
-    """How many unlabelled images of a test set give the threshold of one of the accuracies."""
-
 
 class Sweeps(_Section):
     """Which sweeps of ``ltdpipe sweep`` the graph runs: each lists the corpora whose heads are swept."""

@@ -51,7 +51,6 @@ def write_report(params: Params) -> dict[str, Any]:
         versions={package: version(package) for package in _SHOWN_VERSIONS},
         sources=dict(_images_at_hand(params)),
         audits=list(_audits(params)),
-        unlabelled=params.evaluate.unlabelled,
     )
     sweeps = {
         (kind, trained_on): workspace.sweep(trained_on, kind) / "results.csv"

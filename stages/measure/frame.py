@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from stages.measure.metrics import UNLABELLED, measure
+from stages.measure.metrics import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ class Mean:
     total: int
 
 
-def measure_sets(scores: Scores, *, threshold: float | None = None, unlabelled: int = UNLABELLED) -> pd.DataFrame:
+def measure_sets(scores: Scores, *, threshold: float | None = None) -> pd.DataFrame:
     """Measure every named test set of a scores file; rows that name no set are in none.
 
     A row for each set, in order of name, and metric: ``value``, NaN where it is undefined, and then ``why``. The other
@@ -39,7 +39,7 @@ def measure_sets(scores: Scores, *, threshold: float | None = None, unlabelled: 
     for name, members in scores.members.items():
         labels = scores.label[members]
         sizes = int((labels == 0).sum()), int((labels == 1).sum())
-        found = measure(labels, scores.logit[members], threshold=threshold, unlabelled=unlabelled)
+        found = measure(labels, scores.logit[members], threshold=threshold)
         for metric, value in found.items():
             pair = (math.nan, value) if isinstance(value, str) else (value, "")
             rows.append((card.head, card.seed, card.corpus, name, card.view, metric, *pair, *sizes))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-UNLABELLED = 100
+UNLABELLED = 100  # images that set the threshold of `unlabelled_accuracy`
 UNLABELLED_DRAWS = 20
 ECE_BINS = 15
 # One real image in so many may be called synthetic.
@@ -36,20 +36,20 @@ class Scored(NamedTuple):
         logits: (N,) float64.
         fake: (N,) whether synthetic.
         threshold: the logit from :func:`calibrated_threshold`; None where there is none.
-        unlabelled: how many images set the threshold of ``unlabelled_accuracy``.
     """
 
     logits: NDArray[np.float64]
     fake: NDArray[np.bool_]
     threshold: float | None = None
-    unlabelled: int = UNLABELLED
 
     @classmethod
-    def of(cls, labels: NDArray[np.integer[Any]], logits: NDArray[np.floating[Any]], *settings: Any) -> Scored:
+    def of(
+        cls, labels: NDArray[np.integer[Any]], logits: NDArray[np.floating[Any]], threshold: float | None = None
+    ) -> Scored:
         """Sort images with ``labels`` (N,) and ``logits`` (N,), so that the order of rows changes nothing."""
         exact = logits.astype(np.float64)
         order = np.lexsort((labels, exact))
-        return cls(exact[order], labels[order] == 1, *settings)
+        return cls(exact[order], labels[order] == 1, threshold)
 
     def cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return every k from 0 to N that separates unequal logits, and how many real and synthetic images are right.
@@ -95,7 +95,6 @@ def measure(
     logits: NDArray[np.floating[Any]],
     *,
     threshold: float | None = None,
-    unlabelled: int = UNLABELLED,
 ) -> dict[str, float | str]:
     """Return metric -> value of one set of images, or the reason why it has none.
 
@@ -103,9 +102,8 @@ def measure(
         labels: (N,) 0 real, 1 synthetic.
         logits: (N,) finite. The order of the rows changes nothing.
         threshold: the logit from :func:`calibrated_threshold`; None where there is none.
-        unlabelled: how many images set the threshold of ``unlabelled_accuracy``.
     """
-    images = Scored.of(labels, logits, threshold, unlabelled)
+    images = Scored.of(labels, logits, threshold)
     sizes = int((~images.fake).sum()), int(images.fake.sum())
 
     def value(metric: Metric) -> float | str:
@@ -203,15 +201,15 @@ def _calibrated_accuracy(images: Scored) -> float | str:
 
 def _unlabelled_accuracy(images: Scored) -> float | str:
     """Return the accuracy at the unlabelled threshold, on the images not used for it, over draws of a fixed seed."""
-    total, used = len(images.fake), images.unlabelled
-    if total < 2 * used:
-        return f"{total} images, fewer than twice the {used} that set the threshold"
+    total = len(images.fake)
+    if total < 2 * UNLABELLED:
+        return f"{total} images, fewer than twice the {UNLABELLED} that set the threshold"
     random = np.random.default_rng(0)
     accuracies = []
     for _ in range(UNLABELLED_DRAWS):
-        drawn = random.choice(total, used, replace=False)
+        drawn = random.choice(total, UNLABELLED, replace=False)
         right = (images.logits > unlabelled_threshold(images.logits[drawn])) == images.fake
-        accuracies.append((right.sum() - right[drawn].sum()) / (total - used))
+        accuracies.append((right.sum() - right[drawn].sum()) / (total - UNLABELLED))
     return float(np.mean(accuracies))
 
 

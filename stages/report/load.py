@@ -14,7 +14,7 @@ import pandas as pd
 from stages.evaluate.scores import HELD_OUT, ScoreCard, Scores, read_card, read_scores
 from stages.measure.bootstrap import REPLICATES, Resampler, draw_counts
 from stages.measure.frame import measure_sets
-from stages.measure.metrics import METRICS, UNLABELLED, calibrated_threshold
+from stages.measure.metrics import METRICS, calibrated_threshold
 from stages.report.results import NOT_SCORED, NamedSet, Results
 from storage.errors import DataError
 
@@ -32,7 +32,6 @@ def load_results(
     *,
     heads: Sequence[str] = (),
     sets: Sequence[str] = (),
-    unlabelled: int = UNLABELLED,
     names: Mapping[Path, str] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -44,7 +43,6 @@ def load_results(
         heads: heads in the order of the tables; those not named follow in order of name.
         sets: names of sets, alone or as ``corpus/name``, in the order of the protocol; those not named follow in order
             of name. Of those named with a corpus that was scored, the absent ones are kept as ``missing``.
-        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
         names: scores file -> what its head is called here; None: see :func:`head_names`.
         replicates: how many samples of images are drawn.
         seed: of the draws; the same seed gives the same intervals. Each corpus has draws of its own.
@@ -70,7 +68,7 @@ def load_results(
         scores = replace(read_scores(path), card=card)
         of_all = first.setdefault((card.corpus, card.view), scores)
         aligned = _aligned(of_all, scores)
-        measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)), unlabelled=unlabelled)
+        measured = measure_sets(scores, threshold=thresholds.get((card.head, card.seed)))
         if card.view == shown[card.corpus]:
             logits[card.corpus][card.head, card.seed] = aligned
             measured["view"] = ""

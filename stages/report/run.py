@@ -62,7 +62,6 @@ def run(
         score_files,
         heads=study.head_order,
         sets=[*study.set_order, *empty],
-        unlabelled=study.unlabelled,
         names=heads_of,
         replicates=replicates,
     )

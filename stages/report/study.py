@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stages.measure.metrics import UNLABELLED
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -30,7 +28,6 @@ class Study:
         sources: corpus -> where its images are; the most confident errors on them are pictured.
         audits: contents of the audit files; their warnings are printed on top, and the sets that they found without
             images are counted.
-        unlabelled: how many images set the threshold of the metric ``unlabelled_accuracy``.
     """
 
     name: str
@@ -44,4 +41,3 @@ class Study:
     versions: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Sources] = field(default_factory=dict)
     audits: Sequence[Mapping[str, Any]] = ()
-    unlabelled: int = UNLABELLED

@@ -78,13 +78,13 @@ def test_the_unlabelled_threshold_repairs_a_shifted_score():
     random = np.random.default_rng(2)
     labels = np.repeat(_labels(0, 1), 400)
     logits = random.normal(-6, 1, 800) + 6 * labels
-    found = measure(labels, logits, unlabelled=100)
+    found = measure(labels, logits)
     assert found["accuracy"] < 0.8
     assert 0.97 < found["unlabelled_accuracy"] <= 1
     # separated without error: the images that set the threshold are left out of the count, above and below
-    assert measure(labels, 100.0 * labels, unlabelled=100)["unlabelled_accuracy"] == 1.0
-    assert isinstance(measure(labels[300:500], logits[300:500], unlabelled=100)["unlabelled_accuracy"], float)
-    few = measure(labels[300:499], logits[300:499], unlabelled=100)["unlabelled_accuracy"]
+    assert measure(labels, 100.0 * labels)["unlabelled_accuracy"] == 1.0
+    assert isinstance(measure(labels[300:500], logits[300:500])["unlabelled_accuracy"], float)
+    few = measure(labels[300:499], logits[300:499])["unlabelled_accuracy"]
     assert few == "199 images, fewer than twice the 100 that set the threshold"
 
 
@@ -95,10 +95,12 @@ def test_the_unlabelled_threshold_repairs_a_shifted_score():
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_rows_changes_nothing(rows, random):
     shuffled = random.sample(rows, len(rows))
-    one, other = (
-        measure(_labels(*(r[0] for r in part)), np.array([r[1] for r in part]), unlabelled=2, threshold=-0.1)
-        for part in (rows, shuffled)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stages.measure.metrics.UNLABELLED", 2)
+        one, other = (
+            measure(_labels(*(r[0] for r in part)), np.array([r[1] for r in part]), threshold=-0.1)
+            for part in (rows, shuffled)
+        )
     assert one == other
 
 
