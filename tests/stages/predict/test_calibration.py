@@ -141,7 +141,7 @@ def test_unlabelled_images_set_the_threshold_between_the_parts_that_their_share_
 def test_the_unlabelled_threshold_is_that_of_the_report():
     reals, fakes = draw(6, 200)
     labels, logits = np.repeat([0, 1], 200), np.concatenate([reals, 3 * fakes])
-    reported = measure(labels, logits, unlabelled=100)["unlabelled_accuracy"]
+    reported = measure(labels, logits)["unlabelled_accuracy"]
     drawn = np.random.default_rng(0)
     accuracies = []
     for _ in range(UNLABELLED_DRAWS):
