@@ -195,6 +195,11 @@ CASES = (
         ("own/clean/index.parquet",),
     ),
     Case(
+        f"export {TEST} --out exported",
+        {f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
+        new=("exported/shard-00000.parquet",),
+    ),
+    Case(
         "verify",
         {f"{TEST}/index.parquet": f"{TRAIN}/index.parquet", f"{TEST}/shard-00000.h5": None},
     ),
