@@ -7,7 +7,7 @@ records. A task that runs twice writes the same bytes twice. A worker keeps its 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -221,7 +221,7 @@ class _Loaders:
     """A worker's open loaders, kept from task to task of a run."""
 
     run: str = ""
-    context: AbstractContextManager[Any] | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
     read: Any = None
     stopped: set[str] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)  # held by the task at work
@@ -232,15 +232,14 @@ class _Loaders:
             self.close()
             batch = work.runtime.batch or backbone.auto_batch
             count = work.runtime.loaders_on(backbone.device.type)
-            self.context = open_loaders(work.read_spec, count, min(2 * batch, work.runtime.shard_size))
-            self.read, self.run = self.context.__enter__(), work.run
+            loaders = open_loaders(work.read_spec, count, min(2 * batch, work.runtime.shard_size))
+            self.read, self.run = self.opened.enter_context(loaders), work.run
         return self.read
 
     def close(self) -> None:
         """End the loaders."""
-        if self.context is not None:
-            self.context.__exit__(None, None, None)
-        self.context, self.run = None, ""
+        self.run = ""
+        self.opened.close()
 
 
 _loaders = _Loaders()
