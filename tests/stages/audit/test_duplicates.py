@@ -47,6 +47,12 @@ def test_no_pair_is_lost_and_each_is_found_once(reporter, monkeypatch, block, th
     assert expected
 
 
+def test_equal_embeddings_are_found_at_a_threshold_of_one(reporter):
+    """Float32 gives some of them a cosine just below 1."""
+    twins = np.repeat(np.random.default_rng(0).standard_normal((40, 64)).astype(np.float16), 2, axis=0)
+    assert [pair[:2] for pair in all_pairs(twins, None, 1.0, reporter)] == [(row, row + 1) for row in range(0, 80, 2)]
+
+
 def test_all_pairs_are_counted_and_the_most_similar_are_kept():
     """Images that all look the same make N² pairs, which no memory holds."""
     pairs = SimilarPairs()

@@ -58,7 +58,7 @@ def test_each_row_is_what_the_backbone_says_of_its_file_beside_a_broken_one(tiny
     assert np.abs(table.read().astype(float) - taps["cls"].numpy().swapaxes(0, 1)).max() < 2e-3
 
 
-def test_loaders_change_no_byte(tiny, folder, extract, tmp_path):
+def test_loaders_and_views_beside_change_no_byte(tiny, folder, extract, tmp_path):
     for number in range(23):
         save(folder / f"{number}.png", seed=number)
     cut(folder / "5.png")
@@ -70,6 +70,8 @@ def test_loaders_change_no_byte(tiny, folder, extract, tmp_path):
         first, other = (published(tmp_path / f"out{loaders}" / view) for loaders in (0, 2))
         assert len(first) == 2 * 3 + 1
         assert first == other
+    extract(folder, out="alone", store="alone", views=["jpeg:70"], runtime=Runtime(loaders=0, batch=4, shard_size=10))
+    assert published(tmp_path / "alone" / "jpeg-70") == other
 
 
 def test_batch_size_changes_rounding_alone(tiny, folder, extract):
