@@ -63,6 +63,7 @@ def test_committed_parameters_are_the_demo_profile():
         ("\nevaluate:", "\nevaluat:", "evaluate: this key is missing"),
         ("window: []", "window: [demo-test]", "sweeps.window.0: 'demo-test' is not in `train_on`, which lists demo-tr"),
         ("corpora: [demo-test]", "corpora: [demo-test, demo-test]", "evaluate.corpora: demo-test is listed twice"),
+        ("\ncorpora:", "\ncorpora:\n  external: {root: x}", "corpora: `external` is the folder of other detectors'"),
         ("batch: 64", "batch: [", "is no valid YAML"),
         ("train_on: [demo-train]", "train_on: [demo-train, demo-train]", "train_on: demo-train is listed twice"),
         ("batch: 64", 'batch: 64\n  views: ["train:2"]', "corpora.demo-train.views: lacks train-0, train-1"),

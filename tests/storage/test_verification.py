@@ -1,13 +1,14 @@
 """Damage in features is found by name, and undone from the store's good copies; nothing else is touched."""
 
 import os
+import shutil
 
 import pytest
 from faults import harm
-from synthetic import SPEC, extract, manifest, names
+from synthetic import SPEC, extract, manifest, names, spec
 
 from storage.features import FeatureTable
-from storage.index import INDEX_NAME
+from storage.index import INDEX_NAME, read_index, read_sidecar, write_index, write_sidecar
 from storage.published import faults, repair, store_folder
 
 pytestmark = pytest.mark.usefixtures("own_store")
@@ -70,6 +71,29 @@ def test_a_lost_bit_is_found_even_if_size_and_time_are_unchanged_and_its_copy_is
     assert repair(found, home, [], print) == found
     assert not (view / "shard-00001.h5").exists()
     assert not (home / "shard-00001.h5").exists()
+
+
+def test_files_that_do_not_belong_together_are_faults(view):
+    sidecar, index = view / "shard-00001.rows", read_index(view / INDEX_NAME)
+    rows, record, _ = read_sidecar(sidecar)
+    sidecar.unlink()
+    write_sidecar(sidecar, rows, record, spec(precision="fp16"))
+    harm(view / "shard-00002.rows", "replaced")  # by that of another shard
+    (view / INDEX_NAME).unlink()
+    write_index(view / INDEX_NAME, index)
+    wrong = "does not describe the shard that the index lists"
+    assert faults(view) == {sidecar: wrong, view / "shard-00002.rows": wrong}
+
+
+@pytest.mark.parametrize("name", ["shard-00001.rows", INDEX_NAME])
+def test_what_the_store_holds_of_other_images_is_not_restored(view, home, tmp_path, name):
+    shutil.rmtree(home)
+    extract(home.parents[1], manifest(names(26)[16:]), out=tmp_path / "second")
+    extract(home.parents[1], manifest(names(26)[16:20]), out=tmp_path / "second")
+    harm(view / name, "deleted")
+    found = faults(view)
+    assert repair(found, home, [], print) == found
+    assert not (view / name).exists()
 
 
 @pytest.mark.parametrize("linked", [True, False])
