@@ -115,12 +115,7 @@ class TrainedHead:
         missing = [name for name in ("settings", "feature_spec") if name not in metadata]
         if missing:
             raise DataError(f"head {path} does not say its {', '.join(missing)}; train it again with `ltdpipe train`")
-        try:
-            settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
-        except ValidationError as error:
-            raise DataError(
-                f"head {path} has settings that are not known here ({first_fault(error)}); train it again"
-            ) from error
+        settings = settings_of(metadata, path)
         spec = FeatureSpec.from_json(metadata["feature_spec"], f"head {path}")
         return cls(path, head_with(path, settings, spec, weights).to(best_device()), settings, spec, metadata)
 
@@ -129,6 +124,21 @@ def first_fault(error: ValidationError) -> str:
     """Return the first fault of what a file states, in one line that no terminal obeys."""
     first = error.errors()[0]
     return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")[:300]
+
+
+def settings_of(metadata: Mapping[str, Any], path: Path) -> HeadSettings:
+    """Return the settings that the metadata of a head's file state.
+
+    Raises:
+        DataError: they are those of another version.
+    """
+    try:
+        settings: HeadSettings = TypeAdapter(HeadSettings).validate_python(metadata["settings"])
+    except ValidationError as error:
+        raise DataError(
+            f"head {path} has settings that are not known here ({first_fault(error)}); train it again"
+        ) from error
+    return settings
 
 
 def training_of(metadata: Mapping[str, Any]) -> TrainSettings:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stages.extract.registry import has_random_weights
-from stages.heads.settings import FAMILIES
+from stages.heads.file import settings_of
 from storage.atomic import sha256_of
 from storage.errors import DataError
 from storage.headfile import load_head
@@ -52,7 +52,7 @@ def model_card(head: Path) -> str:
     }
     parts = [
         f"# {metadata['head']}, seed {metadata['seed']}",
-        f"{FAMILIES[settings['type']].about}.",
+        f"{settings_of(metadata, head).about}.",
         "It reads cached features of a frozen backbone and gives one logit per image; above 0 says synthetic.",
     ]
     for title, content in sections.items():

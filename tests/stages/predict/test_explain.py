@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stages.heads.file import build_head
+from stages.heads.model_card import model_card
 from stages.heads.settings import LinearSettings, LtdSettings, RineSettings, UnivfdSettings
 from stages.predict.detector import Detector
 from stages.predict.explain import contributions, explain, run
@@ -125,6 +126,8 @@ def test_a_head_file_that_says_too_little_is_refused(study, tmp_path):
         save_head(tmp_path / "poor.safetensors", weights, {key: metadata[key] for key in kept})
         with pytest.raises(DataError, match=rf"poor\.safetensors does not say its {fault}"):
             make_bundle(head=tmp_path / "poor.safetensors", out=tmp_path / "poor.ltd")
-    save_head(tmp_path / "old.safetensors", weights, metadata | {"settings": {"type": "ltd", "selection": "uniform"}})
-    with pytest.raises(DataError, match=r"old\.safetensors has settings that are not known here \(ltd\.selection: "):
-        make_bundle(head=tmp_path / "old.safetensors", out=tmp_path / "old.ltd")
+    for of_before, fault in (({"type": "ltd", "selection": "uniform"}, r"ltd\.selection: "), ({"type": "forest"}, "")):
+        save_head(tmp_path / "old.safetensors", weights, metadata | {"settings": of_before})
+        for use in (lambda file: make_bundle(head=file, out=tmp_path / "old.ltd"), model_card):
+            with pytest.raises(DataError, match=rf"old\.safetensors has settings that are not known here \({fault}"):
+                use(tmp_path / "old.safetensors")
