@@ -5,10 +5,8 @@ import os
 import re
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from pyarrow.csv import write_csv
 
 from running import commit, git, ltdpipe, read_csv, run_command, start
 
@@ -117,8 +115,8 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
         return len(list((finished / "heads").glob("*.safetensors"))), len(list((finished / "scores").iterdir()))
 
     (heads, scores), before = made(), (study / "heads" / "demo-train" / "ltd" / "0.safetensors").read_bytes()
-    scored = pq.read_table(study / "scores" / "demo-test" / "demo-train" / "linear-0" / "clean.parquet")
-    write_csv(scored.select(["path", "score"]), study / "data" / "rival.csv")
+    (rival,) = re.findall(r"^```python\n(.*?)^```", (study / "docs" / "external.md").read_text(), re.M | re.S)
+    run_command("python", "-c", rival.replace("rival.csv", "data/rival.csv"), cwd=study)
     edit(
         study,
         external={"rival": {"file": "data/rival.csv", "corpus": "demo-test"}},
@@ -131,7 +129,8 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
     more = ("demo-images@demo-more", "extract@demo-more", "analyse@demo-more", "audit@demo-more-demo-train")
     more = (*more, "import-scores@rival")
     assert set(repro(study)[0]) == {*more, "train@demo-train", "evaluate@demo-test", "evaluate@demo-more", "report"}
-    assert "| rival | 1 |" in (study / "reports" / "demo" / "tables" / "main.md").read_text()
+    found = json.loads((study / "reports" / "demo" / "metrics.json").read_text())["rival"]
+    assert found["demo-test/nearest"]["ap"] == 1 > found["demo-test/grid"]["ap"]
     assert made()[0] == heads + 3  # ltd with seed 1, linear with both
     of_test, of_more = 4, 2  # two views, a matched one and what is held out, which is scored once; views and matched
     assert made()[1] == scores + 3 * of_test + 4 * of_more
