@@ -38,10 +38,7 @@ if TYPE_CHECKING:
     from stages.train.data import Split
 
 # The code that decides the bytes of a scores file: the `deps:` of the stage.
-CODE = (
-    *("stages/evaluate/run.py", "stages/evaluate/scores.py", "stages/train/data.py", "stages/audit/match.py"),
-    *HEAD_CODE,
-)
+CODE = (*(f"stages/{name}.py" for name in ("evaluate/run", "evaluate/scores", "train/data", "audit/match")), *HEAD_CODE)
 # Views that exist for training only: nobody is tested on them.
 _TRAINING_VIEWS = ("train-", "val", "align-")
 # Views of one picture in several parts -> what becomes of the parts' logits, under which name.
