@@ -5,12 +5,15 @@ import os
 import shutil
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from broken_files import break_folder
 
 from stages.predict.inputs import find_images
+from stages.predict.results import Prediction, columns
 from stages.predict.run import predictions
+from storage import names
 from storage.errors import DataError
 
 
@@ -74,6 +77,15 @@ def test_links_that_lead_out_are_read_only_when_asked(real, tmp_path):
     assert followed == dict.fromkeys(
         ["link.png", "own.png", "within.png", "tree/secret.png", "tree/more.zip!/1.png", "more.zip!/1.png"]
     )
+
+
+def test_names_and_reasons_are_one_line_that_no_terminal_obeys(real, tmp_path):
+    shutil.copy(real[0], tmp_path / "a\n\x1b[31m.png")
+    (item,) = listed(tmp_path)
+    assert item.name == f"{tmp_path}/a\\x0a\\x1b[31m.png"
+    assert Path(names.to_path(item.name)).exists()
+    reason = Prediction(path="a", status="failed", error="odd:\x1b[31m\nx").row(columns(check=False))["error"]
+    assert reason == "odd:\\x1b[31m\\nx"
 
 
 @pytest.mark.parametrize("line", [b"x" * 10_000_000, b"a\0b.png\n", b"y" * 4097 + b"\n"])
