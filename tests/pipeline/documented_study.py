@@ -13,8 +13,8 @@ from stages.demo.settings import DemoCorpus
 
 # name of a folder of images -> what is in it; a threshold at 1 % needs 99 real ones, a sweep over generators two
 _IMAGES = {
-    "PHOTOS": DemoCorpus(half="left", generators=("nearest",), per_set=4, seed=3),
-    "mine/train": DemoCorpus(half="left", generators=("nearest", "grid"), per_set=12, seed=0),
+    "PHOTOS": DemoCorpus(half="left", generators=("nearest",), per_set=20, seed=3),
+    "mine/train": DemoCorpus(half="left", generators=("nearest", "grid"), per_set=20, seed=0),
     "mine/test": DemoCorpus(half="right", generators=("nearest",), per_set=100, seed=1),
 }
 # what a page calls it -> what it is here
@@ -39,8 +39,6 @@ def make(folder):
     project = folder / "project"
     for name, corpus in _IMAGES.items():
         make_images(corpus=corpus, out=project / name)
-    for fake in sorted((project / "mine/test/fake").rglob("*.png"))[20:]:
-        fake.unlink()
     for home, aliases in _ALIASES.items():
         for name, target in aliases.items():
             (folder / home / name).parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,11 @@ def load(path, name="tiny"):
     return load_backbone(name, weights=str(path), precision="fp32")
 
 
+def drawn_hash():
+    """The hash of the weights of ``state``, which were drawn with the seed 7."""
+    return load_backbone("tiny", weights="random:7", precision="fp32").weights.removeprefix("random:7:")
+
+
 def visual(state, prefix="visual."):
     return {f"{prefix}{name}": value for name, value in state.items()}
 
@@ -56,7 +61,7 @@ def test_every_form_of_file_gives_the_same_weights(tiny, state, tmp_path):
         torch.save(content, tmp_path / name)
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     save_file(whole, tmp_path / "whole.safetensors")
-    expected = load_backbone("tiny", weights="random:7", precision="fp32").weights
+    expected = drawn_hash()
     assert {path.name: load(path).weights == expected for path in tmp_path.iterdir()} == dict.fromkeys(
         [*forms, "old.pt", "whole.safetensors"], True
     )
@@ -117,7 +122,7 @@ def test_hugging_face_s_and_timm_s_files_and_folders_give_the_same_weights(tiny,
         file = tmp_path / "sharded" / f"model-0000{part + 1}-of-00002.safetensors"
         save_file({name: theirs[name] for name in sorted(theirs)[part::2]}, file)
     save_file(timm_s(state), tmp_path / "timm.safetensors")
-    expected = load_backbone("tiny", weights="random:7", precision="fp32").weights
+    expected = drawn_hash()
     for name in ("snapshot", "snapshot/model.safetensors", "sharded", "bin", "bin/pytorch_model.bin"):
         assert load(tmp_path / name).weights == expected, name
     assert load(tmp_path / "timm.safetensors").weights == expected
@@ -146,7 +151,7 @@ def test_own_archive_of_a_known_hash_is_opened_and_an_unknown_one_is_not(tiny, s
     with pytest.raises(DataError, match="TorchScript archive with an unknown sha256"):
         load(path)
     monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(tiny, sha256=sha256_of(path)))
-    assert load(path).weights == load_backbone("tiny", weights="random:7", precision="fp32").weights
+    assert load(path).weights == drawn_hash()
 
 
 def test_known_file_under_another_backbone_is_refused(tiny, state, tmp_path, monkeypatch):
