@@ -80,14 +80,25 @@ def test_windows_blocks_degradation_and_movement_are_judged_by_their_means(study
 
 def test_the_ablation_is_judged_by_the_mean_of_both_benchmarks_each_with_its_own_training(study, tmp_path):
     lists = {"ufd16": ["one"], "drct13": ["two"]}
-    for trained_on, corpus, name, better in (("progan", "ufd", "one", 1.0), ("sdv14", "drct", "two", 3.0)):
-        for head, shift in (("ltd", better), ("ltd-raw", 2.0)):
+
+    def train(head, shifts):
+        for shift, trained_on, corpus, name in zip(
+            shifts, ("progan", "sdv14"), ("ufd", "drct"), ("one", "two"), strict=True
+        ):
             study.add_scores(head, 1, {name: True}, corpus=corpus, shift=shift, facts={"trained_on": trained_on})
-            study.add_scores(
-                head, 1, {name: True}, corpus=corpus, view="x", shift=0.0, facts={"trained_on": trained_on}
-            )
-    rows = rows_of(study, tmp_path, "claims", set_lists=lists)
-    row = next(row for row in rows if row["claim"].startswith("of all ablations"))
+
+    def claim():
+        rows = rows_of(study, tmp_path, "claims", set_lists=lists)
+        return next(row for row in rows if row["claim"].startswith("of all ablations"))
+
+    train("ltd", (1.0, 3.0))
+    train("ltd-raw", (2.0, 2.0))
+    for head in ("ltd-raw-nopos", "ltd-delta"):
+        train(head, (0.5, 0.5))
+    study.add_scores("ltd", 1, {"one": True}, corpus="ufd", view="x", shift=0.0, facts={"trained_on": "progan"})
+    assert claim()["verdict"] == UNTESTED  # an ablation is missing
+    train("ltd-delta-nopos", (0.5, 0.5))
+    row = claim()
     mean = {(r["head"], r["metric"]): r for r in rows_of(study, tmp_path, "main", set_lists=lists)}
     own = [float(mean[f"{head} ({trained})", "accuracy"][f"{corpus}: mean"])
            for head in ("ltd", "ltd-raw") for trained, corpus in (("progan", "ufd"), ("sdv14", "drct"))]  # fmt: skip
