@@ -119,7 +119,7 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
     run_command("python", "-c", rival.replace("rival.csv", "data/rival.csv"), cwd=study)
     edit(
         study,
-        external={"rival": {"file": "data/rival.csv", "corpus": "demo-test"}},
+        external={name: {"file": "data/rival.csv", "corpus": "demo-test"} for name in ("rival", "twin")},
         seeds=[0, 1],
         heads__linear={"type": "linear", "block": 11},
         demo__demo_more={"half": "right", "generators": ["bicubic"], "per_set": 4, "seed": 2},
@@ -127,10 +127,14 @@ def test_a_seed_a_head_or_a_corpus_more_costs_itself_alone(study):
         evaluate__corpora=["demo-test", "demo-more"],
     )
     more = ("demo-images@demo-more", "extract@demo-more", "analyse@demo-more", "audit@demo-more-demo-train")
-    more = (*more, "import-scores@rival")
+    more = (*more, "import-scores@rival", "import-scores@twin")
     assert set(repro(study)[0]) == {*more, "train@demo-train", "evaluate@demo-test", "evaluate@demo-more", "report"}
-    found = json.loads((study / "reports" / "demo" / "metrics.json").read_text())["rival"]
+    report = study / "reports" / "demo"
+    found = json.loads((report / "metrics.json").read_text())["rival"]
     assert found["demo-test/nearest"]["ap"] == 1 > found["demo-test/grid"]["ap"]
+    for table in ("main", "tests"):  # with the heads: values with intervals, and paired tests
+        text = (report / "tables" / f"{table}.csv").read_text()
+        assert all(name in text for name in ("ltd", "rival", "twin")), table
     assert made()[0] == heads + 3  # ltd with seed 1, linear with both
     of_test, of_more = 4, 2  # two views, a matched one and what is held out, which is scored once; views and matched
     assert made()[1] == scores + 3 * of_test + 4 * of_more
