@@ -109,11 +109,12 @@ def check_size(size: int, place: str) -> None:
         raise DataError(f"{place} has {size} bytes, at most {MOST_IMAGE_BYTES} are read")
 
 
-def image_column(schema: pa.Schema, location: str) -> str | None:
-    """Return the column of encoded images in a Parquet file, binary or a struct with the field ``bytes``, or None.
+def image_column(schema: pa.Schema, location: str) -> tuple[str | None, list[str]]:
+    """Find the columns of encoded images in a Parquet file: binary, or a struct with the field ``bytes``.
 
-    It is the only such column, or the only one whose name is, or else begins with, ``image``, ``img``, ``jpg`` or
-    ``png``.
+    Returns:
+        The column to read, None where there is none, and the others. It is the only one, or the only one whose name
+        is, or else begins with, ``image``, ``img``, ``jpg`` or ``png``.
 
     Raises:
         ArchiveError: there are several, and their names do not say which to read.
@@ -128,13 +129,13 @@ def image_column(schema: pa.Schema, location: str) -> str | None:
     words = ("image", "img", "jpg", "png")
     for names in ([n for n in found if n in words], [n for n in found if n.startswith(words)], list(found)):
         if len(names) == 1:
-            return found[names[0]]
+            return found.pop(names[0]), list(found)
         if names:
             raise ArchiveError(
                 f"archive {location} cannot be read: {', '.join(names)} are all columns of bytes; keep one, or call "
                 "the one with the images `image`"
             )
-    return None
+    return None, []
 
 
 @contextmanager
@@ -275,7 +276,7 @@ def _images(location: str, _stamp: tuple[int, int], group: int) -> pa.ChunkedArr
     """The encoded images of one row group; two are kept, as rows are read in order."""
     with opened(location) as file:
         parquet = pq.ParquetFile(file)
-        column = image_column(parquet.schema_arrow, location)
+        column, _ = image_column(parquet.schema_arrow, location)
         if column is None:
             raise DataError(f"{location} has no column of image bytes")
         images = parquet.read_row_group(group, columns=[column], use_threads=False).column(0)

@@ -1,9 +1,11 @@
-"""From what is known of single folders to the whole corpus: its test sets, shared reals and contradictions."""
+"""From what is known of single folders to the whole corpus: its test sets, shared reals, copies and contradictions."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from stages.scan.folder import Folder, FolderLabels
+    from storage.sources import Sources
 
 SHARED = "@reals"  # the pool of the images below the second root
 _NAMED = 10  # of many folders, the number that one line names
@@ -120,11 +123,26 @@ def missing_folders(empty: Sequence[Folder], folders: Sequence[Folder], layout: 
     ]
 
 
-def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], dict[str, str]]:
+def twins(folders: Sequence[Folder]) -> list[str]:
+    """Return a warning of folders beside each other whose names differ in case or Unicode form only, or none."""
+    spelled: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for folder in folders:
+        parts = folder.prefix.split("/")
+        for depth, part in enumerate(parts):
+            above = "/".join(parts[:depth])
+            name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold())
+            spelled[above, name].add(f"{above}/{part}".lstrip("/"))
+    twice = [" and ".join(sorted(paths)) for _, paths in sorted(spelled.items()) if len(paths) > 1]
+    line = f"{some(twice)}: the names differ in case or Unicode form only; all are read, put them into one folder"
+    return [line] if twice else []
+
+
+def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], list[str], int]:
     """Leave out archives whose images also lie unpacked: in a folder of their name, or all of them beside the archive.
 
     Returns:
-        The other folders; archive -> where it is unpacked.
+        The other folders; one line each that names the archives left out, and those that are unpacked in part; and
+        the number of archives left out.
     """
     plain = {folder.prefix: folder for folder in folders if "!" not in folder.prefix and folder.error is None}
     parents = {folder.prefix[: at.start()] for folder in plain.values() for at in re.finditer("/|$", folder.prefix)}
@@ -134,11 +152,12 @@ def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], dict[str,
             packed[folder.path(folder.names[0])].append(folder)
         elif "!" in folder.prefix:
             packed[folder.prefix.partition("!")[0]].append(folder)
-    unpacked: dict[str, str] = {}
+    whole: dict[str, str] = {}  # archive -> where it is unpacked
+    part: dict[str, str] = {}
     for archive, inner in packed.items():
         own, above = archive.rpartition(".")[0], archive.rpartition("/")[0]
         if own in parents:
-            unpacked[archive] = own
+            whole[archive] = own
             continue
         copies = 0
         for folder in inner:
@@ -146,10 +165,42 @@ def without_unpacked(folders: Sequence[Folder]) -> tuple[list[Folder], dict[str,
             twin = plain.get("" if beside == "." else beside)
             held = set(zip(twin.names, twin.sizes, strict=True)) if twin is not None else set()
             copies += sum(image in held for image in zip(folder.names, folder.sizes, strict=True))
-        if 0 < copies == sum(map(len, inner)):
-            unpacked[archive] = above or "the root"
-    left_out = {id(folder) for archive in unpacked for folder in packed[archive]}
-    return [folder for folder in folders if id(folder) not in left_out], unpacked
+        if copies:
+            (whole if copies == sum(map(len, inner)) else part)[archive] = above or "the root"
+    left_out = {id(folder) for archive in whole for folder in packed[archive]}
+    lines = [
+        f"{some([f'{archive} in {where}' for archive, where in found.items()])}: {what}"
+        for found, what in (
+            (whole, "unpacked there, so the archive was left out"),
+            (part, "some images are unpacked there, and listed twice; remove either"),
+        )
+        if found
+    ]
+    return [folder for folder in folders if id(folder) not in left_out], lines, len(whole)
+
+
+def linked_twice(found: Sequence[tuple[Folder, FolderLabels]], sources: Sources, corpus: str) -> list[str]:
+    """Return a warning of folders that are listed twice because a link leads to them, or none.
+
+    Raises:
+        DataError: one folder is listed as real and as synthetic.
+    """
+    seen: dict[str, tuple[Folder, FolderLabels]] = {}
+    twice = []
+    for folder, labels in found:
+        if sources.is_remote or not folder.folders or "!" in folder.prefix:
+            continue
+        target = os.path.realpath(sources.where(folder.prefix))
+        other, its = seen.setdefault(target, (folder, labels))
+        if other is folder:
+            continue
+        twice.append(f"{other.prefix} and {folder.prefix}")
+        if its.label != labels.label:
+            raise DataError(
+                f"corpus {corpus!r}: {twice[-1]} are one folder, {target}, by a link, and one is real, the other "
+                "synthetic; remove the wrong link"
+            )
+    return [f"{some(twice)} are one folder by a link: its images are listed twice"] if twice else []
 
 
 def some(names: Sequence[str]) -> str:

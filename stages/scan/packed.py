@@ -186,7 +186,7 @@ def _rows(location: str, prefix: str, size: int, left_out: LeftOut, classes: Cla
     with readable(location), opened(location) as file:
         parquet = pq.ParquetFile(file)
         schema, count = parquet.schema_arrow, parquet.metadata.num_rows
-        column = image_column(schema, location)
+        column, others = image_column(schema, location)
         if column is None:
             left_out(".parquet without images", prefix)
             return
@@ -194,6 +194,9 @@ def _rows(location: str, prefix: str, size: int, left_out: LeftOut, classes: Cla
         if classes is None:
             columns[:3] = None, None, None
         table = parquet.read(columns=[name for name in columns if name is not None], use_threads=False)
+    for name in others:
+        for row in range(count):
+            left_out(f"image in the column {name!r} of {prefix}", f"{prefix}!/{row:08d}")
     values = [[None] * count if name is None else table[name].to_pylist() for name in columns]
     class_names = _class_names(schema, columns[0])
     known: dict[Any, tuple[int | None, str | None]] = {None: (None, None)}

@@ -17,9 +17,11 @@ from stages.scan.classes import LEFT_OUT, ClassNames, how_to_name
 from stages.scan.corpus import (
     SHARED,
     check_splits,
+    linked_twice,
     missing_folders,
     selected,
     some,
+    twins,
     with_sets,
     without_unpacked,
 )
@@ -141,6 +143,7 @@ class _Scan:
                 self.layout, self.decided = recognise(
                     folders, self.names, self.corpus, name, has_reals=reals is not None
                 )
+            self.warnings += twins(folders)
             found = self._labelled(folders, root)
             if missing := missing_folders(empty, folders, self.layout):
                 shown = some([folder.prefix for folder in missing])
@@ -155,6 +158,7 @@ class _Scan:
             self._complain(f"{len(archives)} archive(s) cannot be read, each is one failed image: {shown}")
         if not found:
             raise DataError(f"corpus {self.corpus!r}: no image below {root} is of a class that is listed")
+        self.warnings += linked_twice(found, self.sources, self.corpus)
         return found
 
     def _complain(self, line: str) -> None:
@@ -201,11 +205,10 @@ class _Scan:
                 raise
             # fsspec's message names the package that is missing, or the protocol that nobody knows
             raise SettingError(f"corpus {self.corpus!r}: {root} cannot be read: {error}") from error
-        found, unpacked = without_unpacked(found)
+        found, lines, unpacked = without_unpacked(found)
+        self.warnings += lines
         if unpacked:
-            here["archive beside its unpacked folder"] = len(unpacked)
-            archives = some([f"{archive} in {where}" for archive, where in unpacked.items()])
-            self.warnings.append(f"{archives}: unpacked there, so the archive was left out")
+            here["archive beside its unpacked folder"] = unpacked
         failed = [folder for folder in found if folder.error is not None]
         folders = [folder for folder in found if folder.error is None]
         with_images = [folder for folder in folders if len(folder)]

@@ -213,6 +213,23 @@ def test_what_an_archive_holds_besides_files_is_counted_and_named(folder, tmp_pa
     ]
 
 
+def test_an_archive_beside_what_it_holds_is_left_out_and_both_are_named(folder):
+    content = {name: (folder / name).read_bytes() for name in SOUND}
+    miniatures.pack(folder / "all.zip", content)
+    tar_of(folder / "fake" / "sdxl.tar", images())
+    miniatures.write(folder, "fake/sdxl/other.png")
+    rows, summary = scanned(folder)
+    assert list(rows) == ["fake/1.png", "fake/2.png", "fake/sdxl/other.png", *SOUND[2:]]
+    assert summary.skipped == {"archive beside its unpacked folder": 2}
+    assert summary.warnings[0] == (
+        "fake/sdxl.tar in fake/sdxl, all.zip in the root: unpacked there, so the archive was left out"
+    )
+    miniatures.pack(folder / "all.zip", {**content, "real/3.png": miniatures.picture("3")})
+    rows, summary = scanned(folder)
+    assert "all.zip!/real/3.png" in rows
+    assert summary.warnings[1] == "all.zip in the root: some images are unpacked there, and listed twice; remove either"
+
+
 @pytest.mark.parametrize(
     ("real", "fake"),
     [
@@ -242,3 +259,23 @@ def test_labels_of_webdataset_tars(tmp_path, real, fake):
 def test_labels_in_tars_that_say_nothing_or_contradict_each_other_are_refused(tmp_path, example, text):
     webdataset(tmp_path / "root" / "000000.tar", {"cls": b"0"}, example)
     refusal(tmp_path / "root", re.escape(text))
+
+
+def test_captions_are_no_labels_and_numbers_below_a_class_folder_are_categories(tmp_path):
+    webdataset(tmp_path / "root" / "fake" / "000000.tar", {"txt": b"real"}, {"txt": b"a cat"})
+    webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"207"}, {"cls": b"1"})
+    rows, summary = scanned(tmp_path / "root")
+    assert [row["label"] for row in rows.values()] == [1, 1, 0, 0]
+    assert summary.skipped == {".txt": 2, ".cls": 2}
+    webdataset(tmp_path / "root" / "real" / "000000.tar", {"cls": b"1"})
+    refusal(tmp_path / "root", "rename the folder or correct the file")
+
+
+def test_the_other_columns_of_images_are_counted_and_an_unclear_choice_is_refused(folder):
+    table = pa.table({"image": [miniatures.picture("x")], "mask": [miniatures.picture("y")]})
+    pq.write_table(table, folder / "fake" / "part.parquet")
+    rows, summary = scanned(folder, "folder")
+    assert summary.skipped == {"image in the column 'mask' of fake/part.parquet": 1}
+    assert Sources.of(folder).read(list(rows)[2]) == miniatures.picture("x")
+    pq.write_table(table.rename_columns(["image_a", "image_b"]), folder / "fake" / "part.parquet")
+    refusal(folder, "image_a, image_b are all columns of bytes", "folder", strict=True)

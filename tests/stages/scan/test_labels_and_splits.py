@@ -1,4 +1,6 @@
-"""Class names and names of splits in unusual places are read rightly or refused."""
+"""Class names and names of splits in unusual places are read rightly or refused, and folders listed twice are named."""
+
+import unicodedata
 
 import miniatures
 import pytest
@@ -197,7 +199,26 @@ def test_a_folder_of_a_generator_without_images_is_named(tmp_path, layout, writt
     assert f"no image in {empty}: missing from the corpus" in scanned(tmp_path, layout)[1].warnings
 
 
-def test_a_class_folder_may_be_a_link(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("real", "Real"), ("fake/SDXL", "fake/sdxl"), ("fake/caf\u00e9", unicodedata.normalize("NFD", "fake/caf\u00e9"))],
+)
+def test_folders_whose_names_look_the_same_are_named(tmp_path, first, second):
+    miniatures.write(tmp_path, "real/1.png", "fake/x/1.png", f"{first}/a.png", f"{second}/b.png")
+    if len(list((tmp_path / first).parent.iterdir())) < 2:
+        pytest.skip("the file system does not tell these names apart")
+    found, summary = placed(tmp_path)
+    assert {first, second} <= set(found)
+    names = " and ".join(sorted((first, second)))
+    assert next(line for line in summary.warnings if "differ in case or Unicode form" in line).startswith(names)
+
+
+def test_a_class_folder_may_be_a_link_but_not_to_the_other_class(tmp_path):
     miniatures.write(tmp_path, "photographs/1.png", "root/fake/1.png")
     (tmp_path / "root" / "real").symlink_to(tmp_path / "photographs")
     assert labels(tmp_path / "root") == {"real": 0, "fake": 1}
+    (tmp_path / "root" / "0_real").symlink_to(tmp_path / "photographs")
+    _, summary = scanned(tmp_path / "root")
+    assert summary.warnings[-1] == "0_real and real are one folder by a link: its images are listed twice"
+    (tmp_path / "root" / "1_fake").symlink_to(tmp_path / "photographs")
+    refusal(tmp_path / "root", "0_real and 1_fake are one folder")
