@@ -35,6 +35,10 @@ _REASONS = {
     errno.EEXIST: "a file lies there; choose the path of a folder",
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n 4096`",
+    **dict.fromkeys(
+        (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP),
+        "its file system refuses what a safe write needs (fsync, rename); choose a folder on another one",
+    ),
     errno.EFBIG: "the file is larger than this file system or `ulimit -f` allows",
 }
 

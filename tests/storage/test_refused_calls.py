@@ -14,7 +14,7 @@ from running import environment
 
 SHIMS = Path(__file__).parents[1] / "data" / "refused-calls"
 WITHOUT = [("LINK_ERR", errno.EINVAL), ("FSYNCDIR_ERR", errno.EINVAL), ("MEMFD_ERR", errno.ENOSYS)]
-LOCKLESS = errno.ENOLCK
+LOCKLESS, UNSYNCED = errno.ENOLCK, errno.EINVAL
 
 # One process for all cases, since importing torch takes seconds: the shims read their variable at each call.
 PROGRAM = """
@@ -46,7 +46,8 @@ def runs(tmp_path_factory):
         subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", shim, SHIMS / f"{shim.stem}.c"], check=True)
     (folder / "images").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "images" / "0.png")
-    cases = [(*case, "extract") for case in [*WITHOUT, ("FLOCK_ERR", LOCKLESS)]] + [("FLOCK_ERR", LOCKLESS, "doctor")]
+    refused = [("FLOCK_ERR", LOCKLESS), ("FSYNC_ERR", UNSYNCED)]
+    cases = [*((*case, "extract") for case in [*WITHOUT, *refused]), ("FLOCK_ERR", LOCKLESS, "doctor")]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps([(variable, str(error), *command(variable, what)) for variable, error, what in cases]),
@@ -85,3 +86,12 @@ def test_without_locks_extraction_and_doctor_say_the_same(runs):
     assert "Traceback" not in done["err"]
     assert not (folder / "FLOCK_ERR").exists()
     assert "no file locks" in results["FLOCK_ERR", LOCKLESS, "doctor"]["out"]
+
+
+def test_where_files_cannot_be_brought_to_the_disk_nothing_is_called_done(runs):
+    results, folder = runs
+    done = results["FSYNC_ERR", UNSYNCED, "extract"]
+    assert done["code"] == 4
+    assert "refuses what a safe write needs" in done["err"].splitlines()[-1]
+    assert "Traceback" not in done["err"]
+    assert not (folder / "FSYNC_ERR").exists()
